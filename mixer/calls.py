@@ -1,0 +1,64 @@
+"""The little language of the configs: `name(1, key=2)|other`, read without evaluating anything."""
+
+import ast
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mixer import errors
+
+
+def split(text: str) -> list[str]:
+    """Splits `a(1)|b` at the bars: the chain's calls, spaces trimmed."""
+    return [part.strip() for part in text.split("|")] if text.strip() else []
+
+
+def parse(text: str) -> tuple[str, tuple, dict[str, Any]]:
+    """Reads one call: `crop(224, area=0.5)` -> `("crop", (224,), {"area": 0.5})`.
+
+    Raises:
+      BadInput: not a name or a call of a name with literal arguments.
+    """
+    try:
+        node = ast.parse(text, mode="eval").body
+        if isinstance(node, ast.Name):
+            return node.id, (), {}
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            args = tuple(ast.literal_eval(arg) for arg in node.args)
+            kwargs = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
+            if None not in kwargs:
+                return node.func.id, args, kwargs
+    except (SyntaxError, ValueError):
+        pass
+    raise errors.BadInput(
+        f"cannot read {text!r}: expected name or name(argument, key=value) with plain numbers, "
+        f"strings or tuples as arguments"
+    )
+
+
+def signature(name: str, function: Callable) -> str:
+    """`name(size, area=(0.05, 1.0))`, for error messages."""
+    parameters = inspect.signature(function).parameters.values()
+    shown = (p.replace(annotation=inspect.Parameter.empty) for p in parameters)
+    return f"{name}({', '.join(str(p) for p in shown)})"
+
+
+def build(kind: str, text: str, table: Mapping[str, Callable], **defaults) -> Any:
+    """Calls `table[name]` with the arguments written in `text`.
+
+    `defaults` fill the parameters that the function has and the text leaves out.
+
+    Raises:
+      BadInput: unknown name, or arguments that do not fit; the message shows the signature.
+    """
+    name, args, kwargs = parse(text)
+    if name not in table:
+        raise errors.unknown(kind, name, table)
+    parameters = inspect.signature(table[name]).parameters
+    try:
+        given = inspect.signature(table[name]).bind_partial(*args, **kwargs).arguments
+        filled = {k: v for k, v in defaults.items() if k in parameters and k not in given}
+        return table[name](*args, **kwargs, **filled)
+    except (TypeError, ValueError) as error:
+        shown = signature(name, table[name])
+        raise errors.BadInput(f"{kind} {text!r}: {error}. Its form is {shown}") from None

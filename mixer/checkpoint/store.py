@@ -1,0 +1,197 @@
+"""A run's checkpoints: Orbax, asynchronous and atomic, every array checked when it comes back."""
+
+import contextlib
+import gc
+import io
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from mixer.checkpoint.checksum import checksums
+
+# A missing `grain` handler and similar remarks of Orbax's are of no use to our users.
+logging.getLogger("absl").setLevel(logging.ERROR)
+
+_META = "meta"
+_policies = ocp.checkpoint_managers
+
+
+class DamagedCheckpoint(Exception):
+    """A checkpoint that cannot be read back as it was written."""
+
+
+class Store:
+    """Named trees of arrays ("items") and a JSON `meta`, one directory a step.
+
+    Args:
+      directory: `<workdir>/checkpoints`; made if it is missing, unless `read_only`.
+      keep: how many of the newest are kept.
+      best: name of the metric whose highest checkpoint is kept besides; "" for none.
+      read_only: to load only.
+    """
+
+    def __init__(self, directory: str, *, keep: int = 1, best: str = "", read_only: bool = False):
+        self._directory = epath.Path(directory).expanduser()
+        if "://" not in str(directory):
+            self._directory = epath.Path(self._directory.absolute())
+        policies: list[Any] = [_policies.LatestN(keep)]
+        if best:
+            policies.append(
+                _policies.BestN(
+                    n=1,
+                    get_metric_fn=lambda metrics: metrics[best],
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        self._manager = ocp.CheckpointManager(
+            self._directory,
+            options=ocp.CheckpointManagerOptions(
+                create=not read_only,
+                read_only=read_only,
+                cleanup_tmp_directories=not read_only,
+                preservation_policy=_policies.AnyPreservationPolicy(policies),
+            ),
+        )
+        self._best = best
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def steps(self) -> list[int]:
+        """Steps with a checkpoint, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(
+        self, step: int, items: dict[str, Any], meta: dict, metrics: dict[str, float] | None
+    ) -> None:
+        """Begins to write `step`; an error of the write before is raised here.
+
+        A checkpoint of the same step is replaced.
+
+        Raises:
+          RuntimeError: Orbax would not save.
+        """
+        self._manager.wait_until_finished()
+        if step in self._manager.all_steps():
+            self._manager.delete(step)
+        meta = meta | {"step": step, "checksums": {k: checksums(v) for k, v in items.items()}}
+        args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
+        chosen = {self._best: metrics[self._best]} if self._best and metrics else None
+        accepted = self._manager.save(
+            step,
+            args=ocp.args.Composite(**args, **{_META: ocp.args.JsonSave(meta)}),
+            metrics=chosen,
+        )
+        if not accepted:
+            raise RuntimeError(
+                f"Orbax refused to save step {step} in {self._directory}, which holds {self.steps()}"
+            )
+
+    def meta(self, step: int) -> dict:
+        """The JSON saved with `step`.
+
+        Raises:
+          DamagedCheckpoint: it cannot be read.
+        """
+        with _damage(f"{self._directory}/{step}: {_META}"):
+            args = ocp.args.Composite(**{_META: ocp.args.JsonRestore()})
+            return dict(self._manager.restore(step, args=args)[_META])
+
+    def restore(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
+        """Reads items back into the shapes, dtypes and placements of `abstract`, and checks them.
+
+        Raises:
+          DamagedCheckpoint: names the array that is missing, unreadable or altered.
+        """
+        meta = self.meta(step)
+        items = {}
+        for name, tree in abstract.items():
+            with _damage(f"{self._directory}/{step}: {name}"):
+                args = ocp.args.Composite(**{name: ocp.args.StandardRestore(tree)})
+                items[name] = self._manager.restore(step, args=args)[name]
+            stored, found = meta["checksums"][name], checksums(items[name])
+            for leaf in stored:
+                if stored[leaf] != found.get(leaf):
+                    raise DamagedCheckpoint(
+                        f"{self._directory}/{step}: array {name}/{leaf} was altered after it was "
+                        f"written (checksum {found.get(leaf)}, saved {stored[leaf]})"
+                    )
+        return items
+
+    def abstract(self, step: int, item: str, sharding: jax.sharding.Sharding) -> Any:
+        """Shapes and dtypes of a saved item as plain nested dicts.
+
+        Raises:
+          DamagedCheckpoint: there is no such item or it cannot be read.
+        """
+        with _damage(f"{self._directory}/{step}: {item}"):
+            metadata = self._manager.item_metadata(step)[item]
+            return jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+                dict(metadata.tree if hasattr(metadata, "tree") else metadata),
+            )
+
+    def restore_newest(
+        self, abstract: dict[str, Any], report: Callable[[str], None]
+    ) -> tuple[dict[str, Any], dict] | None:
+        """The newest undamaged checkpoint and its meta; None if there is none at all.
+
+        Damaged ones are reported and moved to `<workdir>/damaged`, out of the way of the steps
+        that will be saved again.
+
+        Raises:
+          DamagedCheckpoint: there are checkpoints and all of them are damaged.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                return self.restore(step, abstract), self.meta(step)
+            except DamagedCheckpoint as error:
+                aside = self._directory.parent / "damaged"
+                aside.mkdir(parents=True, exist_ok=True)
+                report(f"damaged checkpoint: {error}; moved to {aside / str(step)}")
+                target = aside / str(step)
+                if target.exists():
+                    target.rmtree()
+                (self._directory / str(step)).rename(target)
+                self._manager.reload()
+        if steps:
+            raise DamagedCheckpoint(f"no checkpoint in {self._directory} can be read")
+        return None
+
+
+@contextlib.contextmanager
+def _damage(where: str) -> Iterator[None]:
+    """Turns whatever Orbax raises on bad files into one `DamagedCheckpoint`.
+
+    When one read fails, Orbax leaves the others to complain from their threads, a traceback each.
+    """
+    log = logging.getLogger("asyncio")
+    noise = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(noise):
+            log.disabled = True
+            try:
+                yield
+            except Exception as error:
+                array = re.search(r'"([\w.]+)/(?:\.zarray|[\d.]+)"', str(error))
+                named = f"array {array[1].replace('.', '/')}: " if array else ""
+                lines = str(error).strip().splitlines() or [type(error).__name__]
+                time.sleep(0.5)  # for those threads to be through
+                raise DamagedCheckpoint(
+                    f"{where} cannot be read: {named}{lines[0][:200]}"
+                ) from error.with_traceback(None)
+            finally:
+                gc.collect()
+    finally:
+        log.disabled = False

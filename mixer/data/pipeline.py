@@ -1,0 +1,112 @@
+"""Batches as a pure function of (seed, step): no state to save, any step can be made again.
+
+Row r of global batch t is example number g = t * batch_size + r of an endless sequence: epoch
+g // N, place g % N in that epoch's permutation. Its pixels follow from the image and a generator
+keyed by (seed, g). So neither threads, worker processes nor hosts change any of it.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+
+import grain
+import numpy as np
+from absl import flags
+
+from mixer.data.decode import decode
+from mixer.data.sources import Source
+from mixer.data.transforms import Transform
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """The endless sequence of examples: each epoch is a permutation of its own of 0 ... size-1."""
+
+    size: int
+    seed: int
+
+    def __getitem__(self, count: int) -> int:
+        epoch, place = divmod(count, self.size)
+        if self.size == 1:
+            return 0
+        shuffle_seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
+        return grain.experimental.index_shuffle(
+            place, max_index=self.size - 1, seed=shuffle_seed, rounds=4
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Makes one row from its number; picklable, for Grain's threads and processes.
+
+    Attributes:
+      source, transform: what to read and what to do with the pixels.
+      order: example counter -> index, for training; None for evaluation, which reads 0, 1, 2 ...
+        once and fills up the last batch with `padding`.
+      rows: the rows of a global batch that this process makes.
+    """
+
+    source: Source
+    transform: Transform
+    order: Order | None
+    seed: int
+    batch_size: int
+    rows: Sequence[int]
+    padding: dict[str, np.ndarray]
+
+    def __call__(self, number: int) -> dict[str, np.ndarray]:
+        step, place = divmod(number, len(self.rows))
+        count = step * self.batch_size + self.rows[place]
+        if self.order is None and count >= len(self.source):
+            return self.padding
+        index = count if self.order is None else self.order[count]
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, 0], counter=[0, 0, 0, count]))
+        example = self.source[index]
+        try:
+            image = example["image"]
+            image = decode(image) if isinstance(image, bytes) else image
+            image = np.ascontiguousarray(self.transform(image, rng))
+            expected = self.padding["image"].shape
+            if image.shape != expected:
+                raise ValueError(f"the transforms made {image.shape}, expected {expected}")
+        except ValueError as error:
+            raise ValueError(f"{self.source.where(index)}: {error}") from error
+        return {
+            "image": image,
+            "label": np.int32(example["label"]),
+            "mask": np.bool_(True),
+        }
+
+
+def steps_per_pass(source: Source, batch_size: int) -> int:
+    """Batches that hold every example once, the last one padded."""
+    return -(-len(source) // batch_size)
+
+
+def batches(
+    make_row: Rows, *, start: int, stop: int, threads: int, workers: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """This process's rows of the global batches start ... stop-1.
+
+    Args:
+      make_row: what a row is.
+      start, stop: global batch numbers; starting later costs nothing.
+      threads: reading threads, in each worker process if there are any; 0 takes one a core.
+      workers: worker processes; 0 keeps the threads in this process.
+
+    Yields:
+      dicts of arrays [rows, ...], see `mixer.batch`.
+    """
+    per_batch = len(make_row.rows)
+    rows = grain.MapDataset.range(start * per_batch, stop * per_batch).map(make_row)
+    threads = threads or os.cpu_count() or 1
+    # Grain's buffer counts batches: enough to keep the threads busy, bounded by them.
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    dataset = rows.batch(per_batch).to_iter_dataset(options)
+    if workers:
+        if not flags.FLAGS.is_parsed():
+            # Grain's workers read absl flags, which only absl's own entry point parses.
+            flags.FLAGS.mark_as_parsed()
+        processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+        dataset = dataset.mp_prefetch(processes)
+    return iter(dataset)

@@ -1,0 +1,238 @@
+"""Image transforms, named in the configs: `"inception_crop(224)|flip_lr"`.
+
+A transform is a frozen dataclass, called with an image, uint8 [H, W, 3], and a NumPy Generator;
+it returns uint8 [H', W', 3]. It keeps no state, so the pixels follow from the generator alone.
+Sizes are an integer (square) or a pair (height, width), in pixels; left out, they are the config's
+`image_size`. Definitions: big_vision's preprocessing, which the paper's authors released.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from mixer import calls, errors
+
+Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Size = int | tuple[int, int]
+
+_TRANSFORMS: dict[str, Callable[..., Transform]] = {}
+
+
+def register_transform(name: str, factory: Callable[..., Transform] | None = None):
+    """Makes `factory(arguments...) -> transform` available to configs as `name(arguments...)`.
+
+    Without `factory` it is a decorator. A parameter named `size` defaults to the image size.
+    """
+    if factory is None:
+        return lambda decorated: register_transform(name, decorated)
+    _TRANSFORMS[name] = factory
+    return factory
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """Transforms one after another."""
+
+    transforms: tuple[Transform, ...]
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        for transform in self.transforms:
+            image = transform(image, rng)
+        return image
+
+
+def parse(text: str, image_size: tuple[int, int]) -> Chain:
+    """Reads a chain such as `"resize_small(256)|central_crop(224)"`.
+
+    Raises:
+      BadInput: unknown transform, arguments that do not fit (the signature is shown), or a chain
+        that does not end in images of `image_size`.
+    """
+    chain = Chain(
+        tuple(
+            calls.build("transform", call, _TRANSFORMS, size=image_size)
+            for call in calls.split(text)
+        )
+    )
+    probe = np.zeros((2 * image_size[0] + 1, 2 * image_size[1] + 3, 3), np.uint8)
+    try:
+        made = chain(probe, np.random.default_rng(0)).shape
+    except ValueError as error:
+        raise errors.BadInput(f"transform {text!r}: {error}") from None
+    if made != (*image_size, 3):
+        raise errors.BadInput(
+            f"transform {text!r} makes images of {' x '.join(map(str, made[:2]))}, image_size asks "
+            f"for {image_size[0]} x {image_size[1]}: end it with a crop or resize of that size"
+        )
+    return chain
+
+
+def _pair(size: Size) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    for side in (height, width):
+        if not isinstance(side, int) or side < 1:
+            raise ValueError(f"size {size!r} is not a positive integer or a pair of them")
+    return height, width
+
+
+def _truncate(image: np.ndarray) -> np.ndarray:
+    # TensorFlow's cast to uint8 cuts the fraction off. OpenCV's weights sum to 1 only to
+    # rounding; the margin keeps a constant image constant.
+    return (image + 2.0**-11).clip(0, 255).astype(np.uint8)
+
+
+def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear, half-pixel centres, no antialiasing, truncated to uint8."""
+    if image.shape[:2] == (height, width):
+        return image
+    resized = cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    return _truncate(resized)
+
+
+def _area_weights(old: int, new: int) -> np.ndarray:
+    """[new, old]: the share of each old pixel in each new one."""
+    edges = np.arange(new + 1) * (old / new)
+    left = np.maximum(edges[:-1, None], np.arange(old)[None])
+    right = np.minimum(edges[1:, None], np.arange(1, old + 1)[None])
+    return (np.clip(right - left, 0, None) * (new / old)).astype(np.float32)
+
+
+def resize_area(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Each new pixel is the mean of the old area under it, truncated to uint8."""
+    if image.shape[:2] == (height, width):
+        return image
+    pixels = image.astype(np.float32)
+    if height <= image.shape[0] and width <= image.shape[1]:
+        return _truncate(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA))
+    # OpenCV's area method interpolates when it enlarges; TensorFlow's does not.
+    rows = np.tensordot(_area_weights(image.shape[0], height), pixels, axes=(1, 0))
+    columns = np.tensordot(_area_weights(image.shape[1], width), rows, axes=(1, 1))
+    return _truncate(columns.swapaxes(0, 1))
+
+
+@register_transform("resize")
+@dataclasses.dataclass(frozen=True)
+class Resize:
+    """To exactly `size`, the aspect ratio given up; bilinear without antialiasing."""
+
+    size: Size
+
+    def __post_init__(self):
+        _pair(self.size)
+
+    def __call__(self, image, rng):
+        return resize_bilinear(image, *_pair(self.size))
+
+
+@register_transform("resize_small")
+@dataclasses.dataclass(frozen=True)
+class ResizeSmall:
+    """The shorter side to `side` pixels, the aspect ratio kept; by area."""
+
+    side: int
+
+    def __post_init__(self):
+        _pair(self.side)
+
+    def __call__(self, image, rng):
+        height, width = image.shape[:2]
+        scale = self.side / min(height, width)
+        return resize_area(image, round(height * scale), round(width * scale))
+
+
+def _crop(image: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
+    return image[top : top + height, left : left + width]
+
+
+def _check_fits(image: np.ndarray, height: int, width: int) -> None:
+    if image.shape[0] < height or image.shape[1] < width:
+        raise ValueError(
+            f"cannot crop {height} x {width} out of {image.shape[0]} x {image.shape[1]}: resize first"
+        )
+
+
+@register_transform("central_crop")
+@dataclasses.dataclass(frozen=True)
+class CentralCrop:
+    """The middle `size` of the image; offsets are rounded down."""
+
+    size: Size
+
+    def __post_init__(self):
+        _pair(self.size)
+
+    def __call__(self, image, rng):
+        height, width = _pair(self.size)
+        _check_fits(image, height, width)
+        top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+        return _crop(image, top, left, height, width)
+
+
+@register_transform("random_crop")
+@dataclasses.dataclass(frozen=True)
+class RandomCrop:
+    """A window of `size` anywhere in the image, all places alike."""
+
+    size: Size
+
+    def __post_init__(self):
+        _pair(self.size)
+
+    def __call__(self, image, rng):
+        height, width = _pair(self.size)
+        _check_fits(image, height, width)
+        top = int(rng.integers(image.shape[0] - height + 1))
+        left = int(rng.integers(image.shape[1] - width + 1))
+        return _crop(image, top, left, height, width)
+
+
+@register_transform("inception_crop")
+@dataclasses.dataclass(frozen=True)
+class InceptionCrop:
+    """A random window by TensorFlow's sampling law, resized to `size` (bilinear).
+
+    The aspect ratio w/h is uniform in [0.75, 1.33]; then the height is uniform over the integers
+    for which the window's share of the image lies in `area` (percent) and that fit; then the
+    place is uniform. After 100 windows that miss `area`, the whole image is taken.
+    """
+
+    size: Size
+    area: tuple[float, float] = (5, 100)
+
+    def __post_init__(self):
+        _pair(self.size)
+        if not 0 < self.area[0] <= self.area[1] <= 100:
+            raise ValueError(f"area {self.area!r} is not (low, high) percent, 0 < low <= high <= 100")
+
+    def window(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+        """Draws (top, left, height, width) inside an image of height x width."""
+        least, most = (share / 100 * height * width for share in self.area)
+        for _ in range(100):
+            aspect = rng.uniform(0.75, 1.33)
+            tallest = min(round((most / aspect) ** 0.5), height)
+            while round(tallest * aspect) > width:
+                tallest -= 1
+            shortest = min(round((least / aspect) ** 0.5), tallest)
+            tall = int(rng.integers(shortest, tallest + 1))
+            # One pixel more or less where rounding alone has missed `area`.
+            tall += (tall * round(tall * aspect) < least) - (tall * round(tall * aspect) > most)
+            wide = round(tall * aspect)
+            if 0 < tall <= height and 0 < wide <= width and least <= tall * wide <= most:
+                top = int(rng.integers(height - tall + 1))
+                left = int(rng.integers(width - wide + 1))
+                return top, left, tall, wide
+        return 0, 0, height, width
+
+    def __call__(self, image, rng):
+        return resize_bilinear(_crop(image, *self.window(*image.shape[:2], rng)), *_pair(self.size))
+
+
+@register_transform("flip_lr")
+@dataclasses.dataclass(frozen=True)
+class FlipLeftRight:
+    """Mirrors the image with probability 1/2."""
+
+    def __call__(self, image, rng):
+        return image[:, ::-1] if rng.random() < 0.5 else image

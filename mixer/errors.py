@@ -1,0 +1,21 @@
+"""What a user can get wrong, said in one line: the value, what was expected, the fix."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class BadInput(Exception):
+    """The command asks for something that cannot be done; `main.py` prints it and exits with 2.
+
+    It is not a ValueError on purpose: the flag parser wraps those into tracebacks of its own.
+    """
+
+
+def unknown(kind: str, value: str, known: Iterable[str], fix: str = "") -> BadInput:
+    """A `BadInput` that names the value, its nearest match and all that is known."""
+    known = sorted(known)
+    lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(str(value).lower(), lower, n=1, cutoff=0.4)
+    hint = f" Did you mean {lower[close[0]]!r}?" if close else ""
+    fix = f" {fix}" if fix else ""
+    return BadInput(f"unknown {kind} {value!r}.{hint} Known: {', '.join(known) or 'none'}.{fix}")

@@ -1,0 +1,98 @@
+"""Pieces that model families share: regularisers, the GELU's two forms, the check of the grid.
+
+Randomness is drawn from an explicit key, folded with the place where it is used, never from
+Flax's per-module streams: so a scan over blocks or rematerialisation leaves every mask as it was.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+
+def gelu(x: jax.Array, form: str) -> jax.Array:
+    """GELU by its tanh approximation (`form="tanh"`, the released Mixers) or exactly ("erf").
+
+    Raises:
+      ValueError: another form.
+    """
+    if form not in ("tanh", "erf"):
+        raise ValueError(f"gelu={form!r}: expected 'tanh' or 'erf'")
+    return jax.nn.gelu(x, approximate=form == "tanh")
+
+
+def fold_in(key: jax.Array | None, place: int) -> jax.Array | None:
+    """`jax.random.fold_in`, None (evaluation) staying None."""
+    return None if key is None else jax.random.fold_in(key, place)
+
+
+def dropout(x: jax.Array, rate: float, key: jax.Array | None, place: int) -> jax.Array:
+    """Zeroes each unit with probability `rate`, the kept ones divided by 1 - rate.
+
+    `key=None` (evaluation) and `rate=0` return `x`. `place` tells apart the uses of one key.
+    """
+    if key is None or rate == 0:
+        return x
+    return _keep(x, rate, jax.random.fold_in(key, place), x.shape)
+
+
+def stochastic_depth(x: jax.Array, rate, key: jax.Array | None, place: int) -> jax.Array:
+    """Drops a whole branch [N, ...] per example; kept ones are divided by 1 - rate.
+
+    The division keeps the expectation (Huang et al. 2016). `rate` may be a traced scalar.
+    """
+    if key is None or (isinstance(rate, float) and rate == 0):
+        return x
+    return _keep(x, rate, jax.random.fold_in(key, place), (len(x),) + (1,) * (x.ndim - 1))
+
+
+def _keep(x, rate, key, shape):
+    kept = jax.random.bernoulli(key, 1 - rate, shape)
+    return jnp.where(kept, x / (1 - rate), 0).astype(x.dtype)
+
+
+def check_grid(images: jax.Array, patch_size: int, params) -> None:
+    """Refuses images that the patch size does not divide or the parameters were not made for.
+
+    Args:
+      images: [N, H, W, 3].
+      patch_size: P, pixels.
+      params: the model's parameters, None while they are being made. The stem's kernel is
+        [P, P, 3, C]; where there is token mixing, its first kernel is [S, D_S].
+
+    Raises:
+      ValueError: names both grids and the way out.
+    """
+    if images.ndim != 4:
+        raise ValueError(f"images have shape {images.shape}: expected [N, H, W, 3]")
+    height, width = images.shape[1:3]
+    if height % patch_size or width % patch_size:
+        raise ValueError(
+            f"image size {height} x {width} is not divisible by patch_size {patch_size}: the "
+            f"nearest that is, is {_nearest(height, patch_size)} x {_nearest(width, patch_size)}"
+        )
+    if params is None:
+        return
+    stored_patch = params["stem"]["kernel"].shape[0]
+    if stored_patch != patch_size:
+        raise ValueError(
+            f"the parameters were made for patch_size {stored_patch}, the model has {patch_size}"
+        )
+    tokens = (height // patch_size) * (width // patch_size)
+    stored = params["MixerBlock_0"]["token_mixing"]["Dense_0"]["kernel"].shape[0]
+    if stored != tokens:
+        side = math.isqrt(stored)
+        made_for = f"{stored} tokens"
+        if side * side == stored:
+            pixels = side * patch_size
+            made_for += f" (a {side} x {side} grid: {pixels} x {pixels} pixels, if square)"
+        raise ValueError(
+            f"the parameters were made for {made_for}; images of {height} x {width} with "
+            f"patch_size {patch_size} are a {height // patch_size} x {width // patch_size} grid "
+            f"of {tokens} tokens. Resize the images, or load the parameters for this size with "
+            f"mixer.load_pretrained(..., image_size=({height}, {width}))"
+        )
+
+
+def _nearest(size: int, patch_size: int) -> int:
+    return max(1, round(size / patch_size)) * patch_size

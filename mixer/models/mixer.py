@@ -1,0 +1,91 @@
+"""MLP-Mixer (Tolstikhin et al. 2021, section 2, table 1, appendix E).
+
+X: [N, S, C], S patches of C channels. Each layer:
+    U = X + W2 gelu(W1 LN(X))   on columns: token mixing, S -> D_S -> S
+    Y = U + W4 gelu(W3 LN(U))   on rows: channel mixing, C -> D_C -> C
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mixer.models import layers
+
+
+class MlpBlock(nn.Module):
+    """[..., D] -> hidden_dim -> [..., D], GELU between."""
+
+    hidden_dim: int
+    dropout: float
+    gelu: str
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x, key=None):
+        y = nn.Dense(self.hidden_dim, dtype=self.dtype)(x)
+        y = layers.dropout(layers.gelu(y, self.gelu), self.dropout, key, 0)
+        y = nn.Dense(x.shape[-1], dtype=self.dtype)(y)
+        return layers.dropout(y, self.dropout, key, 1)
+
+
+class MixerBlock(nn.Module):
+    """One Mixer layer; `drop` holds the two MLPs' stochastic-depth probabilities."""
+
+    tokens_mlp_dim: int
+    channels_mlp_dim: int
+    mlp: Callable[..., MlpBlock]
+
+    @nn.compact
+    def __call__(self, x, drop=(0.0, 0.0), key=None):
+        tokens_key, channels_key = layers.fold_in(key, 0), layers.fold_in(key, 1)
+        y = nn.LayerNorm(dtype=jnp.float32)(x).swapaxes(1, 2)
+        y = self.mlp(self.tokens_mlp_dim, name="token_mixing")(y, tokens_key).swapaxes(1, 2)
+        x = x + layers.stochastic_depth(y, drop[0], tokens_key, 2)
+        y = nn.LayerNorm(dtype=jnp.float32)(x)
+        y = self.mlp(self.channels_mlp_dim, name="channel_mixing")(y, channels_key)
+        return x + layers.stochastic_depth(y, drop[1], channels_key, 2)
+
+
+class Mixer(nn.Module):
+    """Images [N, H, W, 3], float32 in [-1, 1] -> logits [N, num_classes], float32.
+
+    With num_classes=0 there is no head: features [N, C], float32. H and W are multiples of
+    patch_size. Training passes train=True and, for dropout and stochastic depth, an rng "dropout".
+    Of the 2 x num_blocks MLPs, number j drops with probability stochastic_depth * j / (2L - 1).
+    dtype is that of the matrix products; parameters, norms, pooling and head stay float32.
+    """
+
+    num_classes: int
+    patch_size: int
+    num_blocks: int
+    hidden_dim: int
+    tokens_mlp_dim: int
+    channels_mlp_dim: int
+    dropout: float = 0.0
+    stochastic_depth: float = 0.0
+    gelu: str = "tanh"
+    head_bias_init: float = 0.0
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, images, train: bool = False):
+        layers.check_grid(images, self.patch_size, self.variables.get("params"))
+        patch = (self.patch_size,) * 2
+        x = nn.Conv(self.hidden_dim, patch, patch, dtype=self.dtype, name="stem")(images)
+        x = x.reshape(len(x), -1, self.hidden_dim)
+        mlp = partial(MlpBlock, dropout=self.dropout, gelu=self.gelu, dtype=self.dtype)
+        random = train and (self.dropout > 0 or self.stochastic_depth > 0)
+        key = self.make_rng("dropout") if random else None
+        slope = self.stochastic_depth / (2 * self.num_blocks - 1)
+        for i in range(self.num_blocks):
+            drop = (slope * 2 * i, slope * (2 * i + 1))
+            block = MixerBlock(self.tokens_mlp_dim, self.channels_mlp_dim, mlp)
+            x = block(x, drop, layers.fold_in(key, i))
+        x = nn.LayerNorm(dtype=jnp.float32, name="pre_head_layer_norm")(x).mean(axis=1)
+        self.sow("intermediates", "pre_logits", x)
+        if self.num_classes == 0:
+            return x
+        zeros, bias = nn.initializers.zeros, nn.initializers.constant(self.head_bias_init)
+        return nn.Dense(self.num_classes, kernel_init=zeros, bias_init=bias, name="head")(x)

@@ -1,0 +1,69 @@
+"""Model names and what they stand for."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from flax import linen as nn
+
+from mixer import errors
+
+_MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {}
+
+
+def register_model(name: str, module: Callable[..., nn.Module], **fields) -> None:
+    """Makes `name` a model: the linen Module class `module` with these field values.
+
+    A family of your own is registered from your package, named in `config.imports`.
+
+    Raises:
+      ValueError: `name` stands for another model already.
+    """
+    entry = (module, fields)
+    if _MODELS.setdefault(name, entry) != entry:
+        raise ValueError(f"model {name!r} is already registered as {_MODELS[name]}")
+
+
+def list_models() -> list[str]:
+    """Every registered name, sorted."""
+    return sorted(_MODELS)
+
+
+def _lookup(name: str) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
+    if name not in _MODELS:
+        raise errors.unknown("model", name, _MODELS)
+    return _MODELS[name]
+
+
+def model_fields(name: str) -> dict[str, Any]:
+    """Every field of the named model with its value, `num_classes` included.
+
+    Raises:
+      BadInput: unknown name.
+    """
+    module, fields = _lookup(name)
+    defaults = {
+        field.name: None if field.default is dataclasses.MISSING else field.default
+        for field in dataclasses.fields(module)
+        if field.name not in ("parent", "name")
+    }
+    return defaults | fields
+
+
+def create_model(name: str, num_classes: int, **overrides) -> nn.Module:
+    """Builds a model by its published name.
+
+    Args:
+      name: for instance "Mixer-B/16"; see `list_models`.
+      num_classes: width of the head; 0 leaves it out, the model then returns features [N, C].
+      **overrides: any other field of the family.
+
+    Raises:
+      BadInput: unknown name or field.
+    """
+    module, fields = _lookup(name)
+    known = model_fields(name)
+    for key in overrides:
+        if key not in known:
+            raise errors.unknown(f"field of {name}", key, known)
+    return module(**(fields | overrides | {"num_classes": num_classes}))

@@ -1,0 +1,1 @@
+"""From batches to parameters: durations, schedules, optimizers, the step, the loop."""

@@ -1,0 +1,31 @@
+"""Durations in the unit that is natural outside; steps inside."""
+
+import re
+
+from mixer import errors
+
+_FORM = re.compile(r"\s*([0-9][0-9_,]*\.?[0-9]*(?:e[0-9]+)?)\s*(steps?|epochs?|examples?)\s*")
+
+
+def to_steps(duration: str, batch_size: int, examples: int, key: str) -> int:
+    """Converts "10_000 steps", "300 epochs" or "1e9 examples" to a number of optimizer steps.
+
+    Args:
+      duration: number and unit.
+      batch_size: of the global batch.
+      examples: in the training set; epochs become round(epochs * examples / batch_size) steps.
+      key: the config key, for the message.
+
+    Raises:
+      BadInput: another form.
+    """
+    match = _FORM.fullmatch(duration)
+    if not match:
+        raise errors.BadInput(
+            f"config.{key}={duration!r} is not a duration: expected a number and a unit, such as "
+            f"'10_000 steps', '300 epochs' or '1e9 examples'"
+        )
+    number = float(match[1].replace("_", "").replace(",", ""))
+    per_step = {"s": 1, "ep": batch_size / examples, "ex": batch_size}
+    unit = match[2][0] if match[2].startswith("s") else match[2][:2]
+    return round(number / per_step[unit])

@@ -1,0 +1,87 @@
+"""The training loop. It knows no config, no dataset and no checkpoint: they arrive as arguments."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mixer.batch import Batch
+from mixer.training.progress import Progress
+from mixer.training.signals import StopSignal
+from mixer.training.step import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Hooks:
+    """What happens between steps, each called with the number of steps done.
+
+    Attributes:
+      log: (step, summary of the window).
+      evaluate: (step, state) -> metrics, or None when the stop signal cut it short.
+      save: (step, state, metrics of an evaluation at this step or None, whether an evaluation
+        that was due at this step is still missing).
+      tick: (step, metrics of the last finished step), after every step, for a live display.
+      log_at, evaluate_at, save_at: whether it is due after this step.
+    """
+
+    log: Callable[[int, dict[str, float]], None]
+    evaluate: Callable[[int, TrainState], dict[str, float] | None]
+    save: Callable[[int, TrainState, dict[str, float] | None, bool], None]
+    tick: Callable[[int, dict[str, float]], None]
+    log_at: Callable[[int], bool]
+    evaluate_at: Callable[[int], bool]
+    save_at: Callable[[int], bool]
+
+
+def run(
+    state: TrainState,
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, Any]],
+    batches: Iterator[Batch],
+    hooks: Hooks,
+    progress: Progress,
+    stop: StopSignal,
+    *,
+    start: int,
+    total: int,
+    evaluation_due: bool = False,
+) -> tuple[TrainState, int]:
+    """Trains from `start` steps done to `total`, or until `stop` is set.
+
+    After a step come, where due: the log line, the evaluation, the checkpoint; a stop saves one.
+
+    Args:
+      evaluation_due: the checkpoint at `start` was written before its evaluation.
+
+    Returns:
+      The state and the number of steps done.
+
+    Raises:
+      NonFiniteLoss: nothing of that step or after it has been saved.
+    """
+    step = saved = start
+    missing = evaluation_due
+    while True:
+        if missing or hooks.save_at(step) or stop:
+            progress.drain()
+        began = time.perf_counter()
+        metrics = hooks.evaluate(step, state) if missing and not stop else None
+        missing = missing and metrics is None
+        # A step that was saved before its evaluation is saved again with its metrics.
+        if (metrics is not None) if step == saved else (hooks.save_at(step) or stop):
+            hooks.save(step, state, metrics, missing)
+            saved = step
+        progress.paused(time.perf_counter() - began)
+        if stop and step != saved:
+            continue
+        if stop or step == total:
+            return state, step
+        began = time.perf_counter()
+        batch = next(batches)
+        progress.waited(time.perf_counter() - began)
+        state, update_metrics = train_step(state, batch)
+        step += 1
+        progress.add(step, update_metrics)
+        hooks.tick(step, progress.last)
+        if hooks.log_at(step):
+            hooks.log(step, progress.summary())
+        missing = hooks.evaluate_at(step)

@@ -1,0 +1,23 @@
+"""Losses: logits [N, K] and targets [N, K] -> [N], float32."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def softmax_xent(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """Softmax cross-entropy."""
+    return optax.softmax_cross_entropy(logits, targets)
+
+
+def sigmoid_xent(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """Sigmoid cross-entropy, summed over the classes: the paper's pretraining loss."""
+    return optax.sigmoid_binary_cross_entropy(logits, targets).sum(axis=-1)
+
+
+LOSSES = {"softmax_xent": softmax_xent, "sigmoid_xent": sigmoid_xent}
+
+
+def targets(labels: jax.Array, num_classes: int, smoothing: float = 0.0) -> jax.Array:
+    """int32 [N] -> float32 [N, K]: one-hot mixed with the uniform distribution."""
+    return optax.smooth_labels(jax.nn.one_hot(labels, num_classes, dtype=jnp.float32), smoothing)

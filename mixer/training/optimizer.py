@@ -1,0 +1,120 @@
+"""The optimizer as a chain: clip, direction, decoupled decay, rate, per-parameter multipliers."""
+
+import re
+from collections.abc import Callable, Sequence
+
+import jax
+import optax
+from flax import traverse_util
+
+from mixer import calls, errors
+
+# Directions, before the learning rate. Options are written behind the name: "sgd(nesterov=True)".
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "adam": optax.scale_by_adam,
+    "sgd": lambda momentum=0.9, nesterov=False, accumulator_dtype=None: optax.trace(
+        momentum, nesterov, accumulator_dtype
+    ),
+    "adabelief": optax.scale_by_belief,
+    "amsgrad": optax.scale_by_amsgrad,
+    "lion": optax.scale_by_lion,
+    "novograd": optax.scale_by_novograd,
+    "radam": optax.scale_by_radam,
+    "rmsprop": optax.scale_by_rms,
+    "yogi": optax.scale_by_yogi,
+}
+
+
+def parameter_names(params) -> list[str]:
+    """Names such as "MixerBlock_0/token_mixing/Dense_0/kernel", in the tree's order."""
+    return list(traverse_util.flatten_dict(params, sep="/"))
+
+
+def by_name(params, function: Callable[[str], object]):
+    """A tree like `params` that holds `function(name)` at each leaf."""
+    flat = {name: function(name) for name in parameter_names(params)}
+    return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def rate_multipliers(params, multipliers: Sequence[tuple[str, float]]):
+    """The tree of learning-rate multipliers: of several patterns that match, the first decides.
+
+    Raises:
+      BadInput: a pattern that is no regular expression or that matches no parameter.
+    """
+    names = parameter_names(params)
+    for pattern, _ in multipliers:
+        try:
+            found = any(re.search(pattern, name) for name in names)
+        except re.error as error:
+            raise errors.BadInput(
+                f"config.optimizer.multipliers: {pattern!r} is no regular expression: {error}"
+            ) from None
+        if not found:
+            raise errors.BadInput(
+                f"config.optimizer.multipliers: {pattern!r} matches none of the {len(names)} "
+                f"parameters, which are named like {names[0]!r} and {names[-1]!r}"
+            )
+
+    def multiplier(name: str) -> float:
+        return next((float(m) for pattern, m in multipliers if re.search(pattern, name)), 1.0)
+
+    return by_name(params, multiplier)
+
+
+def make_optimizer(
+    name: str,
+    params,
+    schedule: optax.Schedule,
+    *,
+    weight_decay: float,
+    clip_norm: float,
+    multipliers: Sequence[tuple[str, float]] = (),
+) -> optax.GradientTransformation:
+    """w -= rate(t) * multiplier * (direction + weight_decay * w), decay on kernels only.
+
+    Args:
+      name: from `OPTIMIZERS`, with options behind it if wanted: "adam(b2=0.95)".
+      params: the parameters or their shapes.
+      schedule: step -> learning rate.
+      weight_decay: decoupled, AdamW's form (the paper's convention); 0 for none.
+      clip_norm: largest global norm of the gradient, all trained parameters together; 0 for none.
+      multipliers: (regular expression, multiplier of the rate); 0 freezes: no update, no decay,
+        and no part in the norm.
+
+    Raises:
+      BadInput: unknown name or option, a pattern that matches nothing.
+    """
+    rates = rate_multipliers(params, multipliers)
+    values = set(jax.tree.leaves(rates))
+    if values == {0.0}:
+        raise errors.BadInput("config.optimizer.multipliers freezes every parameter")
+    kernels = by_name(params, lambda n: n.endswith("/kernel"))
+    chain = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
+    chain.append(calls.build("optimizer", name, OPTIMIZERS))
+    if weight_decay:
+        chain.append(optax.add_decayed_weights(weight_decay, mask=kernels))
+    chain.append(optax.scale_by_learning_rate(schedule))
+    trained = optax.chain(*chain)
+    if values == {1.0}:
+        return trained
+    if values - {0.0, 1.0}:
+        trained = optax.chain(trained, _scale_by(rates))
+    if 0.0 not in values:
+        return trained
+    labels = jax.tree.map(lambda rate: "frozen" if rate == 0 else "trained", rates)
+    return optax.partition({"trained": trained, "frozen": optax.set_to_zero()}, labels)
+
+
+def _scale_by(rates) -> optax.GradientTransformation:
+    # Inside a partition the frozen leaves are absent from the updates: masked nodes pass through.
+    def update(updates, params=None):
+        masked = optax.MaskedNode
+        return jax.tree.map(
+            lambda u, rate: u if isinstance(u, masked) else u * rate,
+            updates,
+            rates,
+            is_leaf=lambda leaf: isinstance(leaf, masked),
+        )
+
+    return optax.stateless(update)

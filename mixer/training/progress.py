@@ -1,0 +1,109 @@
+"""Turns the steps' device metrics into means over a window, rates and times.
+
+Its state (`state_dict`) travels with each checkpoint, so a resumed run's log lines are those of a
+run that was never stopped, the times aside.
+"""
+
+import collections
+import math
+import time
+
+import jax
+
+
+class NonFiniteLoss(Exception):
+    """The loss is NaN or infinite."""
+
+    def __init__(self, step: int, loss: float):
+        super().__init__(f"the loss became {loss} at step {step}")
+        self.step = step
+
+
+class Progress:
+    """Collects metrics with a short delay, so that the host never waits for the step it has sent.
+
+    Args:
+      batch_size: of the global batch.
+      devices: in the whole run.
+      state: `state_dict()` of the checkpoint that the run goes on from.
+    """
+
+    # Steps that may be under way on the device while the host prepares the next.
+    _LAG = 2
+
+    def __init__(self, batch_size: int, devices: int, state: dict | None = None):
+        state = state or {}
+        self._batch_size, self._devices = batch_size, devices
+        self._pending = collections.deque()
+        self._sums: dict[str, float] = dict(state.get("sums", {}))
+        self._steps: int = state.get("steps", 0)
+        self._before: float = state.get("seconds", 0.0)
+        self._begin = time.perf_counter()
+        self._window_begin, self._waited, self._paused, self._timed = self._begin, 0.0, 0.0, 0
+        self.last: dict[str, float] = {}
+
+    @property
+    def seconds(self) -> float:
+        """Of training, evaluation and saving, all sessions of the run together."""
+        return self._before + time.perf_counter() - self._begin
+
+    def waited(self, seconds: float) -> None:
+        """The loop has waited so long for a batch."""
+        self._waited += seconds
+
+    def paused(self, seconds: float) -> None:
+        """The loop has evaluated or saved for so long; left out of the rates."""
+        self._paused += seconds
+
+    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Takes the metrics of `step`, still being computed.
+
+        Raises:
+          NonFiniteLoss: of this step or one before it.
+        """
+        for value in metrics.values():
+            value.copy_to_host_async()
+        self._pending.append((step, metrics))
+        self._timed += 1
+        while len(self._pending) > self._LAG:
+            self._absorb()
+
+    def drain(self) -> None:
+        """Waits for all steps that were added.
+
+        Raises:
+          NonFiniteLoss: of any of them.
+        """
+        while self._pending:
+            self._absorb()
+
+    def _absorb(self) -> None:
+        step, metrics = self._pending.popleft()
+        self.last = {name: float(value) for name, value in metrics.items()}
+        if not math.isfinite(self.last["loss"]):
+            raise NonFiniteLoss(step, self.last["loss"])
+        for name, value in self.last.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._steps += 1
+
+    def summary(self) -> dict[str, float]:
+        """Means since the last summary (the learning rate: of the last step), rates, times."""
+        self.drain()
+        now = time.perf_counter()
+        busy = max(now - self._window_begin - self._paused, 1e-9)
+        means = {f"train/{name}": total / self._steps for name, total in self._sums.items()}
+        means["train/learning_rate"] = self.last["learning_rate"]
+        rate = self._timed * self._batch_size / busy / self._devices
+        result = means | {
+            "images_per_second_per_device": rate,
+            "data_wait_share": self._waited / busy,
+            "device_days": self.seconds * self._devices / 86400,
+        }
+        self._sums, self._steps = {}, 0
+        self._window_begin, self._waited, self._paused, self._timed = now, 0.0, 0.0, 0
+        return result
+
+    def state_dict(self) -> dict:
+        """What a checkpoint needs; JSON."""
+        self.drain()
+        return {"sums": self._sums, "steps": self._steps, "seconds": self.seconds}

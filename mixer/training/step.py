@@ -1,0 +1,142 @@
+"""The training state and the one jitted, sharded, donated step that moves it on."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from mixer import batch as batch_lib
+from mixer.batch import Batch
+from mixer.training import losses, sharding
+
+# What a random key is for; folded into the seed's key.
+_INIT, _DROPOUT = 0, 1
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that changes: `step` updates are done; `ema` is None unless it is asked for."""
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+    ema: Any
+
+
+def _key(seed: int, purpose: int) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(seed), purpose)
+
+
+def init_state(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image_size: tuple[int, int],
+    *,
+    seed: int,
+    ema: bool,
+    params: Any = None,
+) -> TrainState:
+    """A fresh state; `params` replace the random ones. To be traced: shapes or values."""
+    if params is None:
+        images = jnp.zeros((1, *image_size, 3), jnp.float32)
+        params = model.init(_key(seed, _INIT), images)["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=optimizer.init(params),
+        # A copy of its own: the step donates every buffer of the state, each only once.
+        ema=jax.tree.map(jnp.copy, params) if ema else None,
+    )
+
+
+def create_state(mesh: Mesh, init: Callable[..., TrainState], params: Any = None) -> TrainState:
+    """Runs `init` (params -> state) on the devices, each array made where it lives."""
+    abstract = jax.eval_shape(init, params)
+    places = jax.tree.map(lambda _: sharding.replicated(mesh), abstract)
+    return jax.jit(init, out_shardings=places)(params)
+
+
+def abstract_state(mesh: Mesh, init: Callable[..., TrainState], params: Any = None) -> TrainState:
+    """The state's shapes, dtypes and placements, nothing allocated."""
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding.replicated(mesh)),
+        jax.eval_shape(init, params),
+    )
+
+
+def make_step(
+    model: nn.Module,
+    loss: Callable[[jax.Array, jax.Array], jax.Array],
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    *,
+    seed: int,
+    label_smoothing: float = 0.0,
+    ema_decay: float = 0.0,
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """step(state, batch) -> (state, metrics), metrics being float32 scalars of the global batch.
+
+    Dropout and stochastic depth draw from (seed, step): no key is carried. The averaged
+    parameters follow by ema = d ema + (1 - d) params, d = min(ema_decay, (1 + t) / (10 + t)).
+    """
+
+    def objective(params, batch, key):
+        images = batch_lib.to_model_input(batch["image"])
+        logits = model.apply({"params": params}, images, train=True, rngs={"dropout": key})
+        targets = losses.targets(batch["label"], logits.shape[-1], label_smoothing)
+        return loss(logits, targets).mean(), logits
+
+    def step(state: TrainState, batch: Batch):
+        key = jax.random.fold_in(_key(seed, _DROPOUT), state.step)
+        grad = jax.value_and_grad(objective, has_aux=True)
+        (value, logits), grads = grad(state.params, batch, key)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if ema is not None:
+            decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
+            ema = optax.incremental_update(params, ema, 1 - decay)
+        metrics = {
+            "loss": value,
+            "accuracy": (logits.argmax(axis=-1) == batch["label"]).mean(),
+            "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
+            "grad_norm": optax.global_norm(grads),
+            "param_norm": optax.global_norm(params),
+            "update_norm": optax.global_norm(updates),
+        }
+        return TrainState(state.step + 1, params, opt_state, ema), metrics
+
+    return step
+
+
+def compile_step(step, state: TrainState, mesh: Mesh, batch: Batch) -> jax.stages.Compiled:
+    """Compiles for `state` (or its abstract form) and batches shaped like `batch`.
+
+    The state's buffers are donated. Calls run under the transfer guard: nothing crosses between
+    host and device unless it is asked for.
+    """
+    places = jax.tree.map(lambda x: x.sharding, state)
+    jitted = jax.jit(
+        step,
+        donate_argnums=0,
+        in_shardings=(places, sharding.batch_sharding(mesh)),
+        out_shardings=(places, sharding.replicated(mesh)),
+    )
+    return jitted.lower(state, batch).compile()
+
+
+def guarded(compiled: Callable) -> Callable:
+    """`compiled`, refusing implicit transfers."""
+
+    @functools.wraps(compiled)
+    def call(*args):
+        with jax.transfer_guard("disallow"):
+            return compiled(*args)
+
+    return call
