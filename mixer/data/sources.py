@@ -228,3 +228,11 @@ def _list_images(
             images = (n for n in names if n.lower().endswith(IMAGE_SUFFIXES) and n[0] != ".")
             files += [((below / image).as_posix(), label) for image in images]
     return sorted(files, key=lambda file: records.hash_key(file[0]))
+
+
+def is_dataset(name: str) -> bool:
+    """Whether `name` looks like a dataset: a folder, a registered source or one of TFDS's."""
+    kind = name.partition(":")[0]
+    if kind in _SOURCES or kind in ("folder", "digits"):
+        return True
+    return kind.split("/")[0] in tfds.list_builders(with_community_datasets=False)

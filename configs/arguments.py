@@ -1,0 +1,51 @@
+"""What may stand behind a config's colon: comma-separated words in any order."""
+
+import dataclasses
+
+from mixer import errors
+from mixer.data import sources
+from mixer.models import registry
+
+
+@dataclasses.dataclass
+class Arguments:
+    """The words by what they mean; `smoke` asks for the one-minute version."""
+
+    model: str
+    dataset: str
+    resolution: int
+    smoke: bool = False
+
+
+def parse(words: str, *, model: str, dataset: str, resolution: int) -> Arguments:
+    """Reads a model name, a dataset name, an integer resolution and `smoke`; the rest are defaults.
+
+    Raises:
+      BadInput: a word that is none of these, or two of one kind.
+    """
+    found = {}
+    for word in filter(None, (word.strip() for word in (words or "").split(","))):
+        kind, value = _classify(word)
+        if kind in found:
+            raise errors.BadInput(f"config argument {word!r}: a {kind} is given already")
+        found[kind] = value
+    return Arguments(**({"model": model, "dataset": dataset, "resolution": resolution} | found))
+
+
+def _classify(word: str) -> tuple[str, object]:
+    if word == "smoke":
+        return "smoke", True
+    if word.isdigit():
+        return "resolution", int(word)
+    if word in registry.list_models():
+        return "model", word
+    if sources.is_dataset(word):
+        return "dataset", word
+    if "=" in word:
+        raise errors.BadInput(f"config argument {word!r}: keys are set with --config.{word}")
+    raise errors.unknown(
+        "config argument",
+        word,
+        ["smoke", "digits", "folder:PATH", *registry.list_models()],
+        "Also: an integer resolution, the name of a TFDS dataset.",
+    )

@@ -1,0 +1,86 @@
+"""Every key, its meaning and its default. The recipes set what differs."""
+
+from ml_collections import ConfigDict, config_dict
+
+from configs.arguments import Arguments
+from mixer.models import registry
+
+
+def base(arguments: Arguments) -> ConfigDict:
+    """The defaults for a model, dataset and resolution."""
+    size = arguments.resolution
+    config = ConfigDict()
+    config.run = "train"  # or evaluate, predict
+    config.seed = 0  # of the initial weights, the order, the augmentation, dropout
+    config.imports = ""  # modules of yours to import first, comma-separated
+    config.init_from = ""  # the workdir of a finished or running training: weights to start from
+    config.dataset = arguments.dataset
+    config.image_size = (size, size)  # height, width
+
+    config.model = ConfigDict({"name": arguments.model})
+    config.model.update(registry.model_fields(arguments.model))
+    config.model.num_classes = config_dict.placeholder(int)  # empty: as many as the dataset has
+
+    config.input = ConfigDict()
+    config.input.split = "train"
+    config.input.transform = "inception_crop|flip_lr"
+    config.batch_size = 4096  # of all devices together
+    config.total = "300 epochs"  # durations: "N steps", "N epochs" or "N examples"
+
+    config.loss = "softmax_xent"  # or sigmoid_xent
+    config.label_smoothing = 0.0
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "adam"  # with options: "adam(b2=0.95)", "sgd(momentum=0.9)"
+    config.optimizer.weight_decay = 0.1  # times the rate; kernels only
+    config.optimizer.clip_norm = 1.0  # global norm of the gradient; 0: no clipping
+    config.optimizer.multipliers = ()  # (("regex", rate multiplier), ...); 0 freezes
+    config.schedule = ConfigDict()
+    config.schedule.base = 0.001  # the learning rate after warm-up
+    config.schedule.decay = "linear"  # or cosine, constant
+    config.schedule.end = 0.00001  # the rate at the end, absolute
+    config.schedule.warmup = "10_000 steps"
+    config.schedule.cooldown = "0 steps"  # the rate's linear way to 0 at the end of `total`
+    config.ema_decay = 0.0  # of averaged parameters, evaluated beside the raw ones; 0: none
+
+    config.evaluators = ConfigDict()
+    config.best = ""  # the metric whose best checkpoint is kept, such as "val/top1"
+    config.images = ""  # predict: files, comma-separated or a glob
+
+    # What leaves the numbers alone, and so may change when a run goes on.
+    config.runtime = ConfigDict()
+    config.runtime.data_dir = ""  # of TFDS datasets; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets
+    config.runtime.threads = 0  # that read and transform images; 0: one a core
+    config.runtime.workers = 0  # processes with so many threads each; 0: threads only
+    config.runtime.log_every = "50 steps"
+    config.runtime.checkpoint_every = "1000 steps"
+    config.runtime.keep_checkpoints = 2  # the newest, besides the best
+    return config
+
+
+def evaluator(config: ConfigDict, split: str, transform: str, every: str) -> ConfigDict:
+    """An entry of `config.evaluators`: classification of one split."""
+    return ConfigDict(
+        {
+            "type": "classification",
+            "dataset": config.dataset,
+            "split": split,
+            "transform": transform,
+            "batch_size": min(config.batch_size, 1024),
+            "every": every,
+        }
+    )
+
+
+def smoke(config: ConfigDict) -> ConfigDict:
+    """The same recipe in under a minute on a CPU: digits, two blocks, ten steps."""
+    config.dataset = "digits"
+    config.input.split = "train"
+    config.model.num_blocks = 2
+    config.batch_size = 16
+    config.total = "10 steps"
+    config.schedule.warmup = "2 steps"
+    for entry in config.evaluators.values():
+        entry.update(dataset="digits", split="test[:32]", batch_size=16, every="5 steps")
+    config.runtime.log_every = "5 steps"
+    config.runtime.checkpoint_every = "5 steps"
+    return config

@@ -1,0 +1,37 @@
+"""Trains on your own images: PATH/train/<class>/*.jpg, PATH/test/<class>/*.jpg.
+
+    python main.py --config=configs/folder.py:folder:PATH --workdir=runs/mine
+
+Without PATH/test (or PATH/val) a tenth of the training images is held out. Other models and
+resolutions: configs/folder.py:folder:PATH,Mixer-B/16,224. The settings are a start for some ten
+thousand images and one device: raise `total` and add regularisation before blaming the data.
+"""
+
+from pathlib import Path
+
+from configs import arguments, common
+
+
+def get_config(words: str = ""):
+    """Takes folder:PATH, a model, a resolution and `smoke`."""
+    args = arguments.parse(words, model="Mixer-S/16", dataset="digits", resolution=224)
+    config = common.base(args)
+    size = args.resolution
+    held_out = _held_out_split(args.dataset)
+    if held_out.startswith("train"):
+        config.input.split = "train[:90%]"
+    config.batch_size = 256
+    config.total = "50 epochs"
+    config.model.stochastic_depth = 0.1
+    config.schedule.update(warmup="5 epochs", decay="cosine")
+    transform = f"resize_small({round(size * 8 / 7)})|central_crop({size})"
+    config.evaluators.test = common.evaluator(config, held_out, transform, "1 epochs")
+    config.runtime.checkpoint_every = "1 epochs"
+    return common.smoke(config) if args.smoke else config
+
+
+def _held_out_split(dataset: str) -> str:
+    if not dataset.startswith("folder:"):
+        return "test"
+    root = Path(dataset.removeprefix("folder:")).expanduser()
+    return next((s for s in ("test", "val") if (root / s).is_dir()), "train[90%:]")

@@ -1,0 +1,81 @@
+"""Top-1, top-5, negative log-likelihood and calibration; every example counts once."""
+
+import dataclasses
+from collections.abc import Callable
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from clu import metrics
+
+from mixer.batch import Batch
+from mixer.evaluation.registry import register_evaluator
+
+_BINS = 15
+
+
+@flax.struct.dataclass
+class CalibrationBins(metrics.Metric):
+    """Sums per bin of confidence ((i / 15, (i + 1) / 15]): examples, confidence, hits."""
+
+    sums: jax.Array  # float32 [3, 15]
+
+    @classmethod
+    def empty(cls) -> "CalibrationBins":
+        return cls(jnp.zeros((3, _BINS)))
+
+    @classmethod
+    def from_model_output(cls, *, confidence, hit, mask, **_) -> "CalibrationBins":
+        bins = jnp.clip(jnp.ceil(confidence * _BINS).astype(jnp.int32) - 1, 0, _BINS - 1)
+        member = jax.nn.one_hot(bins, _BINS, dtype=jnp.float32) * mask[:, None].astype(jnp.float32)
+        rows = jnp.stack([jnp.ones_like(confidence), confidence, hit])
+        return cls(jnp.matmul(rows, member, precision=jax.lax.Precision.HIGHEST))
+
+    def merge(self, other: "CalibrationBins") -> "CalibrationBins":
+        return CalibrationBins(self.sums + other.sums)
+
+    def compute(self) -> float:
+        """Expected calibration error: mean over examples of |accuracy - confidence| of the bin."""
+        count, confidence, hits = np.asarray(self.sums, np.float64)
+        return float(np.abs(hits - confidence).sum() / count.sum())
+
+
+@flax.struct.dataclass
+class _Metrics(metrics.Collection):
+    top1: metrics.Average.from_output("hit")
+    top5: metrics.Average.from_output("hit5")
+    nll: metrics.Average.from_output("nll")
+    ece: CalibrationBins
+
+
+@register_evaluator("classification")
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """Single-label classification by the softmax of the logits.
+
+    Attributes:
+      apply: (params, uint8 images) -> logits [N, num_classes].
+      num_classes: K; top-5 is top-min(5, K).
+    """
+
+    apply: Callable
+    num_classes: int
+
+    def update(self, params, batch: Batch) -> metrics.Collection:
+        """Sums over one batch; rows with a false mask count nowhere."""
+        logits = self.apply(params, batch["image"])
+        log_p = jax.nn.log_softmax(logits)
+        label = jnp.maximum(batch["label"], 0)[:, None]
+        best = jax.lax.top_k(logits, min(5, self.num_classes))[1]
+        return _Metrics.single_from_model_output(
+            hit=(best[:, :1] == label).any(axis=1).astype(jnp.float32),
+            hit5=(best == label).any(axis=1).astype(jnp.float32),
+            nll=-jnp.take_along_axis(log_p, label, axis=1)[:, 0],
+            confidence=jnp.exp(log_p.max(axis=1)),
+            mask=batch["mask"],
+        )
+
+    def summarize(self, collection: metrics.Collection) -> dict[str, float]:
+        """{"top1", "top5", "nll" (nats), "ece"}: fractions and means over the examples."""
+        return {name: float(value) for name, value in collection.compute().items()}

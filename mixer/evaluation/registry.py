@@ -1,0 +1,61 @@
+"""Evaluators by name, for `config.evaluators.<name>.type`."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+import jax
+
+from mixer.batch import Batch
+
+
+class Evaluator(Protocol):
+    """`update` is a jittable function of (params, batch) that returns a `clu.metrics.Collection`.
+
+    `summarize` turns the collection of all batches into {name: number}, names such as "top1".
+    """
+
+    def update(self, params, batch: Batch): ...
+
+    def summarize(self, collection) -> dict[str, float]: ...
+
+
+# apply(params, uint8 images) -> logits, num_classes -> evaluator
+Factory = Callable[[Callable, int], Evaluator]
+EVALUATORS: dict[str, Factory] = {}
+
+
+def register_evaluator(name: str, factory: Factory | None = None):
+    """Makes `factory(apply, num_classes)` available to configs; a decorator without `factory`.
+
+    `apply(params, images)` takes uint8 images [N, H, W, 3] and returns float32 logits
+    [N, num_classes].
+    """
+    if factory is None:
+        return lambda decorated: register_evaluator(name, decorated)
+    EVALUATORS[name] = factory
+    return factory
+
+
+def evaluate(
+    evaluator: Evaluator,
+    update: Callable,
+    params,
+    batches: Iterable[Batch],
+    interrupted: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
+    """Runs over all batches; None if `interrupted()` became true on the way.
+
+    `update` is `evaluator.update`, compiled.
+    """
+    total = None
+    for batch in batches:
+        part = update(params, batch)
+        total = part if total is None else total.merge(part)
+        if interrupted():
+            return None
+    return evaluator.summarize(jax.device_get(total))
+
+
+def take(batches: Iterator[Batch], count: int) -> Iterator[Batch]:
+    """The first `count` batches."""
+    return (batch for _, batch in zip(range(count), batches, strict=False))

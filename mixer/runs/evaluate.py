@@ -1,0 +1,56 @@
+"""`config.run="evaluate"`: an earlier run's parameters on the config's evaluators."""
+
+import time
+
+import jax
+from ml_collections import ConfigDict
+
+from mixer.evaluation.registry import evaluate
+from mixer.runs import build, workdir
+
+
+def run(config: ConfigDict, output: str, protocol: str) -> None:
+    """Evaluates `config.init_from` and writes results.json.
+
+    Raises:
+      BadInput: before anything is written.
+    """
+    path = workdir.open_workdir(output)
+    workdir.check(path, config)
+    if workdir.is_complete(path):
+        return
+    trained = build.trained(config)
+    evaluations = build.evaluations(config, trained)
+    workdir.begin(path, config)
+    card = trained.card
+    print(f"{card.model['name']} of {config.init_from}, step {trained.step:,}: {card.transform}")
+    began, images, metrics = time.perf_counter(), 0, {}
+    for evaluation in evaluations:
+        reader = evaluation.reader
+        batches = reader.batches(0, reader.steps_per_pass)
+        measured = evaluate(evaluation.evaluator, evaluation.update, trained.params, batches)
+        images += len(reader.rows.source)
+        metrics |= {f"{evaluation.name}/{name}": value for name, value in measured.items()}
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in measured.items())
+        print(f"{evaluation.name} ({len(reader.rows.source):,} images): {shown}", flush=True)
+    seconds = time.perf_counter() - began
+    workdir.write_results(
+        path,
+        {
+            "run": "evaluate",
+            "protocol": protocol,
+            "model": card.model["name"],
+            "dataset": evaluations[0].reader.rows.source.name,
+            "resolution": build.resolution(card.image_size),
+            "seed": config.seed,
+            "step": trained.step,
+            "batch_size": evaluations[0].reader.rows.batch_size,
+            "seconds": seconds,
+            "params": sum(x.size for x in jax.tree.leaves(trained.params)),
+            "metrics": metrics,
+            "upstream": trained.upstream,
+            "images_per_second_per_device": images / seconds / trained.mesh.size,
+            "device_days": seconds * trained.mesh.size / 86400,
+            "precision": trained.precision,
+        },
+    )

@@ -1,0 +1,248 @@
+"""`config.run="train"`: trains, or goes on with, the run in the workdir until it is complete."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from clu import parameter_overview
+from etils import epath
+from ml_collections import ConfigDict
+
+from mixer.checkpoint.store import Store
+from mixer.evaluation.registry import evaluate
+from mixer.runs import build, workdir
+from mixer.training import loop, sharding, step
+from mixer.training.progress import Progress
+from mixer.training.signals import StopSignal
+from mixer.training.writers import Console, MetricsLog
+
+
+def run(config: ConfigDict, output: str, protocol: str) -> None:
+    """Trains; returns when the run is complete or was stopped after saving.
+
+    Raises:
+      BadInput: before anything is written.
+      NonFiniteLoss: the last good checkpoint stands.
+    """
+    started = time.perf_counter()
+    path = workdir.open_workdir(output)
+    workdir.check(path, config)
+    if workdir.is_complete(path):
+        return
+    with StopSignal() as stop:
+        training = build.training(config)
+        checkpoints = path / "checkpoints"
+        fresh = not (checkpoints.exists() and any(p.name.isdigit() for p in checkpoints.iterdir()))
+        params = training.initial_params() if fresh else None
+        workdir.begin(path, config)
+        built = time.perf_counter()
+        with Store(checkpoints, keep=training.keep_checkpoints, best=training.best) as store:
+            _Session(training, path, store, stop, protocol, started, built).run(params)
+
+
+class _Session:
+    """One process's part of a run, from the first or the restored step on."""
+
+    def __init__(
+        self,
+        training: build.Training,
+        path: epath.Path,
+        store: Store,
+        stop: StopSignal,
+        protocol: str,
+        started: float,
+        built: float,
+    ):
+        self.training, self.path, self.store, self.stop = training, path, store, stop
+        self.protocol = protocol
+        self.results: dict[str, float] = {}
+        self.times = {"build": built - started}
+
+    def run(self, params: Any) -> None:
+        training = self.training
+        clock = time.perf_counter()
+        state, meta = self._restore_or_create(params)
+        clock = self._lap("restore" if meta else "initialise", clock)
+        start = meta.get("step", 0)
+        self.results = meta.get("results", {})
+        self.progress = Progress(training.batch_size, training.mesh.size, meta.get("progress"))
+        self.log = MetricsLog(self.path, meta.get("lines", 0), start)
+        self.console = Console(training.total, start)
+        try:
+            batches = training.reader.batches(start, training.total)
+            compiled = step.compile_step(
+                training.train_step, state, training.mesh, training.abstract_batch()
+            )
+            self._lap("compile", clock)
+            self.first = time.perf_counter()
+            hooks = loop.Hooks(
+                log=self._log,
+                evaluate=self._evaluate,
+                save=self._save,
+                tick=self._tick,
+                log_at=_every(training.log_every, training.total),
+                evaluate_at=lambda step: bool(self._due(step)),
+                save_at=self._save_at,
+            )
+            state, reached = loop.run(
+                state,
+                step.guarded(compiled),
+                batches,
+                hooks,
+                self.progress,
+                self.stop,
+                start=start,
+                total=training.total,
+                evaluation_due=meta.get("evaluation_due", False),
+            )
+            if self.stop:
+                self._say_stopped(reached)
+            else:
+                self._finish()
+        finally:
+            self.console.close()
+            self.log.close()
+
+    def _lap(self, name: str, since: float) -> float:
+        now = time.perf_counter()
+        self.times[name] = now - since
+        return now
+
+    def _restore_or_create(self, params: Any) -> tuple[step.TrainState, dict]:
+        training = self.training
+        abstract = step.abstract_state(training.mesh, training.init)
+        found = self.store.restore_newest(_items(abstract), print)
+        if found is None:
+            print(parameter_overview.get_parameter_overview(
+                abstract.params, include_stats=False, max_lines=12
+            ))
+            state = step.create_state(training.mesh, training.init, params)
+            return state, {}
+        items, meta = found
+        counter = jax.device_put(
+            jax.numpy.int32(meta["step"]), sharding.replicated(training.mesh)
+        )
+        print(f"going on from step {meta['step']:,} of {training.total:,}", flush=True)
+        return step.TrainState(counter, items["params"], items["opt_state"], items.get("ema")), meta
+
+    def _due(self, at: int) -> list[build.Evaluation]:
+        return [
+            e for e in self.training.evaluations if _every(e.every, self.training.total)(at)
+        ]
+
+    def _save_at(self, at: int) -> bool:
+        training = self.training
+        best = training.best.partition("/")[0]
+        chosen = any(evaluation.name == best for evaluation in self._due(at))
+        return chosen or _every(training.checkpoint_every, training.total)(at)
+
+    def _tick(self, at: int, metrics: dict[str, float]) -> None:
+        if self.first:
+            jax.block_until_ready(metrics)
+            self._lap("first batch and step", self.first)
+            parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.times.items())
+            self.console.line(f"first step after {sum(self.times.values()):.1f} s: {parts}")
+            self.first = 0.0
+        self.console.tick(at, metrics)
+
+    def _log(self, at: int, summary: dict[str, float]) -> None:
+        epoch = at * self.training.epochs / self.training.total
+        self.log.write(at, {"epoch": epoch} | summary)
+        left = (self.training.total - at) * self.training.batch_size
+        rate = summary["images_per_second_per_device"] * self.training.mesh.size
+        self.console.line(
+            f"step {at:,}/{self.training.total:,}  epoch {epoch:.1f}"
+            f"  loss {summary['train/loss']:.4f}  accuracy {summary['train/accuracy']:.3f}"
+            f"  rate {summary['train/learning_rate']:.2e}"
+            f"  {summary['images_per_second_per_device']:,.0f} img/s/device"
+            f"  data wait {summary['data_wait_share']:.1%}  left {_clock(left / rate)}"
+        )
+
+    def _evaluate(self, at: int, state: step.TrainState) -> dict[str, float] | None:
+        metrics = {}
+        for evaluation in self._due(at):
+            kinds = {evaluation.name: state.params}
+            if state.ema is not None:
+                kinds[f"{evaluation.name}_ema"] = state.ema
+            for name, params in kinds.items():
+                measured = evaluate(
+                    evaluation.evaluator,
+                    evaluation.update,
+                    params,
+                    evaluation.reader.batches(0, evaluation.reader.steps_per_pass),
+                    lambda: bool(self.stop),
+                )
+                if measured is None:
+                    return None
+                metrics |= {f"{name}/{key}": value for key, value in measured.items()}
+        self.results |= metrics
+        self.log.write(at, metrics)
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        self.console.line(f"step {at:,}  {shown}")
+        return metrics
+
+    def _save(
+        self, at: int, state: step.TrainState, metrics: dict | None, evaluation_due: bool
+    ) -> None:
+        training = self.training
+        progress = self.progress.state_dict()
+        meta = {
+            "card": dataclasses.asdict(training.card),
+            "progress": progress,
+            "results": self.results,
+            "best": (metrics or {}).get(training.best),
+            "lines": self.log.lines,
+            "evaluation_due": evaluation_due,
+            "epochs": at * training.epochs / training.total,
+            "device_days": progress["seconds"] * training.mesh.size / 86400,
+        }
+        chosen = metrics if training.best in (metrics or {}) else None
+        self.store.save(at, _items(state), meta, chosen)
+
+    def _say_stopped(self, reached: int) -> None:
+        where = f"saved step {reached:,} of {self.training.total:,}" if reached else "nothing done"
+        self.console.line(f"stopped by {self.stop.received}: {where}; the same command goes on")
+
+    def _finish(self) -> None:
+        training = self.training
+        seconds = self.progress.seconds
+        images = training.total * training.batch_size
+        workdir.write_results(
+            self.path,
+            {
+                "run": "train",
+                "protocol": self.protocol,
+                "model": training.card.model["name"],
+                "dataset": training.card.dataset,
+                "resolution": build.resolution(training.card.image_size),
+                "seed": training.seed,
+                "step": training.total,
+                "epochs": training.epochs,
+                "batch_size": training.batch_size,
+                "seconds": seconds,
+                "params": training.num_params,
+                "metrics": self.results,
+                "upstream": training.upstream,
+                "images_per_second_per_device": images / seconds / training.mesh.size,
+                "device_days": seconds * training.mesh.size / 86400,
+                "precision": training.precision,
+            },
+        )
+        self.console.line(f"done in {_clock(seconds)}: {self.path / workdir.RESULTS}")
+
+
+def _items(state: step.TrainState) -> dict[str, Any]:
+    items = {"params": state.params, "opt_state": state.opt_state}
+    return items if state.ema is None else items | {"ema": state.ema}
+
+
+def _every(steps: int, total: int) -> Callable[[int], bool]:
+    return lambda step: step > 0 and (step % steps == 0 or step == total)
+
+
+def _clock(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,123 @@
+"""The run's output folder: its config, its results, and whether it may go on."""
+
+import json
+import os
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+from etils import epath
+from ml_collections import ConfigDict
+
+from mixer import errors
+
+CONFIG, RESULTS = "config.json", "results.json"
+_RESULT_KEYS = (
+    "run protocol model dataset resolution seed step epochs batch_size seconds params metrics "
+    "upstream images_per_second_per_device device_days device_kind devices precision versions commit"
+).split()
+_VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def open_workdir(workdir: str) -> epath.Path:
+    """The workdir as an absolute path (a URL stays one)."""
+    path = epath.Path(workdir)
+    return path if "://" in workdir else epath.Path(os.path.abspath(os.path.expanduser(workdir)))
+
+
+def as_json(config: ConfigDict) -> dict[str, Any]:
+    """The config as it is written down."""
+    return json.loads(json.dumps(config.to_dict(), sort_keys=True))
+
+
+def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def check(workdir: epath.Path, config: ConfigDict) -> None:
+    """Refuses to mix two different runs in one folder; `config.runtime` may differ.
+
+    Raises:
+      BadInput: lists each key with its old and new value.
+    """
+    if not (workdir / CONFIG).exists():
+        if workdir.exists() and any(workdir.iterdir()):
+            raise errors.BadInput(
+                f"--workdir={workdir} holds files but no {CONFIG}, so it is no run of ours: choose "
+                f"another folder"
+            )
+        return
+    old, new = _flat(json.loads((workdir / CONFIG).read_text())), _flat(as_json(config))
+    changed = [
+        f"config.{key}: {old.get(key, 'absent')!r} -> {new.get(key, 'absent')!r}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not key.startswith("runtime.")
+    ]
+    if changed:
+        raise errors.BadInput(
+            f"--workdir={workdir} holds another run. Give the same command to go on with it, or "
+            f"another --workdir. What differs (only config.runtime may):\n  "
+            + "\n  ".join(changed)
+        )
+
+
+def is_complete(workdir: epath.Path) -> bool:
+    """Whether the run in this folder has ended; says so."""
+    done = (workdir / RESULTS).exists()
+    if done:
+        print(f"complete: {workdir / RESULTS} is written; nothing to do")
+    return done
+
+
+def begin(workdir: epath.Path, config: ConfigDict) -> None:
+    """Makes the folder and writes the config.
+
+    Raises:
+      BadInput: the folder cannot be written.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        _write(workdir / CONFIG, as_json(config))
+    except OSError as error:
+        raise errors.BadInput(f"--workdir={workdir} cannot be written: {error}") from None
+
+
+def _write(path: epath.Path, content: dict) -> None:
+    # Written beside and renamed: a reader sees all of it or nothing.
+    beside = path.parent / f".{path.name}.incomplete"
+    beside.write_text(json.dumps(content, indent=2) + "\n")
+    beside.replace(path)
+
+
+def write_results(workdir: epath.Path, results: dict[str, Any]) -> None:
+    """Writes `results.json`, by which a launcher knows that the run is complete.
+
+    Keys without meaning for the run become null.
+
+    Raises:
+      ValueError: a key that the file does not have.
+    """
+    if strange := set(results) - set(_RESULT_KEYS):
+        raise ValueError(f"results.json has no keys {sorted(strange)}")
+    found = {
+        "device_kind": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "versions": {name: metadata.version(name) for name in _VERSIONED},
+        "commit": _commit(),
+    }
+    _write(workdir / RESULTS, dict.fromkeys(_RESULT_KEYS) | results | found)
+
+
+def _commit() -> str | None:
+    root = Path(__file__).parents[2]
+    try:
+        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
