@@ -1,8 +1,8 @@
 """python main.py --config=configs/NAME.py[:ARGS] --workdir=DIR [--config.KEY=VALUE ...]"""
 
-import importlib
 import re
 import sys
+from pathlib import Path
 
 from absl import flags
 
@@ -49,36 +49,61 @@ def _parse(argv: list[str]):
     """Flags -> (config, workdir, protocol), every mistake as `BadInput`."""
     from mixer.errors import BadInput
 
-    _import_early(argv)
+    recipe = _value(argv, "config")
+    if not recipe:
+        raise BadInput("--config is missing: for instance --config=configs/quickstart.py")
+    _check_before_parsing(argv, recipe)
     try:
         rest = flags.FLAGS(argv)
         config = flags.FLAGS.config
-        run = config.run if config is not None else None
+        config.to_dict()  # an error of the recipe surfaces at the first access
     except (flags.Error, OSError, KeyError, AttributeError, ImportError, SyntaxError) as error:
-        raise BadInput(_flag_message(error)) from None
+        raise BadInput(_flag_message(error, argv)) from None
     if len(rest) > 1:
         raise BadInput(f"unexpected argument {rest[1]!r}: everything is given as --flag=value")
-    if run is None:
-        raise BadInput("--config is missing: for instance --config=configs/quickstart.py")
     if not flags.FLAGS.workdir:
         raise BadInput("--workdir is missing: the folder for this run's output")
-    recipe = next(a.split("=", 1)[1] for a in argv if re.match(r"--?config=", a))
     protocol = re.sub(r"^(?:.*/)?([^/:]+?)\.py(?=:|$)", r"\1", recipe)
     return config, flags.FLAGS.workdir, protocol
 
 
-def _import_early(argv: list[str]) -> None:
+def _value(argv: list[str], flag: str) -> str:
+    """The value of --flag=value or --flag value, before anything is parsed."""
+    names = (f"--{flag}", f"-{flag}")
+    for arg, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = arg.partition("=")
+        if name in names:
+            return value if equals else following
+    return ""
+
+
+def _check_before_parsing(argv: list[str], recipe: str) -> None:
     # The recipe's arguments may name models and datasets that these modules register.
+    from mixer import errors
+    from mixer.models import registry
     from mixer.runs import imports
 
-    for arg in argv:
-        if match := re.match(r"--?config\.imports=(.*)", arg):
-            imports.import_modules(match[1])
+    file = Path(recipe.split(":", 1)[0])
+    if not file.is_file():
+        near = [f for f in file.parent.glob("*.py") if "def get_config" in f.read_text()]
+        raise errors.unknown("config file", str(file), map(str, near))
+    imports.import_modules(_value(argv, "config.imports"))
+    if name := _value(argv, "config.model.name"):
+        registry.model_fields(name)
+        raise errors.BadInput(
+            f"--config.model.name={name}: the recipe sets the other fields by the name, so give it "
+            f"to the recipe: --config={file}:{name}"
+        )
 
 
-def _flag_message(error: Exception) -> str:
-    text = str(error).strip().strip('"')
-    return next((line for line in reversed(text.splitlines()) if line.strip()), repr(error))
+def _flag_message(error: Exception, argv: list[str]) -> str:
+    """The line of the flag library's message that says what is wrong."""
+    lines = [line.strip(" '\"\\") for line in str(error).replace("\\n", "\n").splitlines()]
+    lines = [line for line in lines if line] or [repr(error)]
+    if isinstance(error, KeyError | AttributeError):
+        key = next((a for a in argv if lines[0].strip("\\'") in a.split("=")[0].split(".")), "")
+        return f"unknown config key {key.split('=')[0].lstrip('-') or lines[0]!r}. {lines[-1]}"
+    return lines[-1]
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ from configs.arguments import Arguments
 from mixer.models import registry
 
 
-def base(arguments: Arguments) -> ConfigDict:
-    """The defaults for a model, dataset and resolution."""
+def base(arguments: Arguments, model: str = "") -> ConfigDict:
+    """The defaults for a model, dataset and resolution; `model` in the place of the argument's."""
+    model = model or arguments.model
     size = arguments.resolution
     config = ConfigDict()
     config.run = "train"  # or evaluate, predict
@@ -17,8 +18,8 @@ def base(arguments: Arguments) -> ConfigDict:
     config.dataset = arguments.dataset
     config.image_size = (size, size)  # height, width
 
-    config.model = ConfigDict({"name": arguments.model})
-    config.model.update(registry.model_fields(arguments.model))
+    config.model = ConfigDict({"name": model})
+    config.model.update(registry.model_fields(model))
     config.model.num_classes = config_dict.placeholder(int)  # empty: as many as the dataset has
 
     config.input = ConfigDict()
@@ -62,7 +63,7 @@ def evaluator(config: ConfigDict, split: str, transform: str, every: str) -> Con
     return ConfigDict(
         {
             "type": "classification",
-            "dataset": config.dataset,
+            "dataset": "",  # empty: the one trained on
             "split": split,
             "transform": transform,
             "batch_size": min(config.batch_size, 1024),
@@ -80,7 +81,7 @@ def smoke(config: ConfigDict) -> ConfigDict:
     config.total = "10 steps"
     config.schedule.warmup = "2 steps"
     for entry in config.evaluators.values():
-        entry.update(dataset="digits", split="test[:32]", batch_size=16, every="5 steps")
+        entry.update(split="test[:32]", batch_size=16, every="5 steps")
     config.runtime.log_every = "5 steps"
     config.runtime.checkpoint_every = "5 steps"
     return config

@@ -24,7 +24,7 @@ def get_config(words: str = ""):
     config.total = "50 epochs"
     config.model.stochastic_depth = 0.1
     config.schedule.update(warmup="5 epochs", decay="cosine")
-    transform = f"resize_small({round(size * 8 / 7)})|central_crop({size})"
+    transform = f"resize_small({round(size * 8 / 7)})|central_crop"
     config.evaluators.test = common.evaluator(config, held_out, transform, "1 epochs")
     config.runtime.checkpoint_every = "1 epochs"
     return common.smoke(config) if args.smoke else config

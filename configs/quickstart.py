@@ -10,23 +10,20 @@ from configs import arguments, common
 
 
 def get_config(words: str = ""):
-    """`:smoke` and another dataset or resolution can be given."""
-    args = arguments.parse(words, model="Mixer-S/16", dataset="digits", resolution=32)
-    config = common.base(args)
+    """Takes a model in the place of the small one, a dataset, a resolution and `smoke`."""
+    args = arguments.parse(words, model="", dataset="digits", resolution=32)
+    config = common.base(args, model=args.model or "Mixer-S/16")
     size = args.resolution
-    config.model.update(
-        patch_size=4,
-        num_blocks=4,
-        hidden_dim=96,
-        tokens_mlp_dim=48,
-        channels_mlp_dim=384,
-        stochastic_depth=0.1,
-    )
-    config.input.transform = f"resize({size * 9 // 8})|random_crop({size})"
+    if not args.model:
+        config.model.update(
+            patch_size=4, num_blocks=4, hidden_dim=96, tokens_mlp_dim=48, channels_mlp_dim=384
+        )
+    config.model.stochastic_depth = 0.1
+    config.input.transform = f"resize({size * 9 // 8})|random_crop"
     config.batch_size = 64
     config.total = "60 epochs"
     config.schedule.update(base=0.003, warmup="100 steps")
-    config.evaluators.test = common.evaluator(config, "test", f"resize({size})", "10 epochs")
+    config.evaluators.test = common.evaluator(config, "test", "resize", "10 epochs")
     config.runtime.log_every = "50 steps"
     config.runtime.checkpoint_every = "200 steps"
     return common.smoke(config) if args.smoke else config

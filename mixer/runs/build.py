@@ -117,10 +117,11 @@ def _evaluation(config, name, model, mesh, card: Card, steps: Callable[[str, str
     key = f"evaluators.{name}"
     if entry.type not in EVALUATORS:
         raise errors.unknown(f"config.{key}.type", entry.type, EVALUATORS)
-    source = sources.open_source(entry.dataset, entry.split, _data_dir(config))
+    dataset = entry.dataset or config.dataset
+    source = sources.open_source(dataset, entry.split, _data_dir(config))
     if tuple(source.classes) != card.classes:
         raise errors.BadInput(
-            f"config.{key}: {entry.dataset} has {len(source.classes)} classes "
+            f"config.{key}: {dataset} has {len(source.classes)} classes "
             f"({_some(source.classes)}), the model has {len(card.classes)} ({_some(card.classes)})"
         )
     # In training the config's own preprocessing is the card's; in evaluation the card's counts.

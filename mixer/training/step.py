@@ -106,9 +106,9 @@ def make_step(
             "loss": value,
             "accuracy": (logits.argmax(axis=-1) == batch["label"]).mean(),
             "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
-            "grad_norm": optax.global_norm(grads),
-            "param_norm": optax.global_norm(params),
-            "update_norm": optax.global_norm(updates),
+            "grad_norm": optax.tree.norm(grads),
+            "param_norm": optax.tree.norm(params),
+            "update_norm": optax.tree.norm(updates),
         }
         return TrainState(state.step + 1, params, opt_state, ema), metrics
 

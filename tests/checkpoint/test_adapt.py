@@ -1,0 +1,72 @@
+import jax
+import numpy as np
+import pytest
+
+from mixer import errors
+from mixer.checkpoint import adapt
+from mixer.models.mixer import Mixer
+
+
+def model(classes=5, **fields):
+    return Mixer(
+        num_classes=classes, patch_size=4, num_blocks=1, hidden_dim=8, tokens_mlp_dim=6,
+        channels_mlp_dim=16, **fields,
+    )
+
+
+def params(classes=5):
+    shapes = adapt.shapes(model(classes), (8, 8))
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), shapes)
+
+
+def fit(stored, target, head="auto", bias=0.0):
+    said = []
+    fitted = adapt.fit(
+        stored, adapt.shapes(target, (8, 8)), head=head, head_bias_init=bias, source="X",
+        report=said.append,
+    )
+    return fitted, said
+
+
+def test_a_head_of_the_right_shape_is_kept():
+    fitted, said = fit(params(), model())
+    jax.tree.map(np.testing.assert_array_equal, fitted, params())
+    assert said == []
+
+
+def test_another_head_is_reset_and_said():
+    fitted, said = fit(params(5), model(3), bias=-6.9)
+    assert not fitted["head"]["kernel"].any() and fitted["head"]["kernel"].shape == (8, 3)
+    np.testing.assert_allclose(fitted["head"]["bias"], -6.9)
+    assert said == ["X: its head has 5 classes; a new one for 3 classes begins at zero"]
+    headless = {k: v for k, v in params().items() if k != "head"}
+    assert "has none" in fit(headless, model(3))[1][0]
+
+
+def test_reset_and_keep():
+    assert not fit(params(), model(), "reset")[0]["head"]["kernel"].any()
+    with pytest.raises(errors.BadInput, match=r"head/kernel: \(8, 5\) in the file, \(8, 3\)"):
+        fit(params(5), model(3), "keep")
+    with pytest.raises(errors.BadInput, match="'kept'. Did you mean 'keep'"):
+        fit(params(), model(), "kept")
+
+
+def test_no_head_wanted_drops_it():
+    fitted, said = fit(params(), model(0))
+    assert "head" not in fitted and said == []
+
+
+def test_every_name_and_shape_is_accounted_for():
+    stored = params()
+    stored["MixerBlock_1"] = {"extra": np.zeros(3)}
+    del stored["stem"]["bias"]
+    stored["pre_head_layer_norm"]["scale"] = np.zeros(9)
+    with pytest.raises(errors.BadInput) as error:
+        fit(stored, model())
+    for line in (
+        "missing in the file: stem/bias",
+        "not in the model: MixerBlock_1/extra",
+        "pre_head_layer_norm/scale: (9,) in the file, (8,) in the model",
+    ):
+        assert line in str(error.value)

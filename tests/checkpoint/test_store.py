@@ -1,0 +1,180 @@
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from mixer.checkpoint.checksum import checksums
+from mixer.checkpoint.store import DamagedCheckpoint, Store
+
+
+def place(devices=8, spec=PartitionSpec()):
+    mesh = jax.make_mesh(
+        (devices,), ("data",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:devices]
+    )
+    return NamedSharding(mesh, spec)
+
+
+def items(seed=0, where=None):
+    rng = np.random.default_rng(seed)
+    arrays = {
+        "params": {
+            "dense": {"kernel": rng.standard_normal((256, 512)), "bias": rng.standard_normal(16)}
+        },
+        "opt_state": [{"count": np.array(seed)}, rng.standard_normal(32)],
+    }
+    cast = lambda a: a.astype(np.float32) if a.dtype.kind == "f" else a.astype(np.int32)
+    return jax.device_put(jax.tree.map(cast, arrays), where or place())
+
+
+def abstract(where=None):
+    shapes = jax.tree.map(lambda a: (a.shape, a.dtype), items(), is_leaf=lambda a: hasattr(a, "shape"))
+    return jax.tree.map(
+        lambda s: jax.ShapeDtypeStruct(*s, sharding=where or place()),
+        shapes,
+        is_leaf=lambda s: isinstance(s, tuple),
+    )
+
+
+def assert_same(first, second):
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(first), jax.device_get(second))
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path):
+    accuracy = [0.1, 0.9, 0.3, 0.5, 0.4]
+    with Store(tmp_path / "checkpoints", keep=2, best="val/top1") as store:
+        for step, value in enumerate(accuracy):
+            store.save(step, items(step), {"n": step}, {"val/top1": value})
+    with Store(tmp_path / "checkpoints", keep=2, best="val/top1") as store:
+        assert store.steps() == [1, 3, 4]
+        for step in (1, 3, 4):
+            assert_same(store.restore(step, abstract()), items(step))
+            assert store.meta(step)["n"] == step
+
+
+def test_steps_without_the_metric_do_not_displace_the_best(tmp_path):
+    with Store(tmp_path, keep=1, best="m") as store:
+        for step, metrics in enumerate([{"m": 0.2}, None, {"m": 0.1}, None]):
+            store.save(step, items(step), {}, metrics)
+        store._manager.wait_until_finished()
+        assert store.steps() == [0, 3]
+
+
+def test_a_step_saved_again_replaces_the_first(tmp_path):
+    with Store(tmp_path, keep=3) as store:
+        store.save(5, items(1), {"n": 1}, None)
+        store.save(5, items(2), {"n": 2}, None)
+    with Store(tmp_path, keep=3) as store:
+        assert store.meta(5)["n"] == 2
+        assert_same(store.restore(5, abstract()), items(2))
+
+
+def test_donating_the_saved_arrays_at_once_is_safe(tmp_path):
+    overwrite = jax.jit(lambda tree: jax.tree.map(jnp.zeros_like, tree), donate_argnums=0)
+    tree = items(3)
+    with Store(tmp_path) as store:
+        store.save(1, tree, {}, None)
+        overwrite(tree)
+    with Store(tmp_path) as store:
+        assert_same(store.restore(1, abstract()), items(3))
+
+
+def test_restoring_onto_another_mesh(tmp_path):
+    with Store(tmp_path) as store:
+        store.save(1, items(), {}, None)
+        two = place(2)
+        restored = store.restore(1, abstract(two))
+        assert_same(restored, items())
+        assert all(x.sharding == two for x in jax.tree.leaves(restored))
+
+
+def test_checksums_see_any_flipped_bit_and_no_mesh():
+    tree = {"a": np.arange(64, dtype=np.float32), "b": {"c": np.ones((8, 2), jnp.bfloat16)}}
+    plain = checksums(jax.device_put(tree, place(1)))
+    assert plain == checksums(jax.device_put(tree, place(8, PartitionSpec("data"))))
+    assert plain["b/c"] == 16 * 0x3F80
+    assert plain["a"] == int(tree["a"].view(np.uint32).astype(np.uint64).sum() % 2**32)
+    for bit in (0, 7, 31):
+        words = tree["a"].copy().view(np.uint32)
+        words[17] ^= np.uint32(1) << np.uint32(bit)
+        altered = checksums(jax.device_put({"a": words.view(np.float32)}, place(1)))
+        assert altered["a"] != plain["a"]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    with Store(tmp_path / "checkpoints", keep=3) as store:
+        for step in (1, 2):
+            store.save(step, items(step), {"n": step}, None)
+    return tmp_path / "checkpoints"
+
+
+def newest(directory):
+    reports = []
+    with Store(directory, keep=3) as store:
+        found, meta = store.restore_newest(abstract(), reports.append)
+        assert_same(found, items(meta["n"]))
+        # The damaged step can be saved again.
+        store.save(2, items(7), {"n": 7}, None)
+    with Store(directory, keep=3) as store:
+        assert store.meta(2)["n"] == 7
+    return meta["n"], reports
+
+
+def test_an_array_altered_behind_orbaxs_back_is_noticed(saved):
+    """A whole, valid checkpoint with other numbers: what a checksum is for."""
+    path = saved / "2" / "meta" / "metadata"
+    meta = json.loads(path.read_text())
+    assert meta["n"] == 2
+    meta["checksums"]["params"]["dense/kernel"] ^= 1 << 20
+    path.write_text(json.dumps(meta))
+    step, reports = newest(saved)
+    assert step == 1
+    assert len(reports) == 1 and "array params/dense/kernel was altered" in reports[0]
+    assert (saved.parent / "damaged" / "2").is_dir()
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+def test_damaged_files_are_noticed_and_the_one_before_is_used(saved, damage):
+    """Every file of the newest checkpoint, one at a time: noticed, or without effect."""
+    noticed = 0
+    intact = saved.parent / "intact"
+    shutil.copytree(saved, intact)
+    files = [p.relative_to(intact) for p in sorted((intact / "2" / "params").rglob("*")) if p.is_file()]
+    for file in files:
+        shutil.rmtree(saved.parent / "damaged", ignore_errors=True)
+        shutil.rmtree(saved)
+        shutil.copytree(intact, saved)
+        data = bytearray((saved / file).read_bytes())
+        if damage == "flip":
+            data[len(data) // 2] ^= 16
+            (saved / file).write_bytes(data)
+        elif damage == "truncate":
+            (saved / file).write_bytes(data[: len(data) // 2])
+        else:
+            (saved / file).unlink()
+        step, reports = newest(saved)
+        assert (step == 1) == bool(reports), file
+        noticed += step == 1
+    assert noticed >= 2
+    assert any(p.stat().st_size > 2**18 for p in intact.rglob("*") if p.is_file())
+
+
+def test_all_damaged_is_an_error(saved):
+    for step in (1, 2):
+        shutil.rmtree(saved / str(step) / "params")
+    with Store(saved, keep=3) as store, pytest.raises(DamagedCheckpoint, match="no checkpoint in"):
+        store.restore_newest(abstract(), lambda report: None)
+
+
+def test_nothing_saved_is_none(tmp_path):
+    with Store(tmp_path / "checkpoints") as store:
+        assert store.restore_newest(abstract(), print) is None
+
+
+def test_a_refused_save_is_an_error(saved):
+    with Store(saved, keep=3) as store, pytest.raises(RuntimeError, match="refused to save step 0"):
+        store.save(0, items(), {}, None)

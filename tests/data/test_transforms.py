@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+
+from mixer import calls, errors
+from mixer.data import transforms
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def picture(*shape, seed=1):
+    return rng(seed).integers(0, 256, (*shape, 3)).astype(np.uint8)
+
+
+def bilinear(image, height, width):
+    """Half-pixel centres, edges clamped, no antialiasing; float64."""
+
+    def axis(old, new):
+        at = (np.arange(new) + 0.5) * old / new - 0.5
+        low = np.floor(at)
+        share = at - low
+        clamp = lambda i: np.clip(i, 0, old - 1).astype(int)
+        return clamp(low), clamp(low + 1), share
+
+    y0, y1, fy = axis(image.shape[0], height)
+    x0, x1, fx = axis(image.shape[1], width)
+    image = image.astype(np.float64)
+    rows = image[y0] * (1 - fy)[:, None, None] + image[y1] * fy[:, None, None]
+    return rows[:, x0] * (1 - fx)[:, None] + rows[:, x1] * fx[:, None]
+
+
+def area(image, height, width):
+    """Mean over the old area under each new pixel; float64, pixel by pixel."""
+    out = np.zeros((height, width, 3))
+    sy, sx = image.shape[0] / height, image.shape[1] / width
+    for i in range(height):
+        for j in range(width):
+            total = 0
+            for y in range(int(i * sy), int(np.ceil((i + 1) * sy - 1e-9))):
+                wy = min(y + 1, (i + 1) * sy) - max(y, i * sy)
+                for x in range(int(j * sx), int(np.ceil((j + 1) * sx - 1e-9))):
+                    wx = min(x + 1, (j + 1) * sx) - max(x, j * sx)
+                    total = total + wy * wx * image[y, x].astype(np.float64)
+            out[i, j] = total / (sy * sx)
+    return out
+
+
+def assert_truncated(got, want):
+    """Equal to the truncated float result, but where rounding decides at an integer."""
+    assert got.dtype == np.uint8
+    low, high = np.floor(want - 2e-3), np.floor(want + 2e-3)
+    assert ((got == low) | (got == high)).all()
+
+
+@pytest.mark.parametrize("size", [(8, 8), (13, 29), (60, 45), (37, 20)])
+def test_resizes_against_numpy(size):
+    image = picture(37, 29)
+    assert_truncated(transforms.resize_bilinear(image, *size), bilinear(image, *size))
+    assert_truncated(transforms.resize_area(image, *size), area(image, *size))
+
+
+def test_area_enlarging_by_an_integer_repeats_blocks():
+    image = picture(32, 32)
+    want = image.repeat(8, axis=0).repeat(8, axis=1)
+    np.testing.assert_array_equal(transforms.resize_area(image, 256, 256), want)
+
+
+@pytest.mark.parametrize("value", [0, 1, 100, 199, 254, 255])
+def test_resizing_keeps_a_constant_image(value):
+    image = np.full((375, 500, 3), value, np.uint8)
+    assert (transforms.resize_bilinear(image, 224, 224) == value).all()
+    assert (transforms.resize_area(image, 256, 341) == value).all()
+
+
+def test_evaluation_crop_of_the_paper():
+    image = picture(375, 500)
+    got = transforms.parse("resize_small(256)|central_crop(224)", (224, 224))(image, rng())
+    middle = transforms.resize_area(image, 256, 341)[16:240, 58:282]
+    np.testing.assert_array_equal(got, middle)
+
+
+def test_random_crop_reaches_every_place_alike():
+    image = np.arange(5 * 4).reshape(5, 4, 1).repeat(3, -1).astype(np.uint8)
+    crop = transforms.RandomCrop((3, 2))
+    corners = [int(crop(image, rng(i))[0, 0, 0]) for i in range(3000)]
+    values, counts = np.unique(corners, return_counts=True)
+    np.testing.assert_array_equal(values, [0, 1, 2, 4, 5, 6, 8, 9, 10])
+    np.testing.assert_allclose(counts / 3000, 1 / 9, atol=0.03)
+
+
+def test_flip_is_fair_and_exact():
+    image = picture(3, 4)
+    flipped = [transforms.FlipLeftRight()(image, rng(i)) for i in range(400)]
+    turned = [not np.array_equal(f, image) for f in flipped]
+    assert all(np.array_equal(f, image[:, ::-1]) for f, t in zip(flipped, turned, strict=True) if t)
+    assert 0.4 < np.mean(turned) < 0.6
+
+
+def test_inception_crop_follows_tensorflows_law():
+    generator = rng()
+    crop = transforms.InceptionCrop(224)
+    windows = np.array([crop.window(400, 600, generator) for _ in range(20_000)])
+    top, left, height, width = windows.T
+    assert (top >= 0).all() and (left >= 0).all()
+    assert (top + height <= 400).all() and (left + width <= 600).all()
+    share = height * width / (400 * 600)
+    assert share.min() >= 0.05
+    # Quantiles of tf.image.sample_distorted_bounding_box on an image of this size.
+    quantiles = np.quantile(share, [0.1, 0.25, 0.5, 0.75, 0.9])
+    np.testing.assert_allclose(quantiles, [0.080, 0.137, 0.273, 0.456, 0.609], atol=0.02)
+    big = height > 100
+    aspect = (width / height)[big]
+    assert 0.74 < aspect.min() and aspect.max() < 1.34
+
+
+def test_inception_crop_that_cannot_be_met_takes_the_whole_image():
+    assert transforms.InceptionCrop(8).window(1000, 10, rng()) == (0, 0, 1000, 10)
+
+
+def test_sizes_follow_the_image_size_and_keep_their_order():
+    chain = transforms.parse("resize_small(40)|random_crop|flip_lr", (24, 32))
+    assert chain(picture(50, 70), rng()).shape == (24, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("inception_krop(8)", "unknown transform 'inception_krop'. Did you mean 'inception_crop'"),
+        ("resize(8, 9, 10)", r"resize\(8, 9, 10\).*Its form is resize\(size\)"),
+        ("inception_crop(8, area=(0, 200))", r"area .*inception_crop\(size, area=\(5, 100\)\)"),
+        ("resize(-1)", "not a positive integer"),
+        ("resize_small", r"resize_small\(side\)"),
+        ("resize(__import__('os'))", "cannot read"),
+        ("resize(8).x", "cannot read"),
+        ("resize(9)", "makes images of 9 x 9, image_size asks for 8 x 8"),
+        ("resize(4)|central_crop(8)", "cannot crop 8 x 8 out of 4 x 4"),
+    ],
+)
+def test_bad_transforms_are_refused(text, message):
+    with pytest.raises(errors.BadInput, match=message):
+        transforms.parse(text, (8, 8))
+
+
+def test_calls_are_read_without_evaluation():
+    assert calls.parse("f(1, (2, 3), k='a', b=-1.5)") == ("f", (1, (2, 3)), {"k": "a", "b": -1.5})
+    assert calls.split(" a(1) | b ") == ["a(1)", "b"]

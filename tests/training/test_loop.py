@@ -1,0 +1,135 @@
+import itertools
+import math
+import os
+import signal
+
+import jax.numpy as jnp
+import pytest
+
+from mixer.training import loop
+from mixer.training.progress import NonFiniteLoss, Progress
+from mixer.training.signals import StopSignal
+
+
+def metrics(loss):
+    return {"loss": jnp.float32(loss), "accuracy": jnp.float32(0), "learning_rate": jnp.float32(1)}
+
+
+class Recorder:
+    """A run of pretence: the state is a number, its step adds the batch."""
+
+    def __init__(self, total=10, log=4, evaluate=5, save=3, stop=None, losses=None):
+        self.events, self.stop, self.total = [], stop if stop is not None else [], total
+        self.losses = losses or itertools.repeat(1.0)
+        self.every = lambda n: lambda s: s > 0 and (s % n == 0 or s == total)
+        self.log, self.evaluate, self.save = log, evaluate, save
+        self.interrupt_evaluation = False
+        self.progress = Progress(2, 1)
+
+    def run(self, state=0, start=0, due=False):
+        def evaluate(at, state):
+            if self.interrupt_evaluation:
+                self.stop.append(1)
+                return None
+            self.events.append(("eval", at))
+            return {"v": state}
+
+        hooks = loop.Hooks(
+            log=lambda at, summary: self.events.append(("log", at)),
+            evaluate=evaluate,
+            save=lambda at, s, m, missing: self.events.append(("save", at, m is not None, missing)),
+            tick=lambda at, m: None,
+            log_at=self.every(self.log),
+            evaluate_at=self.every(self.evaluate),
+            save_at=self.every(self.save),
+        )
+        losses = iter(self.losses)
+        return loop.run(
+            state,
+            lambda s, b: (s + b, metrics(next(losses))),
+            iter(range(start, self.total)),
+            hooks,
+            self.progress,
+            self.stop,
+            start=start,
+            total=self.total,
+            evaluation_due=due,
+        )
+
+
+def test_order_of_events():
+    recorder = Recorder()
+    assert recorder.run() == (sum(range(10)), 10)
+    assert recorder.events == [
+        ("save", 3, False, False),
+        ("log", 4),
+        ("eval", 5),
+        ("save", 6, False, False),
+        ("log", 8),
+        ("save", 9, False, False),
+        ("log", 10),
+        ("eval", 10),
+        ("save", 10, True, False),
+    ]
+
+
+def test_a_stop_saves_the_step_it_came_in():
+    recorder = Recorder()
+    recorder.losses = (recorder.stop.append(1) or 1.0 if t == 6 else 1.0 for t in range(10))
+    state, reached = recorder.run()
+    assert reached == 7 and state == sum(range(7))
+    assert recorder.events[-1] == ("save", 7, False, False)
+
+
+def test_a_stop_before_the_first_step_saves_nothing():
+    recorder = Recorder(stop=[1])
+    assert recorder.run() == (0, 0)
+    assert recorder.events == []
+
+
+def test_a_stop_in_an_evaluation_leaves_it_due():
+    recorder = Recorder()
+    recorder.interrupt_evaluation = True
+    state, reached = recorder.run()
+    assert reached == 5 and recorder.events[-1] == ("save", 5, False, True)
+    again = Recorder()
+    assert again.run(state, start=5, due=True) == (sum(range(10)), 10)
+    assert again.events[:2] == [("eval", 5), ("save", 5, True, False)]
+    whole = Recorder()
+    whole.run()
+    kinds = lambda events: [e[:2] for e in events if e[0] == "eval"]
+    assert kinds(recorder.events) + kinds(again.events) == kinds(whole.events)
+
+
+def test_a_non_finite_loss_stops_and_saves_nothing_after_it():
+    for value in (math.nan, math.inf):
+        recorder = Recorder(losses=[1.0] * 5 + [value] + [1.0] * 9)
+        with pytest.raises(NonFiniteLoss, match="at step 6"):
+            recorder.run()
+        assert all(event[1] < 6 for event in recorder.events)
+
+
+def test_window_means_survive_a_restart():
+    first = Progress(4, 2)
+    for step in range(1, 4):
+        first.add(step, metrics(step))
+    resumed = Progress(4, 2, first.state_dict())
+    for step in range(4, 6):
+        resumed.add(step, metrics(step))
+    summary = resumed.summary()
+    assert summary["train/loss"] == 3.0
+    assert resumed.seconds > first.state_dict()["seconds"] * 0
+    resumed.add(6, metrics(7.0))
+    assert resumed.summary()["train/loss"] == 7.0
+
+
+def test_signals_set_a_flag_first_and_interrupt_second(capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignal() as stop:
+        assert not stop
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop and stop.received == "SIGTERM"
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "once more" in capsys.readouterr().out

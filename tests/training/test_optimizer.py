@@ -1,0 +1,132 @@
+import jax
+import numpy as np
+import optax
+import pytest
+
+from mixer import errors
+from mixer.training import losses, optimizer
+
+
+def tree(seed):
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: rng.standard_normal(shape).astype(np.float32)
+    return {
+        "stem": {"kernel": draw(2, 2, 3, 4), "bias": draw(4)},
+        "block": {"Dense_0": {"kernel": draw(4, 5), "bias": draw(5)}, "norm": {"scale": draw(4)}},
+    }
+
+
+RATE = lambda t: 0.1 / (1 + t)
+
+
+def run(transformation, steps=4):
+    params, state = tree(0), transformation.init(tree(0))
+    for t in range(steps):
+        updates, state = transformation.update(tree(t + 1), state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def numpy_adamw(steps=4, decay=0.1, clip=1.0):
+    """Adam(0.9, 0.999, 1e-8), bias-corrected; decay times the rate, on kernels only."""
+    params = {k: np.float64(v) for k, v in flat(tree(0)).items()}
+    m, v = ({k: np.zeros_like(p) for k, p in params.items()} for _ in range(2))
+    for t in range(steps):
+        grads = {k: np.float64(g) for k, g in flat(tree(t + 1)).items()}
+        norm = np.sqrt(sum((g**2).sum() for g in grads.values()))
+        for k, g in grads.items():
+            g = g * min(1, clip / norm)
+            m[k] = 0.9 * m[k] + 0.1 * g
+            v[k] = 0.999 * v[k] + 0.001 * g**2
+            adam = m[k] / (1 - 0.9 ** (t + 1))
+            adam /= np.sqrt(v[k] / (1 - 0.999 ** (t + 1))) + 1e-8
+            decayed = decay * params[k] if k.endswith("kernel") else 0
+            params[k] = params[k] - RATE(t) * (adam + decayed)
+    return params
+
+
+def flat(params):
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
+
+
+def test_adamw_form_against_numpy():
+    made = optimizer.make_optimizer("adam", tree(0), RATE, weight_decay=0.1, clip_norm=1.0)
+    got, want = flat(run(made)), numpy_adamw()
+    for name in want:
+        np.testing.assert_allclose(got[name], want[name], rtol=2e-4, atol=2e-5)
+
+
+def test_momentum_sgd_against_numpy():
+    made = optimizer.make_optimizer("sgd(momentum=0.8)", tree(0), RATE, weight_decay=0, clip_norm=0)
+    params = {k: np.float64(v) for k, v in flat(tree(0)).items()}
+    for name, value in flat(run(made)).items():
+        buffer, want = 0, params[name]
+        for t in range(4):
+            buffer = 0.8 * buffer + flat(tree(t + 1))[name]
+            want = want - RATE(t) * buffer
+        np.testing.assert_allclose(value, want, rtol=1e-5, atol=1e-5)
+
+
+def test_the_momentum_can_be_kept_in_bfloat16():
+    made = optimizer.make_optimizer(
+        "sgd(accumulator_dtype='bfloat16')", tree(0), RATE, weight_decay=0, clip_norm=1
+    )
+    state = made.init(tree(0))
+    assert {str(x.dtype) for x in jax.tree.leaves(state) if x.ndim} == {"bfloat16"}
+
+
+def test_multipliers_scale_the_rate_and_the_first_pattern_decides():
+    both = (("stem/kernel", 0.5), ("kernel", 2.0))
+    plain = optimizer.make_optimizer("sgd", tree(0), RATE, weight_decay=0.1, clip_norm=0)
+    scaled = optimizer.make_optimizer(
+        "sgd", tree(0), RATE, weight_decay=0.1, clip_norm=0, multipliers=both
+    )
+    start = flat(tree(0))
+    moved = {k: v - start[k] for k, v in flat(run(plain, 1)).items()}
+    for name, value in flat(run(scaled, 1)).items():
+        factor = {"stem/kernel": 0.5, "block/Dense_0/kernel": 2.0}.get(name, 1.0)
+        np.testing.assert_allclose(value - start[name], factor * moved[name], rtol=1e-4, atol=1e-6)
+
+
+def test_frozen_parameters_stay_and_leave_the_norm():
+    frozen = optimizer.make_optimizer(
+        "adam", tree(0), RATE, weight_decay=0.1, clip_norm=1, multipliers=(("^stem", 0), ("norm", 3))
+    )
+    got, start = flat(run(frozen)), flat(tree(0))
+    for name in got:
+        assert np.array_equal(got[name], start[name]) == name.startswith("stem"), name
+    state = frozen.init(tree(0))
+    sizes = [x.size for x in jax.tree.leaves(state)]
+    assert max(sizes) == 20, "no moments are kept for the frozen stem (48 numbers)"
+
+
+def test_bad_optimizers_are_refused():
+    def refused(message, name="adam", multipliers=()):
+        with pytest.raises(errors.BadInput, match=message):
+            optimizer.make_optimizer(
+                name, tree(0), RATE, weight_decay=0, clip_norm=0, multipliers=multipliers
+            )
+
+    refused("unknown optimizer 'adm'. Did you mean 'adam'", "adm")
+    refused(r"Its form is sgd\(momentum=0.9, nesterov=False", "sgd(beta=1)")
+    refused("'head' matches none of the 5 parameters", multipliers=(("head", 0.1),))
+    refused("no regular expression", multipliers=(("(", 0.1),))
+    refused("freezes every parameter", multipliers=((".", 0),))
+
+
+def test_losses_against_numpy():
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((6, 4)).astype(np.float32)
+    targets = np.asarray(losses.targets(np.int32([0, 1, 2, 3, 0, -1]), 4, 0.1))
+    one_hot = np.eye(4)[[0, 1, 2, 3, 0]]
+    np.testing.assert_allclose(targets[:5], 0.9 * one_hot + 0.025, atol=1e-6)
+    log_p = logits - np.log(np.exp(logits.astype(np.float64)).sum(1, keepdims=True))
+    np.testing.assert_allclose(
+        losses.softmax_xent(logits, targets), -(targets * log_p).sum(1), rtol=1e-4
+    )
+    p = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    binary = -(targets * np.log(p) + (1 - targets) * np.log(1 - p)).sum(1)
+    np.testing.assert_allclose(losses.sigmoid_xent(logits, targets), binary, rtol=1e-4)

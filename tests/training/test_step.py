@@ -1,0 +1,104 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh
+
+from mixer import errors
+from mixer.models.mixer import Mixer
+from mixer.training import losses, optimizer, schedules, sharding, step
+
+SIZE, BATCH = (8, 8), 16
+
+
+def mesh_of(count):
+    devices = np.array(jax.devices()[:count]).reshape(count, 1, 1)
+    return Mesh(devices, sharding.AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def host_batch(seed):
+    rng = np.random.default_rng(seed)
+    return {
+        "image": rng.integers(0, 256, (BATCH, *SIZE, 3)).astype(np.uint8),
+        "label": rng.integers(0, 5, BATCH).astype(np.int32),
+        "mask": np.ones(BATCH, bool),
+    }
+
+
+def run(devices, steps=3, ema=0.9, seed=0, **fields):
+    model = Mixer(
+        num_classes=5, patch_size=4, num_blocks=2, hidden_dim=8, tokens_mlp_dim=6,
+        channels_mlp_dim=16, **fields,
+    )
+    mesh = mesh_of(devices)
+    schedule = schedules.make_schedule("constant", base=0.01, end=0, warmup=0, total=steps)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *SIZE, 3)))["params"]
+    chain = optimizer.make_optimizer("sgd", shapes, schedule, weight_decay=0.1, clip_norm=1.0)
+    init = lambda p: step.init_state(model, chain, SIZE, seed=seed, ema=ema > 0, params=p)
+    state = step.create_state(mesh, init)
+    train_step = step.make_step(
+        model, losses.softmax_xent, chain, schedule, seed=seed, ema_decay=ema
+    )
+    place = sharding.batch_sharding(mesh)
+    batch = sharding.put(host_batch(0), place, BATCH)
+    compiled = step.guarded(step.compile_step(train_step, state, mesh, batch))
+    history = []
+    for t in range(steps):
+        before = jax.device_get(state)
+        batch = sharding.put(host_batch(t), place, BATCH)
+        state, metrics = compiled(state, batch)
+        history.append((before, jax.device_get(state), jax.device_get(metrics)))
+    return history
+
+
+def test_eight_devices_give_the_single_device_run():
+    fields = {"dropout": 0.2, "stochastic_depth": 0.3}
+    alone, spread = run(1, **fields), run(8, **fields)
+    for (_, a, ma), (_, b, mb) in zip(alone, spread, strict=True):
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=2e-6), a, b)
+        for name in ma:
+            np.testing.assert_allclose(ma[name], mb[name], rtol=1e-4)
+
+
+def test_randomness_comes_from_seed_and_step():
+    fields = {"dropout": 0.5}
+    first, again, other = run(1, **fields), run(1, **fields), run(1, seed=1, **fields)
+    assert first[2][2] == again[2][2]
+    assert first[2][2]["loss"] != other[2][2]["loss"]
+    without = run(1)
+    assert without[2][2]["loss"] != first[2][2]["loss"]
+
+
+def test_metrics_are_what_they_are_called():
+    before, after, metrics = run(1, steps=2)[1]
+    flat = lambda tree: np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
+    moved = flat(after.params) - flat(before.params)
+    np.testing.assert_allclose(metrics["update_norm"], np.linalg.norm(moved), rtol=1e-3)
+    np.testing.assert_allclose(metrics["param_norm"], np.linalg.norm(flat(after.params)), rtol=1e-5)
+    assert metrics["learning_rate"] == np.float32(0.01)
+    assert 0 <= metrics["accuracy"] <= 1 and after.step == 2
+
+
+def test_averaged_parameters_follow_with_a_warm_up():
+    history = run(1, steps=4, ema=0.2)
+    want = history[0][0].params
+    for t, (_, after, _) in enumerate(history):
+        decay = min(0.2, (1 + t) / (10 + t))
+        want = jax.tree.map(lambda e, p, d=decay: d * e + (1 - d) * p, want, after.params)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), after.ema, want)
+    assert run(1, steps=1, ema=0)[0][1].ema is None
+
+
+def test_batch_sizes_that_do_not_divide_are_refused():
+    sharding.check_batch_size(64, 8, "batch_size")
+    with pytest.raises(errors.BadInput, match="batch_size=60 .* 8 devices: take 56 or 64"):
+        sharding.check_batch_size(60, 8, "batch_size")
+    with pytest.raises(errors.BadInput, match="take 8"):
+        sharding.check_batch_size(0, 8, "batch_size")
+
+
+def test_rows_are_read_from_the_sharding():
+    assert sharding.local_rows(sharding.batch_sharding(mesh_of(8)), 16) == list(range(16))
+    rows = sharding.put(host_batch(1), sharding.batch_sharding(mesh_of(8)), BATCH)
+    np.testing.assert_array_equal(rows["label"], host_batch(1)["label"])
+    assert len(rows["image"].sharding.device_set) == 8
