@@ -11,6 +11,7 @@ from PIL import Image
 
 from mixer.data import digits
 
+
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
     """A TFDS data_dir with the digits; shared by the workers of one test run."""

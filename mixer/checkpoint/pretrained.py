@@ -18,7 +18,7 @@ class Card:
 
     Attributes:
       model: {"name": registered name, and every field's value}.
-      image_size: (height, width) in pixels that they were trained at; with the patch size, the grid.
+      image_size: (height, width) in pixels of the training; with the patch size, the grid.
       transform: the evaluation preprocessing, in the language of `mixer.data.transforms`.
       classes: the names, in the head's order.
       dataset: what they were trained on.

@@ -94,7 +94,7 @@ class Store:
         )
         if not accepted:
             raise RuntimeError(
-                f"Orbax refused to save step {step} in {self._directory}, which holds {self.steps()}"
+                f"Orbax refused to save step {step} in {self._directory}: it holds {self.steps()}"
             )
 
     def meta(self, step: int) -> dict:

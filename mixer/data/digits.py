@@ -56,5 +56,5 @@ def _write(directory: Path) -> None:
         directory,
         features,
         {"train": examples(train), "test": examples(order[::5])},
-        "The test set of UCI's Optical Recognition of Handwritten Digits, as scikit-learn ships it.",
+        "The test set of UCI's Optical Recognition of Handwritten Digits, from scikit-learn.",
     )

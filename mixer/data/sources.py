@@ -144,9 +144,9 @@ class TfdsSource:
 def _how_to_prepare(dataset: str, data_dir: Path) -> str:
     return (
         f"dataset {dataset!r} is not prepared in {data_dir}. Once: pip install -r "
-        f"requirements-prepare.txt && python -c \"import tensorflow_datasets as tfds; "
+        f'requirements-prepare.txt && python -c "import tensorflow_datasets as tfds; '
         f"tfds.builder({dataset!r}, data_dir={str(data_dir)!r}, file_format='array_record')"
-        f".download_and_prepare()\""
+        f'.download_and_prepare()"'
     )
 
 
@@ -179,14 +179,18 @@ class FolderSource:
         if not root.is_dir():
             raise errors.BadInput(f"dataset {name!r}: {root.absolute()} is not a folder")
         folders = _folders(root)
-        layout = "expected PATH/train/<class>/*.jpg (or PATH/<class>/*.jpg) with two or more classes"
+        layout = (
+            "expected PATH/train/<class>/*.jpg (or PATH/<class>/*.jpg) with two or more classes"
+        )
         if "train" not in folders:
             places = {"train": root}
         else:
             places = {part: root / part for part in folders}
         classes = _folders(places["train"])
         if len(classes) < 2:
-            raise errors.BadInput(f"{name}: {places['train']} holds {len(classes)} folders: {layout}")
+            raise errors.BadInput(
+                f"{name}: {places['train']} holds {len(classes)} folders: {layout}"
+            )
         wanted = [part for part in places if part in split] or places
         listed = {part: _list_images(name, root, places[part], classes) for part in wanted}
         sizes = {part: len(files) for part, files in listed.items()}
@@ -205,16 +209,16 @@ class FolderSource:
         return {"image": (Path(self.root) / file).read_bytes(), "label": label}
 
     def where(self, index: int) -> str:
-        return f"dataset {self.name}, split {self.split}, example {index}, file {self.files[index][0]}"
+        return (
+            f"dataset {self.name}, split {self.split}, example {index}, file {self.files[index][0]}"
+        )
 
 
 def _folders(path: Path) -> list[str]:
     return sorted(e.name for e in os.scandir(path) if e.is_dir() and not e.name.startswith("."))
 
 
-def _list_images(
-    name: str, root: Path, folder: Path, classes: list[str]
-) -> list[tuple[str, int]]:
+def _list_images(name: str, root: Path, folder: Path, classes: list[str]) -> list[tuple[str, int]]:
     """[(path below root, label)] of a split's folder, in hash order."""
     strange = sorted(set(_folders(folder)) - set(classes))
     if strange:

@@ -149,7 +149,8 @@ def _crop(image: np.ndarray, top: int, left: int, height: int, width: int) -> np
 def _check_fits(image: np.ndarray, height: int, width: int) -> None:
     if image.shape[0] < height or image.shape[1] < width:
         raise ValueError(
-            f"cannot crop {height} x {width} out of {image.shape[0]} x {image.shape[1]}: resize first"
+            f"cannot crop {height} x {width} out of {image.shape[0]} x {image.shape[1]}: resize "
+            f"first"
         )
 
 
@@ -204,9 +205,13 @@ class InceptionCrop:
     def __post_init__(self):
         _pair(self.size)
         if not 0 < self.area[0] <= self.area[1] <= 100:
-            raise ValueError(f"area {self.area!r} is not (low, high) percent, 0 < low <= high <= 100")
+            raise ValueError(
+                f"area {self.area!r} is not (low, high) percent, 0 < low <= high <= 100"
+            )
 
-    def window(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    def window(
+        self, height: int, width: int, rng: np.random.Generator
+    ) -> tuple[int, int, int, int]:
         """Draws (top, left, height, width) inside an image of height x width."""
         least, most = (share / 100 * height * width for share in self.area)
         for _ in range(100):

@@ -1,6 +1,6 @@
 """Evaluators by name, for `config.evaluators.<name>.type`."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import jax
@@ -54,8 +54,3 @@ def evaluate(
         if interrupted():
             return None
     return evaluator.summarize(jax.device_get(total))
-
-
-def take(batches: Iterator[Batch], count: int) -> Iterator[Batch]:
-    """The first `count` batches."""
-    return (batch for _, batch in zip(range(count), batches, strict=False))

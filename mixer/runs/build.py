@@ -1,12 +1,11 @@
 """From the config to objects: the only reader of config keys. All that can be refused is, here."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 from flax import linen as nn
 from jax.sharding import Mesh
@@ -17,18 +16,21 @@ from mixer import errors
 from mixer.batch import Batch
 from mixer.checkpoint import adapt, pretrained
 from mixer.checkpoint.pretrained import Card
-from mixer.data import pipeline, sources, transforms
+from mixer.data import sources, transforms
 from mixer.evaluation import classification  # noqa: F401 registers the evaluator
 from mixer.evaluation.registry import EVALUATORS, Evaluator
 from mixer.models import registry
 from mixer.runs.imports import import_modules
+from mixer.runs.reader import Reader, open_reader
 from mixer.training import durations, losses, optimizer, schedules, sharding, step
 
 
 def _image_size(config: ConfigDict) -> tuple[int, int]:
     size = tuple(config.image_size)
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-        raise errors.BadInput(f"config.image_size={size}: expected a pair (height, width) of pixels")
+        raise errors.BadInput(
+            f"config.image_size={size}: expected a pair (height, width) of pixels"
+        )
     return size
 
 
@@ -46,55 +48,6 @@ def _model(name: str, fields: dict[str, Any], image_size: tuple[int, int]) -> nn
 def _data_dir(config: ConfigDict) -> Path | None:
     directory = config.runtime.data_dir
     return Path(directory).expanduser().absolute() if directory else None
-
-
-@dataclasses.dataclass(frozen=True)
-class Reader:
-    """Global batches of one split, on the devices."""
-
-    rows: pipeline.Rows
-    mesh: Mesh
-    threads: int
-    workers: int
-
-    @property
-    def steps_per_pass(self) -> int:
-        """Batches that hold every example."""
-        return pipeline.steps_per_pass(self.rows.source, self.rows.batch_size)
-
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """Batches start ... stop-1."""
-        host = pipeline.batches(
-            self.rows, start=start, stop=stop, threads=self.threads, workers=self.workers
-        )
-        place = sharding.batch_sharding(self.mesh)
-        return (sharding.put(batch, place, self.rows.batch_size) for batch in host)
-
-
-def _reader(
-    config: ConfigDict,
-    mesh: Mesh,
-    source: sources.Source,
-    transform: str,
-    image_size: tuple[int, int],
-    batch_size: int,
-    key: str,
-    *,
-    shuffle: bool,
-) -> Reader:
-    sharding.check_batch_size(batch_size, mesh.size, key)
-    rows = pipeline.Rows(
-        source=source,
-        transform=transforms.parse(transform, image_size),
-        order=pipeline.Order(len(source), config.seed) if shuffle else None,
-        seed=config.seed,
-        batch_size=batch_size,
-        rows=sharding.local_rows(sharding.batch_sharding(mesh), batch_size),
-        padding=batch_lib.padding(image_size),
-    )
-    # Worker processes pay for themselves over an epoch; a test set is read by threads.
-    workers = config.runtime.workers if shuffle else 0
-    return Reader(rows, mesh, config.runtime.threads, workers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,15 +79,21 @@ def _evaluation(config, name, model, mesh, card: Card, steps: Callable[[str, str
         )
     # In training the config's own preprocessing is the card's; in evaluation the card's counts.
     transform = entry.transform if steps else card.transform
-    reader = _reader(
-        config, mesh, source, transform, card.image_size, entry.batch_size, f"{key}.batch_size",
+    sharding.check_batch_size(entry.batch_size, mesh.size, f"{key}.batch_size")
+    reader = open_reader(
+        source,
+        transform,
+        card.image_size,
+        batch_size=entry.batch_size,
+        seed=config.seed,
         shuffle=False,
+        mesh=mesh,
+        threads=config.runtime.threads,
+        workers=0,  # starting processes anew for each pass costs more than they bring
     )
     evaluator = EVALUATORS[entry.type](_apply(model), model.num_classes)
     places = (sharding.replicated(mesh), sharding.batch_sharding(mesh))
-    update = jax.jit(
-        evaluator.update, in_shardings=places, out_shardings=sharding.replicated(mesh)
-    )
+    update = jax.jit(evaluator.update, in_shardings=places, out_shardings=sharding.replicated(mesh))
     every = steps(entry.every, f"{key}.every") if steps else 0
     return Evaluation(name, evaluator, step.guarded(update), reader, every)
 
@@ -170,12 +129,12 @@ class Training:
     @property
     def batch_size(self) -> int:
         """Rows of a global batch."""
-        return self.reader.rows.batch_size
+        return self.reader.batch_size
 
     @property
     def epochs(self) -> float:
         """Passes over the training set."""
-        return self.total * self.batch_size / len(self.reader.rows.source)
+        return self.total * self.batch_size / len(self.reader.source)
 
     def abstract_batch(self) -> Batch:
         """Shapes, dtypes and placement of a global batch."""
@@ -209,9 +168,16 @@ def training(config: ConfigDict) -> Training:
         )
     fields |= {"num_classes": len(source.classes)}
     model = _model(name, fields, image_size)
-    reader = _reader(
-        config, mesh, source, config.input.transform, image_size, config.batch_size, "batch_size",
+    reader = open_reader(
+        source,
+        config.input.transform,
+        image_size,
+        batch_size=config.batch_size,
+        seed=config.seed,
         shuffle=True,
+        mesh=mesh,
+        threads=config.runtime.threads,
+        workers=config.runtime.workers,
     )
 
     def steps(duration: str, key: str, least: int = 1) -> int:
@@ -232,9 +198,10 @@ def training(config: ConfigDict) -> Training:
         total=total,
         cooldown=steps(config.schedule.cooldown, "schedule.cooldown", 0),
     )
+    shapes = adapt.shapes(model, image_size)
     chain = optimizer.make_optimizer(
         config.optimizer.name,
-        adapt.shapes(model, image_size),
+        shapes,
         schedule,
         weight_decay=config.optimizer.weight_decay,
         clip_norm=config.optimizer.clip_norm,
@@ -285,7 +252,7 @@ def training(config: ConfigDict) -> Training:
         best=config.best,
         seed=config.seed,
         ema=config.ema_decay > 0,
-        num_params=sum(int(np.prod(x.shape)) for x in jax.tree.leaves(adapt.shapes(model, image_size))),
+        num_params=sum(x.size for x in jax.tree.leaves(shapes)),
         precision=_precision(model),
     )
 

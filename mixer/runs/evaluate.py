@@ -27,12 +27,13 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
     began, images, metrics = time.perf_counter(), 0, {}
     for evaluation in evaluations:
         reader = evaluation.reader
-        batches = reader.batches(0, reader.steps_per_pass)
-        measured = evaluate(evaluation.evaluator, evaluation.update, trained.params, batches)
-        images += len(reader.rows.source)
+        measured = evaluate(
+            evaluation.evaluator, evaluation.update, trained.params, reader.batches()
+        )
+        images += len(reader.source)
         metrics |= {f"{evaluation.name}/{name}": value for name, value in measured.items()}
         shown = "  ".join(f"{name} {value:.4f}" for name, value in measured.items())
-        print(f"{evaluation.name} ({len(reader.rows.source):,} images): {shown}", flush=True)
+        print(f"{evaluation.name} ({len(reader.source):,} images): {shown}", flush=True)
     seconds = time.perf_counter() - began
     workdir.write_results(
         path,
@@ -40,11 +41,11 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
             "run": "evaluate",
             "protocol": protocol,
             "model": card.model["name"],
-            "dataset": evaluations[0].reader.rows.source.name,
+            "dataset": evaluations[0].reader.source.name,
             "resolution": build.resolution(card.image_size),
             "seed": config.seed,
             "step": trained.step,
-            "batch_size": evaluations[0].reader.rows.batch_size,
+            "batch_size": evaluations[0].reader.batch_size,
             "seconds": seconds,
             "params": sum(x.size for x in jax.tree.leaves(trained.params)),
             "metrics": metrics,

@@ -115,22 +115,20 @@ class _Session:
         abstract = step.abstract_state(training.mesh, training.init)
         found = self.store.restore_newest(_items(abstract), print)
         if found is None:
-            print(parameter_overview.get_parameter_overview(
-                abstract.params, include_stats=False, max_lines=12
-            ))
+            print(
+                parameter_overview.get_parameter_overview(
+                    abstract.params, include_stats=False, max_lines=12
+                )
+            )
             state = step.create_state(training.mesh, training.init, params)
             return state, {}
         items, meta = found
-        counter = jax.device_put(
-            jax.numpy.int32(meta["step"]), sharding.replicated(training.mesh)
-        )
+        counter = jax.device_put(jax.numpy.int32(meta["step"]), sharding.replicated(training.mesh))
         print(f"going on from step {meta['step']:,} of {training.total:,}", flush=True)
         return step.TrainState(counter, items["params"], items["opt_state"], items.get("ema")), meta
 
     def _due(self, at: int) -> list[build.Evaluation]:
-        return [
-            e for e in self.training.evaluations if _every(e.every, self.training.total)(at)
-        ]
+        return [e for e in self.training.evaluations if _every(e.every, self.training.total)(at)]
 
     def _save_at(self, at: int) -> bool:
         training = self.training
@@ -171,7 +169,7 @@ class _Session:
                     evaluation.evaluator,
                     evaluation.update,
                     params,
-                    evaluation.reader.batches(0, evaluation.reader.steps_per_pass),
+                    evaluation.reader.batches(),
                     lambda: bool(self.stop),
                 )
                 if measured is None:

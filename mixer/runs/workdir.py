@@ -15,9 +15,27 @@ from mixer import errors
 
 CONFIG, RESULTS = "config.json", "results.json"
 _RESULT_KEYS = (
-    "run protocol model dataset resolution seed step epochs batch_size seconds params metrics "
-    "upstream images_per_second_per_device device_days device_kind devices precision versions commit"
-).split()
+    "run",
+    "protocol",
+    "model",
+    "dataset",
+    "resolution",
+    "seed",
+    "step",
+    "epochs",
+    "batch_size",
+    "seconds",
+    "params",
+    "metrics",
+    "upstream",
+    "images_per_second_per_device",
+    "device_days",
+    "device_kind",
+    "devices",
+    "precision",
+    "versions",
+    "commit",
+)
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -62,8 +80,7 @@ def check(workdir: epath.Path, config: ConfigDict) -> None:
     if changed:
         raise errors.BadInput(
             f"--workdir={workdir} holds another run. Give the same command to go on with it, or "
-            f"another --workdir. What differs (only config.runtime may):\n  "
-            + "\n  ".join(changed)
+            f"another --workdir. What differs (only config.runtime may):\n  " + "\n  ".join(changed)
         )
 
 

@@ -9,8 +9,13 @@ from mixer.models.mixer import Mixer
 
 def model(classes=5, **fields):
     return Mixer(
-        num_classes=classes, patch_size=4, num_blocks=1, hidden_dim=8, tokens_mlp_dim=6,
-        channels_mlp_dim=16, **fields,
+        num_classes=classes,
+        patch_size=4,
+        num_blocks=1,
+        hidden_dim=8,
+        tokens_mlp_dim=6,
+        channels_mlp_dim=16,
+        **fields,
     )
 
 
@@ -23,7 +28,11 @@ def params(classes=5):
 def fit(stored, target, head="auto", bias=0.0):
     said = []
     fitted = adapt.fit(
-        stored, adapt.shapes(target, (8, 8)), head=head, head_bias_init=bias, source="X",
+        stored,
+        adapt.shapes(target, (8, 8)),
+        head=head,
+        head_bias_init=bias,
+        source="X",
         report=said.append,
     )
     return fitted, said

@@ -1,4 +1,5 @@
 import json
+import pathlib
 import shutil
 
 import jax
@@ -11,11 +12,11 @@ from mixer.checkpoint.checksum import checksums
 from mixer.checkpoint.store import DamagedCheckpoint, Store
 
 
-def place(devices=8, spec=PartitionSpec()):
+def place(devices=8, *axes):
     mesh = jax.make_mesh(
         (devices,), ("data",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:devices]
     )
-    return NamedSharding(mesh, spec)
+    return NamedSharding(mesh, PartitionSpec(*axes))
 
 
 def items(seed=0, where=None):
@@ -31,11 +32,8 @@ def items(seed=0, where=None):
 
 
 def abstract(where=None):
-    shapes = jax.tree.map(lambda a: (a.shape, a.dtype), items(), is_leaf=lambda a: hasattr(a, "shape"))
     return jax.tree.map(
-        lambda s: jax.ShapeDtypeStruct(*s, sharding=where or place()),
-        shapes,
-        is_leaf=lambda s: isinstance(s, tuple),
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=where or place()), items()
     )
 
 
@@ -94,7 +92,7 @@ def test_restoring_onto_another_mesh(tmp_path):
 def test_checksums_see_any_flipped_bit_and_no_mesh():
     tree = {"a": np.arange(64, dtype=np.float32), "b": {"c": np.ones((8, 2), jnp.bfloat16)}}
     plain = checksums(jax.device_put(tree, place(1)))
-    assert plain == checksums(jax.device_put(tree, place(8, PartitionSpec("data"))))
+    assert plain == checksums(jax.device_put(tree, place(8, "data")))
     assert plain["b/c"] == 16 * 0x3F80
     assert plain["a"] == int(tree["a"].view(np.uint32).astype(np.uint64).sum() % 2**32)
     for bit in (0, 7, 31):
@@ -137,30 +135,37 @@ def test_an_array_altered_behind_orbaxs_back_is_noticed(saved):
     assert (saved.parent / "damaged" / "2").is_dir()
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 16
+    path.write_bytes(data)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+# What Orbax leaves behind when one of many reads fails is hidden from users, not from pytest.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("damage", [flip, truncate, pathlib.Path.unlink])
 def test_damaged_files_are_noticed_and_the_one_before_is_used(saved, damage):
-    """Every file of the newest checkpoint, one at a time: noticed, or without effect."""
-    noticed = 0
+    """Each file of an item in turn: its damage is noticed, or the numbers are right all the same."""
     intact = saved.parent / "intact"
     shutil.copytree(saved, intact)
-    files = [p.relative_to(intact) for p in sorted((intact / "2" / "params").rglob("*")) if p.is_file()]
-    for file in files:
-        shutil.rmtree(saved.parent / "damaged", ignore_errors=True)
+    item = intact / "2" / "params"
+    files = [p for p in sorted(item.rglob("*")) if p.is_file() and "process_0" not in p.parts]
+    noticed = 0
+    for file in (path.relative_to(intact) for path in files if "process_0" not in str(path)):
         shutil.rmtree(saved)
         shutil.copytree(intact, saved)
-        data = bytearray((saved / file).read_bytes())
-        if damage == "flip":
-            data[len(data) // 2] ^= 16
-            (saved / file).write_bytes(data)
-        elif damage == "truncate":
-            (saved / file).write_bytes(data[: len(data) // 2])
-        else:
-            (saved / file).unlink()
-        step, reports = newest(saved)
-        assert (step == 1) == bool(reports), file
-        noticed += step == 1
+        damage(saved / file)
+        reports = []
+        with Store(saved, keep=3) as store:
+            found, meta = store.restore_newest(abstract(), reports.append)
+        assert_same(found, items(meta["n"]))
+        assert meta["n"] == (1 if reports else 2), file
+        noticed += bool(reports)
     assert noticed >= 2
-    assert any(p.stat().st_size > 2**18 for p in intact.rglob("*") if p.is_file())
 
 
 def test_all_damaged_is_an_error(saved):

@@ -111,7 +111,9 @@ def test_a_bad_file_is_named(image_folder, make_rows):
     Image.new("RGB", (3, 3)).save(image_folder / "train" / "cat" / "0.png")
     (image_folder / "train" / "dog" / "3.png").write_bytes(b"not an image")
     source = sources.open_source(f"folder:{image_folder}", "train")
-    with pytest.raises(ValueError, match=r"folder:.*split train, example \d+, file train/dog/3.png"):
+    with pytest.raises(
+        ValueError, match=r"folder:.*split train, example \d+, file train/dog/3.png"
+    ):
         collect(make_rows(source=source), stop=3)
 
 
@@ -125,9 +127,8 @@ def test_workers_need_no_jax(data_dir):
         from mixer.data import pipeline, sources, transforms
         source = sources.open_source("digits", "train", Path({str(data_dir)!r}))
         padding = {{"image": np.zeros((8, 8, 3), np.uint8), "label": np.int32(-1), "mask": False}}
-        rows = pipeline.Rows(
-            source, transforms.parse("resize", (8, 8)), pipeline.Order(9, 0), 0, 4, range(4), padding
-        )
+        transform = transforms.parse("resize", (8, 8))
+        rows = pipeline.Rows(source, transform, pipeline.Order(9, 0), 0, 4, range(4), padding)
         made = list(pipeline.batches(rows, start=0, stop=2, threads=1, workers=0))
         assert len(made) == 2 and made[0]["image"].shape == (4, 8, 8, 3)
         assert "tensorflow" not in sys.modules

@@ -111,7 +111,7 @@ def test_inception_crop_follows_tensorflows_law():
     np.testing.assert_allclose(quantiles, [0.080, 0.137, 0.273, 0.456, 0.609], atol=0.02)
     big = height > 100
     aspect = (width / height)[big]
-    assert 0.74 < aspect.min() and aspect.max() < 1.34
+    assert aspect.min() > 0.74 and aspect.max() < 1.34
 
 
 def test_inception_crop_that_cannot_be_met_takes_the_whole_image():

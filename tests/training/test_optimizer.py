@@ -93,7 +93,12 @@ def test_multipliers_scale_the_rate_and_the_first_pattern_decides():
 
 def test_frozen_parameters_stay_and_leave_the_norm():
     frozen = optimizer.make_optimizer(
-        "adam", tree(0), RATE, weight_decay=0.1, clip_norm=1, multipliers=(("^stem", 0), ("norm", 3))
+        "adam",
+        tree(0),
+        RATE,
+        weight_decay=0.1,
+        clip_norm=1,
+        multipliers=(("^stem", 0), ("norm", 3)),
     )
     got, start = flat(run(frozen)), flat(tree(0))
     for name in got:

@@ -59,7 +59,9 @@ def test_durations(duration, steps):
     assert durations.to_steps(duration, 4096, 1_268_355, "total") == steps
 
 
-@pytest.mark.parametrize("duration", ["10", "ten epochs", "-1 steps", "5 minutes", "1 epochs 2 steps"])
+@pytest.mark.parametrize(
+    "duration", ["10", "ten epochs", "-1 steps", "5 minutes", "1 epochs 2 steps"]
+)
 def test_other_durations_are_refused(duration):
     with pytest.raises(errors.BadInput, match="config.total=.*'300 epochs'"):
         durations.to_steps(duration, 64, 1000, "total")

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,10 +27,16 @@ def host_batch(seed):
     }
 
 
+@functools.cache
 def run(devices, steps=3, ema=0.9, seed=0, **fields):
     model = Mixer(
-        num_classes=5, patch_size=4, num_blocks=2, hidden_dim=8, tokens_mlp_dim=6,
-        channels_mlp_dim=16, **fields,
+        num_classes=5,
+        patch_size=4,
+        num_blocks=2,
+        hidden_dim=8,
+        tokens_mlp_dim=6,
+        channels_mlp_dim=16,
+        **fields,
     )
     mesh = mesh_of(devices)
     schedule = schedules.make_schedule("constant", base=0.01, end=0, warmup=0, total=steps)
@@ -62,7 +70,8 @@ def test_eight_devices_give_the_single_device_run():
 
 def test_randomness_comes_from_seed_and_step():
     fields = {"dropout": 0.5}
-    first, again, other = run(1, **fields), run(1, **fields), run(1, seed=1, **fields)
+    first, other = run(1, **fields), run(1, seed=1, **fields)
+    again = run.__wrapped__(1, **fields)
     assert first[2][2] == again[2][2]
     assert first[2][2]["loss"] != other[2][2]["loss"]
     without = run(1)
@@ -70,7 +79,7 @@ def test_randomness_comes_from_seed_and_step():
 
 
 def test_metrics_are_what_they_are_called():
-    before, after, metrics = run(1, steps=2)[1]
+    before, after, metrics = run(1)[1]
     flat = lambda tree: np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
     moved = flat(after.params) - flat(before.params)
     np.testing.assert_allclose(metrics["update_norm"], np.linalg.norm(moved), rtol=1e-3)
@@ -80,13 +89,13 @@ def test_metrics_are_what_they_are_called():
 
 
 def test_averaged_parameters_follow_with_a_warm_up():
-    history = run(1, steps=4, ema=0.2)
+    history = run(1, ema=0.2)
     want = history[0][0].params
     for t, (_, after, _) in enumerate(history):
         decay = min(0.2, (1 + t) / (10 + t))
         want = jax.tree.map(lambda e, p, d=decay: d * e + (1 - d) * p, want, after.params)
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), after.ema, want)
-    assert run(1, steps=1, ema=0)[0][1].ema is None
+    assert run(1, ema=0)[0][1].ema is None
 
 
 def test_batch_sizes_that_do_not_divide_are_refused():

@@ -1,0 +1,75 @@
+"""A split of a dataset as global batches on the devices."""
+
+import dataclasses
+from collections.abc import Iterator
+
+from jax.sharding import Mesh
+
+from mixer import batch as batch_lib
+from mixer.batch import Batch
+from mixer.data import pipeline, transforms
+from mixer.data.sources import Source
+from mixer.training import sharding
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """See `open_reader`."""
+
+    rows: pipeline.Rows
+    mesh: Mesh
+    threads: int
+    workers: int
+
+    @property
+    def source(self) -> Source:
+        """What is read."""
+        return self.rows.source
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a global batch."""
+        return self.rows.batch_size
+
+    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """Global batches start ... stop-1; without `stop`, to the end of the first pass."""
+        if stop is None:
+            stop = pipeline.steps_per_pass(self.source, self.batch_size)
+        host = pipeline.batches(
+            self.rows, start=start, stop=stop, threads=self.threads, workers=self.workers
+        )
+        place = sharding.batch_sharding(self.mesh)
+        return (sharding.put(batch, place, self.batch_size) for batch in host)
+
+
+def open_reader(
+    source: Source,
+    transform: str,
+    image_size: tuple[int, int],
+    *,
+    batch_size: int,
+    seed: int,
+    shuffle: bool,
+    mesh: Mesh,
+    threads: int,
+    workers: int,
+) -> Reader:
+    """Puts source, transforms and mesh together.
+
+    Args:
+      shuffle: True for training: endless, each epoch in an order of its own. False for
+        evaluation: every example once, in order, the last batch padded.
+
+    Raises:
+      BadInput: a transform that cannot be read or makes images of another size.
+    """
+    rows = pipeline.Rows(
+        source=source,
+        transform=transforms.parse(transform, image_size),
+        order=pipeline.Order(len(source), seed) if shuffle else None,
+        seed=seed,
+        batch_size=batch_size,
+        rows=sharding.local_rows(sharding.batch_sharding(mesh), batch_size),
+        padding=batch_lib.padding(image_size),
+    )
+    return Reader(rows, mesh, threads, workers)
