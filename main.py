@@ -98,12 +98,14 @@ def _check_before_parsing(argv: list[str], recipe: str) -> None:
 
 def _flag_message(error: Exception, argv: list[str]) -> str:
     """The line of the flag library's message that says what is wrong."""
-    lines = [line.strip(" '\"\\") for line in str(error).replace("\\n", "\n").splitlines()]
-    lines = [line for line in lines if line] or [repr(error)]
     if isinstance(error, KeyError | AttributeError):
-        key = next((a for a in argv if lines[0].strip("\\'") in a.split("=")[0].split(".")), "")
-        return f"unknown config key {key.split('=')[0].lstrip('-') or lines[0]!r}. {lines[-1]}"
-    return lines[-1]
+        # Two lines within quotes: the key, and what is near it.
+        first, _, hint = str(error.args[0]).replace("\\n", "\n").strip("'\"").partition("\n")
+        key = first.strip("'\"\\")
+        arg = next((a for a in argv if key in a.partition("=")[0].split(".")), key)
+        return f"unknown config key {arg.partition('=')[0].lstrip('-')!r}. {hint}".strip()
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else repr(error)
 
 
 if __name__ == "__main__":

@@ -11,17 +11,16 @@ from configs import arguments, common
 
 def get_config(words: str = ""):
     """Takes a model in the place of the small one, a dataset, a resolution and `smoke`."""
-    args = arguments.parse(words, model="", dataset="digits", resolution=32)
+    args = arguments.parse(words, model="", dataset="digits", resolution=24)
     config = common.base(args, model=args.model or "Mixer-S/16")
-    size = args.resolution
     if not args.model:
         config.model.update(
-            patch_size=4, num_blocks=4, hidden_dim=96, tokens_mlp_dim=48, channels_mlp_dim=384
+            patch_size=4, num_blocks=4, hidden_dim=64, tokens_mlp_dim=32, channels_mlp_dim=256
         )
     config.model.stochastic_depth = 0.1
-    config.input.transform = f"resize({size * 9 // 8})|random_crop"
+    config.input.transform = "inception_crop(area=(50, 100))"
     config.batch_size = 64
-    config.total = "60 epochs"
+    config.total = "50 epochs"
     config.schedule.update(base=0.003, warmup="100 steps")
     config.evaluators.test = common.evaluator(config, "test", "resize", "10 epochs")
     config.runtime.log_every = "50 steps"

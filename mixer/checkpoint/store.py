@@ -129,16 +129,16 @@ class Store:
         return items
 
     def abstract(self, step: int, item: str, sharding: jax.sharding.Sharding) -> Any:
-        """Shapes and dtypes of a saved item as plain nested dicts.
+        """Shapes and dtypes of a saved item as plain nested dicts and lists, for `restore`.
 
         Raises:
           DamagedCheckpoint: there is no such item or it cannot be read.
         """
         with _damage(f"{self._directory}/{step}: {item}"):
-            metadata = self._manager.item_metadata(step)[item]
+            with ocp.StandardCheckpointer() as reader:
+                metadata = reader.metadata(self._directory / str(step) / item).item_metadata
             return jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-                dict(metadata.tree if hasattr(metadata, "tree") else metadata),
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), metadata.tree
             )
 
     def restore_newest(

@@ -67,7 +67,6 @@ class _Session:
         clock = self._lap("restore" if meta else "initialise", clock)
         start = meta.get("step", 0)
         self.results = meta.get("results", {})
-        self.progress = Progress(training.batch_size, training.mesh.size, meta.get("progress"))
         self.log = MetricsLog(self.path, meta.get("lines", 0), start)
         self.console = Console(training.total, start)
         try:
@@ -76,6 +75,7 @@ class _Session:
                 training.train_step, state, training.mesh, training.abstract_batch()
             )
             self._lap("compile", clock)
+            self.progress = Progress(training.batch_size, training.mesh.size, meta.get("progress"))
             self.first = time.perf_counter()
             hooks = loop.Hooks(
                 log=self._log,

@@ -13,7 +13,8 @@ def to_steps(duration: str, batch_size: int, examples: int, key: str) -> int:
     Args:
       duration: number and unit.
       batch_size: of the global batch.
-      examples: in the training set; epochs become round(epochs * examples / batch_size) steps.
+      examples: in the training set; epochs become round(epochs * examples / batch_size) steps,
+        at least one.
       key: the config key, for the message.
 
     Raises:
@@ -28,4 +29,4 @@ def to_steps(duration: str, batch_size: int, examples: int, key: str) -> int:
     number = float(match[1].replace("_", "").replace(",", ""))
     per_step = {"s": 1, "ep": batch_size / examples, "ex": batch_size}
     unit = match[2][0] if match[2].startswith("s") else match[2][:2]
-    return round(number / per_step[unit])
+    return max(round(number / per_step[unit]), 1 if number else 0)

@@ -48,8 +48,9 @@ class Progress:
         return self._before + time.perf_counter() - self._begin
 
     def waited(self, seconds: float) -> None:
-        """The loop has waited so long for a batch."""
-        self._waited += seconds
+        """The loop has waited so long for a batch; counts if the device had run out of steps."""
+        if not self._pending or self._pending[-1][1]["loss"].is_ready():
+            self._waited += seconds
 
     def paused(self, seconds: float) -> None:
         """The loop has evaluated or saved for so long; left out of the rates."""

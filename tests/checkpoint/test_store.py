@@ -149,7 +149,7 @@ def truncate(path):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", [flip, truncate, pathlib.Path.unlink])
 def test_damaged_files_are_noticed_and_the_one_before_is_used(saved, damage):
-    """Each file of an item in turn: its damage is noticed, or the numbers are right all the same."""
+    """Each file of an item in turn: its damage is noticed, or has no effect on the numbers."""
     intact = saved.parent / "intact"
     shutil.copytree(saved, intact)
     item = intact / "2" / "params"

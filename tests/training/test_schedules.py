@@ -52,7 +52,8 @@ def test_bad_schedules_are_refused():
         ("300 epochs", 92_897),  # table 4's ImageNet row: 99 % of the training set, batch 4,096
         ("0.5 epochs", 155),
         ("1e6 examples", 244),
-        ("2,048 examples", 0),
+        ("1,024 examples", 1),
+        ("0 epochs", 0),
     ],
 )
 def test_durations(duration, steps):

@@ -1,0 +1,34 @@
+"""Starts main.py as a user does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def environment(data_dir, **more):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
+    # One device, as on a laptop; the tests' own processes have eight.
+    env["XLA_FLAGS"] = ""
+    return env | {"TFDS_DATA_DIR": str(data_dir)} | more
+
+
+def start(data_dir, config, workdir, *overrides, **more):
+    """The running process; its output is a pipe of lines."""
+    return subprocess.Popen(
+        [sys.executable, "main.py", f"--config={config}", f"--workdir={workdir}", *overrides],
+        cwd=ROOT,
+        env=environment(data_dir, **more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(data_dir, config, workdir, *overrides, **more):
+    """The finished process: (exit code, standard output, standard error)."""
+    process = start(data_dir, config, workdir, *overrides, **more)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err

@@ -1,0 +1,107 @@
+"""Every recipe builds, takes a step, reads each of its keys, and spreads over eight devices."""
+
+import dataclasses
+import importlib
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh
+from ml_collections import ConfigDict
+
+from mixer.runs import build
+from mixer.training import sharding, step
+
+RECIPES = sorted(
+    path.stem
+    for path in (Path(__file__).parents[2] / "configs").glob("*.py")
+    if "def get_config" in path.read_text()
+)
+# Read by main.py and by config.run=predict.
+READ_ELSEWHERE = {"run", "images"}
+
+
+class Recorder:
+    """A config that notes which of its leaves are read."""
+
+    def __init__(self, config, read, prefix=""):
+        self.__dict__.update(_config=config, _read=read, _prefix=prefix)
+
+    def __getattr__(self, key):
+        if key in ("to_dict", "values", "items", "keys"):
+            self._read.update(self._prefix + name for name in leaves(self._config))
+            if key == "to_dict":
+                return self._config.to_dict
+        if key not in self._config:
+            return getattr(self._config, key)
+        value = self._config[key]
+        if isinstance(value, ConfigDict):
+            return Recorder(value, self._read, f"{self._prefix}{key}.")
+        self._read.add(self._prefix + key)
+        return value
+
+    __getitem__ = __getattr__
+
+    def __iter__(self):
+        return iter(self._config)
+
+    def __len__(self):
+        return len(self._config)
+
+
+def leaves(config):
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from (f"{key}.{name}" for name in leaves(value))
+        else:
+            yield key
+
+
+def get_config(name, words, image_folder):
+    module = importlib.import_module(f"configs.{name}")
+    if name == "folder":
+        words = ",".join(filter(None, (words, f"folder:{image_folder}")))
+    return module.get_config(words)
+
+
+def mesh_of(count):
+    devices = np.array(jax.devices()[:count]).reshape(count, 1, 1)
+    return Mesh(devices, sharding.AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def compiled(training):
+    state = step.abstract_state(training.mesh, training.init)
+    made = step.compile_step(training.train_step, state, training.mesh, training.abstract_batch())
+    return made
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_smoke_builds_steps_and_reads_every_key(name, image_folder, data_dir):
+    config = get_config(name, "smoke", image_folder)
+    read = set()
+    training = build.training(Recorder(config, read))
+    unread = set(leaves(config)) - read - READ_ELSEWHERE
+    assert not unread, f"configs/{name}.py sets keys that nothing reads"
+    assert training.total == 10 and training.model.num_blocks == 2
+    state = step.create_state(training.mesh, training.init)
+    update = step.guarded(compiled(training))
+    for batch in training.reader.batches(0, 2):
+        state, metrics = update(state, batch)
+    assert np.isfinite(float(metrics["loss"])) and int(state.step) == 2
+    for evaluation in training.evaluations:
+        batch = next(evaluation.reader.batches())
+        part = evaluation.update(state.params, batch)
+        assert 0 <= evaluation.evaluator.summarize(jax.device_get(part))["top1"] <= 1
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_eight_devices_share_the_work_and_gather_nothing(name, image_folder, data_dir):
+    training = build.training(get_config(name, "", image_folder))
+    alone = compiled(dataclasses.replace(training, mesh=mesh_of(1)))
+    spread = compiled(training)
+    total, each = (c.cost_analysis()["flops"] for c in (alone, spread))
+    assert total > 6 * training.num_params  # a step costs more than a look at each parameter
+    assert each <= 1.02 * total / 8
+    assert "all-gather" not in spread.as_text()
+    assert "all-reduce" in spread.as_text()

@@ -1,0 +1,42 @@
+"""What a user can get wrong on the command line: one line, exit 2, nothing written."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from runs_command import run
+
+# What is wrong, and what the message must say. The recipe is quickstart unless given.
+BAD = [
+    ({"config": "configs/quickstart.py:Mixer-B/17"}, "Did you mean 'Mixer-B/16'"),
+    ({"config": "configs/quickstart.py:smoke,fast"}, "unknown config argument 'fast'"),
+    ({"config": "configs/quickstart.py:seed=3"}, "--config.seed=3"),
+    ({"config": "configs/quikstart.py"}, "Did you mean 'configs/quickstart.py'"),
+    ("--config.model.name=Mixer-X/16", "unknown model 'Mixer-X/16'. Did you mean"),
+    ("--config.dataset=digist", "Did you mean 'digits'"),
+    ("--config.batchsize=8", 'config.batchsize\'. Did you mean "batch_size"'),
+    ("--config.batch_size=many", "invalid literal"),
+    ("--config.run=trian", "Did you mean 'train'"),
+    ("--config.batch_size=12", "batch_size=12 is not divisible by the 8 devices: take 8 or 16"),
+    ("--config.model.patch_size=5", "24 x 24 is not divisible by patch_size 5"),
+    ("--config.total=10", "expected a number and a unit"),
+    ("--config.init_from=/nowhere", "/nowhere/checkpoints does not exist"),
+    ("--config.imports=no_such_module", "No module named 'no_such_module'"),
+    ("extra", "unexpected argument 'extra'"),
+    ("--learning_rate=1", "Unknown command line flag 'learning_rate'"),
+]
+
+
+def test_bad_input_is_one_line_exit_two_and_nothing_written(data_dir, tmp_path):
+    def attempt(i):
+        wrong = BAD[i][0]
+        config = wrong["config"] if isinstance(wrong, dict) else "configs/quickstart.py"
+        overrides = [] if isinstance(wrong, dict) else [wrong]
+        flags = "--xla_force_host_platform_device_count=8"
+        return run(data_dir, config, tmp_path / str(i), *overrides, XLA_FLAGS=flags)
+
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(attempt, range(len(BAD))))
+    for i, ((wrong, message), (code, _, err)) in enumerate(zip(BAD, results, strict=True)):
+        assert code == 2, (wrong, err)
+        assert err.startswith("error: ") and message in err, (wrong, err)
+        assert "Traceback" not in err and len(err.splitlines()) == 1, (wrong, err)
+        assert not (tmp_path / str(i)).exists(), wrong

@@ -1,0 +1,176 @@
+"""Stopping, killing and damaging a run, and going on with it: the numbers stay the same."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+from runs_command import run, start
+
+from mixer.checkpoint.store import Store
+
+RECIPE = "configs/quickstart.py"
+SHORT = (
+    "--config.total=60 steps",
+    "--config.schedule.warmup=10 steps",
+    "--config.batch_size=16",
+    "--config.model.num_blocks=2",
+    "--config.model.dropout=0.1",
+    "--config.ema_decay=0.9",
+    "--config.evaluators.test.every=20 steps",
+    "--config.evaluators.test.batch_size=64",
+    "--config.best=test/top1",
+    "--config.runtime.log_every=7 steps",
+    "--config.runtime.checkpoint_every=6 steps",
+)
+# Times and rates differ from run to run.
+TIMES = {"images_per_second_per_device", "data_wait_share", "device_days"}
+
+
+def final(workdir):
+    """All that a complete run leaves: arrays, metrics, results."""
+    with Store(workdir / "checkpoints", read_only=True) as store:
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        step = store.steps()[-1]
+        names = ("params", "opt_state", "ema")
+        arrays = store.restore(step, {n: store.abstract(step, n, here) for n in names})
+        kept = store.steps()
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    metrics = [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
+    results = json.loads((workdir / "results.json").read_text())
+    return jax.device_get(arrays), metrics, results["metrics"], kept
+
+
+def assert_same(first, second):
+    jax.tree.map(np.testing.assert_array_equal, first[0], second[0])
+    assert first[1:] == second[1:]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data_dir, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("undisturbed")
+    code, out, err = run(data_dir, RECIPE, workdir, *SHORT)
+    assert code == 0, err
+    return workdir, out
+
+
+def wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.002)
+
+
+def steps_logged(workdir):
+    path = workdir / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+@pytest.mark.slow
+def test_killed_three_times_once_while_saving(undisturbed, data_dir, tmp_path):
+    workdir = tmp_path / "killed"
+    rng = random.Random(time.time_ns())
+    after = sorted(rng.sample(range(1, 9), 2))
+    moments = [
+        lambda: any((workdir / "checkpoints").glob("*tmp*")),
+        lambda: steps_logged(workdir) >= after[0],
+        lambda: steps_logged(workdir) >= after[1],
+    ]
+    for moment in moments:
+        process = start(data_dir, RECIPE, workdir, *SHORT)
+        wait_for(moment, process)
+        process.kill()
+        process.communicate()
+        assert not (workdir / "results.json").exists()
+    # What may change on the way: config.runtime.
+    code, out, err = run(data_dir, RECIPE, workdir, *SHORT, "--config.runtime.workers=2")
+    assert code == 0, err
+    assert "going on from step" in out
+    assert_same(final(workdir), final(undisturbed[0]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_polite_stop_saves_and_says_how_to_go_on(undisturbed, data_dir, tmp_path, number):
+    workdir = tmp_path / "stopped"
+    process = start(data_dir, RECIPE, workdir, *SHORT)
+    wait_for(lambda: steps_logged(workdir) >= 2, process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    name = signal.Signals(number).name
+    assert f"stopped by {name}: saved step" in out and "the same command goes on" in out
+    assert not (workdir / "results.json").exists()
+    code, out, err = run(data_dir, RECIPE, workdir, *SHORT)
+    assert code == 0, err
+    assert_same(final(workdir), final(undisturbed[0]))
+
+
+@pytest.mark.slow
+def test_a_stop_while_compiling_exits_cleanly(data_dir, tmp_path):
+    workdir = tmp_path / "early"
+    process = start(data_dir, RECIPE, workdir, *SHORT)
+    wait_for(lambda: (workdir / "metrics.jsonl").exists(), process)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "stopped by SIGTERM" in out and "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(
+    undisturbed, data_dir, tmp_path
+):
+    workdir = tmp_path / "damaged"
+    process = start(data_dir, RECIPE, workdir, *SHORT)
+    wait_for(lambda: (workdir / "checkpoints" / "12").exists(), process)
+    process.kill()
+    process.communicate()
+    newest = max(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+    meta = workdir / "checkpoints" / str(newest) / "meta" / "metadata"
+    content = json.loads(meta.read_text())
+    content["checksums"]["opt_state"][
+        "0/count" if False else next(iter(content["checksums"]["opt_state"]))
+    ] ^= 1
+    meta.write_text(json.dumps(content))
+    code, out, err = run(data_dir, RECIPE, workdir, *SHORT)
+    assert code == 0, err
+    assert "damaged checkpoint" in out and "array opt_state/" in out and "was altered" in out
+    assert_same(final(workdir), final(undisturbed[0]))
+
+
+@pytest.mark.slow
+def test_a_complete_run_is_left_alone_and_another_is_refused(undisturbed, data_dir):
+    workdir, out = undisturbed
+    assert "first step after" in out and "done in" in out
+    before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}
+    code, out, _ = run(data_dir, RECIPE, workdir, *SHORT, "--config.runtime.threads=1")
+    assert code == 0 and "complete" in out
+    code, _, err = run(
+        data_dir, RECIPE, workdir, *SHORT, "--config.seed=7", "--config.schedule.base=0.01"
+    )
+    assert code == 2
+    assert "config.seed: 0 -> 7" in err and "config.schedule.base: 0.003 -> 0.01" in err
+    assert {p: p.stat().st_mtime_ns for p in workdir.rglob("*")} == before
+
+
+@pytest.mark.slow
+def test_what_a_complete_run_leaves(undisturbed):
+    workdir, _ = undisturbed
+    results = json.loads((workdir / "results.json").read_text())
+    assert list(results)[:5] == ["run", "protocol", "model", "dataset", "resolution"]
+    assert {"device_days", "device_kind", "precision", "versions", "commit"} <= set(results)
+    assert results["run"] == "train" and results["protocol"] == "quickstart"
+    assert results["step"] == 60 and results["upstream"] is None
+    assert {"test/top1", "test/nll", "test/ece", "test_ema/top1"} <= set(results["metrics"])
+    _, metrics, _, kept = final(workdir)
+    assert [m["step"] for m in metrics if "train/loss" in m] == [*range(7, 60, 7), 60]
+    assert [m["step"] for m in metrics if "test/top1" in m] == [20, 40, 60]
+    best = max((m for m in metrics if "test/top1" in m), key=lambda m: m["test/top1"])
+    assert best["step"] in kept and kept[-1] == 60
+    assert any(name.startswith("events.out.tfevents") for name in os.listdir(workdir))
