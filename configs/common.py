@@ -76,7 +76,8 @@ def smoke(config: ConfigDict) -> ConfigDict:
     """The same recipe in under a minute on a CPU: digits, two blocks, ten steps."""
     config.dataset = "digits"
     config.input.split = "train"
-    config.model.num_blocks = 2
+    if "num_blocks" in config.model:
+        config.model.num_blocks = 2
     config.batch_size = 16
     config.total = "10 steps"
     config.schedule.warmup = "2 steps"

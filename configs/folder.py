@@ -22,7 +22,8 @@ def get_config(words: str = ""):
         config.input.split = "train[:90%]"
     config.batch_size = 256
     config.total = "50 epochs"
-    config.model.stochastic_depth = 0.1
+    if "stochastic_depth" in config.model:
+        config.model.stochastic_depth = 0.1
     config.schedule.update(warmup="5 epochs", decay="cosine")
     transform = f"resize_small({round(size * 8 / 7)})|central_crop"
     config.evaluators.test = common.evaluator(config, held_out, transform, "1 epochs")

@@ -15,9 +15,13 @@ def get_config(words: str = ""):
     config = common.base(args, model=args.model or "Mixer-S/16")
     if not args.model:
         config.model.update(
-            patch_size=4, num_blocks=4, hidden_dim=64, tokens_mlp_dim=32, channels_mlp_dim=256
+            patch_size=4,
+            num_blocks=4,
+            hidden_dim=64,
+            tokens_mlp_dim=32,
+            channels_mlp_dim=256,
+            stochastic_depth=0.1,
         )
-    config.model.stochastic_depth = 0.1
     config.input.transform = "inception_crop(area=(50, 100))"
     config.batch_size = 64
     config.total = "50 epochs"

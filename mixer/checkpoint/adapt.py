@@ -1,5 +1,6 @@
 """Fits stored parameters to a model: every name and every shape accounted for."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -67,3 +68,27 @@ def shapes(model, image_size: tuple[int, int]) -> dict[str, Any]:
     """The parameters' shapes as the model initialises them for this image size."""
     images = jax.ShapeDtypeStruct((1, *image_size, 3), np.float32)
     return jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+
+
+def image_size(stored: dict[str, Any], wanted: tuple[int, int] | None) -> tuple[int, int]:
+    """The image size of parameters without a record of it: `wanted` if it has as many tokens as
+    they were made for, else the square.
+
+    Raises:
+      BadInput: no Mixer's parameters, or a token count that is no square.
+    """
+    try:
+        patch = stored["stem"]["kernel"].shape[0]
+        tokens = stored["MixerBlock_0"]["token_mixing"]["Dense_0"]["kernel"].shape[0]
+    except (KeyError, TypeError, AttributeError):
+        raise errors.BadInput(
+            f"expected a Mixer's parameters (stem, MixerBlock_0, ...), found {sorted(stored)[:5]}"
+        ) from None
+    if wanted is not None and (wanted[0] // patch) * (wanted[1] // patch) == tokens:
+        return tuple(wanted)
+    side = math.isqrt(tokens)
+    if side * side != tokens:
+        raise errors.BadInput(
+            f"{tokens} tokens are no square grid: give image_size=(height, width)"
+        )
+    return side * patch, side * patch

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from etils import epath
 
 from mixer import errors
-from mixer.checkpoint import adapt
+from mixer.checkpoint import adapt, official
 from mixer.checkpoint.store import DamagedCheckpoint, Store
 
 
@@ -87,14 +87,14 @@ def load_pretrained(
     head: str = "auto",
     ema: bool = False,
 ) -> dict[str, Any]:
-    """Loads the parameters of a training run for `model`.
+    """Loads the parameters of a training run, or of a file, for `model`.
 
     Args:
-      path: a workdir of this project.
+      path: a workdir of this project, or an .npz file of `mixer.save_pretrained`.
       model: the Module that they are for. Its `num_classes` decides about the head: 0 drops it.
       image_size: pixels (height, width) or one number; refused unless it is the stored one. By
         default the parameters come as stored.
-      step: by default the newest; a number, or "best" by the run's `config.best`.
+      step: of a workdir: by default the newest; a number, or "best" by the run's `config.best`.
       head: "auto" keeps a head of the right shape, else resets it (kernel 0, bias
         `model.head_bias_init`) and says so; "keep" refuses another shape; "reset".
       ema: the averaged parameters instead, of a run with `config.ema_decay`.
@@ -105,7 +105,30 @@ def load_pretrained(
     Raises:
       BadInput: no such checkpoint, a damaged one, or names and shapes that do not fit.
     """
-    item = "ema" if ema else "params"
+    path = str(path)
+    wanted = (image_size,) * 2 if isinstance(image_size, int) else image_size
+    if path.endswith(".npz"):
+        stored, source = official.read_npz(path), path
+        stored_size = adapt.image_size(stored, wanted)
+    else:
+        stored, stored_size, source = _from_workdir(path, step, "ema" if ema else "params")
+    if wanted is not None and tuple(wanted) != stored_size:
+        raise errors.BadInput(
+            f"{path} holds parameters for images of {_size(stored_size)}, not {_size(wanted)}: "
+            f"use image_size={stored_size}"
+        )
+    fitted = adapt.fit(
+        stored,
+        adapt.shapes(model, stored_size),
+        head=head,
+        head_bias_init=getattr(model, "head_bias_init", 0.0),
+        source=source,
+    )
+    return jax.tree.map(jnp.asarray, fitted)
+
+
+def _from_workdir(path: str, step: int | str | None, item: str):
+    """(parameters on the host, their image size, a name for messages)."""
     with _open(path) as store:
         try:
             chosen = _pick(store, path, step)
@@ -115,21 +138,7 @@ def load_pretrained(
             stored = jax.device_get(store.restore(chosen, {item: abstract})[item])
         except DamagedCheckpoint as error:
             raise errors.BadInput(f"damaged checkpoint: {error}") from None
-    if image_size is not None:
-        wanted = (image_size,) * 2 if isinstance(image_size, int) else tuple(image_size)
-        if wanted != card.image_size:
-            raise errors.BadInput(
-                f"{path} holds parameters for images of {_size(card.image_size)}, not "
-                f"{_size(wanted)}: use image_size={card.image_size}"
-            )
-    fitted = adapt.fit(
-        stored,
-        adapt.shapes(model, card.image_size),
-        head=head,
-        head_bias_init=getattr(model, "head_bias_init", 0.0),
-        source=f"{path} (step {chosen})",
-    )
-    return jax.tree.map(jnp.asarray, fitted)
+    return stored, card.image_size, f"{path} (step {chosen})"
 
 
 def _size(image_size: tuple[int, int]) -> str:

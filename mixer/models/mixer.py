@@ -1,6 +1,6 @@
 """MLP-Mixer (Tolstikhin et al. 2021, section 2, table 1, appendix E).
 
-X: [N, S, C], S patches of C channels. Each layer:
+X: [N, S, C], S patches of C channels. A layer:
     U = X + W2 gelu(W1 LN(X))   on columns: token mixing, S -> D_S -> S
     Y = U + W4 gelu(W3 LN(U))   on rows: channel mixing, C -> D_C -> C
 """
@@ -51,9 +51,9 @@ class MixerBlock(nn.Module):
 class Mixer(nn.Module):
     """Images [N, H, W, 3], float32 in [-1, 1] -> logits [N, num_classes], float32.
 
-    With num_classes=0 there is no head: features [N, C], float32. H and W are multiples of
-    patch_size. Training passes train=True and, for dropout and stochastic depth, an rng "dropout".
-    Of the 2 x num_blocks MLPs, number j drops with probability stochastic_depth * j / (2L - 1).
+    num_classes=0 leaves the head out: features [N, C], float32. patch_size divides H and W.
+    Training passes train=True and, for dropout and stochastic depth, an rng "dropout". Of the
+    2 x num_blocks MLPs, number j drops with probability stochastic_depth * j / (2L - 1).
     dtype is that of the matrix products; parameters, norms, pooling and head stay float32.
     """
 
@@ -80,9 +80,8 @@ class Mixer(nn.Module):
         key = self.make_rng("dropout") if random else None
         slope = self.stochastic_depth / (2 * self.num_blocks - 1)
         for i in range(self.num_blocks):
-            drop = (slope * 2 * i, slope * (2 * i + 1))
             block = MixerBlock(self.tokens_mlp_dim, self.channels_mlp_dim, mlp)
-            x = block(x, drop, layers.fold_in(key, i))
+            x = block(x, (slope * 2 * i, slope * (2 * i + 1)), layers.fold_in(key, i))
         x = nn.LayerNorm(dtype=jnp.float32, name="pre_head_layer_norm")(x).mean(axis=1)
         self.sow("intermediates", "pre_logits", x)
         if self.num_classes == 0:

@@ -23,7 +23,7 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
     evaluations = build.evaluations(config, trained)
     workdir.begin(path, config)
     card = trained.card
-    print(f"{card.model['name']} of {config.init_from}, step {trained.step:,}: {card.transform}")
+    print(f"{card.model['name']} of {config.init_from}: {card.transform}")
     began, images, metrics = time.perf_counter(), 0, {}
     for evaluation in evaluations:
         reader = evaluation.reader

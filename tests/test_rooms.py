@@ -1,0 +1,90 @@
+"""The arrows between the rooms, and what may not be imported."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("models", "data", "training", "checkpoint", "evaluation")
+# What every room may use.
+LEAVES = {"mixer.errors", "mixer.calls", "mixer.batch"}
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def ours(path):
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] in ("mixer", "configs"):
+            yield ".".join(parts[:2])
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_do_not_import_each_other(room):
+    for path in (ROOT / "mixer" / room).glob("*.py"):
+        strangers = set(ours(path)) - LEAVES - {f"mixer.{room}"}
+        # `from mixer import errors` reads as mixer.errors; the package itself is no room.
+        assert not strangers, f"{path.relative_to(ROOT)} imports {sorted(strangers)}"
+
+
+def test_nothing_imports_the_runs_but_main():
+    for path in (ROOT / "mixer").rglob("*.py"):
+        if "runs" not in path.parts:
+            assert "mixer.runs" not in set(ours(path)), path
+
+
+def test_no_file_is_long():
+    for path in [*(ROOT / "mixer").rglob("*.py"), *(ROOT / "configs").glob("*.py")]:
+        assert len(path.read_text().splitlines()) <= 300, path
+    assert len((ROOT / "mixer/models/mixer.py").read_text().splitlines()) <= 90
+
+
+def test_only_build_reads_the_config():
+    for path in (ROOT / "mixer" / "runs").glob("*.py"):
+        reads = [
+            node.attr
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "config"
+        ]
+        allowed = {"run", "images", "init_from", "seed", "to_dict"}
+        assert set(reads) <= allowed, f"{path.name} reads config.{sorted(set(reads) - allowed)}"
+
+
+def test_data_imports_without_jax_and_everything_without_tensorflow():
+    blocker = """if True:
+        import sys
+        class Blocker:
+            def find_spec(self, name, path=None, target=None):
+                if name.split(".")[0] == "{}":
+                    raise ImportError(name + " is blocked")
+        sys.meta_path.insert(0, Blocker())
+        import {}
+    """
+    data = "mixer.data.pipeline, mixer.data.sources, mixer.data.transforms, mixer.data.records"
+    everything = ", ".join(
+        str(path.relative_to(ROOT).with_suffix("")).replace("/", ".").removesuffix(".__init__")
+        for path in sorted((ROOT / "mixer").rglob("*.py"))
+    )
+    for module, names in (("jax", data), ("tensorflow", everything + ", main")):
+        code = blocker.format(module, names)
+        subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, check=True)
+
+
+def test_the_public_names_are_there():
+    import mixer
+
+    for name in mixer.__all__:
+        assert getattr(mixer, name).__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'creat_model'"):
+        _ = mixer.creat_model
