@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     Returns:
       The exit code: 0 complete or stopped after saving, 1 failed, 2 bad input.
     """
-    from mixer.errors import BadInput
+    from mixer.errors import BadInput, Failure
 
     try:
         config, workdir, protocol = _parse(argv)
@@ -33,9 +33,7 @@ def main(argv: list[str]) -> int:
         return _fail(str(error), 2)
     except KeyboardInterrupt:
         return _fail("interrupted; the last checkpoint stands", 1)
-    except Exception as error:
-        if type(error).__name__ not in ("NonFiniteLoss", "DamagedCheckpoint"):
-            raise
+    except Failure as error:
         return _fail(str(error), 1)
     return 0
 

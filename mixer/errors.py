@@ -1,4 +1,4 @@
-"""What a user can get wrong, said in one line: the value, what was expected, the fix."""
+"""Errors that are said in one line: the value, what was expected, the fix."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,6 +9,10 @@ class BadInput(Exception):
 
     It is not a ValueError on purpose: the flag parser wraps those into tracebacks of its own.
     """
+
+
+class Failure(Exception):
+    """A run that cannot go on, said in one line; `main.py` prints it and exits with 1."""
 
 
 def unknown(kind: str, value: str, known: Iterable[str], fix: str = "") -> BadInput:

@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from mixer.checkpoint.checksum import checksums
+from mixer.errors import Failure
 
 # A missing `grain` handler and similar remarks of Orbax's are of no use to our users.
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -22,7 +23,7 @@ _META = "meta"
 _policies = ocp.checkpoint_managers
 
 
-class DamagedCheckpoint(Exception):
+class DamagedCheckpoint(Failure):
     """A checkpoint that cannot be read back as it was written."""
 
 

@@ -3,7 +3,7 @@
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -23,5 +23,7 @@ def decode(data: bytes) -> np.ndarray:
                 deep = np.asarray(upright).astype(np.uint32)
                 upright = Image.fromarray((deep // 257).clip(0, 255).astype(np.uint8))
             return np.asarray(upright.convert("RGB"))
+    except UnidentifiedImageError:
+        raise ValueError(f"not a readable image: {len(data)} bytes of no known format") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"not a readable image ({len(data)} bytes): {error}") from error

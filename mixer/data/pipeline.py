@@ -5,17 +5,25 @@ g // N, place g % N in that epoch's permutation. Its pixels follow from the imag
 keyed by (seed, g). So neither threads, worker processes nor hosts change any of it.
 """
 
+import ctypes
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+import signal
+import sys
+from collections.abc import Sequence
 
 import grain
 import numpy as np
 from absl import flags
 
+from mixer import errors
 from mixer.data.decode import decode
 from mixer.data.sources import Source
 from mixer.data.transforms import Transform
+
+
+class BadExample(errors.Failure):
+    """An example that cannot be read or has the wrong size; names dataset, index and file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +78,7 @@ class Rows:
             if image.shape != expected:
                 raise ValueError(f"the transforms made {image.shape}, expected {expected}")
         except ValueError as error:
-            raise ValueError(f"{self.source.where(index)}: {error}") from error
+            raise BadExample(f"{self.source.where(index)}: {error}") from error
         return {
             "image": image,
             "label": np.int32(example["label"]),
@@ -83,9 +91,19 @@ def steps_per_pass(source: Source, batch_size: int) -> int:
     return -(-len(source) // batch_size)
 
 
+def _start_worker(index: int, count: int) -> None:
+    # Signals that reach the whole process group are the main process's to handle: it saves first.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":
+        # Nobody else would end a worker whose parent was killed.
+        parent_death_signal = 1
+        ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
+
+
 def batches(
     make_row: Rows, *, start: int, stop: int, threads: int, workers: int
-) -> Iterator[dict[str, np.ndarray]]:
+) -> grain.DatasetIterator:
     """This process's rows of the global batches start ... stop-1.
 
     Args:
@@ -94,8 +112,9 @@ def batches(
       threads: reading threads, in each worker process if there are any; 0 takes one a core.
       workers: worker processes; 0 keeps the threads in this process.
 
-    Yields:
-      dicts of arrays [rows, ...], see `mixer.batch`.
+    Returns:
+      An iterator of dicts of arrays [rows, ...], see `mixer.batch`. Reading begins with
+      `start_prefetch()` or the first `next`; `close()` ends threads and processes.
     """
     per_batch = len(make_row.rows)
     rows = grain.MapDataset.range(start * per_batch, stop * per_batch).map(make_row)
@@ -108,5 +127,5 @@ def batches(
             # Grain's workers read absl flags, which only absl's own entry point parses.
             flags.FLAGS.mark_as_parsed()
         processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-        dataset = dataset.mp_prefetch(processes)
+        dataset = dataset.mp_prefetch(processes, worker_init_fn=_start_worker)
     return iter(dataset)

@@ -27,9 +27,8 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
     began, images, metrics = time.perf_counter(), 0, {}
     for evaluation in evaluations:
         reader = evaluation.reader
-        measured = evaluate(
-            evaluation.evaluator, evaluation.update, trained.params, reader.batches()
-        )
+        with reader.batches() as batches:
+            measured = evaluate(evaluation.evaluator, evaluation.update, trained.params, batches)
         images += len(reader.source)
         metrics |= {f"{evaluation.name}/{name}": value for name, value in measured.items()}
         shown = "  ".join(f"{name} {value:.4f}" for name, value in measured.items())

@@ -1,9 +1,9 @@
 """A split of a dataset as global batches on the devices."""
 
 import dataclasses
-from collections.abc import Iterator
 
-from jax.sharding import Mesh
+import grain
+from jax.sharding import Mesh, NamedSharding
 
 from mixer import batch as batch_lib
 from mixer.batch import Batch
@@ -31,15 +31,34 @@ class Reader:
         """Rows of a global batch."""
         return self.rows.batch_size
 
-    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+    def batches(self, start: int = 0, stop: int | None = None) -> "Batches":
         """Global batches start ... stop-1; without `stop`, to the end of the first pass."""
         if stop is None:
             stop = pipeline.steps_per_pass(self.source, self.batch_size)
         host = pipeline.batches(
             self.rows, start=start, stop=stop, threads=self.threads, workers=self.workers
         )
-        place = sharding.batch_sharding(self.mesh)
-        return (sharding.put(batch, place, self.batch_size) for batch in host)
+        return Batches(host, sharding.batch_sharding(self.mesh), self.batch_size)
+
+
+class Batches:
+    """Iterator of global batches. Reading begins at once, and ends when the context is left."""
+
+    def __init__(self, host: grain.DatasetIterator, place: NamedSharding, batch_size: int):
+        self._host, self._place, self._batch_size = host, place, batch_size
+        host.start_prefetch()
+
+    def __iter__(self) -> "Batches":
+        return self
+
+    def __next__(self) -> Batch:
+        return sharding.put(next(self._host), self._place, self._batch_size)
+
+    def __enter__(self) -> "Batches":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._host.close()
 
 
 def open_reader(

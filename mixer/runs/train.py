@@ -1,5 +1,6 @@
 """`config.run="train"`: trains, or goes on with, the run in the workdir until it is complete."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
@@ -59,6 +60,7 @@ class _Session:
         self.protocol = protocol
         self.results: dict[str, float] = {}
         self.times = {"build": built - started}
+        self.first: float | None = None  # when compiling ended, until the first step is done
 
     def run(self, params: Any) -> None:
         training = self.training
@@ -67,30 +69,23 @@ class _Session:
         clock = self._lap("restore" if meta else "initialise", clock)
         start = meta.get("step", 0)
         self.results = meta.get("results", {})
-        self.log = MetricsLog(self.path, meta.get("lines", 0), start)
-        self.console = Console(training.total, start)
-        try:
-            batches = training.reader.batches(start, training.total)
+        with contextlib.ExitStack() as stack:
+            self.log = MetricsLog(self.path, meta.get("lines", 0), start)
+            stack.callback(self.log.close)
+            self.console = Console(training.total, start)
+            stack.callback(self.console.close)
+            # Reading begins here, beside the compilation.
+            batches = stack.enter_context(training.reader.batches(start, training.total))
             compiled = step.compile_step(
                 training.train_step, state, training.mesh, training.abstract_batch()
             )
-            self._lap("compile", clock)
+            self.first = self._lap("compile", clock)
             self.progress = Progress(training.batch_size, training.mesh.size, meta.get("progress"))
-            self.first = time.perf_counter()
-            hooks = loop.Hooks(
-                log=self._log,
-                evaluate=self._evaluate,
-                save=self._save,
-                tick=self._tick,
-                log_at=_every(training.log_every, training.total),
-                evaluate_at=lambda step: bool(self._due(step)),
-                save_at=self._save_at,
-            )
             state, reached = loop.run(
                 state,
                 step.guarded(compiled),
                 batches,
-                hooks,
+                self._hooks(),
                 self.progress,
                 self.stop,
                 start=start,
@@ -101,9 +96,17 @@ class _Session:
                 self._say_stopped(reached)
             else:
                 self._finish()
-        finally:
-            self.console.close()
-            self.log.close()
+
+    def _hooks(self) -> loop.Hooks:
+        return loop.Hooks(
+            log=self._log,
+            evaluate=self._evaluate,
+            save=self._save,
+            tick=self._tick,
+            log_at=_every(self.training.log_every, self.training.total),
+            evaluate_at=lambda at: bool(self._due(at)),
+            save_at=self._save_at,
+        )
 
     def _lap(self, name: str, since: float) -> float:
         now = time.perf_counter()
@@ -137,12 +140,12 @@ class _Session:
         return chosen or _every(training.checkpoint_every, training.total)(at)
 
     def _tick(self, at: int, metrics: dict[str, float]) -> None:
-        if self.first:
-            jax.block_until_ready(metrics)
+        if self.first is not None:
+            self.progress.drain()
             self._lap("first batch and step", self.first)
             parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.times.items())
             self.console.line(f"first step after {sum(self.times.values()):.1f} s: {parts}")
-            self.first = 0.0
+            self.first = None
         self.console.tick(at, metrics)
 
     def _log(self, at: int, summary: dict[str, float]) -> None:
@@ -165,13 +168,14 @@ class _Session:
             if state.ema is not None:
                 kinds[f"{evaluation.name}_ema"] = state.ema
             for name, params in kinds.items():
-                measured = evaluate(
-                    evaluation.evaluator,
-                    evaluation.update,
-                    params,
-                    evaluation.reader.batches(),
-                    lambda: bool(self.stop),
-                )
+                with evaluation.reader.batches() as batches:
+                    measured = evaluate(
+                        evaluation.evaluator,
+                        evaluation.update,
+                        params,
+                        batches,
+                        lambda: bool(self.stop),
+                    )
                 if measured is None:
                     return None
                 metrics |= {f"{name}/{key}": value for key, value in measured.items()}

@@ -10,13 +10,17 @@ import time
 
 import jax
 
+from mixer.errors import Failure
 
-class NonFiniteLoss(Exception):
+
+class NonFiniteLoss(Failure):
     """The loss is NaN or infinite."""
 
     def __init__(self, step: int, loss: float):
-        super().__init__(f"the loss became {loss} at step {step}")
-        self.step = step
+        super().__init__(
+            f"the loss became {loss} at step {step}; the last checkpoint is from before. Lower the "
+            f"learning rate or clip the gradient"
+        )
 
 
 class Progress:

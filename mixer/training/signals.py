@@ -1,5 +1,6 @@
 """SIGTERM and Ctrl-C become a flag that the loop and the evaluators look at."""
 
+import os
 import signal
 from types import FrameType
 
@@ -30,4 +31,6 @@ class StopSignal:
         if self:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name
-        print(f"\n{self.received}: stopping after this step; once more to stop at once", flush=True)
+        # A handler may not print: it could interrupt a print.
+        text = f"\n{self.received}: stopping after this step; once more to stop at once\n"
+        os.write(1, text.encode())

@@ -112,7 +112,7 @@ def test_a_bad_file_is_named(image_folder, make_rows):
     (image_folder / "train" / "dog" / "3.png").write_bytes(b"not an image")
     source = sources.open_source(f"folder:{image_folder}", "train")
     with pytest.raises(
-        ValueError, match=r"folder:.*split train, example \d+, file train/dog/3.png"
+        pipeline.BadExample, match=r"folder:.*split train, example \d+, file train/dog/3.png"
     ):
         collect(make_rows(source=source), stop=3)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import time
 
@@ -174,3 +175,22 @@ def test_what_a_complete_run_leaves(undisturbed):
     best = max((m for m in metrics if "test/top1" in m), key=lambda m: m["test/top1"])
     assert best["step"] in kept and kept[-1] == 60
     assert any(name.startswith("events.out.tfevents") for name in os.listdir(workdir))
+
+
+@pytest.mark.slow
+def test_killed_between_the_last_checkpoint_and_the_results(undisturbed, data_dir, tmp_path):
+    workdir = tmp_path / "late"
+    shutil.copytree(undisturbed[0], workdir)
+    (workdir / "results.json").unlink()
+    code, _, err = run(data_dir, RECIPE, workdir, *SHORT)
+    assert code == 0, err
+    assert_same(final(workdir), final(undisturbed[0]))
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_stops_the_run(data_dir, tmp_path):
+    wild = ("--config.schedule.base=1e30", "--config.optimizer.clip_norm=0.0")
+    code, _, err = run(data_dir, RECIPE, tmp_path / "nan", *SHORT, *wild)
+    assert code == 1 and "Traceback" not in err
+    assert "error: the loss became" in err and "at step" in err
+    assert not (tmp_path / "nan" / "results.json").exists()

@@ -123,7 +123,7 @@ def test_window_means_survive_a_restart():
     assert resumed.summary()["train/loss"] == 7.0
 
 
-def test_signals_set_a_flag_first_and_interrupt_second(capsys):
+def test_signals_set_a_flag_first_and_interrupt_second(capfd):
     before = signal.getsignal(signal.SIGTERM)
     with StopSignal() as stop:
         assert not stop
@@ -132,4 +132,4 @@ def test_signals_set_a_flag_first_and_interrupt_second(capsys):
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) is before
-    assert "once more" in capsys.readouterr().out
+    assert "once more" in capfd.readouterr().out
