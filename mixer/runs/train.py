@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import psutil
 from clu import parameter_overview
 from etils import epath
 from ml_collections import ConfigDict
@@ -27,7 +28,8 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
       BadInput: before anything is written.
       NonFiniteLoss: the last good checkpoint stands.
     """
-    started = time.perf_counter()
+    times = {"start and imports": time.time() - psutil.Process().create_time()}
+    began = time.perf_counter()
     path = workdir.open_workdir(output)
     workdir.check(path, config)
     if workdir.is_complete(path):
@@ -38,9 +40,9 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
         fresh = not (checkpoints.exists() and any(p.name.isdigit() for p in checkpoints.iterdir()))
         params = training.initial_params() if fresh else None
         workdir.begin(path, config)
-        built = time.perf_counter()
+        times["build"] = time.perf_counter() - began
         with Store(checkpoints, keep=training.keep_checkpoints, best=training.best) as store:
-            _Session(training, path, store, stop, protocol, started, built).run(params)
+            _Session(training, path, store, stop, protocol, times).run(params)
 
 
 class _Session:
@@ -53,13 +55,12 @@ class _Session:
         store: Store,
         stop: StopSignal,
         protocol: str,
-        started: float,
-        built: float,
+        times: dict[str, float],
     ):
         self.training, self.path, self.store, self.stop = training, path, store, stop
         self.protocol = protocol
         self.results: dict[str, float] = {}
-        self.times = {"build": built - started}
+        self.times = times  # seconds from the command to the first step, by what they went into
         self.first: float | None = None  # when compiling ended, until the first step is done
 
     def run(self, params: Any) -> None:
