@@ -1,0 +1,15 @@
+"""From the config to objects: the only reader of config keys. All that can be refused is, here."""
+
+from mixer.runs.build.for_trained import Trained, evaluations, trained
+from mixer.runs.build.for_training import Training, training
+from mixer.runs.build.parts import Evaluation, resolution
+
+__all__ = [
+    "Evaluation",
+    "Trained",
+    "Training",
+    "evaluations",
+    "resolution",
+    "trained",
+    "training",
+]

@@ -1,0 +1,187 @@
+"""From the config to a training run, without writing or compiling anything."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mixer import batch as batch_lib
+from mixer import errors
+from mixer.batch import Batch
+from mixer.checkpoint import adapt, pretrained
+from mixer.checkpoint.pretrained import Card
+from mixer.data import sources, transforms
+from mixer.runs.build.parts import (
+    Evaluation, build_evaluation, build_model, data_dir, evaluation_transform, image_size_of, precision, upstream_of,
+)
+from mixer.runs.imports import import_modules
+from mixer.runs.reader import Reader, open_reader
+from mixer.training import durations, losses, optimizer, schedules, sharding, step
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """All that `runs/train.py` needs; made without writing or compiling anything."""
+
+    model: nn.Module
+    mesh: Mesh
+    card: Card
+    reader: Reader
+    evaluations: list[Evaluation]
+    schedule: optax.Schedule
+    init: Callable[[Any], step.TrainState]
+    initial_params: Callable[[], Any]
+    upstream: dict | None
+    train_step: Callable
+    total: int
+    log_every: int
+    checkpoint_every: int
+    keep_checkpoints: int
+    best: str
+    seed: int
+    ema: bool
+    num_params: int
+    precision: str
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a global batch."""
+        return self.reader.batch_size
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the training set."""
+        return self.total * self.batch_size / len(self.reader.source)
+
+    def abstract_batch(self) -> Batch:
+        """Shapes, dtypes and placement of a global batch."""
+        place = sharding.batch_sharding(self.mesh)
+        spec = batch_lib.spec(self.batch_size, self.card.image_size)
+        return {k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=place) for k, v in spec.items()}
+
+
+def training(config: ConfigDict) -> Training:
+    """Builds a training run.
+
+    Raises:
+      BadInput: whatever in the config cannot be done.
+    """
+    import_modules(config.imports)
+    image_size = image_size_of(config)
+    fields = config.model.to_dict()
+    name, given_classes = fields.pop("name"), fields.pop("num_classes")
+    build_model(name, fields | {"num_classes": given_classes or 1}, image_size)
+    if config.loss not in losses.LOSSES:
+        raise errors.unknown("config.loss", config.loss, losses.LOSSES)
+    transforms.parse(config.input.transform, image_size)
+    mesh = sharding.make_mesh()
+    sharding.check_batch_size(config.batch_size, mesh.size, "batch_size")
+
+    source = sources.open_source(config.dataset, config.input.split, data_dir(config))
+    if given_classes and given_classes != len(source.classes):
+        raise errors.BadInput(
+            f"config.model.num_classes={given_classes}, but {config.dataset} has "
+            f"{len(source.classes)} classes; leave it empty to take the dataset's"
+        )
+    fields |= {"num_classes": len(source.classes)}
+    model = build_model(name, fields, image_size)
+    reader = open_reader(
+        source,
+        config.input.transform,
+        image_size,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        shuffle=True,
+        mesh=mesh,
+        threads=config.runtime.threads,
+        workers=config.runtime.workers,
+    )
+
+    def steps(duration: str, key: str, least: int = 1) -> int:
+        number = durations.to_steps(duration, config.batch_size, len(source), key)
+        if number < least:
+            raise errors.BadInput(
+                f"config.{key}={duration!r} is {number} steps of {config.batch_size} examples: "
+                f"expected at least {least}"
+            )
+        return number
+
+    total = steps(config.total, "total")
+    schedule = schedules.make_schedule(
+        config.schedule.decay,
+        base=config.schedule.base,
+        end=config.schedule.end,
+        warmup=steps(config.schedule.warmup, "schedule.warmup", 0),
+        total=total,
+        cooldown=steps(config.schedule.cooldown, "schedule.cooldown", 0),
+    )
+    shapes = adapt.shapes(model, image_size)
+    chain = optimizer.make_optimizer(
+        config.optimizer.name,
+        shapes,
+        schedule,
+        weight_decay=config.optimizer.weight_decay,
+        clip_norm=config.optimizer.clip_norm,
+        multipliers=config.optimizer.multipliers,
+    )
+    card = Card(
+        model={"name": name} | fields,
+        image_size=image_size,
+        transform=evaluation_transform(config),
+        classes=tuple(source.classes),
+        dataset=config.dataset,
+        imports=config.imports,
+    )
+    evaluations = [
+        build_evaluation(config, key, model, mesh, card, steps) for key in sorted(config.evaluators)
+    ]
+    _check_best(config.best, evaluations)
+    init_from = config.init_from
+    return Training(
+        model=model,
+        mesh=mesh,
+        card=card,
+        reader=reader,
+        evaluations=evaluations,
+        schedule=schedule,
+        init=lambda params: step.init_state(
+            model, chain, image_size, seed=config.seed, ema=config.ema_decay > 0, params=params
+        ),
+        initial_params=lambda: (
+            pretrained.load_pretrained(init_from, model, image_size=image_size)
+            if init_from
+            else None
+        ),
+        upstream=upstream_of(init_from) if init_from else None,
+        train_step=step.make_step(
+            model,
+            losses.LOSSES[config.loss],
+            chain,
+            schedule,
+            seed=config.seed,
+            label_smoothing=config.label_smoothing,
+            ema_decay=config.ema_decay,
+        ),
+        total=total,
+        log_every=steps(config.runtime.log_every, "runtime.log_every"),
+        checkpoint_every=steps(config.runtime.checkpoint_every, "runtime.checkpoint_every"),
+        keep_checkpoints=config.runtime.keep_checkpoints,
+        best=config.best,
+        seed=config.seed,
+        ema=config.ema_decay > 0,
+        num_params=sum(x.size for x in jax.tree.leaves(shapes)),
+        precision=precision(model),
+    )
+
+
+def _check_best(best: str, evaluations: list[Evaluation]) -> None:
+    names = [evaluation.name for evaluation in evaluations]
+    if best and best.partition("/")[0] not in names:
+        raise errors.unknown("evaluator in config.best", best.partition("/")[0], names)
+
+

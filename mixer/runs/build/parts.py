@@ -1,0 +1,135 @@
+"""What several runs build from the config."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from flax import linen as nn
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mixer import batch as batch_lib
+from mixer import errors
+from mixer.checkpoint import adapt, pretrained
+from mixer.checkpoint.pretrained import Card
+from mixer.data import sources
+from mixer.evaluation import classification  # noqa: F401 registers the evaluator
+from mixer.evaluation.registry import EVALUATORS, Evaluator
+from mixer.models import registry
+from mixer.runs.reader import Reader, open_reader
+from mixer.training import sharding, step
+
+
+def image_size_of(config: ConfigDict) -> tuple[int, int]:
+    size = tuple(config.image_size)
+    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+        raise errors.BadInput(
+            f"config.image_size={size}: expected a pair (height, width) of pixels"
+        )
+    return size
+
+
+def build_model(name: str, fields: dict[str, Any], image_size: tuple[int, int]) -> nn.Module:
+    """Builds the model and checks it against the image size."""
+    model = registry.create_model(name, **fields)
+    try:
+        adapt.shapes(model, image_size)
+    except (ValueError, TypeError, ZeroDivisionError) as error:
+        message = str(error).strip().splitlines()[0]
+        raise errors.BadInput(f"config.model and config.image_size: {message}") from None
+    return model
+
+
+def data_dir(config: ConfigDict) -> Path | None:
+    directory = config.runtime.data_dir
+    return Path(directory).expanduser().absolute() if directory else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """One evaluator on one split, with its cadence in steps."""
+
+    name: str
+    evaluator: Evaluator
+    update: Callable
+    reader: Reader
+    every: int
+
+
+def _apply(model: nn.Module) -> Callable:
+    return lambda params, images: model.apply({"params": params}, batch_lib.to_model_input(images))
+
+
+def build_evaluation(config, name, model, mesh, card: Card, steps: Callable[[str, str], int] | None):
+    entry = config.evaluators[name]
+    key = f"evaluators.{name}"
+    if entry.type not in EVALUATORS:
+        raise errors.unknown(f"config.{key}.type", entry.type, EVALUATORS)
+    dataset = entry.dataset or config.dataset
+    source = sources.open_source(dataset, entry.split, data_dir(config))
+    if tuple(source.classes) != card.classes:
+        raise errors.BadInput(
+            f"config.{key}: {dataset} has {len(source.classes)} classes "
+            f"({_some(source.classes)}), the model has {len(card.classes)} ({_some(card.classes)})"
+        )
+    # In training the config's own preprocessing is the card's; in evaluation the card's counts.
+    transform = entry.transform if steps else card.transform
+    sharding.check_batch_size(entry.batch_size, mesh.size, f"{key}.batch_size")
+    reader = open_reader(
+        source,
+        transform,
+        card.image_size,
+        batch_size=entry.batch_size,
+        seed=config.seed,
+        shuffle=False,
+        mesh=mesh,
+        threads=config.runtime.threads,
+        workers=0,  # starting processes anew for each pass costs more than they bring
+    )
+    evaluator = EVALUATORS[entry.type](_apply(model), model.num_classes)
+    places = (sharding.replicated(mesh), sharding.batch_sharding(mesh))
+    update = jax.jit(evaluator.update, in_shardings=places, out_shardings=sharding.replicated(mesh))
+    every = steps(entry.every, f"{key}.every") if steps else 0
+    return Evaluation(name, evaluator, step.guarded(update), reader, every)
+
+
+def _some(names) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def evaluation_transform(config: ConfigDict) -> str:
+    return next((e.transform for e in config.evaluators.values()), "resize")
+
+
+def precision(model: nn.Module) -> str:
+    matmul = jax.config.jax_default_matmul_precision or "platform default"
+    return f"{getattr(model, 'dtype', 'float32')} compute, float32 parameters, matmul: {matmul}"
+
+
+def upstream_of(path: str) -> dict:
+    if path.endswith(".npz"):
+        digest = hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+        known = {"path": path, "sha256": digest}
+    else:
+        meta = pretrained.read_meta(path)
+        card = Card.from_json(meta["card"])
+        known = {
+            "model": card.model["name"],
+            "dataset": card.dataset,
+            "epochs": meta["epochs"],
+            "resolution": resolution(card.image_size),
+            "device_days": meta["device_days"],
+            "path": path,
+        }
+    keys = ("model", "dataset", "epochs", "resolution", "device_days", "path", "sha256")
+    return dict.fromkeys(keys) | known
+
+
+def resolution(image_size: tuple[int, int]) -> int | list[int]:
+    """One number for square images, as papers give it."""
+    return image_size[0] if image_size[0] == image_size[1] else list(image_size)
+
+
