@@ -51,6 +51,6 @@ def read_npz(path: str) -> dict[str, Any]:
         ):
             return traverse_util.unflatten_dict({name: file[name] for name in file}, sep="/")
     except FileNotFoundError:
-        raise errors.BadInput(f"init_from={path!r}: there is no such file") from None
+        raise errors.BadInput(f"{str(path)!r}: there is no such file") from None
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise errors.BadInput(f"init_from={path!r} is no readable .npz file: {error}") from None
+        raise errors.BadInput(f"{str(path)!r} is no readable .npz file: {error}") from None

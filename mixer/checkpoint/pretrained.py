@@ -132,7 +132,12 @@ def _from_workdir(path: str, step: int | str | None, item: str):
     with _open(path) as store:
         try:
             chosen = _pick(store, path, step)
-            card = Card.from_json(store.meta(chosen)["card"])
+            meta = store.meta(chosen)
+            card = Card.from_json(meta["card"])
+            if item not in meta["checksums"]:
+                raise errors.BadInput(
+                    f"{path} keeps no averaged parameters: it was trained without config.ema_decay"
+                )
             here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
             abstract = store.abstract(chosen, item, here)
             stored = jax.device_get(store.restore(chosen, {item: abstract})[item])

@@ -65,7 +65,7 @@ class Store:
         return self
 
     def __exit__(self, *_) -> None:
-        self._manager.wait_until_finished()
+        self.wait()
         self._manager.close()
 
     def steps(self) -> list[int]:
@@ -82,12 +82,13 @@ class Store:
         Raises:
           RuntimeError: Orbax would not save.
         """
-        self._manager.wait_until_finished()
+        self.wait()
         if step in self._manager.all_steps():
             self._manager.delete(step)
         meta = meta | {"step": step, "checksums": {k: checksums(v) for k, v in items.items()}}
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
-        chosen = {self._best: metrics[self._best]} if self._best and metrics else None
+        known = metrics or {}
+        chosen = {self._best: known[self._best]} if self._best in known else None
         accepted = self._manager.save(
             step,
             args=ocp.args.Composite(**args, **{_META: ocp.args.JsonSave(meta)}),
@@ -97,6 +98,10 @@ class Store:
             raise RuntimeError(
                 f"Orbax refused to save step {step} in {self._directory}: it holds {self.steps()}"
             )
+
+    def wait(self) -> None:
+        """Returns when the last save is on disk; an error of it is raised here."""
+        self._manager.wait_until_finished()
 
     def meta(self, step: int) -> dict:
         """The JSON saved with `step`.
@@ -147,28 +152,38 @@ class Store:
     ) -> tuple[dict[str, Any], dict] | None:
         """The newest undamaged checkpoint and its meta; None if there is none at all.
 
-        Damaged ones are reported and moved to `<workdir>/damaged`, out of the way of the steps
-        that will be saved again.
+        Damaged ones are reported; once an older one is read they are moved to `<workdir>/damaged`,
+        out of the way of the steps that will be saved again.
 
         Raises:
-          DamagedCheckpoint: there are checkpoints and all of them are damaged.
+          DamagedCheckpoint: there are checkpoints and none can be read; all stay where they are.
         """
-        steps = self.steps()
-        for step in reversed(steps):
+        bad = []
+        for step in reversed(self.steps()):
             try:
-                return self.restore(step, abstract), self.meta(step)
+                found = self.restore(step, abstract), self.meta(step)
             except DamagedCheckpoint as error:
-                aside = self._directory.parent / "damaged"
-                aside.mkdir(parents=True, exist_ok=True)
-                report(f"damaged checkpoint: {error}; moved to {aside / str(step)}")
-                target = aside / str(step)
-                if target.exists():
-                    target.rmtree()
-                (self._directory / str(step)).rename(target)
-                self._manager.reload()
-        if steps:
-            raise DamagedCheckpoint(f"no checkpoint in {self._directory} can be read")
+                report(f"damaged checkpoint: {error}")
+                bad.append((step, error))
+                continue
+            for damaged, _ in bad:
+                self._set_aside(damaged, report)
+            return found
+        if bad:
+            raise DamagedCheckpoint(
+                f"none of the {len(bad)} checkpoints in {self._directory} can be read; the newest: "
+                f"{bad[0][1]}"
+            )
         return None
+
+    def _set_aside(self, step: int, report: Callable[[str], None]) -> None:
+        folder = self._directory.parent / "damaged"
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [str(step), *(f"{step}.{i}" for i in range(1, 1000))]
+        target = next(folder / name for name in names if not (folder / name).exists())
+        (self._directory / str(step)).rename(target)
+        self._manager.reload()
+        report(f"moved to {target}")
 
 
 @contextlib.contextmanager

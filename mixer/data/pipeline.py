@@ -5,11 +5,11 @@ g // N, place g % N in that epoch's permutation. Its pixels follow from the imag
 keyed by (seed, g). So neither threads, worker processes nor hosts change any of it.
 """
 
-import ctypes
 import dataclasses
+import multiprocessing
 import os
 import signal
-import sys
+import threading
 from collections.abc import Sequence
 
 import grain
@@ -69,15 +69,15 @@ class Rows:
             return self.padding
         index = count if self.order is None else self.order[count]
         rng = np.random.Generator(np.random.Philox(key=[self.seed, 0], counter=[0, 0, 0, count]))
-        example = self.source[index]
         try:
+            example = self.source[index]
             image = example["image"]
             image = decode(image) if isinstance(image, bytes) else image
             image = np.ascontiguousarray(self.transform(image, rng))
             expected = self.padding["image"].shape
             if image.shape != expected:
                 raise ValueError(f"the transforms made {image.shape}, expected {expected}")
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise BadExample(f"{self.source.where(index)}: {error}") from error
         return {
             "image": image,
@@ -95,10 +95,13 @@ def _start_worker(index: int, count: int) -> None:
     # Signals that reach the whole process group are the main process's to handle: it saves first.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    if sys.platform == "linux":
-        # Nobody else would end a worker whose parent was killed.
-        parent_death_signal = 1
-        ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
+    # Nobody else would end a worker whose parent was killed.
+    threading.Thread(target=_follow, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
+def _follow(parent) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def batches(
@@ -113,8 +116,8 @@ def batches(
       workers: worker processes; 0 keeps the threads in this process.
 
     Returns:
-      An iterator of dicts of arrays [rows, ...], see `mixer.batch`. Reading begins with
-      `start_prefetch()` or the first `next`; `close()` ends threads and processes.
+      An iterator of dicts of arrays [rows, ...], see `mixer.batch`. Threads begin to read with
+      `start_prefetch()`, worker processes with the first `next`; `close()` ends both.
     """
     per_batch = len(make_row.rows)
     rows = grain.MapDataset.range(start * per_batch, stop * per_batch).map(make_row)

@@ -69,7 +69,13 @@ def open_source(dataset: str, split: str, data_dir: Path | None = None) -> Sourc
     if kind == "folder":
         return FolderSource.open(argument, split)
     if dataset == "digits":
-        digits.prepare(data_dir)
+        try:
+            digits.prepare(data_dir)
+        except OSError as error:
+            raise errors.BadInput(
+                f"the digits cannot be written to {data_dir}: {error}. Set config.runtime.data_dir "
+                f"or $TFDS_DATA_DIR to a folder that can be written"
+            ) from None
     return TfdsSource.open(dataset, split, data_dir)
 
 
@@ -119,7 +125,11 @@ class TfdsSource:
             raise errors.BadInput(
                 f"dataset {dataset!r} has features {', '.join(features)}: expected image and label"
             )
-        _absolute_ranges(dataset, split, sizes)
+        ranges = _absolute_ranges(dataset, split, sizes)
+        if not any(len(range(sizes[part])[chosen]) for part, chosen in ranges):
+            raise errors.BadInput(f"dataset {dataset!r}: split {split!r} holds no examples")
+        if not hasattr(features["label"], "names"):
+            raise errors.BadInput(f"dataset {dataset!r}: its feature label is no ClassLabel")
         skip = {"image": tfds.decode.SkipDecoding()}
         try:
             opened = builder.as_data_source(split, decoders=skip)

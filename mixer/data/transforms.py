@@ -134,7 +134,8 @@ class ResizeSmall:
     side: int
 
     def __post_init__(self):
-        _pair(self.side)
+        if not isinstance(self.side, int) or self.side < 1:
+            raise ValueError(f"side {self.side!r} is not a positive integer")
 
     def __call__(self, image, rng):
         height, width = image.shape[:2]

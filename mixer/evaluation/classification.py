@@ -61,6 +61,7 @@ class Classification:
 
     apply: Callable
     num_classes: int
+    higher_is_better = ("top1", "top5")
 
     def update(self, params, batch: Batch) -> metrics.Collection:
         """Sums over one batch; rows with a false mask count nowhere."""

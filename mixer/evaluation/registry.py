@@ -9,9 +9,11 @@ from mixer.batch import Batch
 
 
 class Evaluator(Protocol):
-    """`update` is a jittable function of (params, batch) that returns a `clu.metrics.Collection`.
+    """`update` is a jittable function of (params, batch); its results merge, as `clu.metrics` do.
 
-    `summarize` turns the collection of all batches into {name: number}, names such as "top1".
+    `summarize` turns the merged result of all batches, on the host, into {name: number}, names
+    such as "top1". An attribute `higher_is_better`, a tuple of names, says by which of them
+    `config.best` may choose.
     """
 
     def update(self, params, batch: Batch): ...

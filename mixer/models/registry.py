@@ -36,18 +36,27 @@ def _lookup(name: str) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
 
 
 def model_fields(name: str) -> dict[str, Any]:
-    """Every field of the named model with its value, `num_classes` included.
+    """The fields of the named model that a config can hold, with their values.
+
+    These are `num_classes` (None) and all whose value is a number, a string, a truth value, None or
+    a tuple of such.
 
     Raises:
       BadInput: unknown name.
     """
     module, fields = _lookup(name)
-    defaults = {
-        field.name: None if field.default is dataclasses.MISSING else field.default
+    values = {
+        field.name: fields.get(field.name, field.default)
         for field in dataclasses.fields(module)
-        if field.name not in ("parent", "name")
+        if field.name not in ("parent", "name", "num_classes")
     }
-    return defaults | fields
+    return {"num_classes": None} | {k: v for k, v in values.items() if _is_plain(v)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def create_model(name: str, num_classes: int, **overrides) -> nn.Module:
@@ -62,7 +71,7 @@ def create_model(name: str, num_classes: int, **overrides) -> nn.Module:
       BadInput: unknown name or field.
     """
     module, fields = _lookup(name)
-    known = model_fields(name)
+    known = {field.name for field in dataclasses.fields(module)}
     for key in overrides:
         if key not in known:
             raise errors.unknown(f"field of {name}", key, known)

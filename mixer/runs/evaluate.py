@@ -24,6 +24,9 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
     workdir.begin(path, config)
     card = trained.card
     print(f"{card.model['name']} of {config.init_from}: {card.transform}")
+    for evaluation in evaluations:
+        with evaluation.reader.batches(0, 1) as batches:  # compiles, before the clock starts
+            jax.block_until_ready(evaluation.update(trained.params, next(batches)))
     began, images, metrics = time.perf_counter(), 0, {}
     for evaluation in evaluations:
         reader = evaluation.reader

@@ -2,6 +2,7 @@
 
 import glob
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -14,7 +15,7 @@ from mixer.data import transforms
 from mixer.data.decode import decode
 from mixer.runs import build, workdir
 
-_TOP = 5
+_TOP, _BATCH = 5, 64
 
 
 def run(config: ConfigDict, output: str, protocol: str) -> None:
@@ -29,43 +30,51 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
         return
     files = _files(config.images)
     trained = build.trained(config)
-    transform = transforms.parse(trained.card.transform, trained.card.image_size)
-    images = []
-    for file in files:
-        try:
-            images.append(transform(decode(file.read_bytes()), np.random.default_rng(0)))
-        except ValueError as error:
-            raise errors.BadInput(f"{file}: {error}") from None
-    workdir.begin(path, config)
-    apply = jax.jit(
-        lambda params, image: jax.nn.softmax(
-            trained.model.apply({"params": params}, batch_lib.to_model_input(image))
-        )
-    )
+    card = trained.card
     lines = []
-    for file, image in zip(files, images, strict=True):
-        probabilities = np.asarray(apply(trained.params, np.ascontiguousarray(image)[None]))[0]
-        best = np.argsort(-probabilities)[:_TOP]
-        top = [(trained.card.classes[i], float(probabilities[i])) for i in best]
+    for file, top in zip(files, _predict(trained, files), strict=True):
         lines.append({"file": str(file), "top": [{"class": c, "probability": p} for c, p in top]})
         print(file)
         for name, probability in top:
-            print(f"  {probability:7.2%}  {name}")
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (path / "predictions.jsonl").write_text(text)
+            print(f"  {probability:7.2%}  {name}", flush=True)
+    # Only now: a file that cannot be read leaves nothing behind.
+    workdir.begin(path, config)
+    (path / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     workdir.write_results(
         path,
         {
             "run": "predict",
             "protocol": protocol,
-            "model": trained.card.model["name"],
-            "resolution": build.resolution(trained.card.image_size),
+            "model": card.model["name"],
+            "resolution": build.resolution(card.image_size),
             "step": trained.step,
             "metrics": {},
             "upstream": trained.upstream,
             "precision": trained.precision,
         },
     )
+
+
+def _predict(trained: build.Trained, files: list[Path]) -> Iterator[list[tuple[str, float]]]:
+    """For each file its likeliest classes with their probabilities, best first."""
+    card = trained.card
+    transform = transforms.parse(card.transform, card.image_size)
+    apply = jax.jit(
+        lambda params, image: jax.nn.softmax(
+            trained.model.apply({"params": params}, batch_lib.to_model_input(image))
+        )
+    )
+    for first in range(0, len(files), _BATCH):
+        images = np.zeros((min(_BATCH, len(files)), *card.image_size, 3), np.uint8)
+        chosen = files[first : first + _BATCH]
+        for i, file in enumerate(chosen):
+            try:
+                images[i] = transform(decode(file.read_bytes()), np.random.default_rng(0))
+            except (ValueError, OSError) as error:
+                raise errors.BadInput(f"{file}: {error}") from None
+        for probabilities in np.asarray(apply(trained.params, images))[: len(chosen)]:
+            best = np.argsort(-probabilities)[:_TOP]
+            yield [(card.classes[i], float(probabilities[i])) for i in best]
 
 
 def _files(names: str) -> list[Path]:
@@ -75,7 +84,8 @@ def _files(names: str) -> list[Path]:
     files = []
     for name in (part.strip() for part in names.split(",")):
         path = Path(name).expanduser()
-        found = [path] if path.is_file() else sorted(map(Path, glob.glob(str(path))))
+        matches = [path] if path.is_file() else sorted(map(Path, glob.glob(str(path))))
+        found = [match for match in matches if match.is_file()]
         if not found:
             raise errors.BadInput(f"config.images: no file {name!r}")
         files += found

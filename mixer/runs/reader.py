@@ -42,7 +42,7 @@ class Reader:
 
 
 class Batches:
-    """Iterator of global batches. Reading begins at once, and ends when the context is left."""
+    """Iterator of global batches. Threads read from now on, until the context is left."""
 
     def __init__(self, host: grain.DatasetIterator, place: NamedSharding, batch_size: int):
         self._host, self._place, self._batch_size = host, place, batch_size

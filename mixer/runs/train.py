@@ -26,7 +26,7 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
 
     Raises:
       BadInput: before anything is written.
-      NonFiniteLoss: the last good checkpoint stands.
+      NonFinite: the last good checkpoint stands.
     """
     times = {"start and imports": time.time() - psutil.Process().create_time()}
     began = time.perf_counter()
@@ -36,13 +36,22 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
         return
     with StopSignal() as stop:
         training = build.training(config)
-        checkpoints = path / "checkpoints"
-        fresh = not (checkpoints.exists() and any(p.name.isdigit() for p in checkpoints.iterdir()))
-        params = training.initial_params() if fresh else None
-        workdir.begin(path, config)
         times["build"] = time.perf_counter() - began
+        checkpoints = path / "checkpoints"
+        created = None if checkpoints.exists() else _create(training, times)
+        workdir.begin(path, config)
         with Store(checkpoints, keep=training.keep_checkpoints, best=training.best) as store:
-            _Session(training, path, store, stop, protocol, times).run(params)
+            _Session(training, path, store, stop, protocol, times).run(created)
+
+
+def _create(training: build.Training, times: dict) -> tuple[step.TrainState, dict | None]:
+    """A state at step 0, and what its parameters come from."""
+    began = time.perf_counter()
+    params, upstream = training.initial()
+    state = step.create_state(training.mesh, training.init, params)
+    jax.block_until_ready(state)
+    times["initialise"] = time.perf_counter() - began
+    return state, upstream
 
 
 class _Session:
@@ -63,25 +72,25 @@ class _Session:
         self.times = times  # seconds from the command to the first step, by what they went into
         self.first: float | None = None  # when compiling ended, until the first step is done
 
-    def run(self, params: Any) -> None:
+    def run(self, created: tuple[step.TrainState, dict | None] | None) -> None:
         training = self.training
         clock = time.perf_counter()
-        state, meta = self._restore_or_create(params)
-        clock = self._lap("restore" if meta else "initialise", clock)
-        start = meta.get("step", 0)
-        self.results = meta.get("results", {})
+        state, meta = self._restore_or_create(created)
+        if meta["step"]:
+            clock = self._lap("restore", clock)
+        start, self.results, self.upstream = meta["step"], meta["results"], meta["upstream"]
         with contextlib.ExitStack() as stack:
-            self.log = MetricsLog(self.path, meta.get("lines", 0), start)
+            self.log = MetricsLog(self.path, meta["lines"], start)
             stack.callback(self.log.close)
             self.console = Console(training.total, start)
             stack.callback(self.console.close)
-            # Reading begins here, beside the compilation.
+            # Threads begin to read here, beside the compilation.
             batches = stack.enter_context(training.reader.batches(start, training.total))
             compiled = step.compile_step(
                 training.train_step, state, training.mesh, training.abstract_batch()
             )
             self.first = self._lap("compile", clock)
-            self.progress = Progress(training.batch_size, training.mesh.size, meta.get("progress"))
+            self.progress = Progress(training.batch_size, training.mesh.size, meta["progress"])
             state, reached = loop.run(
                 state,
                 step.guarded(compiled),
@@ -91,8 +100,9 @@ class _Session:
                 self.stop,
                 start=start,
                 total=training.total,
-                evaluation_due=meta.get("evaluation_due", False),
+                evaluation_due=meta["evaluation_due"],
             )
+            self.store.wait()  # what is said from here on holds: the checkpoint is written
             if self.stop:
                 self._say_stopped(reached)
             else:
@@ -114,29 +124,33 @@ class _Session:
         self.times[name] = now - since
         return now
 
-    def _restore_or_create(self, params: Any) -> tuple[step.TrainState, dict]:
+    def _restore_or_create(self, created) -> tuple[step.TrainState, dict]:
         training = self.training
         abstract = step.abstract_state(training.mesh, training.init)
         found = self.store.restore_newest(_items(abstract), print)
-        if found is None:
-            print(
-                parameter_overview.get_parameter_overview(
-                    abstract.params, include_stats=False, max_lines=12
-                )
+        if found is not None:
+            items, meta = found
+            counter = jax.device_put(
+                jax.numpy.int32(meta["step"]), sharding.replicated(training.mesh)
             )
-            state = step.create_state(training.mesh, training.init, params)
-            return state, {}
-        items, meta = found
-        counter = jax.device_put(jax.numpy.int32(meta["step"]), sharding.replicated(training.mesh))
-        print(f"going on from step {meta['step']:,} of {training.total:,}", flush=True)
-        return step.TrainState(counter, items["params"], items["opt_state"], items.get("ema")), meta
+            print(f"going on from step {meta['step']:,} of {training.total:,}", flush=True)
+            state = step.TrainState(counter, items["params"], items["opt_state"], items.get("ema"))
+            return state, meta
+        state, upstream = created or _create(training, self.times)
+        print(
+            parameter_overview.get_parameter_overview(
+                abstract.params, include_stats=False, max_lines=12
+            )
+        )
+        meta = {"step": 0, "results": {}, "lines": 0, "progress": {}, "evaluation_due": False}
+        return state, meta | {"upstream": upstream}
 
     def _due(self, at: int) -> list[build.Evaluation]:
         return [e for e in self.training.evaluations if _every(e.every, self.training.total)(at)]
 
     def _save_at(self, at: int) -> bool:
         training = self.training
-        best = training.best.partition("/")[0]
+        best = training.best.partition("/")[0].removesuffix("_ema")
         chosen = any(evaluation.name == best for evaluation in self._due(at))
         return chosen or _every(training.checkpoint_every, training.total)(at)
 
@@ -197,12 +211,12 @@ class _Session:
             "results": self.results,
             "best": (metrics or {}).get(training.best),
             "lines": self.log.lines,
+            "upstream": self.upstream,
             "evaluation_due": evaluation_due,
             "epochs": at * training.epochs / training.total,
             "device_days": progress["seconds"] * training.mesh.size / 86400,
         }
-        chosen = metrics if training.best in (metrics or {}) else None
-        self.store.save(at, _items(state), meta, chosen)
+        self.store.save(at, _items(state), meta, metrics)
 
     def _say_stopped(self, reached: int) -> None:
         where = f"saved step {reached:,} of {self.training.total:,}" if reached else "nothing done"
@@ -227,7 +241,7 @@ class _Session:
                 "seconds": seconds,
                 "params": training.num_params,
                 "metrics": self.results,
-                "upstream": training.upstream,
+                "upstream": self.upstream,
                 "images_per_second_per_device": images / seconds / training.mesh.size,
                 "device_days": seconds * training.mesh.size / 86400,
                 "precision": training.precision,

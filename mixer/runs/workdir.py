@@ -65,6 +65,8 @@ def check(workdir: epath.Path, config: ConfigDict) -> None:
       BadInput: lists each key with its old and new value.
     """
     if not (workdir / CONFIG).exists():
+        if workdir.exists() and not workdir.is_dir():
+            raise errors.BadInput(f"--workdir={workdir} is a file: choose a folder")
         if workdir.exists() and any(workdir.iterdir()):
             raise errors.BadInput(
                 f"--workdir={workdir} holds files but no {CONFIG}, so it is no run of ours: choose "

@@ -56,7 +56,7 @@ def run(
       The state and the number of steps done.
 
     Raises:
-      NonFiniteLoss: nothing of that step or after it has been saved.
+      NonFinite: nothing of that step or after it has been saved.
     """
     step = saved = start
     missing = evaluation_due

@@ -43,7 +43,15 @@ def rate_multipliers(params, multipliers: Sequence[tuple[str, float]]):
       BadInput: a pattern that is no regular expression or that matches no parameter.
     """
     names = parameter_names(params)
-    for pattern, _ in multipliers:
+    for entry in multipliers:
+        match entry:
+            case (str(pattern), int() | float() as multiplier) if multiplier >= 0:
+                pass
+            case _:
+                raise errors.BadInput(
+                    f"config.optimizer.multipliers: {entry!r} is no pair of a regular expression "
+                    f"and a multiplier, as in (('head', 0.1), ('stem', 0))"
+                )
         try:
             found = any(re.search(pattern, name) for name in names)
         except re.error as error:
@@ -56,10 +64,9 @@ def rate_multipliers(params, multipliers: Sequence[tuple[str, float]]):
                 f"parameters, which are named like {names[0]!r} and {names[-1]!r}"
             )
 
-    def multiplier(name: str) -> float:
-        return next((float(m) for pattern, m in multipliers if re.search(pattern, name)), 1.0)
-
-    return by_name(params, multiplier)
+    return by_name(
+        params, lambda name: next((float(m) for p, m in multipliers if re.search(p, name)), 1.0)
+    )
 
 
 def make_optimizer(

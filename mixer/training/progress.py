@@ -13,13 +13,13 @@ import jax
 from mixer.errors import Failure
 
 
-class NonFiniteLoss(Failure):
-    """The loss is NaN or infinite."""
+class NonFinite(Failure):
+    """The loss, or a norm of the gradient or the parameters, is NaN or infinite."""
 
-    def __init__(self, step: int, loss: float):
+    def __init__(self, step: int, name: str, value: float):
         super().__init__(
-            f"the loss became {loss} at step {step}; the last checkpoint is from before. Lower the "
-            f"learning rate or clip the gradient"
+            f"the {name} became {value} at step {step}; the last checkpoint is from before. Lower "
+            f"the learning rate or clip the gradient"
         )
 
 
@@ -64,7 +64,7 @@ class Progress:
         """Takes the metrics of `step`, still being computed.
 
         Raises:
-          NonFiniteLoss: of this step or one before it.
+          NonFinite: of this step or one before it.
         """
         for value in metrics.values():
             value.copy_to_host_async()
@@ -77,7 +77,7 @@ class Progress:
         """Waits for all steps that were added.
 
         Raises:
-          NonFiniteLoss: of any of them.
+          NonFinite: of any of them.
         """
         while self._pending:
             self._absorb()
@@ -85,8 +85,9 @@ class Progress:
     def _absorb(self) -> None:
         step, metrics = self._pending.popleft()
         self.last = {name: float(value) for name, value in metrics.items()}
-        if not math.isfinite(self.last["loss"]):
-            raise NonFiniteLoss(step, self.last["loss"])
+        for name in sorted(self.last, key="loss".__ne__):  # the loss first: it says most
+            if not math.isfinite(self.last[name]):
+                raise NonFinite(step, name, self.last[name])
         for name, value in self.last.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._steps += 1

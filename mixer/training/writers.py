@@ -9,6 +9,8 @@ from etils import epath
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from mixer.errors import Failure
+
 
 class MetricsLog:
     """One JSON object a line, each with its `step`; the same numbers as TensorBoard scalars.
@@ -22,18 +24,30 @@ class MetricsLog:
     def __init__(self, workdir: epath.Path, lines: int, step: int):
         self._path = workdir / "metrics.jsonl"
         text = self._path.read_text() if self._path.exists() else ""
-        kept = text.splitlines(keepends=True)[:lines]
-        self.lines = len(kept)
-        self._path.write_text("".join(kept))
+        kept = "".join(text.splitlines(keepends=True)[:lines])
+        self.lines = len(kept.splitlines())
+        if self.lines < lines:
+            print(f"{self._path} lacks {lines - self.lines} lines that the checkpoint knows of")
+        if kept != text:
+            beside = self._path.parent / ".metrics.jsonl.incomplete"
+            beside.write_text(kept)
+            beside.replace(self._path)
         self._events = EventFileWriter(str(workdir))
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._event(step + 1, session_log=start)
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        """Appends one line and flushes it."""
-        line = json.dumps({"step": step} | metrics) + "\n"
+        """Appends one line and flushes it.
+
+        Raises:
+          Failure: a number that is NaN or infinite.
+        """
+        try:
+            line = json.dumps({"step": step} | metrics, allow_nan=False) + "\n"
+        except ValueError:
+            raise Failure(f"a metric at step {step} is not finite: {metrics}") from None
         if "://" in str(self._path):  # object stores have no append
-            self._path.write_text(self._path.read_text() + line)
+            self._path.write_text((self._path.read_text() if self.lines else "") + line)
         else:
             with self._path.open("a") as file:
                 file.write(line)

@@ -29,12 +29,11 @@ class Recorder:
         self.__dict__.update(_config=config, _read=read, _prefix=prefix)
 
     def __getattr__(self, key):
-        if key in ("to_dict", "values", "items", "keys"):
+        if key == "values":
+            return lambda: [self[name] for name in self._config]
+        if key == "to_dict":
             self._read.update(self._prefix + name for name in leaves(self._config))
-            if key == "to_dict":
-                return self._config.to_dict
-        if key not in self._config:
-            return getattr(self._config, key)
+            return self._config.to_dict
         value = self._config[key]
         if isinstance(value, ConfigDict):
             return Recorder(value, self._read, f"{self._prefix}{key}.")
@@ -83,7 +82,7 @@ def test_smoke_builds_steps_and_reads_every_key(name, image_folder, data_dir):
     training = build.training(Recorder(config, read))
     unread = set(leaves(config)) - read - READ_ELSEWHERE
     assert not unread, f"configs/{name}.py sets keys that nothing reads"
-    assert training.total == 10 and training.model.num_blocks == 2
+    assert training.total == 10 and training.card.model["num_blocks"] == 2
     state = step.create_state(training.mesh, training.init)
     update = step.guarded(compiled(training))
     for batch in training.reader.batches(0, 2):

@@ -136,13 +136,40 @@ def test_init_from_starts_where_the_other_ended(trained, data_dir, capsys):
     config.init_from = str(workdir)
     config.batch_size = 16
     training = build.training(config)
-    assert training.upstream["dataset"] == f"folder:{root}"
-    stored = mixer.load_pretrained(workdir, training.model)
-    jax.tree.map(np.testing.assert_array_equal, training.initial_params(), stored)
+    params, upstream = training.initial()
+    assert upstream["dataset"] == f"folder:{root}"
+    model = model_of(workdir, num_classes=3)
+    stored = mixer.load_pretrained(workdir, model)
+    jax.tree.map(np.testing.assert_array_equal, params, stored)
 
     config.dataset = "digits"
-    other = build.training(config)
-    fresh = other.initial_params()
+    fresh, _ = build.training(config).initial()
     assert "its head has 3 classes; a new one for 10 classes" in capsys.readouterr().out
     assert not np.any(fresh["head"]["kernel"])
     np.testing.assert_array_equal(fresh["stem"]["kernel"], stored["stem"]["kernel"])
+    mixer.save_pretrained(workdir.parent / "weights.npz", stored, model)
+    config.dataset, config.init_from = f"folder:{root}", str(workdir.parent / "weights.npz")
+    params, upstream = build.training(config).initial()
+    jax.tree.map(np.testing.assert_array_equal, params, stored)
+    assert len(upstream["sha256"]) == 64 and upstream["model"] is None
+
+
+@pytest.mark.slow
+def test_evaluate_a_file(trained, data_dir, tmp_path):
+    """An .npz has no card: model, preprocessing and classes are the config's."""
+    root, workdir = trained
+    model = model_of(workdir, num_classes=3)
+    mixer.save_pretrained(tmp_path / "w.npz", mixer.load_pretrained(workdir, model), model)
+    fields = json.loads((workdir / "config.json").read_text())["model"]
+    code, _, err = run(
+        data_dir,
+        f"configs/folder.py:folder:{root},32",
+        tmp_path / "out",
+        "--config.run=evaluate",
+        f"--config.init_from={tmp_path / 'w.npz'}",
+        f"--config.model.num_blocks={fields['num_blocks']}",
+    )
+    assert code == 0, err
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    before = json.loads((workdir / "results.json").read_text())["metrics"]
+    assert results["metrics"]["test/top1"] == before["test/top1"]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from mixer.training import loop
-from mixer.training.progress import NonFiniteLoss, Progress
+from mixer.training.progress import NonFinite, Progress
 from mixer.training.signals import StopSignal
 
 
@@ -104,7 +104,7 @@ def test_a_stop_in_an_evaluation_leaves_it_due():
 def test_a_non_finite_loss_stops_and_saves_nothing_after_it():
     for value in (math.nan, math.inf):
         recorder = Recorder(losses=[1.0] * 5 + [value] + [1.0] * 9)
-        with pytest.raises(NonFiniteLoss, match="at step 6"):
+        with pytest.raises(NonFinite, match="at step 6"):
             recorder.run()
         assert all(event[1] < 6 for event in recorder.events)
 

@@ -119,6 +119,8 @@ def test_bad_optimizers_are_refused():
     refused(r"Its form is sgd\(momentum=0.9, nesterov=False", "sgd(beta=1)")
     refused("'head' matches none of the 5 parameters", multipliers=(("head", 0.1),))
     refused("no regular expression", multipliers=(("(", 0.1),))
+    refused("no pair of a regular", multipliers=("head", 0.1))
+    refused("no pair of a regular", multipliers=(("head", -1),))
     refused("freezes every parameter", multipliers=((".", 0),))
 
 

@@ -13,7 +13,14 @@ from mixer.checkpoint import pretrained
 from mixer.checkpoint.pretrained import Card
 from mixer.data import sources
 from mixer.runs.build.parts import (
-    Evaluation, build_evaluation, build_model, data_dir, evaluation_transform, image_size_of, precision, upstream_of,
+    Evaluation,
+    build_evaluation,
+    build_model,
+    data_dir,
+    evaluation_transform,
+    image_size_of,
+    precision,
+    upstream_of,
 )
 from mixer.runs.imports import import_modules
 from mixer.training import sharding
@@ -46,11 +53,11 @@ def trained(config: ConfigDict) -> Trained:
             f"config.run={config.run} needs --config.init_from=WORKDIR of a training run, or a file"
         )
     import_modules(config.imports)
-    if path.endswith(".npz"):
-        at, card = None, _card_of_file(config)
+    upstream, at = upstream_of(path)
+    if at is None:
+        card = _card_of_file(config)
     else:
-        meta = pretrained.read_meta(path)
-        at, card = meta["step"], Card.from_json(meta["card"])
+        card = Card.from_json(pretrained.read_meta(path, at)["card"])
         import_modules(card.imports)
     fields = dict(card.model)
     model = build_model(fields.pop("name"), fields, card.image_size)
@@ -59,7 +66,7 @@ def trained(config: ConfigDict) -> Trained:
         path, model, image_size=card.image_size, step=at, head="keep"
     )
     params = jax.device_put(params, sharding.replicated(mesh))
-    return Trained(model, mesh, card, params, at, upstream_of(path), precision(model))
+    return Trained(model, mesh, card, params, at, upstream, precision(model))
 
 
 def _card_of_file(config: ConfigDict) -> Card:

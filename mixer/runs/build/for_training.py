@@ -5,8 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import optax
-from flax import linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -17,7 +15,15 @@ from mixer.checkpoint import adapt, pretrained
 from mixer.checkpoint.pretrained import Card
 from mixer.data import sources, transforms
 from mixer.runs.build.parts import (
-    Evaluation, build_evaluation, build_model, data_dir, evaluation_transform, image_size_of, precision, upstream_of,
+    Evaluation,
+    at_least,
+    build_evaluation,
+    build_model,
+    data_dir,
+    evaluation_transform,
+    image_size_of,
+    precision,
+    upstream_of,
 )
 from mixer.runs.imports import import_modules
 from mixer.runs.reader import Reader, open_reader
@@ -26,17 +32,21 @@ from mixer.training import durations, losses, optimizer, schedules, sharding, st
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """All that `runs/train.py` needs; made without writing or compiling anything."""
+    """All that `runs/train.py` needs.
 
-    model: nn.Module
+    Attributes:
+      init: parameters or None (random ones) -> state; to be jitted.
+      initial: () -> (parameters or None, what they come from or None), by `config.init_from`.
+      train_step: (state, batch) -> (state, metrics); to be compiled.
+      total, log_every, checkpoint_every: steps.
+    """
+
     mesh: Mesh
     card: Card
     reader: Reader
     evaluations: list[Evaluation]
-    schedule: optax.Schedule
     init: Callable[[Any], step.TrainState]
-    initial_params: Callable[[], Any]
-    upstream: dict | None
+    initial: Callable[[], tuple[Any, dict | None]]
     train_step: Callable
     total: int
     log_every: int
@@ -44,7 +54,6 @@ class Training:
     keep_checkpoints: int
     best: str
     seed: int
-    ema: bool
     num_params: int
     precision: str
 
@@ -72,6 +81,7 @@ def training(config: ConfigDict) -> Training:
       BadInput: whatever in the config cannot be done.
     """
     import_modules(config.imports)
+    at_least(0, seed=config.seed)
     image_size = image_size_of(config)
     fields = config.model.to_dict()
     name, given_classes = fields.pop("name"), fields.pop("num_classes")
@@ -88,8 +98,8 @@ def training(config: ConfigDict) -> Training:
             f"config.model.num_classes={given_classes}, but {config.dataset} has "
             f"{len(source.classes)} classes; leave it empty to take the dataset's"
         )
-    fields |= {"num_classes": len(source.classes)}
-    model = build_model(name, fields, image_size)
+    model = build_model(name, fields | {"num_classes": len(source.classes)}, image_size)
+    at_least(0, **{f"runtime.{k}": config.runtime[k] for k in ("threads", "workers")})
     reader = open_reader(
         source,
         config.input.transform,
@@ -105,10 +115,7 @@ def training(config: ConfigDict) -> Training:
     def steps(duration: str, key: str, least: int = 1) -> int:
         number = durations.to_steps(duration, config.batch_size, len(source), key)
         if number < least:
-            raise errors.BadInput(
-                f"config.{key}={duration!r} is {number} steps of {config.batch_size} examples: "
-                f"expected at least {least}"
-            )
+            raise errors.BadInput(f"config.{key}={duration!r}: expected at least {least} step")
         return number
 
     total = steps(config.total, "total")
@@ -130,7 +137,7 @@ def training(config: ConfigDict) -> Training:
         multipliers=config.optimizer.multipliers,
     )
     card = Card(
-        model={"name": name} | fields,
+        model={"name": name} | fields | {"num_classes": len(source.classes)},
         image_size=image_size,
         transform=evaluation_transform(config),
         classes=tuple(source.classes),
@@ -140,24 +147,18 @@ def training(config: ConfigDict) -> Training:
     evaluations = [
         build_evaluation(config, key, model, mesh, card, steps) for key in sorted(config.evaluators)
     ]
-    _check_best(config.best, evaluations)
     init_from = config.init_from
-    return Training(
-        model=model,
+    _check_best(config.best, evaluations, ema=config.ema_decay > 0)
+    at_least(1, **{"runtime.keep_checkpoints": config.runtime.keep_checkpoints})
+    built = Training(
         mesh=mesh,
         card=card,
         reader=reader,
         evaluations=evaluations,
-        schedule=schedule,
         init=lambda params: step.init_state(
             model, chain, image_size, seed=config.seed, ema=config.ema_decay > 0, params=params
         ),
-        initial_params=lambda: (
-            pretrained.load_pretrained(init_from, model, image_size=image_size)
-            if init_from
-            else None
-        ),
-        upstream=upstream_of(init_from) if init_from else None,
+        initial=lambda: _initial(init_from, model, image_size),
         train_step=step.make_step(
             model,
             losses.LOSSES[config.loss],
@@ -173,15 +174,37 @@ def training(config: ConfigDict) -> Training:
         keep_checkpoints=config.runtime.keep_checkpoints,
         best=config.best,
         seed=config.seed,
-        ema=config.ema_decay > 0,
         num_params=sum(x.size for x in jax.tree.leaves(shapes)),
         precision=precision(model),
     )
+    _trace(built)
+    return built
 
 
-def _check_best(best: str, evaluations: list[Evaluation]) -> None:
-    names = [evaluation.name for evaluation in evaluations]
-    if best and best.partition("/")[0] not in names:
-        raise errors.unknown("evaluator in config.best", best.partition("/")[0], names)
+def _initial(init_from: str, model, image_size) -> tuple[Any, dict | None]:
+    if not init_from:
+        return None, None
+    upstream, at = upstream_of(init_from)
+    return pretrained.load_pretrained(init_from, model, image_size=image_size, step=at), upstream
 
 
+def _trace(built: Training) -> None:
+    """Finds what only shows when the step is traced, before anything is written."""
+    try:
+        jax.eval_shape(built.train_step, jax.eval_shape(built.init, None), built.abstract_batch())
+    except (TypeError, ValueError, KeyError, AttributeError, ZeroDivisionError) as error:
+        message = (str(error).strip() or repr(error)).splitlines()[0]
+        raise errors.BadInput(
+            f"a training step with this config.model and config.optimizer fails: {message}"
+        ) from error
+
+
+def _check_best(best: str, evaluations: list[Evaluation], *, ema: bool) -> None:
+    known = [
+        f"{evaluation.name}{kind}/{metric}"
+        for evaluation in evaluations
+        for kind in ("", "_ema")[: 1 + ema]
+        for metric in getattr(evaluation.evaluator, "higher_is_better", ())
+    ]
+    if best and best not in known:
+        raise errors.unknown("metric in config.best", best, known)

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from mixer import batch as batch_lib
 from mixer import errors
-from mixer.checkpoint import adapt, pretrained
+from mixer.checkpoint import adapt, official, pretrained
 from mixer.checkpoint.pretrained import Card
 from mixer.data import sources
 from mixer.evaluation import classification  # noqa: F401 registers the evaluator
@@ -23,7 +23,15 @@ from mixer.runs.reader import Reader, open_reader
 from mixer.training import sharding, step
 
 
+def at_least(least: int, **keys: int) -> None:
+    """Refuses config keys below `least`."""
+    for key, value in keys.items():
+        if value < least:
+            raise errors.BadInput(f"config.{key}={value}: expected {least} or more")
+
+
 def image_size_of(config: ConfigDict) -> tuple[int, int]:
+    """`config.image_size`, checked."""
     size = tuple(config.image_size)
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise errors.BadInput(
@@ -44,6 +52,7 @@ def build_model(name: str, fields: dict[str, Any], image_size: tuple[int, int]) 
 
 
 def data_dir(config: ConfigDict) -> Path | None:
+    """Where TFDS datasets lie; None for TFDS's own rule."""
     directory = config.runtime.data_dir
     return Path(directory).expanduser().absolute() if directory else None
 
@@ -63,7 +72,23 @@ def _apply(model: nn.Module) -> Callable:
     return lambda params, images: model.apply({"params": params}, batch_lib.to_model_input(images))
 
 
-def build_evaluation(config, name, model, mesh, card: Card, steps: Callable[[str, str], int] | None):
+def build_evaluation(
+    config: ConfigDict,
+    name: str,
+    model: nn.Module,
+    mesh: Mesh,
+    card: Card,
+    steps: Callable[[str, str], int] | None,
+) -> Evaluation:
+    """Builds `config.evaluators.<name>`.
+
+    Args:
+      card: what the model expects.
+      steps: (duration, key) -> steps while training; None for an earlier run's parameters.
+
+    Raises:
+      BadInput: unknown type or dataset, or classes that are not the model's.
+    """
     entry = config.evaluators[name]
     key = f"evaluators.{name}"
     if entry.type not in EVALUATORS:
@@ -101,35 +126,36 @@ def _some(names) -> str:
 
 
 def evaluation_transform(config: ConfigDict) -> str:
+    """The preprocessing that goes with the parameters: the first evaluator's."""
     return next((e.transform for e in config.evaluators.values()), "resize")
 
 
 def precision(model: nn.Module) -> str:
+    """For results.json: dtypes, and how float32 products are made."""
     matmul = jax.config.jax_default_matmul_precision or "platform default"
     return f"{getattr(model, 'dtype', 'float32')} compute, float32 parameters, matmul: {matmul}"
 
 
-def upstream_of(path: str) -> dict:
-    if path.endswith(".npz"):
-        digest = hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
-        known = {"path": path, "sha256": digest}
-    else:
-        meta = pretrained.read_meta(path)
-        card = Card.from_json(meta["card"])
-        known = {
-            "model": card.model["name"],
-            "dataset": card.dataset,
-            "epochs": meta["epochs"],
-            "resolution": resolution(card.image_size),
-            "device_days": meta["device_days"],
-            "path": path,
-        }
+def upstream_of(path: str) -> tuple[dict, int | None]:
+    """What results.json says of `init_from`, and the step of a workdir that it is said of."""
     keys = ("model", "dataset", "epochs", "resolution", "device_days", "path", "sha256")
-    return dict.fromkeys(keys) | known
+    if path.endswith(".npz"):
+        official.read_npz(path)
+        digest = hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+        return dict.fromkeys(keys) | {"path": path, "sha256": digest}, None
+    meta = pretrained.read_meta(path)
+    card = Card.from_json(meta["card"])
+    known = {
+        "model": card.model["name"],
+        "dataset": card.dataset,
+        "epochs": meta["epochs"],
+        "resolution": resolution(card.image_size),
+        "device_days": meta["device_days"],
+        "path": path,
+    }
+    return dict.fromkeys(keys) | known, meta["step"]
 
 
 def resolution(image_size: tuple[int, int]) -> int | list[int]:
     """One number for square images, as papers give it."""
     return image_size[0] if image_size[0] == image_size[1] else list(image_size)
-
-
