@@ -142,6 +142,12 @@ class _Session:
                 abstract.params, include_stats=False, max_lines=12
             )
         )
+        source = training.reader.source
+        print(
+            f"{training.card.model['name']}, {training.num_params:,} parameters, on {source.name} "
+            f"{source.split} ({len(source):,} images): {training.total:,} steps of "
+            f"{training.batch_size} on {training.mesh.size} {jax.devices()[0].device_kind}"
+        )
         meta = {"step": 0, "results": {}, "lines": 0, "progress": {}, "evaluation_due": False}
         return state, meta | {"upstream": upstream}
 
@@ -171,7 +177,7 @@ class _Session:
         self.console.line(
             f"step {at:,}/{self.training.total:,}  epoch {epoch:.1f}"
             f"  loss {summary['train/loss']:.4f}  accuracy {summary['train/accuracy']:.3f}"
-            f"  rate {summary['train/learning_rate']:.2e}"
+            f"  lr {summary['train/learning_rate']:.2e}"
             f"  {summary['images_per_second_per_device']:,.0f} img/s/device"
             f"  data wait {summary['data_wait_share']:.1%}  left {_clock(left / rate)}"
         )
