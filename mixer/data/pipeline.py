@@ -21,6 +21,9 @@ from mixer.data.decode import decode
 from mixer.data.sources import Source
 from mixer.data.transforms import Transform
 
+# By default: threads + 2 batches are held in memory.
+_MOST_THREADS = 16
+
 
 class BadExample(errors.Failure):
     """An example that cannot be read or has the wrong size; names dataset, index and file."""
@@ -112,7 +115,8 @@ def batches(
     Args:
       make_row: what a row is.
       start, stop: global batch numbers; starting later costs nothing.
-      threads: reading threads, in each worker process if there are any; 0 takes one a core.
+      threads: reading threads, in each worker process if there are any; 0 takes one a core, 16
+        at most.
       workers: worker processes; 0 keeps the threads in this process.
 
     Returns:
@@ -121,9 +125,9 @@ def batches(
     """
     per_batch = len(make_row.rows)
     rows = grain.MapDataset.range(start * per_batch, stop * per_batch).map(make_row)
-    threads = threads or os.cpu_count() or 1
-    # Grain's buffer counts batches: enough to keep the threads busy, bounded by them.
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    threads = threads or min(os.cpu_count() or 1, _MOST_THREADS)
+    # Each thread makes a whole batch; the buffer counts those under way too.
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)
     dataset = rows.batch(per_batch).to_iter_dataset(options)
     if workers:
         if not flags.FLAGS.is_parsed():

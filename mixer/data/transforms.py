@@ -112,15 +112,17 @@ def resize_area(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return _truncate(columns.swapaxes(0, 1))
 
 
-@register_transform("resize")
 @dataclasses.dataclass(frozen=True)
-class Resize:
-    """To exactly `size`, the aspect ratio given up; bilinear without antialiasing."""
-
+class _Sized:
     size: Size
 
     def __post_init__(self):
         _pair(self.size)
+
+
+@register_transform("resize")
+class Resize(_Sized):
+    """To exactly `size`, the aspect ratio given up; bilinear without antialiasing."""
 
     def __call__(self, image, rng):
         return resize_bilinear(image, *_pair(self.size))
@@ -147,52 +149,40 @@ def _crop(image: np.ndarray, top: int, left: int, height: int, width: int) -> np
     return image[top : top + height, left : left + width]
 
 
-def _check_fits(image: np.ndarray, height: int, width: int) -> None:
-    if image.shape[0] < height or image.shape[1] < width:
-        raise ValueError(
-            f"cannot crop {height} x {width} out of {image.shape[0]} x {image.shape[1]}: resize "
-            f"first"
-        )
+class _Crop(_Sized):
+    def room(self, image: np.ndarray) -> tuple[int, int, int, int]:
+        """(height, width) of the crop, and what the image has beyond it."""
+        height, width = _pair(self.size)
+        if image.shape[0] < height or image.shape[1] < width:
+            raise ValueError(
+                f"cannot crop {height} x {width} out of {image.shape[0]} x {image.shape[1]}: "
+                f"resize first"
+            )
+        return height, width, image.shape[0] - height, image.shape[1] - width
 
 
 @register_transform("central_crop")
-@dataclasses.dataclass(frozen=True)
-class CentralCrop:
+class CentralCrop(_Crop):
     """The middle `size` of the image; offsets are rounded down."""
 
-    size: Size
-
-    def __post_init__(self):
-        _pair(self.size)
-
     def __call__(self, image, rng):
-        height, width = _pair(self.size)
-        _check_fits(image, height, width)
-        top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-        return _crop(image, top, left, height, width)
+        height, width, tall, wide = self.room(image)
+        return _crop(image, tall // 2, wide // 2, height, width)
 
 
 @register_transform("random_crop")
-@dataclasses.dataclass(frozen=True)
-class RandomCrop:
+class RandomCrop(_Crop):
     """A window of `size` anywhere in the image, all places alike."""
 
-    size: Size
-
-    def __post_init__(self):
-        _pair(self.size)
-
     def __call__(self, image, rng):
-        height, width = _pair(self.size)
-        _check_fits(image, height, width)
-        top = int(rng.integers(image.shape[0] - height + 1))
-        left = int(rng.integers(image.shape[1] - width + 1))
+        height, width, tall, wide = self.room(image)
+        top, left = int(rng.integers(tall + 1)), int(rng.integers(wide + 1))
         return _crop(image, top, left, height, width)
 
 
 @register_transform("inception_crop")
 @dataclasses.dataclass(frozen=True)
-class InceptionCrop:
+class InceptionCrop(_Sized):
     """A random window by TensorFlow's sampling law, resized to `size` (bilinear).
 
     The aspect ratio w/h is uniform in [0.75, 1.33]; then the height is uniform over the integers
@@ -200,11 +190,10 @@ class InceptionCrop:
     place is uniform. After 100 windows that miss `area`, the whole image is taken.
     """
 
-    size: Size
     area: tuple[float, float] = (5, 100)
 
     def __post_init__(self):
-        _pair(self.size)
+        super().__post_init__()
         if not 0 < self.area[0] <= self.area[1] <= 100:
             raise ValueError(
                 f"area {self.area!r} is not (low, high) percent, 0 < low <= high <= 100"

@@ -110,7 +110,10 @@ def begin(workdir: epath.Path, config: ConfigDict) -> None:
 def _write(path: epath.Path, content: dict) -> None:
     # Written beside and renamed: a reader sees all of it or nothing.
     beside = path.parent / f".{path.name}.incomplete"
-    beside.write_text(json.dumps(content, indent=2) + "\n")
+    try:
+        beside.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    except ValueError:
+        raise errors.Failure(f"{path}: a number is NaN or infinite: {content}") from None
     beside.replace(path)
 
 
