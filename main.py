@@ -1,5 +1,6 @@
 """python main.py --config=configs/NAME.py[:ARGS] --workdir=DIR [--config.KEY=VALUE ...]"""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -31,6 +32,10 @@ def main(argv: list[str]) -> int:
         runs.load(config.run).run(config, workdir, protocol)
     except BadInput as error:
         return _fail(str(error), 2)
+    except BrokenPipeError:
+        # Whoever read our output has left (`| head`); Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
     except KeyboardInterrupt:
         return _fail("interrupted; the last checkpoint stands", 1)
     except Failure as error:
