@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import random
 import shutil
 import signal
@@ -12,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from runs_command import run, start
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mixer.checkpoint.store import Store
 
@@ -204,7 +204,11 @@ def test_what_a_complete_run_leaves(undisturbed):
     assert [m["step"] for m in metrics if "test/top1" in m] == [20, 40, 60]
     best = max((m for m in metrics if "test/top1" in m), key=lambda m: m["test/top1"])
     assert best["step"] in kept and kept[-1] == 60
-    assert any(name.startswith("events.out.tfevents") for name in os.listdir(workdir))
+    events = EventAccumulator(str(workdir))
+    events.Reload()
+    curve = [(event.step, event.value) for event in events.Scalars("test/top1")]
+    wanted = [(m["step"], m["test/top1"]) for m in metrics if "test/top1" in m]
+    np.testing.assert_allclose(curve, wanted, rtol=1e-6)
 
 
 @pytest.mark.slow
