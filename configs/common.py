@@ -30,6 +30,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
 
     config.loss = "softmax_xent"  # or sigmoid_xent
     config.label_smoothing = 0.0
+    config.mixup = 0.0  # p of lambda ~ Beta(p, p); 0: none
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"  # with options: "adam(b2=0.95)", "sgd(momentum=0.9)"
     config.optimizer.weight_decay = 0.1  # times the rate; kernels only

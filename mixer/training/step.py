@@ -14,9 +14,10 @@ from jax.sharding import Mesh
 from mixer import batch as batch_lib
 from mixer.batch import Batch
 from mixer.training import losses, sharding
+from mixer.training.mixup import mixup
 
 # What a random key is for; folded into the seed's key.
-_INIT, _DROPOUT = 0, 1
+_INIT, _DROPOUT, _MIXUP = 0, 1, 2
 
 
 @flax.struct.dataclass
@@ -78,24 +79,29 @@ def make_step(
     *,
     seed: int,
     label_smoothing: float = 0.0,
+    mixup_p: float = 0.0,
     ema_decay: float = 0.0,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """step(state, batch) -> (state, metrics), metrics being float32 scalars of the global batch.
 
-    Dropout and stochastic depth draw from (seed, step): no key is carried. The averaged
+    Dropout, stochastic depth and mixup draw from (seed, step): no key is carried. The averaged
     parameters follow by ema = d ema + (1 - d) params, d = min(ema_decay, (1 + t) / (10 + t)).
     """
 
-    def objective(params, batch, key):
-        images = batch_lib.to_model_input(batch["image"])
+    def objective(params, images, targets, key):
         logits = model.apply({"params": params}, images, train=True, rngs={"dropout": key})
-        targets = losses.targets(batch["label"], logits.shape[-1], label_smoothing)
         return loss(logits, targets).mean(), logits
 
     def step(state: TrainState, batch: Batch):
-        key = jax.random.fold_in(_key(seed, _DROPOUT), state.step)
+        dropout_key, mixup_key = (
+            jax.random.fold_in(_key(seed, purpose), state.step) for purpose in (_DROPOUT, _MIXUP)
+        )
+        images = batch_lib.to_model_input(batch["image"])
+        targets = losses.targets(batch["label"], model.num_classes, label_smoothing)
+        if mixup_p:
+            images, targets = mixup(mixup_key, images, targets, mixup_p)
         grad = jax.value_and_grad(objective, has_aux=True)
-        (value, logits), grads = grad(state.params, batch, key)
+        (value, logits), grads = grad(state.params, images, targets, dropout_key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema

@@ -9,6 +9,7 @@ from jax.sharding import AxisType, Mesh
 from mixer import errors
 from mixer.models.mixer import Mixer
 from mixer.training import losses, optimizer, schedules, sharding, step
+from mixer.training.mixup import mixup
 
 SIZE, BATCH = (8, 8), 16
 
@@ -28,7 +29,7 @@ def host_batch(seed):
 
 
 @functools.cache
-def run(devices, steps=3, ema=0.9, seed=0, **fields):
+def run(devices, steps=3, ema=0.9, seed=0, mixup_p=0.0, **fields):
     model = Mixer(
         num_classes=5,
         patch_size=4,
@@ -45,7 +46,7 @@ def run(devices, steps=3, ema=0.9, seed=0, **fields):
     init = lambda p: step.init_state(model, chain, SIZE, seed=seed, ema=ema > 0, params=p)
     state = step.create_state(mesh, init)
     train_step = step.make_step(
-        model, losses.softmax_xent, chain, schedule, seed=seed, ema_decay=ema
+        model, losses.softmax_xent, chain, schedule, seed=seed, mixup_p=mixup_p, ema_decay=ema
     )
     place = sharding.batch_sharding(mesh)
     batch = sharding.put(host_batch(0), place, BATCH)
@@ -60,7 +61,7 @@ def run(devices, steps=3, ema=0.9, seed=0, **fields):
 
 
 def test_eight_devices_give_the_single_device_run():
-    fields = {"dropout": 0.2, "stochastic_depth": 0.3}
+    fields = {"dropout": 0.2, "stochastic_depth": 0.3, "mixup_p": 0.5}
     alone, spread = run(1, **fields), run(8, **fields)
     for (_, a, ma), (_, b, mb) in zip(alone, spread, strict=True):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=2e-6), a, b)
@@ -111,3 +112,24 @@ def test_rows_are_read_from_the_sharding():
     rows = sharding.put(host_batch(1), sharding.batch_sharding(mesh_of(8)), BATCH)
     np.testing.assert_array_equal(rows["label"], host_batch(1)["label"])
     assert len(rows["image"].sharding.device_set) == 8
+
+
+def test_mixup_is_one_lambda_for_the_whole_batch():
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((6, 2, 2, 3)).astype(np.float32)
+    targets = np.eye(6, dtype=np.float32)
+    parts = []
+    for i in range(200):
+        mixed, labels = mixup(jax.random.key(i), images, targets, 0.5)
+        part = float(labels[0, 0])
+        assert part >= 0.5
+        want = part * images + (1 - part) * np.roll(images, 1, axis=0)
+        np.testing.assert_allclose(mixed, want, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            labels, part * targets + (1 - part) * np.roll(targets, 1, axis=0), atol=1e-6
+        )
+        parts.append(part)
+    # max(l, 1 - l) of the arcsine law, Beta(1/2, 1/2): its quartiles are sin(pi (1 + q) / 4)^2.
+    for q in (0.25, 0.5, 0.75):
+        want = np.sin(np.pi * (1 + q) / 4) ** 2
+        np.testing.assert_allclose(np.quantile(parts, q), want, atol=0.06)

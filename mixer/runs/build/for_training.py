@@ -81,7 +81,7 @@ def training(config: ConfigDict) -> Training:
       BadInput: whatever in the config cannot be done.
     """
     import_modules(config.imports)
-    at_least(0, seed=config.seed)
+    at_least(0, seed=config.seed, mixup=config.mixup)
     image_size = image_size_of(config)
     fields = config.model.to_dict()
     name, given_classes = fields.pop("name"), fields.pop("num_classes")
@@ -166,6 +166,7 @@ def training(config: ConfigDict) -> Training:
             schedule,
             seed=config.seed,
             label_smoothing=config.label_smoothing,
+            mixup_p=config.mixup,
             ema_decay=config.ema_decay,
         ),
         total=total,

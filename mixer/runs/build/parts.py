@@ -23,7 +23,7 @@ from mixer.runs.reader import Reader, open_reader
 from mixer.training import sharding, step
 
 
-def at_least(least: int, **keys: int) -> None:
+def at_least(least: int, **keys: float) -> None:
     """Refuses config keys below `least`."""
     for key, value in keys.items():
         if value < least:

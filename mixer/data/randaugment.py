@@ -1,0 +1,243 @@
+"""RandAugment as Google's image models were trained with it: 16 operations, applied always.
+
+Cubuk et al. 2020 in the form of the TPU EfficientNet code, which big_vision took over. It differs
+from PyTorch's versions in nearly every operation, so those cannot stand in for it. All operations
+take and return uint8 [H, W, 3].
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from mixer.data.transforms import register_transform
+
+FILL = 128
+
+
+def _lut(image: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Maps each value through `table`, uint8 [256] or [256, 3]."""
+    return cv2.LUT(np.ascontiguousarray(image), table.reshape(1, 256, -1))
+
+
+def autocontrast(image: np.ndarray) -> np.ndarray:
+    """Stretches each channel to 0 ... 255."""
+    ranges = [(int(channel.min()), int(channel.max())) for channel in cv2.split(image)]
+    low, high = np.array(ranges).T
+    x = np.arange(256)[:, None]
+    stretched = (x - low) * 255 // np.maximum(high - low, 1)
+    return _lut(image, np.where(high > low, stretched.clip(0, 255), x).astype(np.uint8))
+
+
+def equalize(image: np.ndarray) -> np.ndarray:
+    """Flattens each channel's histogram, by PIL's algorithm."""
+    table = np.empty((256, 3), np.uint8)
+    for channel in range(3):
+        histogram = np.bincount(image[..., channel].ravel(), minlength=256)
+        last = histogram[histogram.nonzero()[0][-1]]
+        step = (histogram.sum() - last) // 255
+        if step == 0:
+            table[:, channel] = np.arange(256)
+        else:
+            before = np.cumsum(histogram) - histogram
+            table[:, channel] = ((before + step // 2) // step).clip(0, 255)
+    return _lut(image, table)
+
+
+def invert(image: np.ndarray) -> np.ndarray:
+    """255 - x."""
+    return 255 - image
+
+
+def posterize(image: np.ndarray, bits: int) -> np.ndarray:
+    """Keeps the upper bits, at least one."""
+    shift = min(8 - bits, 7)
+    return image >> shift << shift
+
+
+def solarize(image: np.ndarray, threshold: int) -> np.ndarray:
+    """Inverts the values from the threshold on."""
+    return np.where(image < threshold, image, 255 - image)
+
+
+def solarize_add(image: np.ndarray, addition: int) -> np.ndarray:
+    """Adds to the values below 128."""
+    x = np.arange(256)
+    table = np.where(x < 128, (x + addition).clip(0, 255), x)
+    return _lut(image, table.astype(np.uint8))
+
+
+def blend(degenerate: np.ndarray, image: np.ndarray, factor: float) -> np.ndarray:
+    """degenerate + factor * (image - degenerate), float32, clipped and truncated."""
+    start = degenerate.astype(np.float32)
+    mixed = start + np.float32(factor) * (image.astype(np.float32) - start)
+    return mixed.clip(0, 255).astype(np.uint8)
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """Luma, uint8 [H, W], with TensorFlow's weights and its way to scale and truncate."""
+    weights = np.array([0.2989, 0.5870, 0.1140], np.float32)
+    return (image.astype(np.float32) / 255 @ weights * np.float32(255.5)).astype(np.uint8)
+
+
+def color(image: np.ndarray, factor: float) -> np.ndarray:
+    """Away from (or, below 1, towards) the grey image."""
+    return blend(grey(image)[..., None], image, factor)
+
+
+def contrast(image: np.ndarray, factor: float, mean: float | None = None) -> np.ndarray:
+    """Away from one grey: `mean`, or the image's mean grey."""
+    mean = grey(image).mean() if mean is None else mean
+    return blend(np.full((1, 1, 1), min(int(mean), 255), np.uint8), image, factor)
+
+
+def brightness(image: np.ndarray, factor: float) -> np.ndarray:
+    """Away from black."""
+    return blend(np.zeros((1, 1, 1), np.uint8), image, factor)
+
+
+def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
+    """Away from the image smoothed by ones with a 5 in the middle, over 13; the border stays."""
+    x = image.astype(np.uint16)
+    total = 4 * x[1:-1, 1:-1]
+    for dy in range(3):
+        for dx in range(3):
+            total = total + x[dy : dy + x.shape[0] - 2, dx : dx + x.shape[1] - 2]
+    smooth = image.copy()
+    smooth[1:-1, 1:-1] = total // 13
+    return blend(smooth, image, factor)
+
+
+def affine(image: np.ndarray, matrix: tuple[float, ...]) -> np.ndarray:
+    """Output (x, y) shows input (ax + by + c, dx + ey + f), nearest pixel; outside is grey."""
+    a, b, c, d, e, f = map(np.float32, matrix)
+    height, width = image.shape[:2]
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+    source_x, source_y = _nearest(a * x + b * y + c), _nearest(d * x + e * y + f)
+    inside = (source_x >= 0) & (source_x < width) & (source_y >= 0) & (source_y < height)
+    index = np.where(inside, source_y * width + source_x, 0)
+    moved = image.reshape(-1, 3)[index]
+    moved[~inside] = FILL
+    return moved
+
+
+def _nearest(coordinate: np.ndarray) -> np.ndarray:
+    # Halves go away from zero, as in C.
+    return np.trunc(coordinate + np.copysign(np.float32(0.5), coordinate)).astype(np.int32)
+
+
+def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
+    """About the centre."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    w, h = image.shape[1] - 1, image.shape[0] - 1
+    c, f = (w - (cos * w - sin * h)) / 2, (h - (sin * w + cos * h)) / 2
+    return affine(image, (cos, -sin, c, sin, cos, f))
+
+
+def shear_x(image: np.ndarray, slope: float) -> np.ndarray:
+    """Output (x, y) shows input (x + slope y, y)."""
+    return affine(image, (1, slope, 0, 0, 1, 0))
+
+
+def shear_y(image: np.ndarray, slope: float) -> np.ndarray:
+    """Output (x, y) shows input (x, slope x + y)."""
+    return affine(image, (1, 0, 0, slope, 1, 0))
+
+
+def translate_x(image: np.ndarray, pixels: float) -> np.ndarray:
+    """To the left by `pixels`, rounded."""
+    return translate_y(image.swapaxes(0, 1), pixels).swapaxes(0, 1)
+
+
+def translate_y(image: np.ndarray, pixels: float) -> np.ndarray:
+    """Upwards by `pixels`, rounded."""
+    shift = min(max(round(pixels), -len(image)), len(image))
+    moved = np.full_like(image, FILL)
+    if shift >= 0:
+        moved[: len(image) - shift] = image[shift:]
+    else:
+        moved[-shift:] = image[:shift]
+    return moved
+
+
+def cutout(image: np.ndarray, pad: int, x: int, y: int) -> np.ndarray:
+    """A grey square of side 2 pad about (x, y), cut at the image's borders."""
+    cut = image.copy()
+    cut[max(y - pad, 0) : y + pad, max(x - pad, 0) : x + pad] = FILL
+    return cut
+
+
+@register_transform("randaug")
+@dataclasses.dataclass(frozen=True)
+class RandAugment:
+    """`layers` operations, drawn with replacement, all of the same strength.
+
+    Attributes:
+      layers: how many follow each other; the paper takes 2.
+      magnitude: M in 0 ... 20 (table 4: 10, 15, 20). It is not clipped at 10, where the other
+        implementations end. Even M = 0 changes images.
+      quirks: True does as the original program does: contrast's "mean" is the number of pixels
+        over 256, at most 255, whatever the image; solarize's threshold wraps at 256, so that M = 10
+        and 20 invert everything. False takes the true mean and the true threshold.
+    """
+
+    layers: int
+    magnitude: float
+    quirks: bool = True
+
+    def __post_init__(self):
+        if not isinstance(self.layers, int) or self.layers < 0:
+            raise ValueError(f"layers {self.layers!r} is not a non-negative integer")
+        if not 0 <= self.magnitude <= 20:
+            raise ValueError(f"magnitude {self.magnitude!r} is not in 0 ... 20")
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        for _ in range(self.layers):
+            image = OPERATIONS[rng.integers(len(OPERATIONS))](self, image, rng)
+        return image
+
+    @property
+    def r(self) -> float:
+        """M / 10, the scale of all arguments."""
+        return self.magnitude / 10
+
+    def _enhance(self) -> float:
+        return 1.8 * self.r + 0.1
+
+    def _signed(self, scale: float, rng: np.random.Generator) -> float:
+        return scale * self.r * (1 if rng.random() < 0.5 else -1)
+
+    def _contrast(self, image, rng):
+        mean = image.shape[0] * image.shape[1] / 256 if self.quirks else None
+        return contrast(image, self._enhance(), mean)
+
+    def _solarize(self, image, rng):
+        threshold = int(256 * self.r)
+        return solarize(image, threshold % 256 if self.quirks else threshold)
+
+    def _cutout(self, image, rng):
+        y, x = int(rng.integers(image.shape[0])), int(rng.integers(image.shape[1]))
+        return cutout(image, int(40 * self.r), x, y)
+
+
+Operation = Callable[[RandAugment, np.ndarray, np.random.Generator], np.ndarray]
+OPERATIONS: tuple[Operation, ...] = (
+    lambda self, image, rng: autocontrast(image),
+    lambda self, image, rng: equalize(image),
+    lambda self, image, rng: invert(image),
+    lambda self, image, rng: rotate(image, self._signed(30, rng)),
+    lambda self, image, rng: posterize(image, int(4 * self.r)),
+    RandAugment._solarize,
+    lambda self, image, rng: color(image, self._enhance()),
+    RandAugment._contrast,
+    lambda self, image, rng: brightness(image, self._enhance()),
+    lambda self, image, rng: sharpness(image, self._enhance()),
+    lambda self, image, rng: shear_x(image, self._signed(0.3, rng)),
+    lambda self, image, rng: shear_y(image, self._signed(0.3, rng)),
+    lambda self, image, rng: translate_x(image, self._signed(100, rng)),
+    lambda self, image, rng: translate_y(image, self._signed(100, rng)),
+    RandAugment._cutout,
+    lambda self, image, rng: solarize_add(image, int(110 * self.r)),
+)
