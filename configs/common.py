@@ -11,7 +11,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     model = model or arguments.model
     size = arguments.resolution
     config = ConfigDict()
-    config.run = "train"  # or evaluate, predict
+    config.run = "train"  # or evaluate, predict, contact_sheet
     config.seed = 0  # of the initial weights, the order, the augmentation, dropout
     config.imports = ""  # modules of yours to import first, comma-separated
     config.init_from = ""  # the workdir of a finished or running training: weights to start from
@@ -47,6 +47,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.evaluators = ConfigDict()
     config.best = ""  # the metric whose best checkpoint is kept, such as "val/top1"
     config.images = ""  # predict: files, comma-separated or a glob
+    config.sheet = 36  # contact_sheet: how many images
 
     # What leaves the numbers alone, and so may change when a run goes on.
     config.runtime = ConfigDict()

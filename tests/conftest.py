@@ -1,5 +1,6 @@
 """Eight CPU devices, small data."""
 
+import io
 import os
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
@@ -7,9 +8,10 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
-from mixer.data import digits
+from mixer.data import digits, records
 
 
 @pytest.fixture(scope="session")
@@ -19,9 +21,36 @@ def data_dir(tmp_path_factory):
     if os.environ.get("PYTEST_XDIST_WORKER"):
         path = path.parent
     path = path / "data"
-    digits.prepare(path)
+    path.mkdir(exist_ok=True)
+    with records.lock(path.parent / "data.lock"):
+        digits.prepare(path)
+        if not (path / "imagenet2012").exists():
+            _tiny_imagenet(path / "imagenet2012" / "5.1.0")
     os.environ["TFDS_DATA_DIR"] = str(path)
     return path
+
+
+def _tiny_imagenet(directory):
+    """64 + 16 images under the name, the features and the version of the real one."""
+    rng = np.random.default_rng(0)
+
+    def examples(split, count):
+        for i in range(count):
+            jpeg = io.BytesIO()
+            pixels = rng.integers(0, 256, (6, 8, 3)).astype(np.uint8)
+            Image.fromarray(pixels).resize((64, 48)).save(jpeg, "JPEG")
+            jpeg.seek(0)
+            yield {"image": jpeg, "label": i * 15, "file_name": f"{split}_{i}.JPEG"}
+
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(encoding_format="jpeg"),
+            "label": tfds.features.ClassLabel(num_classes=1000),
+            "file_name": tfds.features.Text(),
+        }
+    )
+    splits = {"train": examples("train", 64), "validation": examples("val", 16)}
+    records.write_dataset(directory, features, splits, "A stand-in.")
 
 
 @pytest.fixture

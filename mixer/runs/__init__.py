@@ -4,7 +4,7 @@ import importlib
 
 from mixer import errors
 
-_RUNS = ("train", "evaluate", "predict")
+_RUNS = ("train", "evaluate", "predict", "contact_sheet")
 
 
 def load(name: str):

@@ -2,7 +2,7 @@
 
 from mixer.runs.build.for_trained import Trained, evaluations, trained
 from mixer.runs.build.for_training import Training, training
-from mixer.runs.build.parts import Evaluation, resolution
+from mixer.runs.build.parts import Evaluation, resolution, sheet_reader
 
 __all__ = [
     "Evaluation",
@@ -10,6 +10,7 @@ __all__ = [
     "Training",
     "evaluations",
     "resolution",
+    "sheet_reader",
     "trained",
     "training",
 ]

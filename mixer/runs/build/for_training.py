@@ -23,10 +23,11 @@ from mixer.runs.build.parts import (
     evaluation_transform,
     image_size_of,
     precision,
+    training_reader,
     upstream_of,
 )
 from mixer.runs.imports import import_modules
-from mixer.runs.reader import Reader, open_reader
+from mixer.runs.reader import Reader
 from mixer.training import durations, losses, optimizer, schedules, sharding, step
 
 
@@ -99,18 +100,7 @@ def training(config: ConfigDict) -> Training:
             f"{len(source.classes)} classes; leave it empty to take the dataset's"
         )
     model = build_model(name, fields | {"num_classes": len(source.classes)}, image_size)
-    at_least(0, **{f"runtime.{k}": config.runtime[k] for k in ("threads", "workers")})
-    reader = open_reader(
-        source,
-        config.input.transform,
-        image_size,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        shuffle=True,
-        mesh=mesh,
-        threads=config.runtime.threads,
-        workers=config.runtime.workers,
-    )
+    reader = training_reader(config, source, mesh, config.batch_size)
 
     def steps(duration: str, key: str, least: int = 1) -> int:
         number = durations.to_steps(duration, config.batch_size, len(source), key)

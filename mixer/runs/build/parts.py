@@ -15,10 +15,11 @@ from mixer import batch as batch_lib
 from mixer import errors
 from mixer.checkpoint import adapt, official, pretrained
 from mixer.checkpoint.pretrained import Card
-from mixer.data import sources
+from mixer.data.sources import Source, open_source
 from mixer.evaluation import classification  # noqa: F401 registers the evaluator
 from mixer.evaluation.registry import EVALUATORS, Evaluator
 from mixer.models import registry
+from mixer.runs.imports import import_modules
 from mixer.runs.reader import Reader, open_reader
 from mixer.training import sharding, step
 
@@ -68,6 +69,33 @@ class Evaluation:
     every: int
 
 
+def training_reader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: int) -> Reader:
+    """The training split, shuffled and augmented as the config says."""
+    at_least(0, **{f"runtime.{k}": config.runtime[k] for k in ("threads", "workers")})
+    return open_reader(
+        source,
+        config.input.transform,
+        image_size_of(config),
+        batch_size=batch_size,
+        seed=config.seed,
+        shuffle=True,
+        mesh=mesh,
+        threads=config.runtime.threads,
+        workers=config.runtime.workers,
+    )
+
+
+def sheet_reader(config: ConfigDict) -> tuple[Reader, int]:
+    """The first training images as one batch, and how many of them are asked for."""
+    import_modules(config.imports)
+    at_least(0, seed=config.seed)
+    at_least(1, sheet=config.sheet)
+    mesh = sharding.make_mesh()
+    source = open_source(config.dataset, config.input.split, data_dir(config))
+    whole = -(-config.sheet // mesh.size) * mesh.size
+    return training_reader(config, source, mesh, whole), config.sheet
+
+
 def _apply(model: nn.Module) -> Callable:
     return lambda params, images: model.apply({"params": params}, batch_lib.to_model_input(images))
 
@@ -94,7 +122,7 @@ def build_evaluation(
     if entry.type not in EVALUATORS:
         raise errors.unknown(f"config.{key}.type", entry.type, EVALUATORS)
     dataset = entry.dataset or config.dataset
-    source = sources.open_source(dataset, entry.split, data_dir(config))
+    source = open_source(dataset, entry.split, data_dir(config))
     if tuple(source.classes) != card.classes:
         raise errors.BadInput(
             f"config.{key}: {dataset} has {len(source.classes)} classes "

@@ -1,0 +1,59 @@
+"""`config.run="contact_sheet"`: a picture of the images that training sees."""
+
+import math
+
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image, ImageDraw
+
+from mixer.runs import build, workdir
+
+_GAP, _LINE = 4, 12  # pixels between the images, and for the class name under each
+
+
+def run(config: ConfigDict, output: str, protocol: str) -> None:
+    """Writes contact_sheet.png: the first `config.sheet` training images, augmented, with classes.
+
+    Raises:
+      BadInput: before anything is written.
+    """
+    path = workdir.open_workdir(output)
+    workdir.check(path, config)
+    if workdir.is_complete(path):
+        return
+    reader, count = build.sheet_reader(config)
+    with reader.batches(0, 1) as batches:
+        batch = next(batches)
+    images, labels = np.asarray(batch["image"])[:count], np.asarray(batch["label"])[:count]
+    workdir.begin(path, config)
+    sheet = draw(images, [reader.source.classes[label] for label in labels])
+    with (path / "contact_sheet.png").open("wb") as file:
+        sheet.save(file, "PNG")
+    print(f"{count} images of {reader.source.name} {reader.source.split}, as training sees them:")
+    print(path / "contact_sheet.png")
+    workdir.write_results(
+        path,
+        {
+            "run": "contact_sheet",
+            "protocol": protocol,
+            "dataset": reader.source.name,
+            "resolution": build.resolution(images.shape[1:3]),
+            "seed": config.seed,
+            "metrics": {},
+        },
+    )
+
+
+def draw(images: np.ndarray, names: list[str]) -> Image.Image:
+    """uint8 [N, H, W, 3] on a near-square grid, each with its name below."""
+    count, height, width, _ = images.shape
+    columns = math.ceil(math.sqrt(count))
+    cell_width, cell_height = width + _GAP, height + _GAP + _LINE
+    rows = math.ceil(count / columns)
+    sheet = Image.new("RGB", (columns * cell_width, rows * cell_height), "white")
+    pen = ImageDraw.Draw(sheet)
+    for i, (image, name) in enumerate(zip(images, names, strict=True)):
+        left, top = i % columns * cell_width, i // columns * cell_height
+        sheet.paste(Image.fromarray(image), (left, top))
+        pen.text((left, top + height), name[: max(width // 6, 1)], fill="black")
+    return sheet
