@@ -5,11 +5,12 @@ import re
 import sys
 from pathlib import Path
 
-from absl import flags
+from absl import flags, logging
 
 if __name__ == "__mp_main__":
     # A data worker: it decodes images. Without this, Grain would import JAX into each.
     sys.modules["jax"] = None
+    logging.set_verbosity(logging.ERROR)  # ... and say that it misses it
 else:
     from ml_collections import config_flags
 

@@ -52,8 +52,8 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     # What leaves the numbers alone, and so may change when a run goes on.
     config.runtime = ConfigDict()
     config.runtime.data_dir = ""  # of TFDS datasets; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets
-    config.runtime.threads = 0  # that read and transform images; 0: one a core, 16 at most
-    config.runtime.workers = 0  # processes with so many threads each; 0: threads only
+    config.runtime.threads = 0  # 0: one a core, 16 at most; with workers, in each, 0: one
+    config.runtime.workers = 0  # processes that read and transform images; 0: threads only
     config.runtime.log_every = "50 steps"
     config.runtime.checkpoint_every = "1000 steps"
     config.runtime.keep_checkpoints = 2  # the newest, besides the best

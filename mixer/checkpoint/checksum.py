@@ -12,6 +12,11 @@ def _sum_of_bits(x: jax.Array) -> jax.Array:
     return jnp.sum(words.astype(jnp.uint32), dtype=jnp.uint32)
 
 
+@jax.jit
+def _sums(leaves: list[jax.Array]) -> list[jax.Array]:
+    return [_sum_of_bits(leaf) for leaf in leaves]
+
+
 def checksums(tree) -> dict[str, int]:
     """{name of the leaf: sum of its bits as unsigned words, modulo 2^32}.
 
@@ -20,5 +25,5 @@ def checksums(tree) -> dict[str, int]:
     """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
-    sums = jax.device_get(jax.jit(lambda xs: [_sum_of_bits(x) for x in xs])([x for _, x in leaves]))
+    sums = jax.device_get(_sums([x for _, x in leaves]))
     return {name: int(value) for name, value in zip(names, sums, strict=True)}

@@ -56,6 +56,8 @@ class Store:
                 create=not read_only,
                 read_only=read_only,
                 cleanup_tmp_directories=not read_only,
+                # Without it Orbax keeps metrics in memory only; a resumed run would know none.
+                best_fn=(lambda metrics: metrics[best]) if best else None,
                 preservation_policy=_policies.AnyPreservationPolicy(policies),
             ),
         )
@@ -148,12 +150,16 @@ class Store:
             )
 
     def restore_newest(
-        self, abstract: dict[str, Any], report: Callable[[str], None]
+        self,
+        abstract: dict[str, Any],
+        report: Callable[[str], None],
+        check: Callable[[dict], None] = lambda meta: None,
     ) -> tuple[dict[str, Any], dict] | None:
         """The newest undamaged checkpoint and its meta; None if there is none at all.
 
         Damaged ones are reported; once an older one is read they are moved to `<workdir>/damaged`,
-        out of the way of the steps that will be saved again.
+        out of the way of the steps that will be saved again. `check(meta)` may refuse one before
+        its arrays are read.
 
         Raises:
           DamagedCheckpoint: there are checkpoints and none can be read; all stay where they are.
@@ -161,7 +167,9 @@ class Store:
         bad = []
         for step in reversed(self.steps()):
             try:
-                found = self.restore(step, abstract), self.meta(step)
+                meta = self.meta(step)
+                check(meta)
+                found = self.restore(step, abstract), meta
             except DamagedCheckpoint as error:
                 report(f"damaged checkpoint: {error}")
                 bad.append((step, error))
@@ -199,6 +207,8 @@ def _damage(where: str) -> Iterator[None]:
             log.disabled = True
             try:
                 yield
+            except (MemoryError, PermissionError, TimeoutError, jax.errors.JaxRuntimeError):
+                raise  # the machine's trouble, not the file's
             except Exception as error:
                 array = re.search(r'"([\w.]+)/(?:\.zarray|[\d.]+)"', str(error))
                 named = f"array {array[1].replace('.', '/')}: " if array else ""

@@ -21,7 +21,7 @@ from mixer.data.decode import decode
 from mixer.data.sources import Source
 from mixer.data.transforms import Transform
 
-# By default: threads + 2 batches are held in memory.
+# By default.
 _MOST_THREADS = 16
 
 
@@ -116,7 +116,7 @@ def batches(
       make_row: what a row is.
       start, stop: global batch numbers; starting later costs nothing.
       threads: reading threads, in each worker process if there are any; 0 takes one a core, 16
-        at most.
+        at most, or one in each worker process.
       workers: worker processes; 0 keeps the threads in this process.
 
     Returns:
@@ -125,14 +125,18 @@ def batches(
     """
     per_batch = len(make_row.rows)
     rows = grain.MapDataset.range(start * per_batch, stop * per_batch).map(make_row)
-    threads = threads or min(os.cpu_count() or 1, _MOST_THREADS)
-    # Each thread makes a whole batch; the buffer counts those under way too.
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)
-    dataset = rows.batch(per_batch).to_iter_dataset(options)
     if workers:
         if not flags.FLAGS.is_parsed():
             # Grain's workers read absl flags, which only absl's own entry point parses.
             flags.FLAGS.mark_as_parsed()
-        processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-        dataset = dataset.mp_prefetch(processes, worker_init_fn=_start_worker)
+        # Each worker makes every n-th batch; its threads make one each, and are held in memory.
+        options = grain.ReadOptions(num_threads=threads or 1, prefetch_buffer_size=threads or 1)
+        processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
+        dataset = rows.batch(per_batch).to_iter_dataset(options)
+        return iter(dataset.mp_prefetch(processes, worker_init_fn=_start_worker))
+    threads = threads or min(os.cpu_count() or 1, _MOST_THREADS)
+    # All threads work on the same batch and the one after it.
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(per_batch, threads))
+    batched = rows.to_iter_dataset(options).batch(per_batch)
+    dataset = grain.experimental.ThreadPrefetchIterDataset(batched, prefetch_buffer_size=1)
     return iter(dataset)

@@ -6,6 +6,7 @@ i in error messages. It pickles, and imports no JAX.
 """
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +32,13 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> dict[str, Any]: ...
 
     def where(self, index: int) -> str: ...
+
+
+def fingerprint(source: Source) -> str:
+    """Changes with the examples of a source, as far as can be told without reading them."""
+    listed = getattr(source, "files", ())
+    content = repr((source.name, source.split, tuple(source.classes), len(source), listed))
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
 Factory = Callable[[str, str, Path], Source]
@@ -116,7 +124,8 @@ class TfdsSource:
                 f"folder:PATH, with PATH/train/<class>/*.jpg"
             ) from None
         except (ValueError, AssertionError) as error:
-            raise errors.BadInput(f"dataset {dataset!r}: {error}") from None
+            first = (str(error).strip() or repr(error)).splitlines()[0]
+            raise errors.BadInput(f"dataset {dataset!r}: {first}") from None
         sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
         if not sizes:
             raise errors.BadInput(_how_to_prepare(dataset, data_dir))

@@ -49,9 +49,12 @@ def evaluate(
 
     `update` is `evaluator.update`, compiled.
     """
-    total = None
+    total = before = None
     for batch in batches:
         part = update(params, batch)
+        # At most two batches are on their way: the device's memory is not the reader's buffer.
+        jax.block_until_ready(before)
+        before = part
         total = part if total is None else total.merge(part)
         if interrupted():
             return None

@@ -13,6 +13,8 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer.checkpoint.store import Store
+from mixer.data.sources import fingerprint
+from mixer.errors import BadInput
 from mixer.evaluation.registry import evaluate
 from mixer.runs import build, workdir
 from mixer.training import loop, sharding, step
@@ -40,7 +42,10 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
         checkpoints = path / "checkpoints"
         created = None if checkpoints.exists() else _create(training, times)
         workdir.begin(path, config)
-        with Store(checkpoints, keep=training.keep_checkpoints, best=training.best) as store:
+        with (
+            workdir.hold(path),
+            Store(checkpoints, keep=training.keep_checkpoints, best=training.best) as store,
+        ):
             _Session(training, path, store, stop, protocol, times).run(created)
 
 
@@ -127,7 +132,7 @@ class _Session:
     def _restore_or_create(self, created) -> tuple[step.TrainState, dict]:
         training = self.training
         abstract = step.abstract_state(training.mesh, training.init)
-        found = self.store.restore_newest(_items(abstract), print)
+        found = self.store.restore_newest(_items(abstract), print, self._check_data)
         if found is not None:
             items, meta = found
             counter = jax.device_put(
@@ -150,6 +155,14 @@ class _Session:
         )
         meta = {"step": 0, "results": {}, "lines": 0, "progress": {}, "evaluation_due": False}
         return state, meta | {"upstream": upstream}
+
+    def _check_data(self, meta: dict) -> None:
+        source = self.training.reader.source
+        if meta["data"] != fingerprint(source):
+            raise BadInput(
+                f"the examples of {source.name} {source.split} ({len(source):,} now) are not those "
+                f"that {self.path} was trained on: put them back, or start in another --workdir"
+            )
 
     def _due(self, at: int) -> list[build.Evaluation]:
         return [e for e in self.training.evaluations if _every(e.every, self.training.total)(at)]
@@ -217,6 +230,7 @@ class _Session:
             "results": self.results,
             "best": (metrics or {}).get(training.best),
             "lines": self.log.lines,
+            "data": fingerprint(training.reader.source),
             "upstream": self.upstream,
             "evaluation_due": evaluation_due,
             "epochs": at * training.epochs / training.total,

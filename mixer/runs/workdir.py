@@ -1,8 +1,12 @@
 """The run's output folder: its config, its results, and whether it may go on."""
 
+import contextlib
+import fcntl
 import json
+import math
 import os
 import subprocess
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -40,9 +44,42 @@ _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nu
 
 
 def open_workdir(workdir: str) -> epath.Path:
-    """The workdir as an absolute path (a URL stays one)."""
-    path = epath.Path(workdir)
-    return path if "://" in workdir else epath.Path(os.path.abspath(os.path.expanduser(workdir)))
+    """The workdir as an absolute path (a URL stays one).
+
+    Raises:
+      BadInput: a URL that cannot be reached.
+    """
+    if "://" not in workdir:
+        return epath.Path(os.path.abspath(os.path.expanduser(workdir)))
+    try:
+        path = epath.Path(workdir)
+        path.exists()
+    except ImportError as error:
+        hint = "for gs:// it is pip install gcsfs"
+        raise errors.BadInput(f"--workdir={workdir}: {error}; {hint}") from None
+    except Exception as error:
+        raise errors.BadInput(f"--workdir={workdir} cannot be reached: {error}") from None
+    return path
+
+
+@contextlib.contextmanager
+def hold(workdir: epath.Path) -> Iterator[None]:
+    """Keeps other processes of this machine out of a local workdir.
+
+    Raises:
+      BadInput: another process is at work there.
+    """
+    if "://" in str(workdir):
+        yield
+        return
+    with (workdir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise errors.BadInput(
+                f"--workdir={workdir}: another process is training there; wait for it, or stop it"
+            ) from None
+        yield
 
 
 def as_json(config: ConfigDict) -> dict[str, Any]:
@@ -64,10 +101,15 @@ def check(workdir: epath.Path, config: ConfigDict) -> None:
     Raises:
       BadInput: lists each key with its old and new value.
     """
+    try:
+        json.dumps(as_json(config), allow_nan=False)
+    except ValueError:
+        bad = [k for k, v in _flat(as_json(config)).items() if v in (math.inf, -math.inf) or v != v]
+        raise errors.BadInput(f"config.{bad[0]} is not finite") from None
     if not (workdir / CONFIG).exists():
         if workdir.exists() and not workdir.is_dir():
             raise errors.BadInput(f"--workdir={workdir} is a file: choose a folder")
-        if workdir.exists() and any(workdir.iterdir()):
+        if workdir.exists() and any(p.name[0] != "." for p in workdir.iterdir()):
             raise errors.BadInput(
                 f"--workdir={workdir} holds files but no {CONFIG}, so it is no run of ours: choose "
                 f"another folder"

@@ -29,4 +29,7 @@ def to_steps(duration: str, batch_size: int, examples: int, key: str) -> int:
     number = float(match[1].replace("_", "").replace(",", ""))
     per_step = {"s": 1, "ep": batch_size / examples, "ex": batch_size}
     unit = match[2][0] if match[2].startswith("s") else match[2][:2]
-    return max(round(number / per_step[unit]), 1 if number else 0)
+    steps = number / per_step[unit]
+    if steps >= 2**31:  # the step is counted in an int32 on the devices
+        raise errors.BadInput(f"config.{key}={duration!r} is more than 2^31 steps")
+    return max(round(steps), 1 if number else 0)

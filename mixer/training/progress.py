@@ -18,8 +18,9 @@ class NonFinite(Failure):
 
     def __init__(self, step: int, name: str, value: float):
         super().__init__(
-            f"the {name} became {value} at step {step}; the last checkpoint is from before. Lower "
-            f"the learning rate or clip the gradient"
+            f"the {name} became {value} at step {step}, and nothing of that was saved. Try a lower "
+            f"learning rate or a clipped gradient in another --workdir; --config.init_from takes "
+            f"the weights of a checkpoint from before"
         )
 
 

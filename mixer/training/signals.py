@@ -1,5 +1,6 @@
 """SIGTERM and Ctrl-C become a flag that the loop and the evaluators look at."""
 
+import contextlib
 import os
 import signal
 from types import FrameType
@@ -33,4 +34,5 @@ class StopSignal:
         self.received = signal.Signals(number).name
         # A handler may not print: it could interrupt a print.
         text = f"\n{self.received}: stopping after this step; once more to stop at once\n"
-        os.write(1, text.encode())
+        with contextlib.suppress(OSError):  # Ctrl-C ends the reader of our pipe too
+            os.write(1, text.encode())

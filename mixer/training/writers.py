@@ -1,6 +1,7 @@
 """Where a run's numbers go: metrics.jsonl, TensorBoard event files, the terminal."""
 
 import json
+import os
 import sys
 import time
 
@@ -76,10 +77,14 @@ class Console:
 
     def line(self, text: str) -> None:
         """Prints a line, above the bar if there is one."""
-        if self._bar is None:
-            print(text, flush=True)
-        else:
+        if self._bar is not None:
             self._bar.write(text, file=sys.stdout)
+            return
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:
+            # Ctrl-C under `| tee` ends tee as well; the run is still to be saved.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
     def tick(self, step: int, metrics: dict[str, float]) -> None:
         """One more step; `metrics` may be empty."""

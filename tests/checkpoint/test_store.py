@@ -61,6 +61,17 @@ def test_steps_without_the_metric_do_not_displace_the_best(tmp_path):
         assert store.steps() == [0, 3]
 
 
+def test_a_resumed_run_still_knows_its_best(tmp_path):
+    with Store(tmp_path, keep=1, best="m") as store:
+        for step, value in ((1, 0.9), (2, 0.1)):
+            store.save(step, items(step), {}, {"m": value})
+    with Store(tmp_path, keep=1, best="m") as store:
+        store.save(3, items(3), {}, None)
+        store.save(4, items(4), {}, {"m": 0.2})
+    with Store(tmp_path, keep=1, best="m") as store:
+        assert store.steps() == [1, 4]
+
+
 def test_a_step_saved_again_replaces_the_first(tmp_path):
     with Store(tmp_path, keep=3) as store:
         store.save(5, items(1), {"n": 1}, None)

@@ -143,6 +143,40 @@ def test_a_polite_stop_saves_and_says_how_to_go_on(undisturbed, data_dir, tmp_pa
 
 
 @pytest.mark.slow
+def test_ctrl_c_saves_though_nobody_reads_the_output_any_more(undisturbed, data_dir, tmp_path):
+    """What `python main.py ... | tee log` does: Ctrl-C ends tee first."""
+    workdir = tmp_path / "piped"
+    process = start(data_dir, RECIPE, workdir, *SHORT)
+    wait_for(lambda: steps_logged(workdir) >= 1, process)
+    process.stdout.close()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=120) == 0, process.stderr.read()
+    process.stderr.close()
+    assert any(path.name.isdigit() for path in (workdir / "checkpoints").iterdir())
+    code, out, err = run(data_dir, RECIPE, workdir, *SHORT)
+    assert code == 0 and "going on from step" in out, err
+    assert_same(final(workdir), final(undisturbed[0]))
+
+
+@pytest.mark.slow
+def test_one_process_a_workdir_and_no_other_data(image_folder, data_dir, tmp_path):
+    workdir = tmp_path / "busy"
+    recipe = f"configs/folder.py:folder:{image_folder},32,smoke"
+    overrides = (f"--config.dataset=folder:{image_folder}", "--config.evaluators.test.split=test")
+    process = start(data_dir, recipe, workdir, *overrides, "--config.total=4000 steps")
+    wait_for(lambda: steps_logged(workdir) >= 1, process)
+    code, _, err = run(data_dir, recipe, workdir, *overrides, "--config.total=4000 steps")
+    assert code == 2 and "another process is training there" in err
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=120)
+    assert "saved step" in out
+    next((image_folder / "train" / "cat").iterdir()).unlink()
+    code, _, err = run(data_dir, recipe, workdir, *overrides, "--config.total=4000 steps")
+    assert code == 2 and "(34 now) are not those" in err
+    assert not (workdir / "damaged").exists()
+
+
+@pytest.mark.slow
 def test_a_stop_while_compiling_exits_cleanly(data_dir, tmp_path):
     workdir = tmp_path / "early"
     process = start(data_dir, RECIPE, workdir, *SHORT)

@@ -1,6 +1,7 @@
 """From the config to a training run, without writing or compiling anything."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ from mixer.runs.build.parts import (
     precision,
     training_reader,
     upstream_of,
+    within,
 )
 from mixer.runs.imports import import_modules
 from mixer.runs.reader import Reader
@@ -82,7 +84,7 @@ def training(config: ConfigDict) -> Training:
       BadInput: whatever in the config cannot be done.
     """
     import_modules(config.imports)
-    at_least(0, seed=config.seed, mixup=config.mixup)
+    _check_numbers(config)
     image_size = image_size_of(config)
     fields = config.model.to_dict()
     name, given_classes = fields.pop("name"), fields.pop("num_classes")
@@ -170,6 +172,17 @@ def training(config: ConfigDict) -> Training:
     )
     _trace(built)
     return built
+
+
+def _check_numbers(config: ConfigDict) -> None:
+    within(0, 2**32, seed=config.seed)
+    within(0, 1, label_smoothing=config.label_smoothing, ema_decay=config.ema_decay)
+    dropped = {k: config.model[k] for k in ("dropout", "stochastic_depth") if k in config.model}
+    within(0, 1, **{f"model.{name}": rate for name, rate in dropped.items()})
+    within(0, math.inf, mixup=config.mixup)
+    within(0, math.inf, **{f"schedule.{k}": config.schedule[k] for k in ("base", "end")})
+    keys = ("weight_decay", "clip_norm")
+    within(0, math.inf, **{f"optimizer.{k}": config.optimizer[k] for k in keys})
 
 
 def _initial(init_from: str, model, image_size) -> tuple[Any, dict | None]:

@@ -31,6 +31,13 @@ def at_least(least: int, **keys: float) -> None:
             raise errors.BadInput(f"config.{key}={value}: expected {least} or more")
 
 
+def within(low: float, below: float, **keys: float) -> None:
+    """Refuses config keys outside [low, below), NaN among them."""
+    for key, value in keys.items():
+        if not low <= value < below:
+            raise errors.BadInput(f"config.{key}={value}: expected {low} <= {key} < {below}")
+
+
 def image_size_of(config: ConfigDict) -> tuple[int, int]:
     """`config.image_size`, checked."""
     size = tuple(config.image_size)
@@ -88,7 +95,7 @@ def training_reader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: 
 def sheet_reader(config: ConfigDict) -> tuple[Reader, int]:
     """The first training images as one batch, and how many of them are asked for."""
     import_modules(config.imports)
-    at_least(0, seed=config.seed)
+    within(0, 2**32, seed=config.seed)
     at_least(1, sheet=config.sheet)
     mesh = sharding.make_mesh()
     source = open_source(config.dataset, config.input.split, data_dir(config))
