@@ -156,15 +156,13 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-# What Orbax leaves behind when one of many reads fails is hidden from users, not from pytest.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", [flip, truncate, pathlib.Path.unlink])
 def test_damaged_files_are_noticed_and_the_one_before_is_used(saved, damage):
     """Each file of an item in turn: its damage is noticed, or has no effect on the numbers."""
     intact = saved.parent / "intact"
     shutil.copytree(saved, intact)
     files = [p.relative_to(intact) for p in sorted((intact / "2" / "params").rglob("*"))]
-    assert max((intact / file).stat().st_size for file in files) > 2**18, "where the numbers are"
+    assert max((intact / file).stat().st_size for file in files) > 2**16, "where the numbers are"
     noticed = 0
     for file in (file for file in files if (intact / file).is_file()):
         shutil.rmtree(saved)
@@ -179,7 +177,6 @@ def test_damaged_files_are_noticed_and_the_one_before_is_used(saved, damage):
     assert noticed >= 3
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("item", ["params", "opt_state"])
 def test_a_flipped_bit_in_the_numbers_is_noticed(saved, item):
     files = [path for path in (saved / "2" / item).rglob("*") if path.is_file()]
