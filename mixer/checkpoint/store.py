@@ -121,7 +121,9 @@ class Store:
         Raises:
           DamagedCheckpoint: names the array that is missing, unreadable or altered.
         """
-        meta = self.meta(step)
+        return self._read(step, abstract, self.meta(step))
+
+    def _read(self, step: int, abstract: dict[str, Any], meta: dict) -> dict[str, Any]:
         items = {}
         for name, tree in abstract.items():
             with _damage(f"{self._directory}/{step}: {name}"):
@@ -169,7 +171,7 @@ class Store:
             try:
                 meta = self.meta(step)
                 check(meta)
-                found = self.restore(step, abstract), meta
+                found = self._read(step, abstract, meta), meta
             except DamagedCheckpoint as error:
                 report(f"damaged checkpoint: {error}")
                 bad.append((step, error))

@@ -15,9 +15,8 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
     Raises:
       BadInput: before anything is written.
     """
-    path = workdir.open_workdir(output)
-    workdir.check(path, config)
-    if workdir.is_complete(path):
+    path = workdir.unfinished(output, config)
+    if path is None:
         return
     trained = build.trained(config)
     evaluations = build.evaluations(config, trained)

@@ -24,9 +24,8 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
     Raises:
       BadInput: no such file, or a file that is no image; before anything is written.
     """
-    path = workdir.open_workdir(output)
-    workdir.check(path, config)
-    if workdir.is_complete(path):
+    path = workdir.unfinished(output, config)
+    if path is None:
         return
     files = _files(config.images)
     trained = build.trained(config)

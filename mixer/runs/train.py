@@ -32,9 +32,8 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
     """
     times = {"start and imports": time.time() - psutil.Process().create_time()}
     began = time.perf_counter()
-    path = workdir.open_workdir(output)
-    workdir.check(path, config)
-    if workdir.is_complete(path):
+    path = workdir.unfinished(output, config)
+    if path is None:
         return
     with StopSignal() as stop:
         training = build.training(config)
@@ -73,6 +72,7 @@ class _Session:
     ):
         self.training, self.path, self.store, self.stop = training, path, store, stop
         self.protocol = protocol
+        self.data = fingerprint(training.reader.source)
         self.results: dict[str, float] = {}
         self.times = times  # seconds from the command to the first step, by what they went into
         self.first: float | None = None  # when compiling ended, until the first step is done
@@ -157,8 +157,8 @@ class _Session:
         return state, meta | {"upstream": upstream}
 
     def _check_data(self, meta: dict) -> None:
-        source = self.training.reader.source
-        if meta["data"] != fingerprint(source):
+        if meta["data"] != self.data:
+            source = self.training.reader.source
             raise BadInput(
                 f"the examples of {source.name} {source.split} ({len(source):,} now) are not those "
                 f"that {self.path} was trained on: put them back, or start in another --workdir"
@@ -230,7 +230,7 @@ class _Session:
             "results": self.results,
             "best": (metrics or {}).get(training.best),
             "lines": self.log.lines,
-            "data": fingerprint(training.reader.source),
+            "data": self.data,
             "upstream": self.upstream,
             "evaluation_due": evaluation_due,
             "epochs": at * training.epochs / training.total,

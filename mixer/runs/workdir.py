@@ -136,6 +136,17 @@ def is_complete(workdir: epath.Path) -> bool:
     return done
 
 
+def unfinished(output: str, config: ConfigDict) -> epath.Path | None:
+    """The workdir of a run that is to be done or gone on with; None, and said, if it is complete.
+
+    Raises:
+      BadInput: a folder that cannot be reached or holds something else; see `check`.
+    """
+    workdir = open_workdir(output)
+    check(workdir, config)
+    return None if is_complete(workdir) else workdir
+
+
 def begin(workdir: epath.Path, config: ConfigDict) -> None:
     """Makes the folder and writes the config.
 

@@ -53,11 +53,11 @@ def trained(config: ConfigDict) -> Trained:
             f"config.run={config.run} needs --config.init_from=WORKDIR of a training run, or a file"
         )
     import_modules(config.imports)
-    upstream, at = upstream_of(path)
-    if at is None:
-        card = _card_of_file(config)
+    upstream, meta = upstream_of(path)
+    if meta is None:
+        at, card = None, _card_of_file(config)
     else:
-        card = Card.from_json(pretrained.read_meta(path, at)["card"])
+        at, card = meta["step"], Card.from_json(meta["card"])
         import_modules(card.imports)
     fields = dict(card.model)
     model = build_model(fields.pop("name"), fields, card.image_size)

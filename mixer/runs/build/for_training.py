@@ -88,7 +88,7 @@ def training(config: ConfigDict) -> Training:
     image_size = image_size_of(config)
     fields = config.model.to_dict()
     name, given_classes = fields.pop("name"), fields.pop("num_classes")
-    build_model(name, fields | {"num_classes": given_classes or 1}, image_size)
+    model = build_model(name, fields | {"num_classes": given_classes or 1}, image_size)
     if config.loss not in losses.LOSSES:
         raise errors.unknown("config.loss", config.loss, losses.LOSSES)
     transforms.parse(config.input.transform, image_size)
@@ -101,7 +101,7 @@ def training(config: ConfigDict) -> Training:
             f"config.model.num_classes={given_classes}, but {config.dataset} has "
             f"{len(source.classes)} classes; leave it empty to take the dataset's"
         )
-    model = build_model(name, fields | {"num_classes": len(source.classes)}, image_size)
+    model = model.clone(num_classes=len(source.classes))
     reader = training_reader(config, source, mesh, config.batch_size)
 
     def steps(duration: str, key: str, least: int = 1) -> int:
@@ -188,7 +188,8 @@ def _check_numbers(config: ConfigDict) -> None:
 def _initial(init_from: str, model, image_size) -> tuple[Any, dict | None]:
     if not init_from:
         return None, None
-    upstream, at = upstream_of(init_from)
+    upstream, meta = upstream_of(init_from)
+    at = meta and meta["step"]
     return pretrained.load_pretrained(init_from, model, image_size=image_size, step=at), upstream
 
 

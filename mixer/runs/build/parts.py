@@ -171,8 +171,8 @@ def precision(model: nn.Module) -> str:
     return f"{getattr(model, 'dtype', 'float32')} compute, float32 parameters, matmul: {matmul}"
 
 
-def upstream_of(path: str) -> tuple[dict, int | None]:
-    """What results.json says of `init_from`, and the step of a workdir that it is said of."""
+def upstream_of(path: str) -> tuple[dict, dict | None]:
+    """What results.json says of `init_from`; with a workdir, the meta of its newest checkpoint."""
     keys = ("model", "dataset", "epochs", "resolution", "device_days", "path", "sha256")
     if path.endswith(".npz"):
         official.read_npz(path)
@@ -188,7 +188,7 @@ def upstream_of(path: str) -> tuple[dict, int | None]:
         "device_days": meta["device_days"],
         "path": path,
     }
-    return dict.fromkeys(keys) | known, meta["step"]
+    return dict.fromkeys(keys) | known, meta
 
 
 def resolution(image_size: tuple[int, int]) -> int | list[int]:
