@@ -25,6 +25,10 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.input = ConfigDict()
     config.input.split = "train"
     config.input.transform = "inception_crop|flip_lr"
+    config.input.fast_decode = False  # JPEGs at 1/2, 1/4, 1/8 of their size where that is enough
+    config.input.on_bad = (
+        "error"  # an unreadable example ends the run; skip: the next one stands in
+    )
     config.batch_size = 4096  # of all devices together
     config.total = "300 epochs"  # durations: "N steps", "N epochs" or "N examples"
 

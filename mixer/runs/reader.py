@@ -42,17 +42,24 @@ class Reader:
 
 
 class Batches:
-    """Iterator of global batches. Threads read from now on, until the context is left."""
+    """Iterator of global batches. Threads read from now on, until the context is left.
+
+    Attributes:
+      skipped: unusable examples in place of which others stand in this process's rows so far.
+    """
 
     def __init__(self, host: grain.DatasetIterator, place: NamedSharding, batch_size: int):
         self._host, self._place, self._batch_size = host, place, batch_size
+        self.skipped = 0
         host.start_prefetch()
 
     def __iter__(self) -> "Batches":
         return self
 
     def __next__(self) -> Batch:
-        return sharding.put(next(self._host), self._place, self._batch_size)
+        rows = next(self._host)
+        self.skipped += int(rows.pop("skipped").sum())
+        return sharding.put(rows, self._place, self._batch_size)
 
     def __enter__(self) -> "Batches":
         return self
@@ -72,12 +79,15 @@ def open_reader(
     mesh: Mesh,
     threads: int,
     workers: int,
+    fast_decode: bool = False,
+    skip_bad: bool = False,
 ) -> Reader:
     """Puts source, transforms and mesh together.
 
     Args:
       shuffle: True for training: endless, each epoch in an order of its own. False for
         evaluation: every example once, in order, the last batch padded.
+      fast_decode, skip_bad: see `pipeline.Rows`.
 
     Raises:
       BadInput: a transform that cannot be read or makes images of another size.
@@ -90,5 +100,7 @@ def open_reader(
         batch_size=batch_size,
         rows=sharding.local_rows(sharding.batch_sharding(mesh), batch_size),
         padding=batch_lib.padding(image_size),
+        fast_decode=fast_decode,
+        skip_bad=skip_bad,
     )
     return Reader(rows, mesh, threads, workers)

@@ -15,9 +15,10 @@ from mixer import batch as batch_lib
 from mixer import errors
 from mixer.checkpoint import adapt, official, pretrained
 from mixer.checkpoint.pretrained import Card
+from mixer.data import turbojpeg
 from mixer.data.sources import Source, open_source
 from mixer.evaluation import classification  # noqa: F401 registers the evaluator
-from mixer.evaluation.registry import EVALUATORS, Evaluator
+from mixer.evaluation.registry import EVALUATORS, Evaluator, evaluate
 from mixer.models import registry
 from mixer.runs.imports import import_modules
 from mixer.runs.reader import Reader, open_reader
@@ -75,10 +76,35 @@ class Evaluation:
     reader: Reader
     every: int
 
+    def measure(
+        self, params: Any, interrupted: Callable[[], bool] = lambda: False
+    ) -> dict[str, float] | None:
+        """The numbers over the whole split, by name; None if `interrupted()` became true.
+
+        Where unreadable examples are left out, `skipped` counts them.
+        """
+        with self.reader.batches() as batches:
+            measured = evaluate(self.evaluator, self.update, params, batches, interrupted)
+        if measured is not None and self.reader.rows.skip_bad:
+            measured["skipped"] = batches.skipped
+        return measured
+
+
+def skip_bad(config: ConfigDict) -> bool:
+    """Whether unreadable examples are passed over."""
+    if config.input.on_bad not in ("error", "skip"):
+        raise errors.unknown("config.input.on_bad", config.input.on_bad, ("error", "skip"))
+    return config.input.on_bad == "skip"
+
 
 def training_reader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: int) -> Reader:
     """The training split, shuffled and augmented as the config says."""
     at_least(0, **{f"runtime.{k}": config.runtime[k] for k in ("threads", "workers")})
+    if config.input.fast_decode and not turbojpeg.available():
+        raise errors.BadInput(
+            "config.input.fast_decode=True needs the C library libjpeg-turbo 3 or later, which is "
+            "not found (conda install libjpeg-turbo, brew install jpeg-turbo, or its own packages)"
+        )
     return open_reader(
         source,
         config.input.transform,
@@ -89,6 +115,8 @@ def training_reader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: 
         mesh=mesh,
         threads=config.runtime.threads,
         workers=config.runtime.workers,
+        fast_decode=config.input.fast_decode,
+        skip_bad=skip_bad(config),
     )
 
 
@@ -148,6 +176,7 @@ def build_evaluation(
         mesh=mesh,
         threads=config.runtime.threads,
         workers=0,  # starting processes anew for each pass costs more than they bring
+        skip_bad=skip_bad(config),
     )
     evaluator = EVALUATORS[entry.type](_apply(model), model.num_classes)
     places = (sharding.replicated(mesh), sharding.batch_sharding(mesh))
