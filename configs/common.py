@@ -11,7 +11,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     model = model or arguments.model
     size = arguments.resolution
     config = ConfigDict()
-    config.run = "train"  # or evaluate, predict, contact_sheet
+    config.run = "train"  # or evaluate, predict, contact_sheet, input_benchmark
     config.seed = 0  # of the initial weights, the order, the augmentation, dropout
     config.imports = ""  # modules of yours to import first, comma-separated
     config.init_from = ""  # the workdir of a finished or running training: weights to start from
@@ -52,6 +52,12 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.best = ""  # the metric whose best checkpoint is kept, such as "val/top1"
     config.images = ""  # predict: files, comma-separated or a glob
     config.sheet = 36  # contact_sheet: how many images
+    config.benchmark = ConfigDict()  # of input_benchmark:
+    config.benchmark.images = 2000  # in each measurement
+    config.benchmark.batch_size = 64
+    config.benchmark.rounds = 3
+    config.benchmark.demand = 500.0  # images/s that each device is to get
+    config.benchmark.tf_data = False  # also the same recipe in tf.data, as a reference
 
     # What leaves the numbers alone, and so may change when a run goes on.
     config.runtime = ConfigDict()

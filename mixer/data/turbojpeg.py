@@ -84,7 +84,7 @@ def window(
       data: the JPEG.
       top, left, height, width: of the window, in pixels of the image divided by `shrink`.
       shrink: 1, 2, 4 or 8: the image is decoded at that fraction of its size.
-      fast: cheaper transform and chroma upsampling, which change pixels.
+      fast: chroma is repeated, not interpolated.
 
     Returns:
       uint8 [height, width, 3], RGB; None if anything about the file is unusual.
@@ -106,7 +106,7 @@ def window(
     end = min((-(-(left + width) // unit) + 1) * unit, full_width)
     pixels = np.empty((height, end - begin, 3), np.uint8)
     failed = (
-        library.tj3Set(handle, _FAST_DCT, fast)
+        library.tj3Set(handle, _FAST_DCT, True)
         or library.tj3Set(handle, _FAST_UPSAMPLING, fast)
         or library.tj3SetScalingFactor(handle, _Scale(1, shrink))
         or library.tj3SetCroppingRegion(handle, _Region(begin, top, end - begin, height))

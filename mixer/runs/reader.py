@@ -1,9 +1,10 @@
 """A split of a dataset as global batches on the devices."""
 
 import dataclasses
+from collections.abc import Callable
 
 import grain
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from mixer import batch as batch_lib
 from mixer.batch import Batch
@@ -31,6 +32,10 @@ class Reader:
         """Rows of a global batch."""
         return self.rows.batch_size
 
+    def put(self, rows: Batch) -> Batch:
+        """This process's rows of a global batch -> global arrays."""
+        return sharding.put(rows, sharding.batch_sharding(self.mesh), self.batch_size)
+
     def batches(self, start: int = 0, stop: int | None = None) -> "Batches":
         """Global batches start ... stop-1; without `stop`, to the end of the first pass."""
         if stop is None:
@@ -38,7 +43,7 @@ class Reader:
         host = pipeline.batches(
             self.rows, start=start, stop=stop, threads=self.threads, workers=self.workers
         )
-        return Batches(host, sharding.batch_sharding(self.mesh), self.batch_size)
+        return Batches(host, self.put)
 
 
 class Batches:
@@ -48,8 +53,8 @@ class Batches:
       skipped: unusable examples in place of which others stand in this process's rows so far.
     """
 
-    def __init__(self, host: grain.DatasetIterator, place: NamedSharding, batch_size: int):
-        self._host, self._place, self._batch_size = host, place, batch_size
+    def __init__(self, host: grain.DatasetIterator, put: Callable[[Batch], Batch]):
+        self._host, self._put = host, put
         self.skipped = 0
         host.start_prefetch()
 
@@ -59,7 +64,7 @@ class Batches:
     def __next__(self) -> Batch:
         rows = next(self._host)
         self.skipped += int(rows.pop("skipped").sum())
-        return sharding.put(rows, self._place, self._batch_size)
+        return self._put(rows)
 
     def __enter__(self) -> "Batches":
         return self

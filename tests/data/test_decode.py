@@ -2,6 +2,8 @@ import io
 
 import numpy as np
 import pytest
+import simplejpeg
+import tensorflow_pixels
 from PIL import Image, ImageOps
 
 from mixer.data import decode as decode_lib
@@ -99,10 +101,12 @@ def library(request, monkeypatch):
 )
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_a_window_is_cut_out_of_the_image(library, options, mode):
-    """Pillow decodes the whole: the same pixels at every border of every window."""
+    """The same pixels at every border of every window; about those of Pillow's accurate DCT."""
     data = encoded(photo(61, 83).convert(mode), "JPEG", **options)
-    whole = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-    np.testing.assert_array_equal(decode(data), whole)
+    whole = decode(data)
+    np.testing.assert_array_equal(whole, simplejpeg.decode_jpeg(data, fastdct=True))
+    by_pillow = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    assert np.abs(whole.astype(int) - by_pillow).mean() < 2
     for top, left, height, width in windows(61, 83, 60):
         got = Encoded(data).window(top, left, height, width)
         np.testing.assert_array_equal(got, whole[top : top + height, left : left + width])
@@ -114,10 +118,10 @@ def test_windows_of_turned_jpegs(library, orientation):
     exif = image.getexif()
     exif[0x0112] = orientation
     data = encoded(image, "JPEG", exif=exif)
-    whole = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
-    file = Encoded(data)
-    assert (file.height, file.width) == whole.shape[:2]
-    np.testing.assert_array_equal(decode(data), whole)
+    by_pillow = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    file, whole = Encoded(data), decode(data)
+    assert (file.height, file.width) == whole.shape[:2] == by_pillow.shape[:2]
+    assert np.abs(whole.astype(int) - by_pillow).mean() < 2
     for top, left, height, width in windows(file.height, file.width, 20):
         got = Encoded(data).window(top, left, height, width)
         np.testing.assert_array_equal(got, whole[top : top + height, left : left + width])
@@ -181,3 +185,13 @@ def test_damaged_jpegs_are_decoded_or_reported(library):
             assert "image" in str(error)
             reported += 1
     assert decoded > 200 and reported > 200
+
+
+def test_pixels_are_tensorflows(library):
+    """Fused decode and crop, then resize, of two photographs: tensorflow_pixels.py made them."""
+    fixture = np.load(tensorflow_pixels.FIXTURE)
+    for name, data in tensorflow_pixels.photographs().items():
+        places, pixels = fixture[f"{name}_windows"], fixture[f"{name}_pixels"]
+        for window, theirs in zip(places, pixels, strict=True):
+            ours = tensorflow_pixels.by_us(data, window, theirs.shape[:2])
+            assert np.abs(ours.astype(int) - theirs).mean() < 0.1

@@ -20,7 +20,6 @@ from mixer.data.sources import Source, open_source
 from mixer.evaluation import classification  # noqa: F401 registers the evaluator
 from mixer.evaluation.registry import EVALUATORS, Evaluator, evaluate
 from mixer.models import registry
-from mixer.runs.imports import import_modules
 from mixer.runs.reader import Reader, open_reader
 from mixer.training import sharding, step
 
@@ -118,17 +117,6 @@ def training_reader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: 
         fast_decode=config.input.fast_decode,
         skip_bad=skip_bad(config),
     )
-
-
-def sheet_reader(config: ConfigDict) -> tuple[Reader, int]:
-    """The first training images as one batch, and how many of them are asked for."""
-    import_modules(config.imports)
-    within(0, 2**32, seed=config.seed)
-    at_least(1, sheet=config.sheet)
-    mesh = sharding.make_mesh()
-    source = open_source(config.dataset, config.input.split, data_dir(config))
-    whole = -(-config.sheet // mesh.size) * mesh.size
-    return training_reader(config, source, mesh, whole), config.sheet
 
 
 def _apply(model: nn.Module) -> Callable:
