@@ -134,19 +134,27 @@ def _is_whole_jpeg(data: bytes) -> bool:
 
 
 def _orientation(data: bytes) -> int:
-    """Of the EXIF segment, which is among those before the picture's."""
+    """What the EXIF segment says, 1 ... 8; 1 if there is none or it is damaged."""
     at = 2
-    while data[at] == 0xFF and 0xE0 <= data[at + 1] <= 0xEF:
+    while data[at] == 0xFF and 0xE0 <= data[at + 1] <= 0xEF:  # the segments before the picture's
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
         if data[at + 4 : at + 10] == b"Exif\0\0":
-            exif = Image.Exif()
-            try:
-                exif.load(data[at + 4 : end])
-            except (SyntaxError, ValueError, struct.error):
-                return 1  # as Pillow does with EXIF data that it cannot read
-            value = exif.get(0x0112)
-            return value if value in _JPEG_TURNS else 1
+            return _orientation_of_tiff(data[at + 10 : end])
         at = end
+    return 1
+
+
+def _orientation_of_tiff(tiff: bytes) -> int:
+    order = "<" if tiff[:2] == b"II" else ">"
+    try:
+        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (entries,) = struct.unpack_from(f"{order}H", tiff, start)
+        for i in range(entries):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, start + 2 + 12 * i)
+            if tag == 0x0112:
+                return value if value in _JPEG_TURNS else 1
+    except struct.error:
+        pass
     return 1
 
 
