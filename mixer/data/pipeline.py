@@ -17,6 +17,7 @@ import numpy as np
 from absl import flags
 
 from mixer import errors
+from mixer.data import labels
 from mixer.data.decode import decode
 from mixer.data.sources import Source
 from mixer.data.transforms import Transform
@@ -26,7 +27,7 @@ _MOST_THREADS = 16
 
 
 class BadExample(errors.Failure):
-    """An example that cannot be read or has the wrong size; names dataset, index and file."""
+    """An example that cannot be read or has the wrong size or label; it is named."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,11 +81,13 @@ class Rows:
             expected = self.padding["image"].shape
             if image.shape != expected:
                 raise ValueError(f"the transforms made {image.shape}, expected {expected}")
+            num_classes = len(self.source.classes)
+            label = labels.as_row(example["label"], self.padding["label"], num_classes)
         except (ValueError, OSError) as error:
             raise BadExample(f"{self.source.where(index)}: {error}") from error
         return {
             "image": image,
-            "label": np.int32(example["label"]),
+            "label": label,
             "mask": np.bool_(True),
         }
 

@@ -7,7 +7,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from mixer import batch as batch_lib
 from mixer.batch import Batch
-from mixer.data import pipeline, transforms
+from mixer.data import pipeline, sources, transforms
 from mixer.data.sources import Source
 from mixer.training import sharding
 
@@ -89,6 +89,6 @@ def open_reader(
         seed=seed,
         batch_size=batch_size,
         rows=sharding.local_rows(sharding.batch_sharding(mesh), batch_size),
-        padding=batch_lib.padding(image_size),
+        padding=batch_lib.padding(image_size, sources.max_labels(source)),
     )
     return Reader(rows, mesh, threads, workers)
