@@ -24,6 +24,8 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
 
     config.input = ConfigDict()
     config.input.split = "train"
+    config.input.fraction = 1.0  # of the split; durations keep counting the whole split's epochs
+    config.input.fraction_seed = 0  # which part; with one seed smaller parts lie within larger ones
     config.input.transform = "inception_crop|flip_lr"
     config.input.fast_decode = False  # JPEGs at 1/2, 1/4, 1/8 of their size where that is enough
     config.input.on_bad = (
@@ -70,11 +72,13 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     return config
 
 
-def evaluator(config: ConfigDict, split: str, transform: str, every: str) -> ConfigDict:
-    """An entry of `config.evaluators`: classification of one split."""
+def evaluator(
+    config: ConfigDict, split: str, transform: str, every: str, kind: str = "classification"
+) -> ConfigDict:
+    """An entry of `config.evaluators`: a measure of one split."""
     return ConfigDict(
         {
-            "type": "classification",
+            "type": kind,
             "dataset": "",  # empty: the one trained on
             "split": split,
             "transform": transform,

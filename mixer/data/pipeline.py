@@ -17,6 +17,7 @@ import numpy as np
 from absl import flags
 
 from mixer import errors
+from mixer.data import labels
 from mixer.data.decode import Encoded
 from mixer.data.sources import Source
 from mixer.data.transforms import Transform
@@ -28,7 +29,7 @@ _MOST_SKIPPED = 100
 
 
 class BadExample(errors.Failure):
-    """An example that cannot be read or has the wrong size; names dataset, index and file."""
+    """An example that cannot be read or has the wrong size or label; it is named."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +101,11 @@ class Rows:
         expected = self.padding["image"].shape
         if image.shape != expected:
             raise ValueError(f"the transforms made {image.shape}, expected {expected}")
-        return {"image": image, "label": np.int32(example["label"]), "mask": np.bool_(True)}
+        try:
+            label = labels.as_row(example["label"], self.padding["label"], len(self.source.classes))
+        except ValueError as error:  # wrong, not unreadable: nothing to skip
+            raise BadExample(f"{self._where(index)}: {error}") from error
+        return {"image": image, "label": label, "mask": np.bool_(True)}
 
     def _where(self, index: int) -> str:
         try:

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from mixer import batch as batch_lib
 from mixer.batch import Batch
-from mixer.data import pipeline, transforms
+from mixer.data import pipeline, sources, transforms
 from mixer.data.sources import Source
 from mixer.training import sharding
 
@@ -104,7 +104,7 @@ def open_reader(
         seed=seed,
         batch_size=batch_size,
         rows=sharding.local_rows(sharding.batch_sharding(mesh), batch_size),
-        padding=batch_lib.padding(image_size),
+        padding=batch_lib.padding(image_size, sources.max_labels(source)),
         fast_decode=fast_decode,
         skip_bad=skip_bad,
     )

@@ -4,8 +4,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from mixer.data.sources import open_source
-from mixer.runs.build.parts import at_least, data_dir, training_reader, within
+from mixer.runs.build.parts import at_least, training_reader, training_source, within
 from mixer.runs.imports import import_modules
 from mixer.runs.reader import Reader
 from mixer.training import sharding
@@ -42,5 +41,5 @@ def _reader(config: ConfigDict, batch_size: int) -> Reader:
     import_modules(config.imports)
     within(0, 2**32, seed=config.seed)
     mesh = sharding.make_mesh()
-    source = open_source(config.dataset, config.input.split, data_dir(config))
+    source, _ = training_source(config)
     return training_reader(config, source, mesh, -(-batch_size // mesh.size) * mesh.size)

@@ -16,8 +16,9 @@ from mixer import errors
 from mixer.checkpoint import adapt, official, pretrained
 from mixer.checkpoint.pretrained import Card
 from mixer.data import turbojpeg
-from mixer.data.sources import Source, open_source
-from mixer.evaluation import classification  # noqa: F401 registers the evaluator
+from mixer.data.sources import Source, max_labels, open_source
+from mixer.data.subset import fraction_of
+from mixer.evaluation import classification, multilabel  # noqa: F401 register the evaluators
 from mixer.evaluation.registry import EVALUATORS, Evaluator, evaluate
 from mixer.models import registry
 from mixer.runs.reader import Reader, open_reader
@@ -96,6 +97,16 @@ def skip_bad(config: ConfigDict) -> bool:
     return config.input.on_bad == "skip"
 
 
+def training_source(config: ConfigDict) -> tuple[Source, int]:
+    """What is trained on, and of how many examples `config.input.fraction` is taken."""
+    fraction, seed = config.input.fraction, config.input.fraction_seed
+    if not 0 < fraction <= 1:
+        raise errors.BadInput(f"config.input.fraction={fraction}: expected 0 < fraction <= 1")
+    within(0, 2**32, **{"input.fraction_seed": seed})
+    whole = open_source(config.dataset, config.input.split, data_dir(config))
+    return fraction_of(whole, fraction, seed), len(whole)
+
+
 def training_reader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: int) -> Reader:
     """The training split, shuffled and augmented as the config says."""
     at_least(0, **{f"runtime.{k}": config.runtime[k] for k in ("threads", "workers")})
@@ -167,6 +178,11 @@ def build_evaluation(
         skip_bad=skip_bad(config),
     )
     evaluator = EVALUATORS[entry.type](_apply(model), model.num_classes)
+    if max_labels(source) and not getattr(evaluator, "multi_label", False):
+        raise errors.BadInput(
+            f"config.{key}.type={entry.type!r} is for one label an image, and those of {dataset} "
+            f"may have {max_labels(source)}: set config.{key}.type=multilabel"
+        )
     places = (sharding.replicated(mesh), sharding.batch_sharding(mesh))
     update = jax.jit(evaluator.update, in_shardings=places, out_shardings=sharding.replicated(mesh))
     every = steps(entry.every, f"{key}.every") if steps else 0
