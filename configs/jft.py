@@ -9,11 +9,15 @@ on average 1.26 an image.
 Expected (not run here): top-1 on ImageNet after fine-tuning at 224, and TPUv3 core-days of
 pretraining (paper, table 3); the steps are those of 4,096 out of 303 million images:
 
-    model            S/32   S/16   B/32   B/16   L/32   L/16  L/16, 14 epochs  H/14
-    epochs              5      5      7      7      7      7               14    14
-    steps         369,873        517,822                         1,035,645
-    top-1, %        68.70  73.83  75.53  80.00  80.67  84.05            84.82  86.32
-    core-days          10     30     50     80    120    230              450  1,010
+                epochs      steps  top-1, %  core-days
+    Mixer-S/32       5    369,873     68.70         10
+    Mixer-S/16       5    369,873     73.83         30
+    Mixer-B/32       7    517,822     75.53         50
+    Mixer-B/16       7    517,822     80.00         80
+    Mixer-L/32       7    517,822     80.67        120
+    Mixer-L/16       7    517,822     84.05        230
+    Mixer-L/16      14  1,035,645     84.82        450
+    Mixer-H/14      14  1,035,645     86.32      1,010
 
 Mixer-L is trained for 7 epochs here; the 14 of table 4 are --config.total='14 epochs'.
 

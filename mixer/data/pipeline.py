@@ -101,7 +101,10 @@ class Rows:
         expected = self.padding["image"].shape
         if image.shape != expected:
             raise ValueError(f"the transforms made {image.shape}, expected {expected}")
-        label = labels.as_row(example["label"], self.padding["label"], len(self.source.classes))
+        try:
+            label = labels.as_row(example["label"], self.padding["label"], len(self.source.classes))
+        except ValueError as error:  # wrong, not unreadable: nothing to skip
+            raise BadExample(f"{self._where(index)}: {error}") from error
         return {"image": image, "label": label, "mask": np.bool_(True)}
 
     def _where(self, index: int) -> str:

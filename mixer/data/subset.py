@@ -15,8 +15,9 @@ from mixer.data.sources import Source
 class Subset:
     """`count` consecutive examples of `whole` from `start` on, beyond its end from its beginning.
 
-    Examples are stored in the order of a hash, so a range is a random sample, and a cheap one where
-    the records are far away.
+    The examples of a split are stored in the order of a hash, so a range of it is a random sample,
+    and a cheap one where the records are far away. (Of a sum such as "train+validation" it is a
+    sample of one part before it reaches the next.)
     """
 
     whole: Source

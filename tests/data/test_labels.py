@@ -14,7 +14,7 @@ from mixer.data import labels, pipeline, sources, transforms
 SIZE, BATCH = (8, 8), 24
 
 
-def rows_of(source, max_labels, order=None):
+def rows_of(source, max_labels, order=None, skip_bad=False):
     return pipeline.Rows(
         source=source,
         transform=transforms.parse("resize", SIZE),
@@ -23,6 +23,7 @@ def rows_of(source, max_labels, order=None):
         batch_size=BATCH,
         rows=range(BATCH),
         padding=batch_lib.padding(SIZE, max_labels),
+        skip_bad=skip_bad,
     )
 
 
@@ -91,8 +92,9 @@ class Made:
     ],
 )
 def test_labels_that_do_not_fit_are_named(label, max_labels, message):
-    with pytest.raises(pipeline.BadExample, match=message):
-        rows_of(Made(label), max_labels)(0)
+    for skip_bad in (False, True):  # a wrong label is no unreadable image
+        with pytest.raises(pipeline.BadExample, match=message):
+            rows_of(Made(label), max_labels, skip_bad=skip_bad)(0)
 
 
 def test_a_source_without_the_attribute_has_one_label():
