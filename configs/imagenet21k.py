@@ -1,9 +1,12 @@
-"""ImageNet-21k: table 4, rows "Mixer-B ImNet-21k" and "Mixer-L ImNet-21k".
+r"""ImageNet-21k: table 4, rows "Mixer-B ImNet-21k" and "Mixer-L ImNet-21k".
 
     python main.py --config=configs/imagenet21k.py:Mixer-B/16 --workdir=runs/imagenet21k-b16
 
-Data: no public TFDS dataset. `imagenet21k` is the name under which config.run=prepare writes it
-into the data_dir: one split `full`, feature `label`, or `labels` where images have several.
+Data: no public TFDS dataset. From the tars of its classes, once, or from a manifest where images
+have several labels (`manifest:FILE`):
+
+    python main.py --config=configs/imagenet21k.py --config.run=prepare \
+      --config.prepare.source='tar:PATH/*.tar' --config.prepare.split=full --workdir=runs/prepare
 
 Expected (not run here): at 300 epochs Mixer-B/16 80.64 % and Mixer-L/16 82.89 % top-1 on ImageNet
 after fine-tuning at 224 (paper, table 3, "pre-trained on ImageNet-21k"), at about 150 and 410 TPUv3

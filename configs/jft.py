@@ -2,9 +2,11 @@ r"""JFT-300M: table 4, rows "Mixer-S JFT-300M" to "Mixer-H JFT-300M", and figure
 
     python main.py --config=configs/jft.py:Mixer-B/16 --workdir=runs/jft-b16
 
-Data: not public. `jft` is the name under which config.run=prepare writes a manifest of yours into
-the data_dir: one split `full`, feature `labels`. JFT-300M has 303 million images of 18,291 classes,
-on average 1.26 an image.
+Data: not public; 303 million images of 18,291 classes, on average 1.26 an image. Your own millions,
+from a list of paths and labels, take its name:
+
+    python main.py --config=configs/jft.py --config.run=prepare --config.prepare.split=full \
+      --config.prepare.source=manifest:FILE.csv --workdir=runs/prepare
 
 Expected (not run here): top-1 on ImageNet after fine-tuning at 224, and TPUv3 core-days of
 pretraining (paper, table 3); the steps are those of 4,096 out of 303 million images:
