@@ -18,8 +18,10 @@ RECIPES = sorted(
     for path in (Path(__file__).parents[2] / "configs").glob("*.py")
     if "def get_config" in path.read_text()
 )
-# Read by main.py, and by config.run=predict and contact_sheet.
-READ_ELSEWHERE = {"run", "images", "sheet"}
+# Read by main.py, and by config.run=predict, contact_sheet and prepare (see the test below).
+PREPARE = {f"prepare.{key}" for key in ("source", "name", "shard_size", "processes")}
+PREPARE |= {"prepare.dedup_against"}
+READ_ELSEWHERE = {"run", "images", "sheet"} | PREPARE
 
 
 class Recorder:
@@ -92,6 +94,14 @@ def test_smoke_builds_steps_and_reads_every_key(name, image_folder, data_dir):
         batch = next(evaluation.reader.batches())
         part = evaluation.update(state.params, batch)
         assert 0 <= evaluation.evaluator.summarize(jax.device_get(part))["top1"] <= 1
+
+
+def test_preparation_reads_its_keys(image_folder, data_dir):
+    config, read = get_config("folder", "", image_folder), set()
+    config.prepare.source, config.prepare.name = f"folder:{image_folder}", "mine"
+    config.prepare.dedup_against = "digits:test"
+    build.preparation(Recorder(config, read))
+    assert read >= PREPARE
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -1,5 +1,6 @@
 """From the config to objects: the only reader of config keys. All that can be refused is, here."""
 
+from mixer.runs.build.for_preparation import preparation
 from mixer.runs.build.for_trained import Trained, evaluations, trained
 from mixer.runs.build.for_training import Training, training
 from mixer.runs.build.parts import Evaluation, resolution, sheet_reader
@@ -9,6 +10,7 @@ __all__ = [
     "Trained",
     "Training",
     "evaluations",
+    "preparation",
     "resolution",
     "sheet_reader",
     "trained",

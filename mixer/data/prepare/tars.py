@@ -1,0 +1,146 @@
+"""`tar:PATHS`: members <split>/<class>/**/x.jpg or <class>/**/x.jpg of tars, also from a stream."""
+
+import contextlib
+import glob
+import shutil
+import stat
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from mixer import errors
+from mixer.data import sources
+from mixer.data.prepare.entry import Entry, checked_name
+
+_SPLITS = ("train", "val", "validation", "test")
+_LAYOUT = "<split>/<class>/x.jpg (split: train, val, validation or test) or <class>/x.jpg"
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
+
+
+class TarReader:
+    """PATHS: tars, also compressed ones, `-` or a FIFO; commas and globs for several.
+
+    What cannot be read at random (a stream, a compressed tar) is read once, and its images are kept
+    in one file beside the dataset until that is complete.
+    """
+
+    dataset, classes, integer_labels, expected = "", None, False, {}
+
+    def __init__(self, paths: str):
+        self._paths = expand(paths)
+
+    def files(self) -> Iterator[Path]:
+        """The tars, streams left out."""
+        return (path for path in self._paths if str(path) != "-" and not path.is_fifo())
+
+    def entries(self, scratch: Path) -> Iterator[Entry]:
+        """Every image; its key is the member's name."""
+        layouts = {}
+        with (scratch / "spool").open("wb") as spool:
+            for path in self._paths:
+                listed = _spooled(path, spool) if _is_stream(path) else images(path)
+                for name, file, offset, size in listed:
+                    split, class_name = _place(path, name)
+                    layouts[bool(split)] = name
+                    yield Entry(name, split or "train", class_name, file, offset, size)
+        if len(layouts) == 2:
+            raise errors.BadInput(
+                f"members with and without a split, {layouts[True]!r} and {layouts[False]!r}: "
+                f"expected {_LAYOUT}"
+            )
+
+
+def expand(paths: str) -> list[Path]:
+    """Commas and globs to paths, in order.
+
+    Raises:
+      BadInput: one is not there.
+    """
+    found = []
+    for pattern in filter(None, (part.strip() for part in paths.split(","))):
+        matches = ["-"] if pattern == "-" else sorted(glob.glob(str(Path(pattern).expanduser())))
+        if not matches:
+            raise errors.BadInput(f"tar {pattern!r}: no such file")
+        found += [Path(match) if match == "-" else Path(match).absolute() for match in matches]
+    return found
+
+
+def images(path: Path, start: int = 0) -> Iterator[tuple[str, str, int, int]]:
+    """(name, file, offset, size) of the images of an uncompressed tar, read by its headers alone.
+
+    Args:
+      start: where in `path` the tar begins, for one within another.
+
+    Raises:
+      BadInput: a damaged tar, a link, or a name that leads out of its folder.
+    """
+    for member in members(path, start):
+        if member.isfile() and is_image(member.name):
+            yield _name(path, member), str(path), member.offset_data, member.size
+
+
+def members(path: Path, start: int = 0) -> Iterator[tarfile.TarInfo]:
+    """The members of an uncompressed tar, with offsets in `path`; see `images`."""
+    with _readable(path), path.open("rb") as file:
+        file.seek(start)
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            yield from _each(path, tar)
+
+
+def _spooled(path: Path, spool: BinaryIO) -> Iterator[tuple]:
+    with _readable(path), contextlib.ExitStack() as stack:
+        named = str(path) != "-"
+        file = stack.enter_context(path.open("rb")) if named else sys.stdin.buffer
+        tar = stack.enter_context(tarfile.open(fileobj=file, mode="r|*"))
+        for member in _each(path, tar):
+            if member.isfile() and is_image(member.name):
+                offset = spool.tell()
+                shutil.copyfileobj(tar.extractfile(member), spool)
+                spool.flush()  # it is looked at right away
+                yield _name(path, member), spool.name, offset, member.size
+
+
+def _each(path: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    while (member := tar.next()) is not None:
+        tar.members.clear()  # a kilobyte each
+        if is_image(member.name) and (member.issym() or member.islnk() or member.issparse()):
+            raise errors.BadInput(f"{path}: member {member.name!r} is a link, not an image file")
+        yield member
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise errors.BadInput(f"{path} cannot be read as a tar: {error}") from None
+
+
+def _is_stream(path: Path) -> bool:
+    if str(path) == "-" or not stat.S_ISREG(path.stat().st_mode):
+        return True
+    with path.open("rb") as file:
+        return file.read(5).startswith(_COMPRESSED)
+
+
+def is_image(name: str) -> bool:
+    """By its suffix; hidden files are none."""
+    last = name.rpartition("/")[2]
+    return last.lower().endswith(sources.IMAGE_SUFFIXES) and last[0] != "."
+
+
+def _name(path: Path, member: tarfile.TarInfo) -> str:
+    if member.name.startswith("/"):
+        raise errors.BadInput(f"{path}: member {member.name!r} has an absolute name; rename it")
+    return checked_name(member.name, str(path))
+
+
+def _place(path: Path, name: str) -> tuple[str, str]:
+    """(split or "", class) of a member."""
+    parts = name.split("/")[:-1]
+    split = parts.pop(0) if parts and parts[0] in _SPLITS else ""
+    if not parts:
+        raise errors.BadInput(f"{path}: member {name!r} has no class: expected {_LAYOUT}")
+    return split, parts[0]
