@@ -180,8 +180,8 @@ def _how_to_prepare(dataset: str, data_dir: Path) -> str:
 def _how_to_convert(dataset: str, path: str) -> str:
     return (
         f"dataset {dataset!r} at {path} is stored as TFRecord, which has no random access. Once: "
-        f"pip install -r requirements-prepare.txt && tfds convert_format --dataset_dir={path} "
-        f"--out_file_format=array_record"
+        f"pip install -r requirements-prepare.txt && tfds convert_format "
+        f"--dataset_version_dir={path} --out_file_format=array_record"
     )
 
 

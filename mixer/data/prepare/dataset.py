@@ -186,7 +186,7 @@ def _check_room(job: Preparation, plan: plans.Plan) -> None:
         need -= finished.stat().st_size
     if need > there:
         raise errors.BadInput(
-            f"{job.target} needs {need / 1e9:,.1f} GB, and {there / 1e9:,.1f} GB are free there: "
+            f"{job.target} needs {need / 1e9:.3g} GB, and {there / 1e9:.3g} GB are free there: "
             f"set config.runtime.data_dir or $TFDS_DATA_DIR to a larger disk"
         )
 

@@ -10,7 +10,7 @@ from mixer.data.prepare.entry import Entry
 class FolderReader:
     """PATH/<split>/<class>/**/*.jpg, or PATH/<class>/**/*.jpg for a single `train`."""
 
-    dataset, integer_labels, expected = "", False, {}
+    dataset, integer_labels, expected, encoding = "", False, {}, ""
 
     def __init__(self, path: str):
         self._name, self._root = f"folder:{path}", Path(path).expanduser().absolute()

@@ -24,6 +24,7 @@ class ImageNetReader:
     """
 
     dataset, integer_labels, expected = "imagenet2012", False, _EXPECTED
+    encoding = "jpeg"  # the feature of TFDS; one image is a PNG all the same
 
     def __init__(self, path: str):
         self._root = Path(path).expanduser().absolute()

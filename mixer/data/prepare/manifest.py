@@ -23,7 +23,7 @@ class ManifestReader:
     the last few archives are kept.
     """
 
-    dataset, classes, integer_labels, expected = "", None, True, {}
+    dataset, classes, integer_labels, expected, encoding = "", None, True, {}, ""
 
     def __init__(self, path: str):
         self._path = Path(path).expanduser().absolute()

@@ -41,7 +41,7 @@ class Plan:
 
     Attributes:
       multi_label: examples have a list of labels.
-      encoding: "jpeg" or "png" if all images are; "" for a mixture or other formats.
+      encoding: "jpeg" or "png"; "" for a mixture or other formats.
       archives: (path, size, time) of the archives whose members are listed.
     """
 
@@ -175,11 +175,12 @@ class _Listing:
             if not re.fullmatch(r"[A-Za-z0-9_]+", name) or name == "all":
                 raise errors.BadInput(f"split {name!r}: expected letters, digits and underscores")
             split.shards = min(max(round(split.bytes / shard_bytes), 1), split.examples)
+        formats = sorted(self.formats)
         return Plan(
             classes=self._classes(),
             multi_label=tuple in self.kinds,
             max_labels=self.max_labels,
-            encoding=self.formats.pop() if len(self.formats) == 1 else "",
+            encoding=self.reader.encoding or (formats[0] if len(formats) == 1 else ""),
             splits=dict(sorted(self.splits.items())),
             archives=[[f, s.st_size, s.st_mtime_ns] for f, s in sorted(self.archives.items())],
         )

@@ -17,12 +17,14 @@ class Reader(Protocol):
       classes: class names, the label is the index; None: those found, sorted.
       integer_labels: found classes that are all integers are the labels themselves.
       expected: examples that each split must have; empty: any.
+      encoding: of TFDS's image feature, "jpeg" or "png"; "": as found.
     """
 
     dataset: str
     classes: Sequence[str] | None
     integer_labels: bool
     expected: Mapping[str, int]
+    encoding: str
 
     def files(self) -> Iterable[Path]:
         """The files by whose sizes and times a change of the source is noticed."""

@@ -26,7 +26,7 @@ class TarReader:
     in one file beside the dataset until that is complete.
     """
 
-    dataset, classes, integer_labels, expected = "", None, False, {}
+    dataset, classes, integer_labels, expected, encoding = "", None, False, {}, ""
 
     def __init__(self, paths: str):
         self._paths = expand(paths)
