@@ -17,8 +17,8 @@ from mixer import errors
 from mixer.data import records
 from mixer.data.prepare import against, processes, shard
 from mixer.data.prepare import plan as plans
+from mixer.data.prepare.entry import Reader
 from mixer.data.prepare.progress import Progress
-from mixer.data.prepare.readers import Reader
 from mixer.data.sources import Source
 
 _FORMAT = 1  # of metadata.json
@@ -76,9 +76,12 @@ def prepare(job: Preparation, *, accept: Callable[[], None], stop: Callable[[], 
         return True
     with _held(job):
         try:
-            plan = _planned(job)
+            plan = _planned(job, stop)
         except OSError as error:
-            raise errors.BadInput(f"{job.work} cannot be written: {error}") from None
+            raise errors.BadInput(f"{job.target} cannot be prepared: {error}") from None
+        if plan is None:
+            print("stopped before the first shard; the same command begins anew", flush=True)
+            return False
         accept()
         if (written := _write(job, plan, stop)) is None:
             return False
@@ -139,8 +142,12 @@ def _held(job: Preparation) -> Iterator[None]:
                         folder.rmdir()
 
 
-def _planned(job: Preparation) -> plans.Plan:
-    """The plan of this preparation, made or found."""
+class _Stopped(Exception):
+    pass
+
+
+def _planned(job: Preparation, stop: Callable[[], bool]) -> plans.Plan | None:
+    """The plan of this preparation, made or found; None if stopped."""
     asked = job.settings() | {"fingerprint": plans.fingerprint(job.reader.files())}
     file = job.work / shard.PLAN
     if file.exists():
@@ -162,11 +169,20 @@ def _planned(job: Preparation) -> plans.Plan:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     lists = job.work / shard.LISTS
     lists.mkdir()
-    with Progress("listing") as progress:
-        plan = plans.make(job.reader, lists, job.shard_bytes, progress.add)
-    _check_room(job, plan)
-    with Progress("hashing the test sets", sum(map(len, job.test_sets))) as progress:
-        against.write(job.test_sets, job.work / shard.KNOWN, progress.add)
+
+    def add(images: int, size: int) -> None:
+        progress.add(images, size)
+        if stop():
+            raise _Stopped
+
+    try:
+        with Progress("listing") as progress:
+            plan = plans.make(job.reader, lists, job.shard_bytes, add)
+        _check_room(job, plan)
+        with Progress("hashing the test sets", sum(map(len, job.test_sets))) as progress:
+            against.write(job.test_sets, job.work / shard.KNOWN, add)
+    except _Stopped:
+        return None
     beside = file.with_suffix(".incomplete")
     beside.write_text(json.dumps(asked | {"plan": dataclasses.asdict(plan)}))
     beside.rename(file)
@@ -210,9 +226,8 @@ def _write(job: Preparation, plan: plans.Plan, stop: Callable[[], bool]) -> list
             f"finished shards stand in {job.work}"
         )
     if len(results) < len(todo):
-        print(
-            f"stopped: {len(results)} of {len(todo)} shards are written; the same command goes on"
-        )
+        count = len(list((job.work / shard.DONE).iterdir()))
+        print(f"stopped: {count} of {len(todo)} shards are written; the same command goes on")
         return None
     return sorted(results, key=lambda result: (result["split"], result["number"]))
 

@@ -1,6 +1,8 @@
-"""One image of a source: its name, its labels, and where its bytes lie."""
+"""One image of a source: its name, its labels, where its bytes lie; and what lists them."""
 
 import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from mixer import errors
@@ -27,6 +29,32 @@ class Entry(NamedTuple):
     file: str
     offset: int = -1
     size: int = 0
+
+
+class Reader:
+    """Lists the images of a source.
+
+    Attributes:
+      dataset: the TFDS name that the result has unless another is given.
+      classes: class names, the label is the index; None: those found, sorted.
+      integer_labels: found classes that are all integers are the labels themselves.
+      expected: examples that each split must have; empty: any.
+      encoding: of TFDS's image feature, "jpeg" or "png"; "": as found.
+    """
+
+    dataset: str = ""
+    classes: Sequence[str] | None = None
+    integer_labels: bool = False
+    expected: Mapping[str, int] = {}
+    encoding: str = ""
+
+    def files(self) -> Iterable[Path]:
+        """The files by whose sizes and times a change of the source is noticed."""
+        raise NotImplementedError
+
+    def entries(self, scratch: Path) -> Iterator[Entry]:
+        """The images in any order; a stream's bytes are kept in the folder `scratch`."""
+        raise NotImplementedError
 
 
 class Unusable(Exception):

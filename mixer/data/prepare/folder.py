@@ -4,13 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mixer.data import sources
-from mixer.data.prepare.entry import Entry
+from mixer.data.prepare.entry import Entry, Reader
 
 
-class FolderReader:
+class FolderReader(Reader):
     """PATH/<split>/<class>/**/*.jpg, or PATH/<class>/**/*.jpg for a single `train`."""
-
-    dataset, integer_labels, expected, encoding = "", False, {}, ""
 
     def __init__(self, path: str):
         self._name, self._root = f"folder:{path}", Path(path).expanduser().absolute()

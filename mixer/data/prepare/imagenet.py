@@ -8,14 +8,14 @@ import tensorflow_datasets as tfds
 
 from mixer import errors
 from mixer.data.prepare import tars
-from mixer.data.prepare.entry import Entry
+from mixer.data.prepare.entry import Entry, Reader
 
 _EXPECTED = {"train": 1_281_167, "validation": 50_000}
 _TRAIN, _VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 _LABELS = "validation_labels.txt"
 
 
-class ImageNetReader:
+class ImageNetReader(Reader):
     """PATH holds the two tars, or what comes out of them: train/<wnid>/*.JPEG and val/**/*.JPEG.
 
     The training tar holds one tar a class. The labels of the validation images, in the order of
@@ -23,7 +23,7 @@ class ImageNetReader:
     The key is the file's name, such as n01440764_10026.JPEG.
     """
 
-    dataset, integer_labels, expected = "imagenet2012", False, _EXPECTED
+    dataset, expected = "imagenet2012", _EXPECTED
     encoding = "jpeg"  # the feature of TFDS; one image is a PNG all the same
 
     def __init__(self, path: str):

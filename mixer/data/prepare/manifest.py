@@ -9,12 +9,12 @@ from pathlib import Path
 
 from mixer import errors
 from mixer.data.prepare import tars
-from mixer.data.prepare.entry import Entry, checked_name
+from mixer.data.prepare.entry import Entry, Reader, checked_name
 
 _ARCHIVE = "::"
 
 
-class ManifestReader:
+class ManifestReader(Reader):
     """FILE.csv (with a header) or FILE.jsonl; `path`, `label` or `labels`, and perhaps `split`.
 
     A path is relative to FILE's folder, or absolute, or `archive.tar::member`. `label` is one
@@ -23,7 +23,7 @@ class ManifestReader:
     the last few archives are kept.
     """
 
-    dataset, classes, integer_labels, expected, encoding = "", None, True, {}, ""
+    integer_labels = True
 
     def __init__(self, path: str):
         self._path = Path(path).expanduser().absolute()

@@ -18,8 +18,7 @@ from pathlib import Path
 
 from mixer import errors
 from mixer.data import records
-from mixer.data.prepare.entry import Entry, Unusable, examine
-from mixer.data.prepare.readers import Reader
+from mixer.data.prepare.entry import Entry, Reader, Unusable, examine
 
 _BUCKETS, _GROUP, _THREADS = 128, 2048, 8  # macOS lets a process open 256 files
 _SHOWN = 5  # of a long list of offenders

@@ -16,7 +16,7 @@ class Progress:
 
     def __init__(self, what: str, total: int | None = None):
         self._what, self._total = what, total
-        self._count = self._bytes = 0
+        self._count = self._bytes = self._shown = 0
         self._begin = self._said = time.monotonic()
         self._bar = None
 
@@ -30,7 +30,7 @@ class Progress:
     def __exit__(self, *_) -> None:
         if self._bar is not None:
             self._bar.close()
-        elif self._count:
+        elif self._count > self._shown:
             self._say()
 
     def add(self, images: int, size: int) -> None:
@@ -42,7 +42,7 @@ class Progress:
             self._say()
 
     def _say(self) -> None:
-        self._said = time.monotonic()
+        self._said, self._shown = time.monotonic(), self._count
         seconds = max(self._said - self._begin, 1e-9)
         of = f"/{self._total:,}" if self._total else ""
         size = f"  {self._bytes / 1e6:,.0f} MB" if self._bytes else ""

@@ -12,21 +12,19 @@ from typing import BinaryIO
 
 from mixer import errors
 from mixer.data import sources
-from mixer.data.prepare.entry import Entry, checked_name
+from mixer.data.prepare.entry import Entry, Reader, checked_name
 
 _SPLITS = ("train", "val", "validation", "test")
 _LAYOUT = "<split>/<class>/x.jpg (split: train, val, validation or test) or <class>/x.jpg"
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 
 
-class TarReader:
+class TarReader(Reader):
     """PATHS: tars, also compressed ones, `-` or a FIFO; commas and globs for several.
 
     What cannot be read at random (a stream, a compressed tar) is read once, and its images are kept
     in one file beside the dataset until that is complete.
     """
-
-    dataset, classes, integer_labels, expected, encoding = "", None, False, {}, ""
 
     def __init__(self, paths: str):
         self._paths = expand(paths)

@@ -20,8 +20,11 @@ def content(folder):
 
 def run(job, shards=None):
     """Prepares until so many shards are written; whether it is complete."""
-    asked = iter(range(shards) if shards is not None else iter(int, 1))
-    return dataset.prepare(job, accept=lambda: None, stop=lambda: next(asked, None) is None)
+
+    def stop():
+        return shards is not None and len(list((job.work / shard.DONE).glob("*"))) >= shards
+
+    return dataset.prepare(job, accept=lambda: None, stop=stop)
 
 
 def test_stopped_anywhere_it_becomes_what_it_would_have_been(image_folder, prepare, job, capsys):
@@ -30,7 +33,10 @@ def test_stopped_anywhere_it_becomes_what_it_would_have_been(image_folder, prepa
     shutil.rmtree(job(source).target)
     count = sum("array_record" in name for name in expected)
     assert count > 4
-    for shards in (0, 1, 2, count - 1):
+    assert not run(job(source), 0)
+    assert "stopped before the first shard" in capsys.readouterr().out
+    assert not job(source).work.exists()
+    for shards in (1, 2, count - 1):
         assert not run(job(source), shards)
         assert not job(source).target.exists()
         assert f"stopped: {shards} of {count} shards" in capsys.readouterr().out
