@@ -1,4 +1,4 @@
-"""`tar:PATHS`: members <split>/<class>/**/x.jpg or <class>/**/x.jpg of tars, also from a stream."""
+"""`tar:PATHS`: members <split>/<class>/x.jpg or <class>/x.jpg of tars, also from a stream."""
 
 import contextlib
 import glob
@@ -35,18 +35,23 @@ class TarReader(Reader):
 
     def entries(self, scratch: Path) -> Iterator[Entry]:
         """Every image; its key is the member's name."""
-        layouts = {}
+        layouts, classes = {}, set()
         with (scratch / "spool").open("wb") as spool:
             for path in self._paths:
                 listed = _spooled(path, spool) if _is_stream(path) else images(path)
                 for name, file, offset, size in listed:
                     split, class_name = _place(path, name)
                     layouts[bool(split)] = name
+                    classes.add(class_name)
                     yield Entry(name, split or "train", class_name, file, offset, size)
         if len(layouts) == 2:
             raise errors.BadInput(
                 f"members with and without a split, {layouts[True]!r} and {layouts[False]!r}: "
                 f"expected {_LAYOUT}"
+            )
+        if len(classes) == 1:
+            raise errors.BadInput(
+                f"all images are of one class, {class_name!r}, such as {name!r}: expected {_LAYOUT}"
             )
 
 
@@ -136,9 +141,11 @@ def _name(path: Path, member: tarfile.TarInfo) -> str:
 
 
 def _place(path: Path, name: str) -> tuple[str, str]:
-    """(split or "", class) of a member."""
-    parts = name.split("/")[:-1]
-    split = parts.pop(0) if parts and parts[0] in _SPLITS else ""
-    if not parts:
+    """(split or "", class) of a member; what stands before a split does not count."""
+    folders = name.split("/")[:-1]
+    split = next((folder for folder in folders if folder in _SPLITS), "")
+    if split:
+        folders = folders[folders.index(split) + 1 :]
+    if not folders:
         raise errors.BadInput(f"{path}: member {name!r} has no class: expected {_LAYOUT}")
-    return split, parts[0]
+    return split, folders[0]

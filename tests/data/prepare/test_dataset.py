@@ -126,10 +126,11 @@ BAD_TARS = {
     "member 'a.png' has no class": {"a.png": PNG},
     "members with and without a split": {"train/cat/a.png": PNG, "dog/a.png": PNG},
     "2 images cannot be used.*'cat/b.jpg': empty, 'cat/c.jpg': no image: begins with b'<html>": {
-        "cat/a.png": PNG,
+        "dog/a.png": PNG,
         "cat/b.jpg": b"",
         "cat/c.jpg": b"<html>not found</html>",
     },
+    "all images are of one class, 'photos'": {"photos/cat/a.png": PNG, "photos/dog/b.png": PNG},
     "holds no images": {"cat/readme.txt": b"none"},
 }
 
@@ -230,7 +231,9 @@ def test_training_images_of_test_sets_are_removed(image_folder, images, prepare,
         other = np.asarray(image).copy()
     other[0, 0, 0] ^= 1
     Image.fromarray(other).save(folder / "one_bit_off.png")
-    made = prepare(f"folder:{image_folder}", dedup_against=f"folder:{image_folder}:test")
+    # An example a shard, so that two of them remain without any.
+    test_set = f"folder:{image_folder}:test"
+    made = prepare(f"folder:{image_folder}", dedup_against=test_set, shard_bytes=1)
     removed = [json.loads(line) for line in (made / "removed.jsonl").read_text().splitlines()]
     found = {(line["file_name"], line["split"], line["by"]) for line in removed}
     assert found == {

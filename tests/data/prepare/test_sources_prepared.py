@@ -65,6 +65,14 @@ def test_tar_without_splits_is_train(images, prepare, read, tar):
     assert sorted(e["image"] for e in read(folder, "train")) == sorted(flat.values())
 
 
+def test_a_folder_around_the_splits_does_not_count(images, prepare, read, tar):
+    around = {f"./photos-v2/{name}": data for name, data in images.items()}
+    folder = prepare(f"tar:{tar('around.tar', around)}")
+    expected = sorted((d, ("cat", "dog", "eel").index(n.split("/")[1])) for n, d in images.items())
+    found = [(e["image"], e["label"]) for split in ("train", "test") for e in read(folder, split)]
+    assert sorted(found) == expected
+
+
 @pytest.fixture
 def tiny_imagenet(images, tar, tmp_path, monkeypatch):
     """The tars of three classes, {file name: (wnid, bytes)} of both splits."""
