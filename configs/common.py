@@ -52,6 +52,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.prepare = ConfigDict()  # prepare: a dataset in TFDS layout, see docs/prepare.md
     config.prepare.source = ""  # imagenet:PATH, folder:PATH, tar:PATHS or manifest:FILE
     config.prepare.name = ""  # NAME or NAME:VERSION; empty: imagenet2012, or config.dataset
+    config.prepare.split = "train"  # of images for which the source names none
     config.prepare.shard_size = 256  # MB, about
     config.prepare.processes = 0  # that write shards; 0: one a core
     config.prepare.dedup_against = ""  # DATASET:SPLIT,...: drop training images that are in there

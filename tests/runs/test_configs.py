@@ -19,7 +19,7 @@ RECIPES = sorted(
     if "def get_config" in path.read_text()
 )
 # Read by main.py, and by config.run=predict, contact_sheet and prepare (see the test below).
-PREPARE = {f"prepare.{key}" for key in ("source", "name", "shard_size", "processes")}
+PREPARE = {f"prepare.{key}" for key in ("source", "name", "split", "shard_size", "processes")}
 PREPARE |= {"prepare.dedup_against"}
 READ_ELSEWHERE = {"run", "images", "sheet"} | PREPARE
 

@@ -33,6 +33,7 @@ class Preparation:
     Attributes:
       source: as the user gave it; `reader` reads it.
       target: `<data_dir>/<name>/<version>`.
+      split: of images for which the source names none.
       shard_bytes: of a shard, about.
       processes: that write shards; each holds one shard in memory. 1: none but this one.
       dedup_against: as the user gave it; `test_sets` are opened from it.
@@ -41,6 +42,7 @@ class Preparation:
     source: str
     reader: Reader
     target: Path
+    split: str
     shard_bytes: int
     processes: int
     dedup_against: str
@@ -53,7 +55,7 @@ class Preparation:
 
     def settings(self) -> dict[str, Any]:
         """What another run must have in common to go on with this one."""
-        keys = ("source", "shard_bytes", "dedup_against")
+        keys = ("source", "split", "shard_bytes", "dedup_against")
         return {key: getattr(self, key) for key in keys}
 
 
@@ -177,7 +179,7 @@ def _planned(job: Preparation, stop: Callable[[], bool]) -> plans.Plan | None:
 
     try:
         with Progress("listing") as progress:
-            plan = plans.make(job.reader, lists, job.shard_bytes, add)
+            plan = plans.make(job.reader, lists, job.shard_bytes, job.split, add)
         _check_room(job, plan)
         with Progress("hashing the test sets", sum(map(len, job.test_sets))) as progress:
             against.write(job.test_sets, job.work / shard.KNOWN, add)

@@ -17,7 +17,7 @@ class Entry(NamedTuple):
 
     Attributes:
       key: its name in the dataset, unique; the hash of it gives its place.
-      split: "train" and the like.
+      split: "train" and the like; "" where the source does not say.
       labels: class names; a plain string where an example has exactly one.
       file: the path that holds its bytes.
       offset, size: where they lie in an archive; offset -1: the whole file, of any size.

@@ -26,4 +26,5 @@ class FolderReader(Reader):
     def entries(self, scratch: Path) -> Iterator[Entry]:
         """Every image; its key is the path below PATH."""
         for split, file, label in self._listed():
+            split = "" if self._places[split] == self._root else split
             yield Entry(file, split, self.classes[label], str(self._root / file))

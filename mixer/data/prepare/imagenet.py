@@ -55,14 +55,12 @@ class ImageNetReader(Reader):
           BadInput: a class that is none of the 1,000, or another number of validation labels.
         """
         known = set(self.classes)
-        for wnid, name, *place in self._train_images():
+        for name, *place in _images(self._train):
+            *_, wnid, file = name.split("/")
             if wnid not in known:
-                raise errors.BadInput(
-                    f"{self._train}: {wnid!r} is none of ImageNet's 1,000 classes"
-                )
-            yield Entry(name.rpartition("/")[2], "train", wnid, *place)
-        tar = self._validation.is_file()
-        found = tars.images(self._validation) if tar else _walk(self._validation)
+                raise errors.BadInput(f"{self._train}: {wnid!r} is none of ImageNet's 1,000")
+            yield Entry(file, "train", wnid, *place)
+        found = _images(self._validation)
         found = sorted((name.rpartition("/")[2], *place) for name, *place in found)
         labels = Path(self._labels_file).read_text().split()
         if len(labels) != len(found) or not known.issuperset(labels):
@@ -73,16 +71,10 @@ class ImageNetReader(Reader):
         for (name, *place), wnid in zip(found, labels, strict=True):
             yield Entry(name, "validation", wnid, *place)
 
-    def _train_images(self) -> Iterator[tuple]:
-        """(wnid, name, file, offset, size)."""
-        if self._train.is_file():
-            for member in tars.members(self._train):
-                if member.name.endswith(".tar"):
-                    for found in tars.images(self._train, member.offset_data):
-                        yield Path(member.name).stem, *found
-        else:
-            for found in _walk(self._train):
-                yield Path(found[0]).parent.name, *found
+
+def _images(place: Path) -> Iterator[tuple]:
+    """(name, file, offset, size) of the images in a tar or a folder."""
+    return tars.images(place) if place.is_file() else _walk(place)
 
 
 def _walk(folder: Path) -> Iterator[tuple]:

@@ -18,9 +18,9 @@ class ManifestReader(Reader):
     """FILE.csv (with a header) or FILE.jsonl; `path`, `label` or `labels`, and perhaps `split`.
 
     A path is relative to FILE's folder, or absolute, or `archive.tar::member`. `label` is one
-    class; `labels` any number: a list in JSON, separated by ";" in CSV. Without `split` all is
-    `train`. The key is the path as written. Rows of one archive should stand together: the lists of
-    the last few archives are kept.
+    class; `labels` any number: a list in JSON, separated by ";" in CSV. The key is the path as
+    written. Rows of one archive should stand together: the lists of the last few archives are
+    kept.
     """
 
     integer_labels = True
@@ -89,7 +89,7 @@ class ManifestReader(Reader):
             if place is None:
                 raise ValueError(f"{file} has no image {member!r}")
         split = row.get("split")
-        split = "train" if split is None else _text(split, "split")
+        split = _text(split, "split") if split else ""
         return Entry(key, split, found, str(file), *place)
 
 

@@ -72,17 +72,22 @@ class Plan:
 
 
 def make(
-    reader: Reader, folder: Path, shard_bytes: int, progress: Callable[[int, int], None]
+    reader: Reader,
+    folder: Path,
+    shard_bytes: int,
+    split: str,
+    progress: Callable[[int, int], None],
 ) -> Plan:
     """Lists the source into `folder`: a file `<split>-<number>` for each shard.
 
     Args:
+      split: of images for which the source names none.
       progress: called with further images and bytes.
 
     Raises:
       BadInput: images that cannot be used, two of one name, or not what is expected of the source.
     """
-    listing = _Listing(reader, folder / "buckets")
+    listing = _Listing(reader, folder / "buckets", split)
     listing.fill(folder, progress)
     plan = listing.summary(shard_bytes)
     _cut(listing.folder, folder, plan)
@@ -103,8 +108,8 @@ def entries(folder: Path, split: str, number: int) -> Iterator[Entry]:
 class _Listing:
     """The first pass: every image is looked at and its line dealt into a bucket."""
 
-    def __init__(self, reader: Reader, folder: Path):
-        self.reader, self.folder = reader, folder
+    def __init__(self, reader: Reader, folder: Path, split: str):
+        self.reader, self.folder, self.split = reader, folder, split
         self.splits: dict[str, Split] = {}
         self.found: set[str] = set()
         self.archives: dict[str, os.stat_result] = {}
@@ -139,6 +144,7 @@ class _Listing:
             self.failures.append(message)
 
     def _add(self, entry: Entry, size: int, image_format: str, buckets: list) -> None:
+        entry = entry._replace(split=entry.split or self.split, size=size)
         if entry.offset >= 0 and entry.file not in self.archives:
             self.archives[entry.file] = os.stat(entry.file)
         several = isinstance(entry.labels, tuple)
@@ -151,7 +157,7 @@ class _Listing:
         split.examples += 1
         split.bytes += size
         digest = records.hash_key(entry.key)
-        line = json.dumps(entry._replace(size=size))
+        line = json.dumps(entry)
         buckets[digest[0] * _BUCKETS // 256].write(
             f"{digest.hex()} {entry.split} {line}\n".encode()
         )

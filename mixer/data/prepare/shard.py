@@ -15,6 +15,8 @@ from mixer.data.prepare.against import Known
 from mixer.data.prepare.entry import Entry, Unusable, read
 from mixer.errors import Failure
 
+# Splits that are not trained on; one may well be the very set that is compared with.
+_HELD_OUT = ("val", "validation", "test")
 # Where things lie in the work folder.
 PLAN, LISTS, KNOWN, DONE, PARTS, SHARDS = "plan.json", "lists", "known", "done", "parts", "dataset"
 
@@ -76,8 +78,8 @@ class Writer:
             entry = entries[i]
             try:
                 image = read(entry)
-                # Only what is trained on: a test split may well be the very set compared with.
-                same = self._known.match(image) if self._known and split == "train" else None
+                compared = self._known and split not in _HELD_OUT
+                same = self._known.match(image) if compared else None
             except (Unusable, ValueError) as error:
                 failures.append(f"{entry.key!r}: {error}")
                 continue

@@ -1,13 +1,14 @@
-"""`tar:PATHS`: members <split>/<class>/x.jpg or <class>/x.jpg of tars, also from a stream."""
+"""`tar:PATHS`: members <split>/<class>/x.jpg, <class>/x.jpg or <class>.tar, also from a stream."""
 
 import contextlib
 import glob
+import re
 import shutil
 import stat
 import sys
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from mixer import errors
@@ -15,12 +16,15 @@ from mixer.data import sources
 from mixer.data.prepare.entry import Entry, Reader, checked_name
 
 _SPLITS = ("train", "val", "validation", "test")
-_LAYOUT = "<split>/<class>/x.jpg (split: train, val, validation or test) or <class>/x.jpg"
+_LAYOUT = f"<split>/<class>/x.jpg (split: {', '.join(_SPLITS)}), <class>/x.jpg or <class>.tar"
+_WNID = re.compile(r"n\d{8}")  # what ImageNet's tars of one class are named by
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 
 
 class TarReader(Reader):
     """PATHS: tars, also compressed ones, `-` or a FIFO; commas and globs for several.
+
+    A tar within a tar holds the images of a class, and so does a tar named by a wnid.
 
     What cannot be read at random (a stream, a compressed tar) is read once, and its images are kept
     in one file beside the dataset until that is complete.
@@ -38,12 +42,14 @@ class TarReader(Reader):
         layouts, classes = {}, set()
         with (scratch / "spool").open("wb") as spool:
             for path in self._paths:
-                listed = _spooled(path, spool) if _is_stream(path) else images(path)
+                listed = _streamed(path, spool) if _is_stream(path) else images(path)
                 for name, file, offset, size in listed:
+                    if "/" not in name and _WNID.fullmatch(path.stem):
+                        name = f"{path.stem}/{name}"
                     split, class_name = _place(path, name)
                     layouts[bool(split)] = name
                     classes.add(class_name)
-                    yield Entry(name, split or "train", class_name, file, offset, size)
+                    yield Entry(name, split, class_name, file, offset, size)
         if len(layouts) == 2:
             raise errors.BadInput(
                 f"members with and without a split, {layouts[True]!r} and {layouts[False]!r}: "
@@ -73,44 +79,59 @@ def expand(paths: str) -> list[Path]:
 def images(path: Path, start: int = 0) -> Iterator[tuple[str, str, int, int]]:
     """(name, file, offset, size) of the images of an uncompressed tar, read by its headers alone.
 
+    Those of a tar within it, <class>.tar, are named <class>/x.jpg.
+
     Args:
       start: where in `path` the tar begins, for one within another.
 
     Raises:
       BadInput: a damaged tar, a link, or a name that leads out of its folder.
     """
-    for member in members(path, start):
-        if member.isfile() and is_image(member.name):
-            yield _name(path, member), str(path), member.offset_data, member.size
-
-
-def members(path: Path, start: int = 0) -> Iterator[tarfile.TarInfo]:
-    """The members of an uncompressed tar, with offsets in `path`; see `images`."""
     with _readable(path), path.open("rb") as file:
         file.seek(start)
         with tarfile.open(fileobj=file, mode="r:") as tar:
-            yield from _each(path, tar)
+            for member in _each(path, tar):
+                if is_image(member.name):
+                    yield _name(path, member), str(path), member.offset_data, member.size
+                elif _is_tar(member):
+                    for name, *place in images(path, member.offset_data):
+                        yield f"{PurePosixPath(member.name).stem}/{name}", *place
 
 
-def _spooled(path: Path, spool: BinaryIO) -> Iterator[tuple]:
-    with _readable(path), contextlib.ExitStack() as stack:
-        named = str(path) != "-"
-        file = stack.enter_context(path.open("rb")) if named else sys.stdin.buffer
-        tar = stack.enter_context(tarfile.open(fileobj=file, mode="r|*"))
+def _streamed(path: Path, spool: BinaryIO) -> Iterator[tuple]:
+    if str(path) == "-":
+        yield from _copied(path, sys.stdin.buffer, spool)
+    else:
+        with path.open("rb") as stream:
+            yield from _copied(path, stream, spool)
+
+
+def _copied(path: Path, stream: BinaryIO, spool: BinaryIO) -> Iterator[tuple]:
+    """As `images`, for what can be read once only: the images are copied into `spool`."""
+    with _readable(path), tarfile.open(fileobj=stream, mode="r|*") as tar:
         for member in _each(path, tar):
-            if member.isfile() and is_image(member.name):
+            if is_image(member.name):
                 offset = spool.tell()
                 shutil.copyfileobj(tar.extractfile(member), spool)
                 spool.flush()  # it is looked at right away
                 yield _name(path, member), spool.name, offset, member.size
+            elif _is_tar(member):
+                for name, *place in _copied(path, tar.extractfile(member), spool):
+                    yield f"{PurePosixPath(member.name).stem}/{name}", *place
 
 
 def _each(path: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The files in a tar, without keeping a list of them."""
     while (member := tar.next()) is not None:
         tar.members.clear()  # a kilobyte each
         if is_image(member.name) and (member.issym() or member.islnk() or member.issparse()):
             raise errors.BadInput(f"{path}: member {member.name!r} is a link, not an image file")
-        yield member
+        if member.isfile():
+            yield member
+
+
+def _is_tar(member: tarfile.TarInfo) -> bool:
+    return member.name.endswith(".tar") and not PurePosixPath(member.name).name.startswith(".")
 
 
 @contextlib.contextmanager

@@ -40,6 +40,7 @@ def preparation(config: ConfigDict) -> Preparation:
         source=asked.source,
         reader=reader,
         target=directory.absolute() / name / version,
+        split=asked.split,
         shard_bytes=asked.shard_size * 10**6,
         processes=asked.processes or os.cpu_count() or 1,
         dedup_against=asked.dedup_against,

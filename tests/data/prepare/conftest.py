@@ -11,11 +11,14 @@ from mixer.data.prepare import against, dataset, readers
 def job(tmp_path):
     """(source, name, **more) -> a `Preparation` into tmp_path/out, in this process."""
 
-    def make(source, name="mine", shard_bytes=3000, dedup_against="", version="1.0.0"):
+    def make(
+        source, name="mine", shard_bytes=3000, dedup_against="", version="1.0.0", split="train"
+    ):
         return dataset.Preparation(
             source=source,
             reader=readers.open_reader(source),
             target=tmp_path / "out" / name / version,
+            split=split,
             shard_bytes=shard_bytes,
             processes=1,
             dedup_against=dedup_against,

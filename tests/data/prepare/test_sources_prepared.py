@@ -73,6 +73,24 @@ def test_a_folder_around_the_splits_does_not_count(images, prepare, read, tar):
     assert sorted(found) == expected
 
 
+@pytest.mark.parametrize("way", ["nested", "compressed", "separate"])
+def test_tars_of_a_class_as_imagenet_21k_has_them(way, images, prepare, read, tar, tmp_path):
+    wnids = ("n00004475", "n00005787", "n00006024")
+    inner, expected = {}, []
+    for label, (wnid, name) in enumerate(zip(wnids, ("cat", "dog", "eel"), strict=True)):
+        of_class = [data for path, data in images.items() if f"train/{name}" in path]
+        files = {f"{wnid}_{i}.JPEG": data for i, data in enumerate(of_class)}
+        inner[f"winter21_whole/{wnid}.tar"] = tar(f"{wnid}.tar", files).read_bytes()
+        expected += [(data, label) for data in of_class]
+    source = {
+        "nested": lambda: tar("whole.tar", inner),
+        "compressed": lambda: tar("whole.tar.gz", inner, "w:gz"),
+        "separate": lambda: tmp_path / "n*.tar",
+    }[way]()
+    folder = prepare(f"tar:{source}", split="full")
+    assert sorted((e["image"], e["label"]) for e in read(folder, "full")) == sorted(expected)
+
+
 @pytest.fixture
 def tiny_imagenet(images, tar, tmp_path, monkeypatch):
     """The tars of three classes, {file name: (wnid, bytes)} of both splits."""
