@@ -82,7 +82,8 @@ def _value(argv: list[str], flag: str) -> str:
 
 
 def _check_before_parsing(argv: list[str], recipe: str) -> None:
-    # The recipe's arguments may name models and datasets that these modules register.
+    # The recipe's arguments may name models and datasets that the user's modules register, and
+    # datasets that lie in the data_dir.
     from mixer import errors
     from mixer.models import registry
     from mixer.runs import imports
@@ -92,6 +93,8 @@ def _check_before_parsing(argv: list[str], recipe: str) -> None:
         near = [f for f in file.parent.glob("*.py") if "def get_config" in f.read_text()]
         raise errors.unknown("config file", str(file), map(str, near))
     imports.import_modules(_value(argv, "config.imports"))
+    if data_dir := _value(argv, "config.runtime.data_dir"):
+        os.environ["TFDS_DATA_DIR"] = data_dir
     if name := _value(argv, "config.model.name"):
         registry.model_fields(name)
         raise errors.BadInput(

@@ -11,7 +11,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     model = model or arguments.model
     size = arguments.resolution
     config = ConfigDict()
-    config.run = "train"  # or evaluate, predict, contact_sheet, prepare
+    config.run = "train"  # or evaluate, predict, contact_sheet, input_benchmark, prepare
     config.seed = 0  # of the initial weights, the order, the augmentation, dropout
     config.imports = ""  # modules of yours to import first, comma-separated
     config.init_from = ""  # the workdir of a finished or running training: weights to start from
@@ -24,7 +24,13 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
 
     config.input = ConfigDict()
     config.input.split = "train"
+    config.input.fraction = 1.0  # of the split; durations keep counting the whole split's epochs
+    config.input.fraction_seed = 0  # which part; with one seed smaller parts lie within larger ones
     config.input.transform = "inception_crop|flip_lr"
+    config.input.fast_decode = False  # JPEGs at 1/2, 1/4, 1/8 of their size where that is enough
+    config.input.on_bad = (
+        "error"  # an unreadable example ends the run; skip: the next one stands in
+    )
     config.batch_size = 4096  # of all devices together
     config.total = "300 epochs"  # durations: "N steps", "N epochs" or "N examples"
 
@@ -48,6 +54,12 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.best = ""  # the metric whose best checkpoint is kept, such as "val/top1"
     config.images = ""  # predict: files, comma-separated or a glob
     config.sheet = 36  # contact_sheet: how many images
+    config.benchmark = ConfigDict()  # of input_benchmark:
+    config.benchmark.images = 2000  # in each measurement
+    config.benchmark.batch_size = 64
+    config.benchmark.rounds = 3
+    config.benchmark.demand = 500.0  # images/s that each device is to get
+    config.benchmark.tf_data = False  # also the same recipe in tf.data, as a reference
 
     config.prepare = ConfigDict()  # prepare: a dataset in TFDS layout, see docs/prepare.md
     config.prepare.source = ""  # imagenet:PATH, folder:PATH, tar:PATHS or manifest:FILE
@@ -68,11 +80,13 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     return config
 
 
-def evaluator(config: ConfigDict, split: str, transform: str, every: str) -> ConfigDict:
-    """An entry of `config.evaluators`: classification of one split."""
+def evaluator(
+    config: ConfigDict, split: str, transform: str, every: str, kind: str = "classification"
+) -> ConfigDict:
+    """An entry of `config.evaluators`: a measure of one split."""
     return ConfigDict(
         {
-            "type": "classification",
+            "type": kind,
             "dataset": "",  # empty: the one trained on
             "split": split,
             "transform": transform,

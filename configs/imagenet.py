@@ -14,6 +14,7 @@ notes 76.3 % on the validation set at the end of its Mixer-B/16 run of 300 epoch
 
 What the paper leaves open, and what is done here: the last 1 % of the training set is held out
 (`minival`), as in big_vision; weight decay is on kernels only; the learning rate ends at 1e-5.
+Models without a row in table 4 take these values, which B and L share.
 """
 
 from configs import arguments, common

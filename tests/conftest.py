@@ -1,6 +1,7 @@
 """Eight CPU devices, small data."""
 
 import io
+import json
 import os
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
@@ -26,6 +27,9 @@ def data_dir(tmp_path_factory):
         digits.prepare(path)
         if not (path / "imagenet2012").exists():
             _tiny_imagenet(path / "imagenet2012" / "5.1.0")
+        for name, classes in (("imagenet21k", 21_843), ("jft", 18_291)):
+            if not (path / name).exists():
+                _tiny_multilabel(path / name / "1.0.0", classes)
     os.environ["TFDS_DATA_DIR"] = str(path)
     return path
 
@@ -51,6 +55,28 @@ def _tiny_imagenet(directory):
     )
     splits = {"train": examples("train", 64), "validation": examples("val", 16)}
     records.write_dataset(directory, features, splits, "A stand-in.")
+
+
+def _tiny_multilabel(directory, classes):
+    """64 images with at most 3 labels each: some with none, one with one twice."""
+    rng = np.random.default_rng(1)
+
+    def examples():
+        for i in range(64):
+            jpeg = io.BytesIO()
+            Image.fromarray(rng.integers(0, 256, (48, 64, 3)).astype(np.uint8)).save(jpeg, "JPEG")
+            jpeg.seek(0)
+            several = rng.integers(0, classes, rng.integers(0, 4)).tolist()
+            yield {"image": jpeg, "labels": [7, 5, 7] if i == 1 else several}
+
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(encoding_format="jpeg"),
+            "labels": tfds.features.Sequence(tfds.features.ClassLabel(num_classes=classes)),
+        }
+    )
+    records.write_dataset(directory, features, {"full": examples()}, "A stand-in.")
+    (directory / "metadata.json").write_text(json.dumps({"max_labels": 3}))
 
 
 @pytest.fixture

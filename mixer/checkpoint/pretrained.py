@@ -23,6 +23,7 @@ class Card:
       classes: the names, in the head's order.
       dataset: what they were trained on.
       imports: modules that define the model or the transforms, comma-separated.
+      multi_label: whether an image may have several of the classes.
     """
 
     model: dict[str, Any]
@@ -31,6 +32,7 @@ class Card:
     classes: tuple[str, ...]
     dataset: str
     imports: str = ""
+    multi_label: bool = False
 
     @classmethod
     def from_json(cls, content: dict) -> "Card":

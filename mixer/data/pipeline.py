@@ -17,16 +17,19 @@ import numpy as np
 from absl import flags
 
 from mixer import errors
-from mixer.data.decode import decode
+from mixer.data import labels
+from mixer.data.decode import Encoded
 from mixer.data.sources import Source
 from mixer.data.transforms import Transform
 
 # By default.
 _MOST_THREADS = 16
+# So many unusable examples one after another are no accident.
+_MOST_SKIPPED = 100
 
 
 class BadExample(errors.Failure):
-    """An example that cannot be read or has the wrong size; names dataset, index and file."""
+    """An example that cannot be read or has the wrong size or label; it is named."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,10 @@ class Rows:
       order: example counter -> index, for training; None for evaluation, which reads 0, 1, 2 ...
         once and fills up the last batch with `padding`.
       rows: the rows of a global batch that this process makes.
+      fast_decode: see `Encoded`.
+      skip_bad: what to do with an example that cannot be read. False: raise `BadExample`. True: in
+        training take the next one in storage order, in evaluation leave it out; the row's
+        `skipped` counts them.
     """
 
     source: Source
@@ -64,29 +71,47 @@ class Rows:
     batch_size: int
     rows: Sequence[int]
     padding: dict[str, np.ndarray]
+    fast_decode: bool = False
+    skip_bad: bool = False
 
     def __call__(self, number: int) -> dict[str, np.ndarray]:
         step, place = divmod(number, len(self.rows))
         count = step * self.batch_size + self.rows[place]
         if self.order is None and count >= len(self.source):
-            return self.padding
+            return self.padding | {"skipped": np.int32(0)}
         index = count if self.order is None else self.order[count]
+        for skipped in range(_MOST_SKIPPED):
+            try:
+                return self._row(index, count) | {"skipped": np.int32(skipped)}
+            except (ValueError, OSError) as error:
+                bad = BadExample(f"{self._where(index)}: {error}")
+                if not self.skip_bad:
+                    raise bad from error
+            if self.order is None:
+                return self.padding | {"skipped": np.int32(1)}
+            index = (index + 1) % len(self.source)
+        raise BadExample(f"{_MOST_SKIPPED} unusable examples one after another, the last: {bad}")
+
+    def _row(self, index: int, count: int) -> dict[str, np.ndarray]:
         rng = np.random.Generator(np.random.Philox(key=[self.seed, 0], counter=[0, 0, 0, count]))
+        example = self.source[index]
+        image = example["image"]
+        image = Encoded(image, fast=self.fast_decode) if isinstance(image, bytes) else image
+        image = np.ascontiguousarray(self.transform(image, rng))
+        expected = self.padding["image"].shape
+        if image.shape != expected:
+            raise ValueError(f"the transforms made {image.shape}, expected {expected}")
         try:
-            example = self.source[index]
-            image = example["image"]
-            image = decode(image) if isinstance(image, bytes) else image
-            image = np.ascontiguousarray(self.transform(image, rng))
-            expected = self.padding["image"].shape
-            if image.shape != expected:
-                raise ValueError(f"the transforms made {image.shape}, expected {expected}")
-        except (ValueError, OSError) as error:
-            raise BadExample(f"{self.source.where(index)}: {error}") from error
-        return {
-            "image": image,
-            "label": np.int32(example["label"]),
-            "mask": np.bool_(True),
-        }
+            label = labels.as_row(example["label"], self.padding["label"], len(self.source.classes))
+        except ValueError as error:  # wrong, not unreadable: nothing to skip
+            raise BadExample(f"{self._where(index)}: {error}") from error
+        return {"image": image, "label": label, "mask": np.bool_(True)}
+
+    def _where(self, index: int) -> str:
+        try:
+            return self.source.where(index)
+        except (ValueError, OSError):  # the record itself is what cannot be read
+            return f"dataset {self.source.name}, split {self.source.split}, example {index}"
 
 
 def steps_per_pass(source: Source, batch_size: int) -> int:
@@ -120,8 +145,9 @@ def batches(
       workers: worker processes; 0 keeps the threads in this process.
 
     Returns:
-      An iterator of dicts of arrays [rows, ...], see `mixer.batch`. Threads begin to read with
-      `start_prefetch()`, worker processes with the first `next`; `close()` ends both.
+      An iterator of dicts of arrays [rows, ...]: those of `mixer.batch`, and `skipped`. Threads
+      begin to read with `start_prefetch()`, worker processes with the first `next`; `close()` ends
+      both.
     """
     per_batch = len(make_row.rows)
     rows = grain.MapDataset.range(start * per_batch, stop * per_batch).map(make_row)

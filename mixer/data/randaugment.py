@@ -19,13 +19,12 @@ FILL = 128
 
 def _lut(image: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Maps each value through `table`, uint8 [256] or [256, 3]."""
-    return cv2.LUT(np.ascontiguousarray(image), table.reshape(1, 256, -1))
+    return cv2.LUT(image, table.reshape(1, 256, -1))
 
 
 def autocontrast(image: np.ndarray) -> np.ndarray:
     """Stretches each channel to 0 ... 255."""
-    ranges = [(int(channel.min()), int(channel.max())) for channel in cv2.split(image)]
-    low, high = np.array(ranges).T
+    low, high = np.array([cv2.minMaxLoc(channel)[:2] for channel in cv2.split(image)], int).T
     x = np.arange(256)[:, None]
     stretched = (x - low) * 255 // np.maximum(high - low, 1)
     return _lut(image, np.where(high > low, stretched.clip(0, 255), x).astype(np.uint8))
@@ -35,7 +34,8 @@ def equalize(image: np.ndarray) -> np.ndarray:
     """Flattens each channel's histogram, by PIL's algorithm."""
     table = np.empty((256, 3), np.uint8)
     for channel in range(3):
-        histogram = np.bincount(image[..., channel].ravel(), minlength=256)
+        counts = cv2.calcHist([image], [channel], None, [256], [0, 256])
+        histogram = counts.ravel().astype(np.int64)
         last = histogram[histogram.nonzero()[0][-1]]
         step = (histogram.sum() - last) // 255
         if step == 0:
@@ -53,13 +53,13 @@ def invert(image: np.ndarray) -> np.ndarray:
 
 def posterize(image: np.ndarray, bits: int) -> np.ndarray:
     """Keeps the upper bits, at least one."""
-    shift = min(8 - bits, 7)
-    return image >> shift << shift
+    return image & np.uint8(256 - (1 << min(8 - bits, 7)))
 
 
 def solarize(image: np.ndarray, threshold: int) -> np.ndarray:
     """Inverts the values from the threshold on."""
-    return np.where(image < threshold, image, 255 - image)
+    x = np.arange(256)
+    return _lut(image, np.where(x < threshold, x, 255 - x).astype(np.uint8))
 
 
 def solarize_add(image: np.ndarray, addition: int) -> np.ndarray:
@@ -71,9 +71,15 @@ def solarize_add(image: np.ndarray, addition: int) -> np.ndarray:
 
 def blend(degenerate: np.ndarray, image: np.ndarray, factor: float) -> np.ndarray:
     """degenerate + factor * (image - degenerate), float32, clipped and truncated."""
-    start = degenerate.astype(np.float32)
-    mixed = start + np.float32(factor) * (image.astype(np.float32) - start)
-    return mixed.clip(0, 255).astype(np.uint8)
+    start, mixed = degenerate.astype(np.float32), image.astype(np.float32)
+    mixed -= start
+    mixed *= np.float32(factor)
+    mixed += start
+    return np.clip(mixed, 0, 255, out=mixed).astype(np.uint8)
+
+
+def _blend_with_constant(value: int, image: np.ndarray, factor: float) -> np.ndarray:
+    return _lut(image, blend(np.array(value), np.arange(256), factor))
 
 
 def grey(image: np.ndarray) -> np.ndarray:
@@ -84,29 +90,25 @@ def grey(image: np.ndarray) -> np.ndarray:
 
 def color(image: np.ndarray, factor: float) -> np.ndarray:
     """Away from (or, below 1, towards) the grey image."""
-    return blend(grey(image)[..., None], image, factor)
+    return blend(cv2.merge([grey(image)] * 3), image, factor)
 
 
 def contrast(image: np.ndarray, factor: float, mean: float | None = None) -> np.ndarray:
     """Away from one grey: `mean`, or the image's mean grey."""
     mean = grey(image).mean() if mean is None else mean
-    return blend(np.full((1, 1, 1), min(int(mean), 255), np.uint8), image, factor)
+    return _blend_with_constant(min(int(mean), 255), image, factor)
 
 
 def brightness(image: np.ndarray, factor: float) -> np.ndarray:
     """Away from black."""
-    return blend(np.zeros((1, 1, 1), np.uint8), image, factor)
+    return _blend_with_constant(0, image, factor)
 
 
 def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
     """Away from the image smoothed by ones with a 5 in the middle, over 13; the border stays."""
-    x = image.astype(np.uint16)
-    total = 4 * x[1:-1, 1:-1]
-    for dy in range(3):
-        for dx in range(3):
-            total = total + x[dy : dy + x.shape[0] - 2, dx : dx + x.shape[1] - 2]
     smooth = image.copy()
-    smooth[1:-1, 1:-1] = total // 13
+    total = cv2.boxFilter(image, cv2.CV_16U, (3, 3), normalize=False) + 4 * image.astype(np.uint16)
+    smooth[1:-1, 1:-1] = total[1:-1, 1:-1] // np.uint16(13)
     return blend(smooth, image, factor)
 
 
@@ -115,17 +117,15 @@ def affine(image: np.ndarray, matrix: tuple[float, ...]) -> np.ndarray:
     a, b, c, d, e, f = map(np.float32, matrix)
     height, width = image.shape[:2]
     x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
-    source_x, source_y = _nearest(a * x + b * y + c), _nearest(d * x + e * y + f)
-    inside = (source_x >= 0) & (source_x < width) & (source_y >= 0) & (source_y < height)
-    index = np.where(inside, source_y * width + source_x, 0)
-    moved = image.reshape(-1, 3)[index]
-    moved[~inside] = FILL
-    return moved
+    source = np.empty((height, width, 2), np.int16)
+    source[..., 0] = _nearest(a * x + b * y + c)
+    source[..., 1] = _nearest(d * x + e * y + f)
+    return cv2.remap(image, source, None, cv2.INTER_NEAREST, borderValue=(FILL,) * 3)
 
 
 def _nearest(coordinate: np.ndarray) -> np.ndarray:
-    # Halves go away from zero, as in C.
-    return np.trunc(coordinate + np.copysign(np.float32(0.5), coordinate)).astype(np.int32)
+    # Halves go away from zero, as in C; the assignment to integers cuts the fraction off.
+    return coordinate + np.copysign(np.float32(0.5), coordinate)
 
 
 def rotate(image: np.ndarray, degrees: float) -> np.ndarray:

@@ -3,21 +3,25 @@
 A source has `name`, `split`, `classes` (names; the label is the index), `__len__`, `__getitem__(i)`
 -> {"image": bytes of a file or uint8 [H, W, 3], "label": int}, and `where(i)`, which names example
 i in error messages. It pickles, and imports no JAX.
+
+It may have `max_labels`: above 0, an example's label is a sequence of at most so many ints, perhaps
+none, perhaps some twice. And `identity`: what tells its examples from those of a source that is
+otherwise alike.
 """
 
-import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import tensorflow_datasets as tfds
 
 from mixer import errors
-from mixer.data import digits, records
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+from mixer.data import digits
+from mixer.data.folder_source import FolderSource
+from mixer.data.tfds_source import TfdsSource
 
 
 class Source(Protocol):
@@ -36,9 +40,14 @@ class Source(Protocol):
 
 def fingerprint(source: Source) -> str:
     """Changes with the examples of a source, as far as can be told without reading them."""
-    listed = getattr(source, "files", ())
-    content = repr((source.name, source.split, tuple(source.classes), len(source), listed))
+    identity = getattr(source, "identity", ())
+    content = repr((source.name, source.split, tuple(source.classes), len(source), identity))
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+
+def max_labels(source: Source) -> int:
+    """The most labels that an example has; 0 for data with one label each."""
+    return getattr(source, "max_labels", 0)
 
 
 Factory = Callable[[str, str, Path], Source]
@@ -84,203 +93,20 @@ def open_source(dataset: str, split: str, data_dir: Path | None = None) -> Sourc
                 f"the digits cannot be written to {data_dir}: {error}. Set config.runtime.data_dir "
                 f"or $TFDS_DATA_DIR to a folder that can be written"
             ) from None
-    return TfdsSource.open(dataset, split, data_dir)
-
-
-def _absolute_ranges(dataset: str, split: str, sizes: dict[str, int]) -> list[tuple[str, slice]]:
-    """TFDS's split notation -> [(split's name, slice)]."""
-    infos = {
-        name: tfds.core.SplitInfo(name=name, shard_lengths=[size], num_bytes=0)
-        for name, size in sizes.items()
-    }
-    try:
-        instructions = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
-    except ValueError as error:
-        have = ", ".join(f"{name} ({size:,})" for name, size in sorted(sizes.items()))
-        first = str(error).splitlines()[0]
-        raise errors.BadInput(f"split {split!r} of {dataset}: {first} It has {have}") from None
-    return [(i.splitname, slice(i.from_, i.to)) for i in instructions]
-
-
-@dataclasses.dataclass(frozen=True)
-class TfdsSource:
-    """A prepared TFDS dataset with features `image` and `label`, stored as ArrayRecord."""
-
-    name: str
-    split: str
-    classes: Sequence[str]
-    records: Any
-
-    @classmethod
-    def open(cls, dataset: str, split: str, data_dir: Path) -> "TfdsSource":
-        try:
-            builder = tfds.builder(dataset, data_dir=data_dir, try_gcs=False)
-        except tfds.core.registered.DatasetNotFoundError:
-            known = [*_SOURCES, "digits", *tfds.list_builders(with_community_datasets=False)]
-            found = errors.unknown("dataset", dataset, known)
-            line = str(found).split(" Known:")[0]
-            raise errors.BadInput(
-                f"{line} It is none of TFDS's, and not prepared in {data_dir}. Your own images: "
-                f"folder:PATH, with PATH/train/<class>/*.jpg"
-            ) from None
-        except (ValueError, AssertionError) as error:
-            first = (str(error).strip() or repr(error)).splitlines()[0]
-            raise errors.BadInput(f"dataset {dataset!r}: {first}") from None
-        sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
-        if not sizes:
-            raise errors.BadInput(_how_to_prepare(dataset, data_dir))
-        features = builder.info.features
-        if not {"image", "label"} <= set(features):
-            raise errors.BadInput(
-                f"dataset {dataset!r} has features {', '.join(features)}: expected image and label"
-            )
-        ranges = _absolute_ranges(dataset, split, sizes)
-        if not any(len(range(sizes[part])[chosen]) for part, chosen in ranges):
-            raise errors.BadInput(f"dataset {dataset!r}: split {split!r} holds no examples")
-        if not hasattr(features["label"], "names"):
-            raise errors.BadInput(f"dataset {dataset!r}: its feature label is no ClassLabel")
-        skip = {"image": tfds.decode.SkipDecoding()}
-        try:
-            opened = builder.as_data_source(split, decoders=skip)
-        except NotImplementedError:
-            raise errors.BadInput(_how_to_convert(dataset, builder.data_path)) from None
-        return cls(dataset, split, tuple(features["label"].names), opened)
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        record = self.records[index]
-        return {"image": record["image"], "label": int(record["label"])}
-
-    def where(self, index: int) -> str:
-        record = self.records[index]
-        file = record.get("file_name")
-        named = f", file {file.decode()}" if file else ""
-        return f"dataset {self.name}, split {self.split}, example {index}{named}"
-
-
-def _how_to_prepare(dataset: str, data_dir: Path) -> str:
-    missing = f"dataset {dataset!r} is not prepared in {data_dir}. Once: "
-    if dataset.split(":")[0] == "imagenet2012":
-        return missing + (
-            f"python main.py --config=configs/imagenet.py --config.run=prepare "
-            f"--config.prepare.source=imagenet:PATH --config.runtime.data_dir={data_dir} "
-            f"--workdir=runs/prepare, with PATH the folder of ILSVRC2012_img_train.tar and "
-            f"ILSVRC2012_img_val.tar"
-        )
-    return missing + (
-        f"pip install -r requirements-prepare.txt && "
-        f'python -c "import tensorflow_datasets as tfds; '
-        f"tfds.builder({dataset!r}, data_dir={str(data_dir)!r}, file_format='array_record')"
-        f'.download_and_prepare()"'
-    )
-
-
-def _how_to_convert(dataset: str, path: str) -> str:
-    return (
-        f"dataset {dataset!r} at {path} is stored as TFRecord, which has no random access. Once: "
-        f"pip install -r requirements-prepare.txt && tfds convert_format "
-        f"--dataset_version_dir={path} --out_file_format=array_record"
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class FolderSource:
-    """Images as PATH/<split>/<class>/**/*.jpg; without split folders, all of PATH is `train`.
-
-    The classes are the names of the training split's folders, sorted. Files are listed in the
-    order of a hash of their path below PATH, so that a range of a split holds every class in
-    proportion.
-    """
-
-    name: str
-    split: str
-    classes: Sequence[str]
-    root: str
-    files: tuple[tuple[str, int], ...]
-
-    @classmethod
-    def open(cls, path: str, split: str) -> "FolderSource":
-        name, root = f"folder:{path}", Path(path).expanduser()
-        places, classes = folder_layout(name, root)
-        wanted = [part for part in places if part in split] or places
-        listed = {part: _list_images(name, root, places[part], classes) for part in wanted}
-        sizes = {part: len(files) for part, files in listed.items()}
-        files = []
-        for part, chosen in _absolute_ranges(name, split, sizes):
-            files += listed[part][chosen]
-        if not files:
-            raise errors.BadInput(f"{name}: split {split!r} holds no images; {_LAYOUT}")
-        return cls(name, split, tuple(classes), str(root), tuple(files))
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        file, label = self.files[index]
-        return {"image": (Path(self.root) / file).read_bytes(), "label": label}
-
-    def where(self, index: int) -> str:
-        return (
-            f"dataset {self.name}, split {self.split}, example {index}, file {self.files[index][0]}"
-        )
-
-
-_LAYOUT = "expected PATH/train/<class>/*.jpg (or PATH/<class>/*.jpg) with two or more classes"
-
-
-def folder_layout(name: str, root: Path) -> tuple[dict[str, Path], list[str]]:
-    """The folder of each split and the class names; `name` is for the messages.
-
-    Raises:
-      BadInput: it is no folder, or has fewer than two classes.
-    """
-    if not root.is_dir():
-        raise errors.BadInput(f"dataset {name!r}: {root.absolute()} is not a folder")
-    folders = _folders(root)
-    places = {part: root / part for part in folders} if "train" in folders else {"train": root}
-    classes = _folders(places["train"])
-    if len(classes) < 2:
-        raise errors.BadInput(f"{name}: {places['train']} holds {len(classes)} folders: {_LAYOUT}")
-    return places, classes
-
-
-def image_files(
-    name: str, root: Path, folder: Path, classes: list[str]
-) -> Iterator[tuple[str, int]]:
-    """(path below root, label) of the images in a split's folder.
-
-    Raises:
-      BadInput: a class that is not among `classes`.
-    """
-    strange = sorted(set(_folders(folder)) - set(classes))
-    if strange:
-        raise errors.BadInput(
-            f"{name}: {folder} holds classes that the training split lacks: {', '.join(strange)}"
-        )
-    for label, class_name in enumerate(classes):
-        for parent, folders, names in os.walk(folder / class_name, followlinks=True):
-            folders.sort()
-            below = Path(parent).relative_to(root)
-            for file in sorted(names):
-                if file.lower().endswith(IMAGE_SUFFIXES) and file[0] != ".":
-                    yield (below / file).as_posix(), label
-
-
-def _folders(path: Path) -> list[str]:
-    return sorted(e.name for e in os.scandir(path) if e.is_dir() and not e.name.startswith("."))
-
-
-def _list_images(name: str, root: Path, folder: Path, classes: list[str]) -> list[tuple[str, int]]:
-    """[(path below root, label)] of a split's folder, in hash order."""
-    files = image_files(name, root, folder, classes)
-    return sorted(files, key=lambda file: records.hash_key(file[0]))
+    return TfdsSource.open(dataset, split, data_dir, also_known=("digits", *_SOURCES))
 
 
 def is_dataset(name: str) -> bool:
-    """Whether `name` looks like a dataset: a folder, a registered source or one of TFDS's."""
+    """Whether `name` looks like a dataset.
+
+    A folder, a registered source, one of TFDS's, or one that lies prepared in `default_data_dir()`.
+    """
     kind = name.partition(":")[0]
     if kind in _SOURCES or kind in ("folder", "digits"):
         return True
-    return kind.split("/")[0] in tfds.list_builders(with_community_datasets=False)
+    if kind.split("/")[0] in tfds.list_builders(with_community_datasets=False):
+        return True
+    # name/version, or name/config/version with or without the config in `name`
+    versions = ("*/features.json", "*/*/features.json")
+    named = re.fullmatch(r"\w+(/[\w.-]+)*", kind)
+    return bool(named) and any(any((default_data_dir() / kind).glob(v)) for v in versions)

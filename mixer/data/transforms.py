@@ -4,6 +4,8 @@ A transform is a frozen dataclass, called with an image, uint8 [H, W, 3], and a 
 it returns uint8 [H', W', 3]. It keeps no state, so the pixels follow from the generator alone.
 Sizes are an integer (square) or a pair (height, width), in pixels; left out, they are the config's
 `image_size`. Definitions: big_vision's preprocessing, which the paper's authors released.
+
+The crops also take an `Encoded` image and decode no more of it than they keep.
 """
 
 import dataclasses
@@ -13,9 +15,13 @@ import cv2
 import numpy as np
 
 from mixer import calls, errors
+from mixer.data.decode import Encoded
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 Size = int | tuple[int, int]
+
+# The pipeline has threads of its own.
+cv2.setNumThreads(0)
 
 _TRANSFORMS: dict[str, Callable[..., Transform]] = {}
 
@@ -33,11 +39,13 @@ def register_transform(name: str, factory: Callable[..., Transform] | None = Non
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
-    """Transforms one after another."""
+    """Transforms one after another; the first may be given an image that is not decoded yet."""
 
     transforms: tuple[Transform, ...]
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def __call__(self, image: np.ndarray | Encoded, rng: np.random.Generator) -> np.ndarray:
+        if isinstance(image, Encoded) and not isinstance(self.transforms[0], _Crop):
+            image = image.pixels()
         for transform in self.transforms:
             image = transform(image, rng)
         return image
@@ -80,7 +88,8 @@ def _pair(size: Size) -> tuple[int, int]:
 def _truncate(image: np.ndarray) -> np.ndarray:
     # TensorFlow's cast to uint8 cuts the fraction off. OpenCV's weights sum to 1 only to
     # rounding; the margin keeps a constant image constant.
-    return (image + 2.0**-11).clip(0, 255).astype(np.uint8)
+    image += np.float32(2.0**-11)
+    return image.astype(np.uint8)
 
 
 def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -145,44 +154,51 @@ class ResizeSmall:
         return resize_area(image, round(height * scale), round(width * scale))
 
 
-def _crop(image: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
-    return image[top : top + height, left : left + width]
-
-
 class _Crop(_Sized):
-    def room(self, image: np.ndarray) -> tuple[int, int, int, int]:
-        """(height, width) of the crop, and what the image has beyond it."""
-        height, width = _pair(self.size)
-        if image.shape[0] < height or image.shape[1] < width:
-            raise ValueError(
-                f"cannot crop {height} x {width} out of {image.shape[0]} x {image.shape[1]}: "
-                f"resize first"
-            )
-        return height, width, image.shape[0] - height, image.shape[1] - width
+    """Draws a window from the size of an image and keeps that."""
+
+    def window(
+        self, height: int, width: int, rng: np.random.Generator
+    ) -> tuple[int, int, int, int]:
+        """(top, left, height, width) inside an image of height x width."""
+        raise NotImplementedError
+
+    def __call__(self, image: np.ndarray | Encoded, rng: np.random.Generator) -> np.ndarray:
+        if isinstance(image, Encoded):
+            window = self.window(image.height, image.width, rng)
+            return image.window(*window, at_least=_pair(self.size))
+        top, left, height, width = self.window(*image.shape[:2], rng)
+        return image[top : top + height, left : left + width]
+
+    def room(self, height: int, width: int) -> tuple[int, int]:
+        """How much higher and wider than `size` the image is."""
+        tall, wide = _pair(self.size)
+        if height < tall or width < wide:
+            raise ValueError(f"cannot crop {tall} x {wide} out of {height} x {width}: resize first")
+        return height - tall, width - wide
 
 
 @register_transform("central_crop")
 class CentralCrop(_Crop):
     """The middle `size` of the image; offsets are rounded down."""
 
-    def __call__(self, image, rng):
-        height, width, tall, wide = self.room(image)
-        return _crop(image, tall // 2, wide // 2, height, width)
+    def window(self, height, width, rng):
+        tall, wide = self.room(height, width)
+        return tall // 2, wide // 2, *_pair(self.size)
 
 
 @register_transform("random_crop")
 class RandomCrop(_Crop):
     """A window of `size` anywhere in the image, all places alike."""
 
-    def __call__(self, image, rng):
-        height, width, tall, wide = self.room(image)
-        top, left = int(rng.integers(tall + 1)), int(rng.integers(wide + 1))
-        return _crop(image, top, left, height, width)
+    def window(self, height, width, rng):
+        tall, wide = self.room(height, width)
+        return int(rng.integers(tall + 1)), int(rng.integers(wide + 1)), *_pair(self.size)
 
 
 @register_transform("inception_crop")
 @dataclasses.dataclass(frozen=True)
-class InceptionCrop(_Sized):
+class InceptionCrop(_Crop):
     """A random window by TensorFlow's sampling law, resized to `size` (bilinear).
 
     The aspect ratio w/h is uniform in [0.75, 1.33]; then the height is uniform over the integers
@@ -199,10 +215,7 @@ class InceptionCrop(_Sized):
                 f"area {self.area!r} is not (low, high) percent, 0 < low <= high <= 100"
             )
 
-    def window(
-        self, height: int, width: int, rng: np.random.Generator
-    ) -> tuple[int, int, int, int]:
-        """Draws (top, left, height, width) inside an image of height x width."""
+    def window(self, height, width, rng):
         least, most = (share / 100 * height * width for share in self.area)
         for _ in range(100):
             aspect = rng.uniform(0.75, 1.33)
@@ -221,7 +234,7 @@ class InceptionCrop(_Sized):
         return 0, 0, height, width
 
     def __call__(self, image, rng):
-        return resize_bilinear(_crop(image, *self.window(*image.shape[:2], rng)), *_pair(self.size))
+        return resize_bilinear(super().__call__(image, rng), *_pair(self.size))
 
 
 @register_transform("flip_lr")
@@ -230,4 +243,4 @@ class FlipLeftRight:
     """Mirrors the image with probability 1/2."""
 
     def __call__(self, image, rng):
-        return image[:, ::-1] if rng.random() < 0.5 else image
+        return cv2.flip(image, 1) if rng.random() < 0.5 else image

@@ -13,7 +13,8 @@ class Evaluator(Protocol):
 
     `summarize` turns the merged result of all batches, on the host, into {name: number}, names
     such as "top1". An attribute `higher_is_better`, a tuple of names, says by which of them
-    `config.best` may choose.
+    `config.best` may choose. `multi_label = True` says that a batch's labels may be [B, L]; without
+    it data with several labels an image are refused.
     """
 
     def update(self, params, batch: Batch): ...

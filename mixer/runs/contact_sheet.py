@@ -25,7 +25,9 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
         batch = next(batches)
     images, labels = np.asarray(batch["image"])[:count], np.asarray(batch["label"])[:count]
     workdir.begin(path, config)
-    sheet = draw(images, [reader.source.classes[label] for label in labels])
+    classes = reader.source.classes
+    names = [", ".join(classes[i] for i in np.unique(row) if i >= 0) for row in labels]
+    sheet = draw(images, names)
     with (path / "contact_sheet.png").open("wb") as file:
         sheet.save(file, "PNG")
     print(f"{count} images of {reader.source.name} {reader.source.split}, as training sees them:")

@@ -5,7 +5,6 @@ import time
 import jax
 from ml_collections import ConfigDict
 
-from mixer.evaluation.registry import evaluate
 from mixer.runs import build, workdir
 
 
@@ -28,9 +27,7 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
             jax.block_until_ready(evaluation.update(trained.params, next(batches)))
     began, images, metrics = time.perf_counter(), 0, {}
     for evaluation in evaluations:
-        reader = evaluation.reader
-        with reader.batches() as batches:
-            measured = evaluate(evaluation.evaluator, evaluation.update, trained.params, batches)
+        reader, measured = evaluation.reader, evaluation.measure(trained.params)
         images += len(reader.source)
         metrics |= {f"{evaluation.name}/{name}": value for name, value in measured.items()}
         shown = "  ".join(f"{name} {value:.4f}" for name, value in measured.items())

@@ -55,11 +55,16 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
 
 
 def _predict(trained: build.Trained, files: list[Path]) -> Iterator[list[tuple[str, float]]]:
-    """For each file its likeliest classes with their probabilities, best first."""
+    """For each file its likeliest classes with their probabilities, best first.
+
+    Classes that exclude each other share a probability of 1; where an image may have several, each
+    class has a probability of its own.
+    """
     card = trained.card
     transform = transforms.parse(card.transform, card.image_size)
+    likelihood = jax.nn.sigmoid if card.multi_label else jax.nn.softmax
     apply = jax.jit(
-        lambda params, image: jax.nn.softmax(
+        lambda params, image: likelihood(
             trained.model.apply({"params": params}, batch_lib.to_model_input(image))
         )
     )

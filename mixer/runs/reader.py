@@ -1,13 +1,14 @@
 """A split of a dataset as global batches on the devices."""
 
 import dataclasses
+from collections.abc import Callable
 
 import grain
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from mixer import batch as batch_lib
 from mixer.batch import Batch
-from mixer.data import pipeline, transforms
+from mixer.data import pipeline, sources, transforms
 from mixer.data.sources import Source
 from mixer.training import sharding
 
@@ -31,6 +32,10 @@ class Reader:
         """Rows of a global batch."""
         return self.rows.batch_size
 
+    def put(self, rows: Batch) -> Batch:
+        """This process's rows of a global batch -> global arrays."""
+        return sharding.put(rows, sharding.batch_sharding(self.mesh), self.batch_size)
+
     def batches(self, start: int = 0, stop: int | None = None) -> "Batches":
         """Global batches start ... stop-1; without `stop`, to the end of the first pass."""
         if stop is None:
@@ -38,21 +43,28 @@ class Reader:
         host = pipeline.batches(
             self.rows, start=start, stop=stop, threads=self.threads, workers=self.workers
         )
-        return Batches(host, sharding.batch_sharding(self.mesh), self.batch_size)
+        return Batches(host, self.put)
 
 
 class Batches:
-    """Iterator of global batches. Threads read from now on, until the context is left."""
+    """Iterator of global batches. Threads read from now on, until the context is left.
 
-    def __init__(self, host: grain.DatasetIterator, place: NamedSharding, batch_size: int):
-        self._host, self._place, self._batch_size = host, place, batch_size
+    Attributes:
+      skipped: unusable examples in place of which others stand in this process's rows so far.
+    """
+
+    def __init__(self, host: grain.DatasetIterator, put: Callable[[Batch], Batch]):
+        self._host, self._put = host, put
+        self.skipped = 0
         host.start_prefetch()
 
     def __iter__(self) -> "Batches":
         return self
 
     def __next__(self) -> Batch:
-        return sharding.put(next(self._host), self._place, self._batch_size)
+        rows = next(self._host)
+        self.skipped += int(rows.pop("skipped").sum())
+        return self._put(rows)
 
     def __enter__(self) -> "Batches":
         return self
@@ -72,12 +84,15 @@ def open_reader(
     mesh: Mesh,
     threads: int,
     workers: int,
+    fast_decode: bool = False,
+    skip_bad: bool = False,
 ) -> Reader:
     """Puts source, transforms and mesh together.
 
     Args:
       shuffle: True for training: endless, each epoch in an order of its own. False for
         evaluation: every example once, in order, the last batch padded.
+      fast_decode, skip_bad: see `pipeline.Rows`.
 
     Raises:
       BadInput: a transform that cannot be read or makes images of another size.
@@ -89,6 +104,8 @@ def open_reader(
         seed=seed,
         batch_size=batch_size,
         rows=sharding.local_rows(sharding.batch_sharding(mesh), batch_size),
-        padding=batch_lib.padding(image_size),
+        padding=batch_lib.padding(image_size, sources.max_labels(source)),
+        fast_decode=fast_decode,
+        skip_bad=skip_bad,
     )
     return Reader(rows, mesh, threads, workers)

@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 from mixer.checkpoint.store import Store
 from mixer.data.sources import fingerprint
 from mixer.errors import BadInput
-from mixer.evaluation.registry import evaluate
 from mixer.runs import build, workdir
 from mixer.training import loop, sharding, step
 from mixer.training.progress import Progress
@@ -90,7 +89,8 @@ class _Session:
             self.console = Console(training.total, start)
             stack.callback(self.console.close)
             # Threads begin to read here, beside the compilation.
-            batches = stack.enter_context(training.reader.batches(start, training.total))
+            self.batches = stack.enter_context(training.reader.batches(start, training.total))
+            self.batches.skipped = meta["skipped"]
             compiled = step.compile_step(
                 training.train_step, state, training.mesh, training.abstract_batch()
             )
@@ -99,7 +99,7 @@ class _Session:
             state, reached = loop.run(
                 state,
                 step.guarded(compiled),
-                batches,
+                self.batches,
                 self._hooks(),
                 self.progress,
                 self.stop,
@@ -154,7 +154,7 @@ class _Session:
             f"{training.batch_size} on {training.mesh.size} {jax.devices()[0].device_kind}"
         )
         meta = {"step": 0, "results": {}, "lines": 0, "progress": {}, "evaluation_due": False}
-        return state, meta | {"upstream": upstream}
+        return state, meta | {"upstream": upstream, "skipped": 0}
 
     def _check_data(self, meta: dict) -> None:
         if meta["data"] != self.data:
@@ -184,6 +184,8 @@ class _Session:
 
     def _log(self, at: int, summary: dict[str, float]) -> None:
         epoch = at * self.training.epochs / self.training.total
+        if self.training.reader.rows.skip_bad:
+            summary = summary | {"skipped_examples": self.batches.skipped}
         self.log.write(at, {"epoch": epoch} | summary)
         left = (self.training.total - at) * self.training.batch_size
         rate = summary["images_per_second_per_device"] * self.training.mesh.size
@@ -202,14 +204,7 @@ class _Session:
             if state.ema is not None:
                 kinds[f"{evaluation.name}_ema"] = state.ema
             for name, params in kinds.items():
-                with evaluation.reader.batches() as batches:
-                    measured = evaluate(
-                        evaluation.evaluator,
-                        evaluation.update,
-                        params,
-                        batches,
-                        lambda: bool(self.stop),
-                    )
+                measured = evaluation.measure(params, lambda: bool(self.stop))
                 if measured is None:
                     return None
                 metrics |= {f"{name}/{key}": value for key, value in measured.items()}
@@ -233,6 +228,7 @@ class _Session:
             "data": self.data,
             "upstream": self.upstream,
             "evaluation_due": evaluation_due,
+            "skipped": self.batches.skipped,
             "epochs": at * training.epochs / training.total,
             "device_days": progress["seconds"] * training.mesh.size / 86400,
         }
@@ -265,6 +261,8 @@ class _Session:
                 "images_per_second_per_device": images / seconds / training.mesh.size,
                 "device_days": seconds * training.mesh.size / 86400,
                 "precision": training.precision,
+                "fast_decode": training.reader.rows.fast_decode,
+                "skipped_examples": self.batches.skipped,
             },
         )
         self.console.line(f"done in {_clock(seconds)}: {self.path / workdir.RESULTS}")

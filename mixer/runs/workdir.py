@@ -37,6 +37,8 @@ _RESULT_KEYS = (
     "device_kind",
     "devices",
     "precision",
+    "fast_decode",
+    "skipped_examples",
     "versions",
     "commit",
 )

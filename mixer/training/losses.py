@@ -1,8 +1,9 @@
 """Losses: logits [N, K] and targets [N, K] -> [N], float32."""
 
 import jax
-import jax.numpy as jnp
 import optax
+
+from mixer import batch as batch_lib
 
 
 def softmax_xent(logits: jax.Array, targets: jax.Array) -> jax.Array:
@@ -19,5 +20,5 @@ LOSSES = {"softmax_xent": softmax_xent, "sigmoid_xent": sigmoid_xent}
 
 
 def targets(labels: jax.Array, num_classes: int, smoothing: float = 0.0) -> jax.Array:
-    """int32 [N] -> float32 [N, K]: one-hot mixed with the uniform distribution."""
-    return optax.smooth_labels(jax.nn.one_hot(labels, num_classes, dtype=jnp.float32), smoothing)
+    """int32 [N] or [N, L] -> float32 [N, K]: (multi-)hot mixed with the uniform distribution."""
+    return optax.smooth_labels(batch_lib.multi_hot(labels, num_classes), smoothing)

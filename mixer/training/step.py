@@ -71,6 +71,11 @@ def abstract_state(mesh: Mesh, init: Callable[..., TrainState], params: Any = No
     )
 
 
+def _precision_at_1(logits: jax.Array, label: jax.Array) -> jax.Array:
+    hits, labelled = batch_lib.hits(logits, label), batch_lib.labelled(label)
+    return hits.sum() / jnp.maximum(labelled.sum(), 1)
+
+
 def make_step(
     model: nn.Module,
     loss: Callable[[jax.Array, jax.Array], jax.Array],
@@ -84,8 +89,10 @@ def make_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """step(state, batch) -> (state, metrics), metrics being float32 scalars of the global batch.
 
-    Dropout, stochastic depth and mixup draw from (seed, step): no key is carried. The averaged
-    parameters follow by ema = d ema + (1 - d) params, d = min(ema_decay, (1 + t) / (10 + t)).
+    "accuracy" is precision@1: the share of rows, of those with a label, whose likeliest class is
+    among their labels. Dropout, stochastic depth and mixup draw from (seed, step): no key is
+    carried. The averaged parameters follow by ema = d ema + (1 - d) params,
+    d = min(ema_decay, (1 + t) / (10 + t)).
     """
 
     def objective(params, images, targets, key):
@@ -110,7 +117,7 @@ def make_step(
             ema = optax.incremental_update(params, ema, 1 - decay)
         metrics = {
             "loss": value,
-            "accuracy": (logits.argmax(axis=-1) == batch["label"]).mean(),
+            "accuracy": _precision_at_1(logits, batch["label"]),
             "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
             "grad_norm": optax.tree.norm(grads),
             "param_norm": optax.tree.norm(params),

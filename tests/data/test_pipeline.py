@@ -17,7 +17,7 @@ def make_rows(data_dir):
     source = sources.open_source("digits", "train", data_dir)
     transform = transforms.parse("inception_crop|flip_lr", (12, 12))
 
-    def make(rows=range(BATCH), order=True, source=source, seed=3, batch_size=BATCH):
+    def make(rows=range(BATCH), order=True, source=source, seed=3, batch_size=BATCH, **options):
         return pipeline.Rows(
             source=source,
             transform=transform,
@@ -26,6 +26,7 @@ def make_rows(data_dir):
             batch_size=batch_size,
             rows=rows,
             padding=batch_lib.padding((12, 12)),
+            **options,
         )
 
     return make
@@ -33,7 +34,7 @@ def make_rows(data_dir):
 
 def collect(rows, start=0, stop=6, threads=2, workers=0):
     made = pipeline.batches(rows, start=start, stop=stop, threads=threads, workers=workers)
-    return [{k: np.array(v) for k, v in batch.items()} for batch in made]
+    return [{k: np.array(v) for k, v in batch.items() if k != "skipped"} for batch in made]
 
 
 def assert_same(first, second):
@@ -115,6 +116,53 @@ def test_a_bad_file_is_named(image_folder, make_rows):
         pipeline.BadExample, match=r"folder:.*split train, example \d+, file train/dog/3.png"
     ):
         collect(make_rows(source=source), stop=3)
+
+
+def skipped(rows):
+    made = pipeline.batches(rows, start=0, stop=3, threads=3, workers=0)
+    return sum(int(batch["skipped"].sum()) for batch in made)
+
+
+def test_in_training_the_next_example_stands_in_for_a_bad_one(image_folder, make_rows):
+    (image_folder / "train" / "dog" / "3.png").write_bytes(b"")
+    (image_folder / "train" / "eel" / "1.png").write_bytes(b"not an image")
+    source = sources.open_source(f"folder:{image_folder}", "train")
+    rows = make_rows(source=source, skip_bad=True)
+    batches = collect(rows, stop=3)
+    assert_same(batches, collect(rows, stop=3, threads=1))
+    order = pipeline.Order(len(source), 3)
+    at = [order[count] for count in range(3 * BATCH)]
+    bad = [
+        i
+        for i, (file, _) in enumerate(source.files)
+        if file in ("train/dog/3.png", "train/eel/1.png")
+    ]
+    good = [i for i in range(len(source)) if i not in bad]
+    stands_in = [next(j % len(source) for j in range(i, 99) if j % len(source) in good) for i in at]
+    labels = np.concatenate([batch["label"] for batch in batches])
+    np.testing.assert_array_equal(labels, [source.files[i][1] for i in stands_in])
+    assert all(batch["mask"].all() for batch in batches)
+    steps = [(new - old) % len(source) for old, new in zip(at, stands_in, strict=True)]
+    assert skipped(rows) == sum(steps) > 0
+
+
+def test_in_evaluation_a_bad_example_is_left_out(image_folder, make_rows):
+    (image_folder / "test" / "dog" / "3.png").write_bytes(b"")
+    source = sources.open_source(f"folder:{image_folder}", "test")
+    rows = make_rows(order=False, source=source, skip_bad=True, batch_size=6, rows=range(6))
+    mask = np.concatenate([batch["mask"] for batch in collect(rows, stop=2)])
+    bad = [i for i, (file, _) in enumerate(source.files) if file == "test/dog/3.png"]
+    np.testing.assert_array_equal(np.flatnonzero(~mask), bad)
+    made = pipeline.batches(rows, start=0, stop=2, threads=3, workers=0)
+    assert sum(int(batch["skipped"].sum()) for batch in made) == 1
+
+
+def test_a_dataset_of_bad_examples_ends_the_run(image_folder, make_rows):
+    for file in (image_folder / "train").rglob("*.png"):
+        file.write_bytes(b"")
+    source = sources.open_source(f"folder:{image_folder}", "train")
+    with pytest.raises(pipeline.BadExample, match="100 unusable examples one after another"):
+        collect(make_rows(source=source, skip_bad=True), stop=1)
 
 
 def test_workers_need_no_jax(data_dir):

@@ -33,6 +33,7 @@ BAD = [
     ("--config.model.num_blocks=0", "config.model"),
     ("--config.best=test/top2", "Did you mean 'test/top"),
     ("--config.input.split=train[:0]", "holds no examples"),
+    ("--config.input.fraction=0.0001", "fraction=0.0001 of 1,437 examples is none"),
     ("extra", "unexpected argument 'extra'"),
     ("--learning_rate=1", "Unknown command line flag 'learning_rate'"),
 ]

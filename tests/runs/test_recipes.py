@@ -1,45 +1,104 @@
 """The recipes against table 4 of the paper and the numbers that follow from it."""
 
+import importlib
 import json
 
 import pytest
 from PIL import Image
 from runs_command import run
 
-from configs import imagenet
 from mixer.data import transforms
+from mixer.data.splits import absolute_ranges
 from mixer.runs import build
 from mixer.training import durations
 
-# Table 4: epochs, lr, weight decay, RandAugment m, mixup p, dropout, stochastic depth.
-TABLE_4 = {"Mixer-B/16": (300, 0.001, 0.1, 15, 0.5, 0.0, 0.1)}
-TABLE_4["Mixer-L/16"] = TABLE_4["Mixer-B/16"]
+# Table 4, with the steps that follow for so many training images.
+# recipe, model: epochs, lr, weight decay, RandAugment m, mixup p, stochastic depth, images, steps
+I1K, I21K, JFT = 1_281_167 - 12_812, 14_197_122 - 51_200, 303_000_000
+TABLE_4 = {
+    ("imagenet", "Mixer-B/16"): (300, 0.001, 0.1, 15, 0.5, 0.1, I1K, 92_897),
+    ("imagenet", "Mixer-L/16"): (300, 0.001, 0.1, 15, 0.5, 0.1, I1K, 92_897),
+    ("imagenet21k", "Mixer-B/16"): (300, 0.001, 0.1, 10, 0.2, 0.1, I21K, 1_036_078),
+    ("imagenet21k", "Mixer-L/16"): (300, 0.001, 0.1, 20, 0.5, 0.1, I21K, 1_036_078),
+    ("jft", "Mixer-S/32"): (5, 0.003, 0.03, None, 0, 0, JFT, 369_873),
+    ("jft", "Mixer-S/16"): (5, 0.003, 0.03, None, 0, 0, JFT, 369_873),
+    ("jft", "Mixer-B/32"): (7, 0.003, 0.03, None, 0, 0, JFT, 517_822),
+    ("jft", "Mixer-B/16"): (7, 0.003, 0.03, None, 0, 0, JFT, 517_822),
+    ("jft", "Mixer-L/32"): (7, 0.001, 0.03, None, 0, 0, JFT, 517_822),
+    ("jft", "Mixer-L/16"): (7, 0.001, 0.03, None, 0, 0, JFT, 517_822),
+    ("jft", "Mixer-H/14"): (14, 0.001, 0.03, None, 0, 0, JFT, 1_035_645),
+}
+HEAD_BIAS = {"imagenet": -6.9, "imagenet21k": -10, "jft": -10}
 
 
-@pytest.mark.parametrize("model", TABLE_4)
-def test_imagenet_is_table_4s_row(model):
-    config = imagenet.get_config(model)
-    epochs, rate, decay, m, p, dropout, depth = TABLE_4[model]
+def recipe(name, words=""):
+    return importlib.import_module(f"configs.{name}").get_config(words)
+
+
+@pytest.mark.parametrize("name, model", TABLE_4)
+def test_pretraining_is_table_4s_row(name, model):
+    config = recipe(name, model)
+    epochs, rate, decay, m, p, depth, images, steps = TABLE_4[name, model]
+    assert config.dataset == {"imagenet": "imagenet2012"}.get(name, name)
     assert config.total == f"{epochs} epochs"
     assert config.schedule.base == rate and config.optimizer.weight_decay == decay
     assert config.mixup == p
-    assert config.model.dropout == dropout and config.model.stochastic_depth == depth
+    assert config.model.dropout == 0 and config.model.stochastic_depth == depth
     chain = transforms.parse(config.input.transform, config.image_size).transforms
     names = [type(transform).__name__ for transform in chain]
-    assert names == ["InceptionCrop", "FlipLeftRight", "RandAugment"]
-    assert chain[2].layers == 2 and chain[2].magnitude == m and chain[2].quirks
-    # Section 3 and appendix B.
+    assert names == ["InceptionCrop", "FlipLeftRight", "RandAugment"][: 2 if m is None else 3]
+    if m is not None:
+        assert chain[2].layers == 2 and chain[2].magnitude == m and chain[2].quirks
+    # Section 3 and appendix B; the head's bias is big_vision's.
     assert config.batch_size == 4096 and config.image_size == (224, 224)
     assert config.schedule.warmup == "10_000 steps" and config.schedule.decay == "linear"
+    assert config.schedule.end == 1e-5 and config.optimizer.name == "adam(b1=0.9, b2=0.999)"
     assert config.optimizer.clip_norm == 1 and config.loss == "sigmoid_xent"
-    # 99 % of the training set: 92,897 steps.
-    held_in = 1_281_167 - 12_812
-    assert durations.to_steps(config.total, config.batch_size, held_in, "total") == 92_897
+    assert config.label_smoothing == 0 and config.model.head_bias_init == HEAD_BIAS[name]
+    assert durations.to_steps(config.total, config.batch_size, images, "total") == steps
     assert config.evaluators.val.transform == "resize_small(256)|central_crop"
 
 
+def test_models_without_a_row_take_their_neighbours():
+    def settings(name, model):
+        config = recipe(name, model)
+        keys = ("total", "mixup", "schedule", "optimizer", "input")
+        return {key: config[key] for key in keys}
+
+    assert settings("imagenet21k", "Mixer-S/32") == settings("imagenet21k", "Mixer-B/16")
+    assert settings("imagenet21k", "Mixer-H/14") == settings("imagenet21k", "Mixer-L/16")
+
+
+@pytest.mark.parametrize("name, total", [("imagenet21k", 14_197_122), ("jft", 303_000_000)])
+def test_what_is_held_out_is_not_trained_on(name, total):
+    config = recipe(name)
+
+    def part(split):
+        ((of, chosen),) = absolute_ranges(name, split, {"full": total})
+        assert of == "full"
+        return range(total)[chosen]
+
+    train, test, val = (
+        part(entry.split) for entry in (config.input, config.evaluators.test, config.evaluators.val)
+    )
+    assert (len(test), len(val), len(train)) == (25_600, 25_600, total - 51_200)
+    assert test.stop == val.start and val.stop == train.start and train.stop == total
+
+
+def test_figure_2s_parts_take_the_same_steps(data_dir):
+    """3, 10, 30, 100 % of the set for 233, 70, 23, 7 epochs."""
+    config = recipe("jft", "smoke")
+    # 480 of the digits with batches of 16: an epoch of the whole split is 30 steps.
+    config.input.split, config.total, config.schedule.warmup = "train[:480]", "7 epochs", "1 epochs"
+    for fraction, epochs in ((0.03, 233), (0.1, 70), (0.3, 23), (1.0, 7)):
+        config.input.fraction = fraction
+        training = build.training(config)
+        assert training.total == 210 and len(training.reader.source) == round(480 * fraction)
+        assert training.epochs == pytest.approx(epochs, rel=0.04)
+
+
 def test_the_head_starts_at_the_classes_share(data_dir):
-    training = build.training(imagenet.get_config("smoke"))
+    training = build.training(recipe("imagenet", "smoke"))
     params = training.init(None).params
     assert (params["head"]["bias"] == pytest.approx(-6.9)) and not params["head"]["kernel"].any()
 

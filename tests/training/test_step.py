@@ -19,17 +19,22 @@ def mesh_of(count):
     return Mesh(devices, sharding.AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def host_batch(seed):
+def host_batch(seed, max_labels=0):
     rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (BATCH, *SIZE, 3)).astype(np.uint8)
+    label = rng.integers(0, 5, BATCH).astype(np.int32)
+    if max_labels:
+        label = rng.integers(-3, 5, (BATCH, max_labels)).clip(-1).astype(np.int32)
+        label[3], label[4] = -1, 2  # a row without a label, and one with a label many times
     return {
-        "image": rng.integers(0, 256, (BATCH, *SIZE, 3)).astype(np.uint8),
-        "label": rng.integers(0, 5, BATCH).astype(np.int32),
+        "image": image,
+        "label": label,
         "mask": np.ones(BATCH, bool),
     }
 
 
 @functools.cache
-def run(devices, steps=3, ema=0.9, seed=0, mixup_p=0.0, **fields):
+def run(devices, steps=3, ema=0.9, seed=0, mixup_p=0.0, smoothing=0.0, max_labels=0, **fields):
     model = Mixer(
         num_classes=5,
         patch_size=4,
@@ -46,22 +51,30 @@ def run(devices, steps=3, ema=0.9, seed=0, mixup_p=0.0, **fields):
     init = lambda p: step.init_state(model, chain, SIZE, seed=seed, ema=ema > 0, params=p)
     state = step.create_state(mesh, init)
     train_step = step.make_step(
-        model, losses.softmax_xent, chain, schedule, seed=seed, mixup_p=mixup_p, ema_decay=ema
+        model,
+        losses.sigmoid_xent if max_labels else losses.softmax_xent,
+        chain,
+        schedule,
+        seed=seed,
+        label_smoothing=smoothing,
+        mixup_p=mixup_p,
+        ema_decay=ema,
     )
     place = sharding.batch_sharding(mesh)
-    batch = sharding.put(host_batch(0), place, BATCH)
+    batch = sharding.put(host_batch(0, max_labels), place, BATCH)
     compiled = step.guarded(step.compile_step(train_step, state, mesh, batch))
     history = []
     for t in range(steps):
         before = jax.device_get(state)
-        batch = sharding.put(host_batch(t), place, BATCH)
+        batch = sharding.put(host_batch(t, max_labels), place, BATCH)
         state, metrics = compiled(state, batch)
         history.append((before, jax.device_get(state), jax.device_get(metrics)))
     return history
 
 
-def test_eight_devices_give_the_single_device_run():
-    fields = {"dropout": 0.2, "stochastic_depth": 0.3, "mixup_p": 0.5}
+@pytest.mark.parametrize("max_labels", [0, 4])
+def test_eight_devices_give_the_single_device_run(max_labels):
+    fields = {"dropout": 0.2, "stochastic_depth": 0.3, "mixup_p": 0.5, "max_labels": max_labels}
     alone, spread = run(1, **fields), run(8, **fields)
     for (_, a, ma), (_, b, mb) in zip(alone, spread, strict=True):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=2e-6), a, b)
@@ -87,6 +100,43 @@ def test_metrics_are_what_they_are_called():
     np.testing.assert_allclose(metrics["param_norm"], np.linalg.norm(flat(after.params)), rtol=1e-5)
     assert metrics["learning_rate"] == np.float32(0.01)
     assert 0 <= metrics["accuracy"] <= 1 and after.step == 2
+
+
+def test_several_labels_against_numpy():
+    """The first step: its head is zero, so are all logits, and class 0 is called the likeliest."""
+    label = host_batch(0, 4)["label"]
+    hot = np.zeros((BATCH, 5))
+    for row, classes in zip(hot, label, strict=True):
+        row[[k for k in set(classes.tolist()) if k >= 0]] = 1
+    assert hot[3].sum() == 0 and hot[4].sum() == 1
+    np.testing.assert_array_equal(losses.targets(jnp.asarray(label), 5), hot)
+    smooth = losses.targets(jnp.asarray(label), 5, 0.1)
+    np.testing.assert_allclose(smooth, 0.9 * hot + 0.1 / 5, rtol=1e-6)
+    before, after, metrics = run(1, max_labels=4)[0]
+    assert metrics["loss"] == pytest.approx(5 * np.log(2), rel=1e-6)
+    assert metrics["accuracy"] == pytest.approx(hot[hot.any(1)][:, 0].mean())
+    # The gradient of the head's bias is the mean of sigmoid(0) - target; it is clipped.
+    unit = lambda vector: vector / np.linalg.norm(vector)
+    moved = after.params["head"]["bias"] - before.params["head"]["bias"]
+    np.testing.assert_allclose(unit(moved), unit((hot - 0.5).mean(0)), rtol=1e-5)
+    smoothed = run(1, max_labels=4, smoothing=0.2)[1][2]["loss"]
+    assert smoothed != run(1, max_labels=4)[1][2]["loss"]
+
+
+def test_many_classes_need_no_buffer_for_each_label():
+    """ImageNet-21k: beside one label an image, ten cost no more than a byte a class and image."""
+    rows, classes, most = 32, 21_843, 10
+
+    def loss(logits, label):
+        return losses.sigmoid_xent(logits, losses.targets(label, classes)).mean()
+
+    def temporary(*shape):
+        logits = jax.ShapeDtypeStruct((rows, classes), jnp.float32)
+        label = jax.ShapeDtypeStruct(shape, jnp.int32)
+        compiled = jax.jit(jax.value_and_grad(loss)).lower(logits, label).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporary(rows, most) - temporary(rows) <= 1.01 * rows * classes
 
 
 def test_averaged_parameters_follow_with_a_warm_up():

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from mixer.data import sources
+from mixer.data.folder_source import folder_layout, image_files
 from mixer.data.prepare.entry import Entry, Reader
 
 
@@ -12,11 +12,11 @@ class FolderReader(Reader):
 
     def __init__(self, path: str):
         self._name, self._root = f"folder:{path}", Path(path).expanduser().absolute()
-        self._places, self.classes = sources.folder_layout(self._name, self._root)
+        self._places, self.classes = folder_layout(self._name, self._root)
 
     def _listed(self) -> Iterator[tuple[str, str, int]]:
         for split, place in self._places.items():
-            for file, label in sources.image_files(self._name, self._root, place, self.classes):
+            for file, label in image_files(self._name, self._root, place, self.classes):
                 yield split, file, label
 
     def files(self) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 import os
 import re
 
+import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from mixer import errors
@@ -25,9 +26,8 @@ def preparation(config: ConfigDict) -> Preparation:
     at_least(0, **{"prepare.processes": asked.processes})
     reader = readers.open_reader(asked.source)
     name, _, version = (asked.name or reader.dataset or config.dataset).partition(":")
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or (
-        sources.is_dataset(name) and name != reader.dataset
-    ):
+    taken = {"digits", "folder", *tfds.list_builders(with_community_datasets=False)}
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in taken - {reader.dataset}:
         raise errors.BadInput(
             f"config.prepare.name={name!r}: expected a name of your own, not one of TFDS's, in "
             f"lower-case letters, digits and underscores"

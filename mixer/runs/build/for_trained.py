@@ -78,6 +78,7 @@ def _card_of_file(config: ConfigDict) -> Card:
         classes=tuple(source.classes),
         dataset=config.dataset,
         imports=config.imports,
+        multi_label=sources.max_labels(source) > 0,
     )
 
 

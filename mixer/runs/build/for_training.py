@@ -20,11 +20,11 @@ from mixer.runs.build.parts import (
     at_least,
     build_evaluation,
     build_model,
-    data_dir,
     evaluation_transform,
     image_size_of,
     precision,
     training_reader,
+    training_source,
     upstream_of,
     within,
 )
@@ -67,13 +67,14 @@ class Training:
 
     @property
     def epochs(self) -> float:
-        """Passes over the training set."""
+        """Passes over what is trained on: with `config.input.fraction`, over that part."""
         return self.total * self.batch_size / len(self.reader.source)
 
     def abstract_batch(self) -> Batch:
         """Shapes, dtypes and placement of a global batch."""
         place = sharding.batch_sharding(self.mesh)
-        spec = batch_lib.spec(self.batch_size, self.card.image_size)
+        most = sources.max_labels(self.reader.source)
+        spec = batch_lib.spec(self.batch_size, self.card.image_size, most)
         return {k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=place) for k, v in spec.items()}
 
 
@@ -95,7 +96,13 @@ def training(config: ConfigDict) -> Training:
     mesh = sharding.make_mesh()
     sharding.check_batch_size(config.batch_size, mesh.size, "batch_size")
 
-    source = sources.open_source(config.dataset, config.input.split, data_dir(config))
+    source, whole = training_source(config)
+    several = sources.max_labels(source)
+    if several and config.loss == "softmax_xent":
+        raise errors.BadInput(
+            f"config.loss={config.loss!r} is for one label an image, and those of {config.dataset} "
+            f"may have {several}: set config.loss=sigmoid_xent"
+        )
     if given_classes and given_classes != len(source.classes):
         raise errors.BadInput(
             f"config.model.num_classes={given_classes}, but {config.dataset} has "
@@ -105,7 +112,7 @@ def training(config: ConfigDict) -> Training:
     reader = training_reader(config, source, mesh, config.batch_size)
 
     def steps(duration: str, key: str, least: int = 1) -> int:
-        number = durations.to_steps(duration, config.batch_size, len(source), key)
+        number = durations.to_steps(duration, config.batch_size, whole, key)
         if number < least:
             raise errors.BadInput(f"config.{key}={duration!r}: expected at least {least} step")
         return number
@@ -135,6 +142,7 @@ def training(config: ConfigDict) -> Training:
         classes=tuple(source.classes),
         dataset=config.dataset,
         imports=config.imports,
+        multi_label=several > 0,
     )
     evaluations = [
         build_evaluation(config, key, model, mesh, card, steps) for key in sorted(config.evaluators)

@@ -15,11 +15,12 @@ from mixer import batch as batch_lib
 from mixer import errors
 from mixer.checkpoint import adapt, official, pretrained
 from mixer.checkpoint.pretrained import Card
-from mixer.data.sources import Source, open_source
-from mixer.evaluation import classification  # noqa: F401 registers the evaluator
-from mixer.evaluation.registry import EVALUATORS, Evaluator
+from mixer.data import turbojpeg
+from mixer.data.sources import Source, max_labels, open_source
+from mixer.data.subset import fraction_of
+from mixer.evaluation import classification, multilabel  # noqa: F401 register the evaluators
+from mixer.evaluation.registry import EVALUATORS, Evaluator, evaluate
 from mixer.models import registry
-from mixer.runs.imports import import_modules
 from mixer.runs.reader import Reader, open_reader
 from mixer.training import sharding, step
 
@@ -75,10 +76,45 @@ class Evaluation:
     reader: Reader
     every: int
 
+    def measure(
+        self, params: Any, interrupted: Callable[[], bool] = lambda: False
+    ) -> dict[str, float] | None:
+        """The numbers over the whole split, by name; None if `interrupted()` became true.
+
+        Where unreadable examples are left out, `skipped` counts them.
+        """
+        with self.reader.batches() as batches:
+            measured = evaluate(self.evaluator, self.update, params, batches, interrupted)
+        if measured is not None and self.reader.rows.skip_bad:
+            measured["skipped"] = batches.skipped
+        return measured
+
+
+def skip_bad(config: ConfigDict) -> bool:
+    """Whether unreadable examples are passed over."""
+    if config.input.on_bad not in ("error", "skip"):
+        raise errors.unknown("config.input.on_bad", config.input.on_bad, ("error", "skip"))
+    return config.input.on_bad == "skip"
+
+
+def training_source(config: ConfigDict) -> tuple[Source, int]:
+    """What is trained on, and of how many examples `config.input.fraction` is taken."""
+    fraction, seed = config.input.fraction, config.input.fraction_seed
+    if not 0 < fraction <= 1:
+        raise errors.BadInput(f"config.input.fraction={fraction}: expected 0 < fraction <= 1")
+    within(0, 2**32, **{"input.fraction_seed": seed})
+    whole = open_source(config.dataset, config.input.split, data_dir(config))
+    return fraction_of(whole, fraction, seed), len(whole)
+
 
 def training_reader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: int) -> Reader:
     """The training split, shuffled and augmented as the config says."""
     at_least(0, **{f"runtime.{k}": config.runtime[k] for k in ("threads", "workers")})
+    if config.input.fast_decode and not turbojpeg.available():
+        raise errors.BadInput(
+            "config.input.fast_decode=True needs the C library libjpeg-turbo 3 or later, which is "
+            "not found (conda install libjpeg-turbo, brew install jpeg-turbo, or its own packages)"
+        )
     return open_reader(
         source,
         config.input.transform,
@@ -89,18 +125,9 @@ def training_reader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: 
         mesh=mesh,
         threads=config.runtime.threads,
         workers=config.runtime.workers,
+        fast_decode=config.input.fast_decode,
+        skip_bad=skip_bad(config),
     )
-
-
-def sheet_reader(config: ConfigDict) -> tuple[Reader, int]:
-    """The first training images as one batch, and how many of them are asked for."""
-    import_modules(config.imports)
-    within(0, 2**32, seed=config.seed)
-    at_least(1, sheet=config.sheet)
-    mesh = sharding.make_mesh()
-    source = open_source(config.dataset, config.input.split, data_dir(config))
-    whole = -(-config.sheet // mesh.size) * mesh.size
-    return training_reader(config, source, mesh, whole), config.sheet
 
 
 def _apply(model: nn.Module) -> Callable:
@@ -148,8 +175,14 @@ def build_evaluation(
         mesh=mesh,
         threads=config.runtime.threads,
         workers=0,  # starting processes anew for each pass costs more than they bring
+        skip_bad=skip_bad(config),
     )
     evaluator = EVALUATORS[entry.type](_apply(model), model.num_classes)
+    if max_labels(source) and not getattr(evaluator, "multi_label", False):
+        raise errors.BadInput(
+            f"config.{key}.type={entry.type!r} is for one label an image, and those of {dataset} "
+            f"may have {max_labels(source)}: set config.{key}.type=multilabel"
+        )
     places = (sharding.replicated(mesh), sharding.batch_sharding(mesh))
     update = jax.jit(evaluator.update, in_shardings=places, out_shardings=sharding.replicated(mesh))
     every = steps(entry.every, f"{key}.every") if steps else 0

@@ -175,6 +175,8 @@ def test_manifest_with_several_labels(kind, images, image_folder, tar, prepare):
     assert builder.info.metadata["max_labels"] == 3
     names = builder.info.features["labels"].feature.names
     assert names == sorted(classes)
+    source = sources.open_source("mine", "train", folder.parents[1])
+    assert sources.max_labels(source) == 3 and len(source) == len(images)
     found = builder.as_data_source("train", decoders={"image": tfds.decode.SkipDecoding()})
     for example in found:
         path = example["file_name"].decode()

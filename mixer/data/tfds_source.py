@@ -1,0 +1,120 @@
+"""Prepared TFDS datasets as a source."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from mixer import errors
+from mixer.data.splits import absolute_ranges
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsSource:
+    """A prepared TFDS dataset with features `image` and `label`, stored as ArrayRecord.
+
+    Where examples have several labels, the feature `label` or `labels` is a sequence of class
+    labels, and the dataset's metadata record `max_labels`.
+    """
+
+    name: str
+    split: str
+    classes: Sequence[str]
+    records: Any
+    label_feature: str = "label"
+    max_labels: int = 0
+
+    @classmethod
+    def open(
+        cls, dataset: str, split: str, data_dir: Path, also_known: Sequence[str] = ()
+    ) -> "TfdsSource":
+        """See `sources.open_source`; `also_known` are its other datasets, to guess a name from."""
+        try:
+            builder = tfds.builder(dataset, data_dir=data_dir, try_gcs=False)
+        except tfds.core.registered.DatasetNotFoundError:
+            known = [*also_known, *tfds.list_builders(with_community_datasets=False)]
+            found = errors.unknown("dataset", dataset, known)
+            line = str(found).split(" Known:")[0]
+            raise errors.BadInput(
+                f"{line} It is none of TFDS's, and not prepared in {data_dir}. Your own images: "
+                f"folder:PATH, with PATH/train/<class>/*.jpg; millions of them: config.run=prepare"
+            ) from None
+        except (ValueError, AssertionError) as error:
+            first = (str(error).strip() or repr(error)).splitlines()[0]
+            raise errors.BadInput(f"dataset {dataset!r}: {first}") from None
+        sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
+        if not sizes:
+            raise errors.BadInput(_how_to_prepare(dataset, data_dir))
+        features = builder.info.features
+        label = next((name for name in ("label", "labels") if name in features), None)
+        if label is None or "image" not in features:
+            raise errors.BadInput(
+                f"dataset {dataset!r} has features {', '.join(features)}: expected image and label "
+                f"(or labels)"
+            )
+        several = isinstance(features[label], tfds.features.Sequence)
+        class_label = features[label].feature if several else features[label]
+        ranges = absolute_ranges(dataset, split, sizes)
+        if not any(len(range(sizes[part])[chosen]) for part, chosen in ranges):
+            raise errors.BadInput(f"dataset {dataset!r}: split {split!r} holds no examples")
+        if not hasattr(class_label, "names"):
+            raise errors.BadInput(f"dataset {dataset!r}: its feature {label} is no ClassLabel")
+        max_labels = _max_labels(dataset, builder) if several else 0
+        skip = {"image": tfds.decode.SkipDecoding()}
+        try:
+            opened = builder.as_data_source(split, decoders=skip)
+        except NotImplementedError:
+            raise errors.BadInput(_how_to_convert(dataset, builder.data_path)) from None
+        return cls(dataset, split, tuple(class_label.names), opened, label, max_labels)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        record = self.records[index]
+        label = record[self.label_feature]
+        return {"image": record["image"], "label": label if self.max_labels else int(label)}
+
+    def where(self, index: int) -> str:
+        record = self.records[index]
+        file = record.get("file_name")
+        named = f", file {file.decode()}" if file else ""
+        return f"dataset {self.name}, split {self.split}, example {index}{named}"
+
+
+def _max_labels(dataset: str, builder: tfds.core.DatasetBuilder) -> int:
+    most = (builder.info.metadata or {}).get("max_labels")
+    if not isinstance(most, int) or most < 1:
+        found = "is not recorded" if most is None else f"is recorded as {most!r}"
+        raise errors.BadInput(
+            f"dataset {dataset!r}: its examples have several labels, and how many at most {found}: "
+            f'write {{"max_labels": NUMBER}} into {builder.data_path}/metadata.json'
+        )
+    return most
+
+
+def _how_to_prepare(dataset: str, data_dir: Path) -> str:
+    missing = f"dataset {dataset!r} is not prepared in {data_dir}. Once: "
+    if dataset.split(":")[0] == "imagenet2012":
+        return missing + (
+            f"python main.py --config=configs/imagenet.py --config.run=prepare "
+            f"--config.prepare.source=imagenet:PATH --config.runtime.data_dir={data_dir} "
+            f"--workdir=runs/prepare, with PATH the folder of ILSVRC2012_img_train.tar and "
+            f"ILSVRC2012_img_val.tar"
+        )
+    return missing + (
+        f"pip install -r requirements-prepare.txt && "
+        f'python -c "import tensorflow_datasets as tfds; '
+        f"tfds.builder({dataset!r}, data_dir={str(data_dir)!r}, file_format='array_record')"
+        f'.download_and_prepare()"'
+    )
+
+
+def _how_to_convert(dataset: str, path: str) -> str:
+    return (
+        f"dataset {dataset!r} at {path} is stored as TFRecord, which has no random access. Once: "
+        f"pip install -r requirements-prepare.txt && tfds convert_format "
+        f"--dataset_version_dir={path} --out_file_format=array_record"
+    )

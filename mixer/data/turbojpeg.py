@@ -1,0 +1,115 @@
+"""Part of a JPEG: libjpeg-turbo 3 skips what lies outside a window, where other decoders cannot.
+
+Its C library is used if it is installed, as a system library or within the `turbojpeg` wheel.
+"""
+
+import ctypes
+import ctypes.util
+import functools
+import importlib.util
+import threading
+from pathlib import Path
+
+import numpy as np
+
+# TurboJPEG's constants: turbojpeg.h.
+_DECOMPRESS, _RGB = 1, 0
+_SUBSAMPLING, _WIDTH, _HEIGHT, _FAST_UPSAMPLING, _FAST_DCT = 4, 5, 6, 9, 10
+# Width in pixels of the unit that is decoded at once, by the kind of chroma subsampling.
+_UNIT = {0: 8, 1: 16, 2: 16, 3: 8, 4: 8, 5: 32, 6: 8}
+
+
+class _Region(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_int) for name in ("x", "y", "width", "height")]
+
+
+class _Scale(ctypes.Structure):
+    _fields_ = [("numerator", ctypes.c_int), ("denominator", ctypes.c_int)]
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    spec = importlib.util.find_spec("turbojpeg")
+    bundled = Path(spec.origin).parent.glob("turbojpeg.libs/libturbojpeg*") if spec else ()
+    for path in [*bundled, ctypes.util.find_library("turbojpeg")]:
+        try:
+            library = ctypes.CDLL(str(path)) if path else None
+        except OSError:
+            continue
+        if hasattr(library, "tj3SetCroppingRegion"):
+            handle, data = ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_size_t)
+            library.tj3Init.restype = handle
+            library.tj3Destroy.argtypes = (handle,)
+            library.tj3Set.argtypes = (handle, ctypes.c_int, ctypes.c_int)
+            library.tj3Get.argtypes = (handle, ctypes.c_int)
+            library.tj3DecompressHeader.argtypes = (handle, *data)
+            library.tj3SetScalingFactor.argtypes = (handle, _Scale)
+            library.tj3SetCroppingRegion.argtypes = (handle, _Region)
+            library.tj3Decompress8.argtypes = (handle, *data, handle, ctypes.c_int, ctypes.c_int)
+            return library
+    return None
+
+
+def available() -> bool:
+    """Whether the library was found, in version 3 or later."""
+    return _library() is not None
+
+
+class _Decoder:
+    """A decompressor of TurboJPEG; each thread needs its own."""
+
+    def __init__(self, library: ctypes.CDLL):
+        self.library = library
+        self.handle = library.tj3Init(_DECOMPRESS)
+
+    def __del__(self):
+        self.library.tj3Destroy(self.handle)
+
+
+_local = threading.local()
+
+
+def _decoder() -> _Decoder:
+    if not hasattr(_local, "decoder"):
+        _local.decoder = _Decoder(_library())
+    return _local.decoder
+
+
+def window(
+    data: bytes, top: int, left: int, height: int, width: int, *, shrink: int = 1, fast: bool
+) -> np.ndarray | None:
+    """Decodes a window, bit for bit as if it were cut out of the whole image.
+
+    Args:
+      data: the JPEG.
+      top, left, height, width: of the window, in pixels of the image divided by `shrink`.
+      shrink: 1, 2, 4 or 8: the image is decoded at that fraction of its size.
+      fast: chroma is repeated, not interpolated.
+
+    Returns:
+      uint8 [height, width, 3], RGB; None if anything about the file is unusual.
+    """
+    decoder = _decoder()
+    library, handle = decoder.library, decoder.handle
+    if library.tj3DecompressHeader(handle, data, len(data)):
+        return None
+    unit = _UNIT.get(library.tj3Get(handle, _SUBSAMPLING))
+    if unit is None:
+        return None
+    full_height, full_width = (library.tj3Get(handle, side) for side in (_HEIGHT, _WIDTH))
+    full_height, full_width = -(-full_height // shrink), -(-full_width // shrink)
+    if top + height > full_height or left + width > full_width:
+        return None
+    # Chroma is interpolated across units: one more on each side makes the borders exact.
+    unit //= min(shrink, unit)
+    begin = max(left // unit - 1, 0) * unit
+    end = min((-(-(left + width) // unit) + 1) * unit, full_width)
+    pixels = np.empty((height, end - begin, 3), np.uint8)
+    failed = (
+        library.tj3Set(handle, _FAST_DCT, True)
+        or library.tj3Set(handle, _FAST_UPSAMPLING, fast)
+        or library.tj3SetScalingFactor(handle, _Scale(1, shrink))
+        or library.tj3SetCroppingRegion(handle, _Region(begin, top, end - begin, height))
+        or library.tj3Decompress8(handle, data, len(data), pixels.ctypes.data, 0, _RGB)
+    )
+    return None if failed else pixels[:, left - begin : left - begin + width]

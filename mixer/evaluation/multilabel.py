@@ -1,0 +1,58 @@
+"""Several labels an image: precision@1 and the sigmoid loss, as big_vision measures upstream."""
+
+import dataclasses
+from collections.abc import Callable
+
+import flax
+import jax.numpy as jnp
+import optax
+from clu import metrics
+
+from mixer import batch as batch_lib
+from mixer import errors
+from mixer.batch import Batch
+from mixer.evaluation.registry import register_evaluator
+
+
+@flax.struct.dataclass
+class _Metrics(metrics.Collection):
+    top1: metrics.Average.from_output("hit")
+    loss: metrics.Average.from_output("loss")
+
+
+@register_evaluator("multilabel")
+@dataclasses.dataclass(frozen=True)
+class MultiLabel:
+    """Classification of images with any number of labels, one among them.
+
+    Rows without a label count nowhere, neither as right nor as wrong.
+
+    Attributes:
+      apply: (params, uint8 images) -> logits [N, num_classes].
+      num_classes: K.
+    """
+
+    apply: Callable
+    num_classes: int
+    higher_is_better = ("top1",)
+    multi_label = True
+
+    def update(self, params, batch: Batch) -> metrics.Collection:
+        """Sums over one batch."""
+        logits, label = self.apply(params, batch["image"]), batch["label"]
+        targets = batch_lib.multi_hot(label, self.num_classes)
+        return _Metrics.single_from_model_output(
+            hit=batch_lib.hits(logits, label).astype(jnp.float32),
+            loss=optax.sigmoid_binary_cross_entropy(logits, targets).sum(axis=-1),
+            mask=batch["mask"] & batch_lib.labelled(label),
+        )
+
+    def summarize(self, collection: metrics.Collection) -> dict[str, float]:
+        """{"top1", "loss"}: precision@1, and nats summed over the classes; means over the rows.
+
+        Raises:
+          Failure: no row has a label.
+        """
+        if not collection.top1.count:
+            raise errors.Failure("none of the images to evaluate on has a label")
+        return {name: float(value) for name, value in collection.compute().items()}

@@ -1,0 +1,124 @@
+"""`config.run="input_benchmark"`: how fast this machine reads a recipe's training images."""
+
+import functools
+import os
+import statistics
+
+import jax
+from ml_collections import ConfigDict
+
+from mixer import errors
+from mixer.benchmark import input_pipeline
+from mixer.data import pipeline
+from mixer.data.decode import Encoded
+from mixer.data.randaugment import RandAugment
+from mixer.data.transforms import FlipLeftRight, InceptionCrop
+from mixer.runs import build, workdir
+from mixer.runs.reader import Reader
+
+
+def run(config: ConfigDict, output: str, protocol: str) -> None:
+    """Times each stage of the input side, then all of it with threads and with processes.
+
+    Raises:
+      BadInput: before anything is written.
+    """
+    path = workdir.unfinished(output, config)
+    if path is None:
+        return
+    asked = build.input_benchmark(config)
+    reader = asked.reader
+    pipelines = _pipelines(reader)
+    if asked.tf_data:
+        pipelines["tf_data"] = _tf_data(reader, asked.images)
+    workdir.begin(path, config)
+    rows = reader.rows
+    print(f"{reader.source.name} {reader.source.split} ({len(reader.source):,} images)")
+    spent = input_pipeline.stages(
+        lambda index: reader.source[index]["image"],
+        functools.partial(Encoded, fast=rows.fast_decode),
+        rows.transform.transforms,
+        lambda batch: jax.block_until_ready(reader.put(batch)),
+        [rows.order[count] for count in range(asked.images)],
+        len(rows.rows),
+    )
+    parts = ", ".join(f"{name} {microseconds:,.0f}" for name, microseconds in spent.items())
+    print(f"one image on one thread, microseconds: {parts}")
+    batches = -(-asked.images // len(rows.rows))
+    measured = input_pipeline.rates(pipelines, len(rows.rows), batches, asked.rounds)
+    medians = {name: statistics.median(values) for name, values in measured.items()}
+    print(f"images/s, median of {asked.rounds} (lowest to highest):")
+    for name, values in measured.items():
+        print(f"  {name:12}{medians[name]:8,.0f}  ({min(values):,.0f} to {max(values):,.0f})")
+    reference = medians.pop("tf_data", None)
+    best, most = max(medians.values()), max(medians, key=medians.get)
+    cores = os.cpu_count() or 1
+    needed = asked.demand * jax.local_device_count() / (best / min(cores, int(most.split("_")[1])))
+    if reference:
+        print(f"{most} is {best / reference:.2f} times as fast as tf.data")
+    print(
+        f"to feed {asked.demand:,.0f} images/s to each of {jax.local_device_count()} devices: "
+        f"{needed:.1f} cores like these"
+    )
+    metrics = {f"{name}_microseconds": value for name, value in spent.items()}
+    metrics |= {f"{name}_images_per_second": value for name, value in medians.items()}
+    metrics |= {"tf_data_images_per_second": reference, "cores_needed": needed}
+    workdir.write_results(
+        path,
+        {
+            "run": "input_benchmark",
+            "protocol": protocol,
+            "dataset": reader.source.name,
+            "resolution": build.resolution(rows.padding["image"].shape[:2]),
+            "seed": rows.seed,
+            "batch_size": reader.batch_size,
+            "fast_decode": rows.fast_decode,
+            "metrics": metrics,
+        },
+    )
+
+
+def _pipelines(reader: Reader) -> dict:
+    """One for 1, 2, 4 ... threads and for as many processes, up to the number of cores."""
+    cores = os.cpu_count() or 1
+    counts = sorted({min(2**power, cores) for power in range(cores.bit_length())} | {cores})
+    start = functools.partial(pipeline.batches, reader.rows, start=0, stop=2**31 // 4096)
+    return {
+        f"{kind}_{count}": functools.partial(
+            start,
+            threads=count if kind == "threads" else 1,
+            workers=count if kind == "processes" else 0,
+        )
+        for kind in ("threads", "processes")
+        for count in counts
+    }
+
+
+def _tf_data(reader: Reader, images: int):
+    """Starts the same recipe in tf.data, with as many threads as there are cores."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        from mixer.benchmark import tf_data
+    except ImportError:
+        raise errors.BadInput(
+            "config.benchmark.tf_data=True needs TensorFlow: pip install -r "
+            "requirements-benchmark.txt"
+        ) from None
+    chain = reader.rows.transform.transforms
+    size = reader.rows.padding["image"].shape[:2]
+    known = (InceptionCrop(size), FlipLeftRight())
+    magnitude = None if chain == known else getattr(chain[-1], "magnitude", None)
+    if chain not in (known, (*known, RandAugment(2, magnitude or 0))):
+        raise errors.BadInput(
+            "config.benchmark.tf_data=True compares only inception_crop|flip_lr and "
+            "inception_crop|flip_lr|randaug(2, M)"
+        )
+    files = [reader.source[i]["image"] for i in range(min(images, len(reader.source)))]
+    return functools.partial(
+        tf_data.batches,
+        files,
+        size,
+        magnitude,
+        batch_size=len(reader.rows.rows),
+        threads=os.cpu_count() or 1,
+    )

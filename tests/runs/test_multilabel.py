@@ -1,0 +1,128 @@
+"""Several labels an image, in whole runs."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from runs_command import run
+
+from configs import folder, jft
+from mixer import errors
+from mixer.evaluation.registry import EVALUATORS
+from mixer.runs import build
+from mixer.training import step
+
+
+def small(words="Mixer-S/16,32", recipe=jft):
+    config = recipe.get_config(words)
+    config.model.update(num_blocks=1, hidden_dim=8, tokens_mlp_dim=8, channels_mlp_dim=8)
+    config.input.split, config.batch_size, config.total = "full[:40]", 16, "4 steps"
+    config.schedule.warmup = "1 steps"
+    for entry in config.evaluators.values():
+        entry.update(split="full[40:]", batch_size=16)
+    return config
+
+
+def test_what_is_for_one_label_is_refused_with_the_fix(data_dir, monkeypatch):
+    config = small("jft,Mixer-S/16,32", folder)
+    with pytest.raises(errors.BadInput, match="may have 3: set config.loss=sigmoid_xent"):
+        build.training(config)
+    config.loss = "sigmoid_xent"
+    fix = "'classification' is for one label.* set config.evaluators.test.type=multilabel"
+    with pytest.raises(errors.BadInput, match=fix):
+        build.training(config)
+    # A user's own measure says itself that it knows sets of labels.
+    monkeypatch.setitem(EVALUATORS, "mine", lambda apply, num_classes: object())
+    config.evaluators.test.type = "mine"
+    with pytest.raises(errors.BadInput, match="'mine' is for one label an image"):
+        build.training(config)
+    config.evaluators.test.type = "multilabel"
+    assert build.training(config).card.multi_label
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.5, 1.01, float("nan")])
+def test_fractions_that_are_none_are_refused(data_dir, fraction):
+    config = small()
+    config.input.fraction = fraction
+    with pytest.raises(errors.BadInput, match="expected 0 < fraction <= 1"):
+        build.training(config)
+    config.input.update(fraction=0.5, fraction_seed=-1)
+    with pytest.raises(errors.BadInput, match="config.input.fraction_seed=-1"):
+        build.training(config)
+
+
+def test_a_step_and_an_evaluation(data_dir):
+    training = build.training(small())
+    state = step.create_state(training.mesh, training.init)
+    batch = next(training.reader.batches(0, 1))
+    assert batch["label"].shape == (16, 3)
+    compiled = step.compile_step(training.train_step, state, training.mesh, batch)
+    state, metrics = step.guarded(compiled)(state, batch)
+    # All logits are -10, so a class costs log(1 + e^-10), and each of a row's labels 10 more.
+    label = np.asarray(batch["label"])
+    number = np.mean([len(set(row.tolist()) - {-1}) for row in label])
+    want = 18_291 * np.log1p(np.exp(-10)) + 10 * number
+    assert float(metrics["loss"]) == pytest.approx(want, rel=1e-5)
+    (test,) = [e for e in training.evaluations if e.name == "test"]
+    totals = [jax.device_get(test.update(state.params, b)) for b in test.reader.batches()]
+    sets = [test.reader.source[i]["label"] for i in range(24)]
+    assert sum(int(part.top1.count) for part in totals) == sum(len(s) > 0 for s in sets) < 24
+
+
+@pytest.mark.slow
+def test_train_evaluate_predict_and_look(data_dir, tmp_path):
+    """Also: a dataset that is known by nothing but lying prepared, in a data_dir of the command."""
+    overrides = [f"--config.{k}={v}" for k, v in OVERRIDES.items()]
+    command = "configs/jft.py:Mixer-S/16,32,imagenet21k"
+    there = {"TFDS_DATA_DIR": str(tmp_path / "nowhere")}
+    overrides.append(f"--config.runtime.data_dir={data_dir}")
+    workdir = tmp_path / "run"
+    code, out, err = run(data_dir, command, workdir, *overrides, **there)
+    assert code == 0, err
+    assert "imagenet21k full[:40] (20 images)" in out
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["step"] == 4 and results["epochs"] == 4 * 16 / 20
+    assert set(results["metrics"]) == {
+        f"{name}/{metric}" for name in ("test", "val") for metric in ("top1", "loss")
+    }
+    logs = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in logs if "epoch" in line][-1] == results["epochs"]
+
+    again = (*overrides, "--config.run=evaluate", f"--config.init_from={workdir}")
+    code, _, err = run(data_dir, command, tmp_path / "evaluate", *again, **there)
+    assert code == 0, err
+    measured = json.loads((tmp_path / "evaluate" / "results.json").read_text())["metrics"]
+    assert measured == pytest.approx(results["metrics"], rel=1e-5)
+
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "red.png")
+    predict = ("--config.run=predict", f"--config.images={tmp_path / 'red.png'}", again[-1])
+    code, _, err = run(data_dir, command, tmp_path / "predict", *predict)
+    assert code == 0, err
+    (line,) = (tmp_path / "predict" / "predictions.jsonl").read_text().splitlines()
+    best = json.loads(line)["top"][0]
+    # Sigmoids that start at -10; a softmax over 21,843 alike would say 1 / 21,843.
+    assert best["probability"] == pytest.approx(1 / (1 + np.exp(10)), rel=0.1)
+
+    sheet = (*overrides, "--config.run=contact_sheet", "--config.sheet=9")
+    code, _, err = run(data_dir, command, tmp_path / "sheet", *sheet, **there)
+    assert code == 0, err
+    assert (tmp_path / "sheet" / "contact_sheet.png").exists()
+
+
+OVERRIDES = {
+    "model.num_blocks": 1,
+    "model.hidden_dim": 8,
+    "input.split": "full[:40]",
+    "input.fraction": 0.5,
+    "batch_size": 16,
+    "total": "4 steps",
+    "schedule.warmup": "1 steps",
+    "schedule.base": 1e-5,
+    "evaluators.test.split": "full[40:]",
+    "evaluators.val.split": "full[40:50]",
+    "evaluators.test.batch_size": 16,
+    "evaluators.val.batch_size": 16,
+    "runtime.log_every": "2 steps",
+}

@@ -1,0 +1,53 @@
+"""Unreadable examples and the input benchmark, as a user meets them."""
+
+import json
+
+import pytest
+from runs_command import run
+
+SMALL = (
+    "--config.batch_size=8",
+    "--config.total=6 steps",
+    "--config.schedule.warmup=1 steps",
+    "--config.model.num_blocks=1",
+    "--config.runtime.log_every=3 steps",
+    "--config.evaluators.test.every=6 steps",
+    "--config.evaluators.test.batch_size=8",
+)
+
+
+@pytest.mark.slow
+def test_unreadable_examples_end_the_run_or_are_counted(image_folder, data_dir, tmp_path):
+    """Two of 35 training images and one of 12 test images are empty files."""
+    for file in ("train/cat/0.png", "train/dog/1.png", "test/eel/2.png"):
+        (image_folder / file).write_bytes(b"")
+    config = f"configs/folder.py:folder:{image_folder},16"
+    code, _, err = run(data_dir, config, tmp_path / "stops", *SMALL)
+    assert code == 1 and "not a readable image" in err and "file train/" in err
+    code, _, err = run(data_dir, config, tmp_path / "goes", *SMALL, "--config.input.on_bad=skip")
+    assert code == 0, err
+    results = json.loads((tmp_path / "goes" / "results.json").read_text())
+    # 48 examples are a pass over all 35 and 13 more.
+    assert 2 <= results["skipped_examples"] <= 4
+    assert results["metrics"]["test/skipped"] == 1 and results["fast_decode"] is False
+    lines = [json.loads(line) for line in (tmp_path / "goes" / "metrics.jsonl").open()]
+    counts = [line["skipped_examples"] for line in lines if "skipped_examples" in line]
+    assert counts == sorted(counts) and counts[-1] == results["skipped_examples"]
+
+
+@pytest.mark.slow
+def test_input_benchmark(image_folder, data_dir, tmp_path):
+    code, out, err = run(
+        data_dir,
+        f"configs/folder.py:folder:{image_folder},16",
+        tmp_path / "out",
+        "--config.run=input_benchmark",
+        "--config.benchmark.images=64",
+        "--config.benchmark.rounds=1",
+    )
+    assert code == 0, err
+    metrics = json.loads((tmp_path / "out" / "results.json").read_text())["metrics"]
+    for stage in ("read", "decode", "augment", "batch", "transfer"):
+        assert metrics[f"{stage}_microseconds"] > 0
+    assert metrics["threads_1_images_per_second"] > 0 and metrics["cores_needed"] > 0
+    assert "processes_1" in out and "to feed 500 images/s to each of 1 devices" in out
