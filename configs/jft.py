@@ -3,8 +3,8 @@ r"""JFT-300M: table 4, rows "Mixer-S JFT-300M" to "Mixer-H JFT-300M", and figure
     python main.py --config=configs/jft.py:Mixer-B/16 --workdir=runs/jft-b16
 
 Data: not public. A manifest of yours becomes `jft`, with one split `full` and the feature `labels`,
-by --config.run=prepare --config.prepare.source=manifest:FILE (docs/prepare.md). JFT-300M has 303 million images of 18,291 classes,
-on average 1.26 an image.
+by --config.run=prepare --config.prepare.source=manifest:FILE (docs/prepare.md). JFT-300M has 303
+million images of 18,291 classes, on average 1.26 an image.
 
 Expected (not run here): top-1 on ImageNet after fine-tuning at 224, and TPUv3 core-days of
 pretraining (paper, table 3); the steps are those of 4,096 out of 303 million images:
