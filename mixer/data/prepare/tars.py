@@ -89,7 +89,7 @@ def images(path: Path, start: int = 0) -> Iterator[tuple[str, str, int, int]]:
     """
     with _readable(path), path.open("rb") as file:
         file.seek(start)
-        with tarfile.open(fileobj=file, mode="r:") as tar:
+        with tarfile.open(fileobj=file, mode="r:", tarinfo=_Strict) as tar:
             for member in _each(path, tar):
                 if is_image(member.name):
                     yield _name(path, member), str(path), member.offset_data, member.size
@@ -108,7 +108,7 @@ def _streamed(path: Path, spool: BinaryIO) -> Iterator[tuple]:
 
 def _copied(path: Path, stream: BinaryIO, spool: BinaryIO) -> Iterator[tuple]:
     """As `images`, for what can be read once only: the images are copied into `spool`."""
-    with _readable(path), tarfile.open(fileobj=stream, mode="r|*") as tar:
+    with _readable(path), tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Strict) as tar:
         for member in _each(path, tar):
             if is_image(member.name):
                 offset = spool.tell()
@@ -118,6 +118,19 @@ def _copied(path: Path, stream: BinaryIO, spool: BinaryIO) -> Iterator[tuple]:
             elif _is_tar(member):
                 for name, *place in _copied(path, tar.extractfile(member), spool):
                     yield f"{PurePosixPath(member.name).stem}/{name}", *place
+
+
+class _Strict(tarfile.TarInfo):
+    """Takes nothing but the end mark for the end; tarfile ends quietly at a damaged header too."""
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"damaged or cut short: {error}") from None
 
 
 def _each(path: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
