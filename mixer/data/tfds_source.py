@@ -96,9 +96,17 @@ def _max_labels(dataset: str, builder: tfds.core.DatasetBuilder) -> int:
 
 
 def _how_to_prepare(dataset: str, data_dir: Path) -> str:
-    return (
-        f"dataset {dataset!r} is not prepared in {data_dir}. Once: pip install -r "
-        f'requirements-prepare.txt && python -c "import tensorflow_datasets as tfds; '
+    missing = f"dataset {dataset!r} is not prepared in {data_dir}. Once: "
+    if dataset.split(":")[0] == "imagenet2012":
+        return missing + (
+            f"python main.py --config=configs/imagenet.py --config.run=prepare "
+            f"--config.prepare.source=imagenet:PATH --config.runtime.data_dir={data_dir} "
+            f"--workdir=runs/prepare, with PATH the folder of ILSVRC2012_img_train.tar and "
+            f"ILSVRC2012_img_val.tar"
+        )
+    return missing + (
+        f"pip install -r requirements-prepare.txt && "
+        f'python -c "import tensorflow_datasets as tfds; '
         f"tfds.builder({dataset!r}, data_dir={str(data_dir)!r}, file_format='array_record')"
         f'.download_and_prepare()"'
     )
@@ -107,6 +115,6 @@ def _how_to_prepare(dataset: str, data_dir: Path) -> str:
 def _how_to_convert(dataset: str, path: str) -> str:
     return (
         f"dataset {dataset!r} at {path} is stored as TFRecord, which has no random access. Once: "
-        f"pip install -r requirements-prepare.txt && tfds convert_format --dataset_dir={path} "
-        f"--out_file_format=array_record"
+        f"pip install -r requirements-prepare.txt && tfds convert_format "
+        f"--dataset_version_dir={path} --out_file_format=array_record"
     )
