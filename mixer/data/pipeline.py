@@ -18,6 +18,7 @@ from absl import flags
 
 from mixer import errors
 from mixer.data.decode import decode
+from mixer.data.order import Order
 from mixer.data.sources import Source
 from mixer.data.transforms import Transform
 
@@ -30,23 +31,6 @@ class BadExample(errors.Failure):
 
 
 @dataclasses.dataclass(frozen=True)
-class Order:
-    """The endless sequence of examples: each epoch is a permutation of its own of 0 ... size-1."""
-
-    size: int
-    seed: int
-
-    def __getitem__(self, count: int) -> int:
-        epoch, place = divmod(count, self.size)
-        if self.size == 1:
-            return 0
-        shuffle_seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
-        return grain.experimental.index_shuffle(
-            place, max_index=self.size - 1, seed=shuffle_seed, rounds=4
-        )
-
-
-@dataclasses.dataclass(frozen=True)
 class Rows:
     """Makes one row from its number; picklable, for Grain's threads and processes.
 
@@ -55,6 +39,8 @@ class Rows:
       order: example counter -> index, for training; None for evaluation, which reads 0, 1, 2 ...
         once and fills up the last batch with `padding`.
       rows: the rows of a global batch that this process makes.
+      ahead: with each row the one `ahead` numbers later is announced to `source.will_read`, so
+        that it can be fetched; 0 announces none.
     """
 
     source: Source
@@ -64,16 +50,25 @@ class Rows:
     batch_size: int
     rows: Sequence[int]
     padding: dict[str, np.ndarray]
+    ahead: int = 0
 
-    def __call__(self, number: int) -> dict[str, np.ndarray]:
+    def _find(self, number: int) -> tuple[int, int | None]:
+        """Example counter and index of a row; no index beyond the end."""
         step, place = divmod(number, len(self.rows))
         count = step * self.batch_size + self.rows[place]
-        if self.order is None and count >= len(self.source):
+        if self.order is None:
+            return count, count if count < len(self.source) else None
+        return count, self.order[count]
+
+    def __call__(self, number: int) -> dict[str, np.ndarray]:
+        count, index = self._find(number)
+        if index is None:
             return self.padding
-        index = count if self.order is None else self.order[count]
         rng = np.random.Generator(np.random.Philox(key=[self.seed, 0], counter=[0, 0, 0, count]))
         try:
             example = self.source[index]
+            if self.ahead and (later := self._find(number + self.ahead)[1]) is not None:
+                self.source.will_read(later)
             image = example["image"]
             image = decode(image) if isinstance(image, bytes) else image
             image = np.ascontiguousarray(self.transform(image, rng))

@@ -3,6 +3,9 @@
 A source has `name`, `split`, `classes` (names; the label is the index), `__len__`, `__getitem__(i)`
 -> {"image": bytes of a file or uint8 [H, W, 3], "label": int}, and `where(i)`, which names example
 i in error messages. It pickles, and imports no JAX.
+
+It may have `read(start, stop)`, which gives a list of examples at the cost of one, and `remote`:
+each read is a request to another machine.
 """
 
 import dataclasses
@@ -15,7 +18,7 @@ from typing import Any, Protocol
 import tensorflow_datasets as tfds
 
 from mixer import errors
-from mixer.data import digits, records
+from mixer.data import digits, object_store, patience, records, remote_dataset
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
@@ -41,7 +44,7 @@ def fingerprint(source: Source) -> str:
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
-Factory = Callable[[str, str, Path], Source]
+Factory = Callable[[str, str, Path | str], Source]
 _SOURCES: dict[str, Factory] = {}
 
 
@@ -53,22 +56,34 @@ def register_source(name: str, factory: Factory) -> None:
     _SOURCES[name] = factory
 
 
-def default_data_dir() -> Path:
+_LOCAL = "~/tensorflow_datasets"
+
+
+def place(directory: str) -> Path | str:
+    """A folder as an absolute path; gs://BUCKET/FOLDER stays a string."""
+    if object_store.is_remote(directory):
+        return directory
+    return Path(directory).expanduser().absolute()
+
+
+def default_data_dir() -> Path | str:
     """TFDS's own rule: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
-    return Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    return place(os.environ.get("TFDS_DATA_DIR", _LOCAL))
 
 
-def open_source(dataset: str, split: str, data_dir: Path | None = None) -> Source:
+def open_source(dataset: str, split: str, data_dir: Path | str | None = None) -> Source:
     """Opens a split of a dataset.
 
     Args:
       dataset: "digits", "folder:PATH", a registered source, or the name of a prepared TFDS
         dataset such as "imagenet2012" or "cifar10:3.0.2".
       split: in TFDS's notation, for instance "train[:98%]" or "train+validation".
-      data_dir: where TFDS datasets lie; by default `default_data_dir()`.
+      data_dir: where TFDS datasets lie, a folder or gs://BUCKET/FOLDER (never written to: the
+        digits are then in TFDS's own local folder); by default `default_data_dir()`.
 
     Raises:
-      BadInput: unknown dataset or split, or a dataset that is not prepared.
+      BadInput: unknown dataset or split, a dataset that is not prepared, or a `data_dir` that
+        does not answer.
     """
     kind, _, argument = dataset.partition(":")
     data_dir = data_dir or default_data_dir()
@@ -77,6 +92,8 @@ def open_source(dataset: str, split: str, data_dir: Path | None = None) -> Sourc
     if kind == "folder":
         return FolderSource.open(argument, split)
     if dataset == "digits":
+        data_dir = place(_LOCAL) if object_store.is_remote(data_dir) else data_dir
+        patience.look(data_dir)
         try:
             digits.prepare(data_dir)
         except OSError as error:
@@ -84,7 +101,8 @@ def open_source(dataset: str, split: str, data_dir: Path | None = None) -> Sourc
                 f"the digits cannot be written to {data_dir}: {error}. Set config.runtime.data_dir "
                 f"or $TFDS_DATA_DIR to a folder that can be written"
             ) from None
-    return TfdsSource.open(dataset, split, data_dir)
+    with remote_dataset.metadata(dataset, data_dir) as local:
+        return TfdsSource.open(dataset, split, data_dir, local)
 
 
 def _absolute_ranges(dataset: str, split: str, sizes: dict[str, int]) -> list[tuple[str, slice]]:
@@ -110,11 +128,16 @@ class TfdsSource:
     split: str
     classes: Sequence[str]
     records: Any
+    remote: bool = False
 
     @classmethod
-    def open(cls, dataset: str, split: str, data_dir: Path) -> "TfdsSource":
+    def open(
+        cls, dataset: str, split: str, data_dir: Path | str, local: Path | None = None
+    ) -> "TfdsSource":
+        """See `open_source`; `local` is a folder with the metadata of a remote `data_dir`."""
+        local = local or data_dir
         try:
-            builder = tfds.builder(dataset, data_dir=data_dir, try_gcs=False)
+            builder = tfds.builder(dataset, data_dir=local, try_gcs=False)
         except tfds.core.registered.DatasetNotFoundError:
             known = [*_SOURCES, "digits", *tfds.list_builders(with_community_datasets=False)]
             found = errors.unknown("dataset", dataset, known)
@@ -144,14 +167,20 @@ class TfdsSource:
             opened = builder.as_data_source(split, decoders=skip)
         except NotImplementedError:
             raise errors.BadInput(_how_to_convert(dataset, builder.data_path)) from None
-        return cls(dataset, split, tuple(features["label"].names), opened)
+        remote = object_store.is_remote(data_dir)
+        if remote:
+            opened = remote_dataset.Records.open(builder, split, skip, local, data_dir)
+        return cls(dataset, split, tuple(features["label"].names), opened, remote)
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        record = self.records[index]
-        return {"image": record["image"], "label": int(record["label"])}
+        return _example(self.records[index])
+
+    def read(self, start: int, stop: int) -> list[dict[str, Any]]:
+        """Examples start ... stop-1, read together."""
+        return [_example(record) for record in self.records.__getitems__(range(start, stop))]
 
     def where(self, index: int) -> str:
         record = self.records[index]
@@ -160,7 +189,11 @@ class TfdsSource:
         return f"dataset {self.name}, split {self.split}, example {index}{named}"
 
 
-def _how_to_prepare(dataset: str, data_dir: Path) -> str:
+def _example(record: dict[str, Any]) -> dict[str, Any]:
+    return {"image": record["image"], "label": int(record["label"])}
+
+
+def _how_to_prepare(dataset: str, data_dir: Path | str) -> str:
     return (
         f"dataset {dataset!r} is not prepared in {data_dir}. Once: pip install -r "
         f'requirements-prepare.txt && python -c "import tensorflow_datasets as tfds; '

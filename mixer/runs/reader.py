@@ -1,6 +1,7 @@
 """A split of a dataset as global batches on the devices."""
 
 import dataclasses
+from collections.abc import Callable
 
 import grain
 from jax.sharding import Mesh, NamedSharding
@@ -8,6 +9,8 @@ from jax.sharding import Mesh, NamedSharding
 from mixer import batch as batch_lib
 from mixer.batch import Batch
 from mixer.data import pipeline, transforms
+from mixer.data.blocks import in_blocks
+from mixer.data.order import Order
 from mixer.data.sources import Source
 from mixer.training import sharding
 
@@ -38,14 +41,21 @@ class Reader:
         host = pipeline.batches(
             self.rows, start=start, stop=stop, threads=self.threads, workers=self.workers
         )
-        return Batches(host, sharding.batch_sharding(self.mesh), self.batch_size)
+        close = getattr(self.source, "close", lambda: None)
+        return Batches(host, sharding.batch_sharding(self.mesh), self.batch_size, close)
 
 
 class Batches:
     """Iterator of global batches. Threads read from now on, until the context is left."""
 
-    def __init__(self, host: grain.DatasetIterator, place: NamedSharding, batch_size: int):
-        self._host, self._place, self._batch_size = host, place, batch_size
+    def __init__(
+        self,
+        host: grain.DatasetIterator,
+        place: NamedSharding,
+        batch_size: int,
+        close: Callable[[], None],
+    ):
+        self._host, self._place, self._batch_size, self._close = host, place, batch_size, close
         host.start_prefetch()
 
     def __iter__(self) -> "Batches":
@@ -59,6 +69,7 @@ class Batches:
 
     def __exit__(self, *_) -> None:
         self._host.close()
+        self._close()
 
 
 def open_reader(
@@ -68,7 +79,7 @@ def open_reader(
     *,
     batch_size: int,
     seed: int,
-    shuffle: bool,
+    order: Order | None,
     mesh: Mesh,
     threads: int,
     workers: int,
@@ -76,19 +87,22 @@ def open_reader(
     """Puts source, transforms and mesh together.
 
     Args:
-      shuffle: True for training: endless, each epoch in an order of its own. False for
-        evaluation: every example once, in order, the last batch padded.
+      order: for training: endless, each epoch in an order of its own. None for evaluation: every
+        example once, as they are stored, the last batch padded.
 
     Raises:
       BadInput: a transform that cannot be read or makes images of another size.
     """
+    local = sharding.local_rows(sharding.batch_sharding(mesh), batch_size)
+    source, ahead = in_blocks(source, order, local)
     rows = pipeline.Rows(
         source=source,
         transform=transforms.parse(transform, image_size),
-        order=pipeline.Order(len(source), seed) if shuffle else None,
+        order=order,
         seed=seed,
         batch_size=batch_size,
-        rows=sharding.local_rows(sharding.batch_sharding(mesh), batch_size),
+        rows=local,
         padding=batch_lib.padding(image_size),
+        ahead=ahead,
     )
     return Reader(rows, mesh, threads, workers)

@@ -15,7 +15,8 @@ from mixer import batch as batch_lib
 from mixer import errors
 from mixer.checkpoint import adapt, official, pretrained
 from mixer.checkpoint.pretrained import Card
-from mixer.data.sources import Source, open_source
+from mixer.data import order
+from mixer.data.sources import Source, open_source, place
 from mixer.evaluation import classification  # noqa: F401 registers the evaluator
 from mixer.evaluation.registry import EVALUATORS, Evaluator
 from mixer.models import registry
@@ -59,10 +60,9 @@ def build_model(name: str, fields: dict[str, Any], image_size: tuple[int, int]) 
     return model
 
 
-def data_dir(config: ConfigDict) -> Path | None:
+def data_dir(config: ConfigDict) -> Path | str | None:
     """Where TFDS datasets lie; None for TFDS's own rule."""
-    directory = config.runtime.data_dir
-    return Path(directory).expanduser().absolute() if directory else None
+    return place(config.runtime.data_dir) if config.runtime.data_dir else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,9 @@ def training_reader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: 
         image_size_of(config),
         batch_size=batch_size,
         seed=config.seed,
-        shuffle=True,
+        order=order.parse(
+            config.input.shuffle, examples=len(source), seed=config.seed, batch_size=batch_size
+        ),
         mesh=mesh,
         threads=config.runtime.threads,
         workers=config.runtime.workers,
@@ -144,7 +146,7 @@ def build_evaluation(
         card.image_size,
         batch_size=entry.batch_size,
         seed=config.seed,
-        shuffle=False,
+        order=None,
         mesh=mesh,
         threads=config.runtime.threads,
         workers=0,  # starting processes anew for each pass costs more than they bring
