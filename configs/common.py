@@ -25,6 +25,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.input = ConfigDict()
     config.input.split = "train"
     config.input.shuffle = "full"  # or "blocks(size=128, window=16, lanes=1)", see docs/data.md
+    config.input.stage = ""  # a local folder: the shards needed are copied there once
     config.input.transform = "inception_crop|flip_lr"
     config.batch_size = 4096  # of all devices together
     config.total = "300 epochs"  # durations: "N steps", "N epochs" or "N examples"

@@ -1,7 +1,7 @@
 """A split of a dataset as global batches on the devices."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import grain
 from jax.sharding import Mesh, NamedSharding
@@ -34,8 +34,16 @@ class Reader:
         """Rows of a global batch."""
         return self.rows.batch_size
 
+    def stage(self) -> bool:
+        """Copies what this process is to read, if it is to be copied; whether it is."""
+        copy = getattr(self.source, "stage", None)
+        if copy is not None:
+            copy(_share(self.rows.order, self.rows.rows, self.source))
+        return copy is not None
+
     def batches(self, start: int = 0, stop: int | None = None) -> "Batches":
         """Global batches start ... stop-1; without `stop`, to the end of the first pass."""
+        self.stage()
         if stop is None:
             stop = pipeline.steps_per_pass(self.source, self.batch_size)
         host = pipeline.batches(
@@ -91,9 +99,12 @@ def open_reader(
         example once, as they are stored, the last batch padded.
 
     Raises:
-      BadInput: a transform that cannot be read or makes images of another size.
+      BadInput: a transform that cannot be read or makes images of another size, or no space for
+        the copy that the source is to make.
     """
     local = sharding.local_rows(sharding.batch_sharding(mesh), batch_size)
+    if check := getattr(source, "check_space", None):
+        check(_share(order, local, source))
     source, ahead = in_blocks(source, order, local)
     rows = pipeline.Rows(
         source=source,
@@ -106,3 +117,8 @@ def open_reader(
         ahead=ahead,
     )
     return Reader(rows, mesh, threads, workers)
+
+
+def _share(order: Order | None, rows: Sequence[int], source: Source) -> list[range]:
+    """The examples that these rows of the batches hold."""
+    return order.share(rows) if order else [range(len(source))]

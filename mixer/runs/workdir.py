@@ -40,6 +40,7 @@ _RESULT_KEYS = (
     "versions",
     "commit",
 )
+_FREE = ("runtime.", "input.stage")  # keys that leave the numbers alone
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -96,7 +97,7 @@ def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
 
 
 def check(workdir: epath.Path, config: ConfigDict) -> None:
-    """Refuses to mix two different runs in one folder; `config.runtime` may differ.
+    """Refuses to mix two different runs in one folder; what leaves the numbers alone may differ.
 
     Raises:
       BadInput: lists each key with its old and new value.
@@ -119,12 +120,13 @@ def check(workdir: epath.Path, config: ConfigDict) -> None:
     changed = [
         f"config.{key}: {old.get(key, 'absent')!r} -> {new.get(key, 'absent')!r}"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not key.startswith("runtime.")
+        if old.get(key) != new.get(key) and not key.startswith(_FREE)
     ]
     if changed:
         raise errors.BadInput(
             f"--workdir={workdir} holds another run. Give the same command to go on with it, or "
-            f"another --workdir. What differs (only config.runtime may):\n  " + "\n  ".join(changed)
+            f"another --workdir. What differs (only config.runtime and input.stage may):\n  "
+            + "\n  ".join(changed)
         )
 
 

@@ -14,15 +14,15 @@ from mixer import errors
 from mixer.batch import Batch
 from mixer.checkpoint import adapt, pretrained
 from mixer.checkpoint.pretrained import Card
-from mixer.data import sources, transforms
+from mixer.data import transforms
 from mixer.runs.build.parts import (
     Evaluation,
     at_least,
     build_evaluation,
     build_model,
-    data_dir,
     evaluation_transform,
     image_size_of,
+    open_data,
     precision,
     training_reader,
     upstream_of,
@@ -95,7 +95,7 @@ def training(config: ConfigDict) -> Training:
     mesh = sharding.make_mesh()
     sharding.check_batch_size(config.batch_size, mesh.size, "batch_size")
 
-    source = sources.open_source(config.dataset, config.input.split, data_dir(config))
+    source = open_data(config, config.dataset, config.input.split)
     if given_classes and given_classes != len(source.classes):
         raise errors.BadInput(
             f"config.model.num_classes={given_classes}, but {config.dataset} has "

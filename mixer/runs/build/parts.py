@@ -15,8 +15,8 @@ from mixer import batch as batch_lib
 from mixer import errors
 from mixer.checkpoint import adapt, official, pretrained
 from mixer.checkpoint.pretrained import Card
-from mixer.data import order
-from mixer.data.sources import Source, open_source, place
+from mixer.data import order, staging
+from mixer.data.sources import Source, default_data_dir, open_source, place
 from mixer.evaluation import classification  # noqa: F401 registers the evaluator
 from mixer.evaluation.registry import EVALUATORS, Evaluator
 from mixer.models import registry
@@ -65,6 +65,15 @@ def data_dir(config: ConfigDict) -> Path | str | None:
     return place(config.runtime.data_dir) if config.runtime.data_dir else None
 
 
+def open_data(config: ConfigDict, dataset: str, split: str) -> Source:
+    """Opens a split where it lies, or as a copy in `config.input.stage`."""
+    folder = config.input.stage
+    origin = data_dir(config) or default_data_dir()
+    if not folder or dataset == "digits":
+        return open_source(dataset, split, origin)
+    return staging.open_staged(dataset, split, origin, place(folder))
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """One evaluator on one split, with its cadence in steps."""
@@ -100,7 +109,7 @@ def sheet_reader(config: ConfigDict) -> tuple[Reader, int]:
     within(0, 2**32, seed=config.seed)
     at_least(1, sheet=config.sheet)
     mesh = sharding.make_mesh()
-    source = open_source(config.dataset, config.input.split, data_dir(config))
+    source = open_data(config, config.dataset, config.input.split)
     whole = -(-config.sheet // mesh.size) * mesh.size
     return training_reader(config, source, mesh, whole), config.sheet
 
@@ -131,7 +140,7 @@ def build_evaluation(
     if entry.type not in EVALUATORS:
         raise errors.unknown(f"config.{key}.type", entry.type, EVALUATORS)
     dataset = entry.dataset or config.dataset
-    source = open_source(dataset, entry.split, data_dir(config))
+    source = open_data(config, dataset, entry.split)
     if tuple(source.classes) != card.classes:
         raise errors.BadInput(
             f"config.{key}: {dataset} has {len(source.classes)} classes "
