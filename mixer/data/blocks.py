@@ -15,8 +15,8 @@ _SEQUENTIAL = 128  # examples a block where they are read in order
 class BlockSource:
     """A source that is read by whole blocks, of which the last used ones are kept.
 
-    What it holds is `keep * block` examples at most, as they are stored (undecoded), and up to
-    eight blocks that are being fetched. Threads share the blocks. It pickles without them: each
+    What it holds is `keep * block` examples at most, as they are stored (undecoded); eight blocks
+    are fetched at a time. Threads share the blocks. It pickles without them: each
     worker process fetches blocks of its own.
     """
 

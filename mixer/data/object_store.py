@@ -194,7 +194,15 @@ def _authorization() -> dict[str, str]:
         if credentials is None:
             return {}
         if not credentials.valid:
+            from google.auth import exceptions
             from google.auth.transport import requests
 
-            credentials.refresh(requests.Request())
+            try:
+                credentials.refresh(requests.Request())
+            except exceptions.GoogleAuthError as error:
+                raise StoreError(
+                    f"Google's credentials cannot be renewed: {error}. Yours: gcloud auth "
+                    f"application-default login",
+                    None,
+                ) from None
         return {"Authorization": f"Bearer {credentials.token}"}
