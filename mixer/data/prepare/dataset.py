@@ -77,6 +77,8 @@ def prepare(job: Preparation, *, accept: Callable[[], None], stop: Callable[[], 
         accept()
         return True
     with _held(job):
+        if job.target.exists():
+            raise errors.BadInput(f"{job.target} has just been made by another process; try again")
         try:
             plan = _planned(job, stop)
         except OSError as error:
@@ -156,7 +158,7 @@ def _planned(job: Preparation, stop: Callable[[], bool]) -> plans.Plan | None:
         saved = json.loads(file.read_text())
         plan = plans.Plan.from_json(saved.pop("plan"))
         changed = [key for key, value in asked.items() if saved.get(key) != value]
-        changed += [path for path, *was in plan.archives if was != _status(path)]
+        changed += [path for path, *was in plan.archives if was != plans.status(path)]
         if changed:
             raise errors.BadInput(
                 f"{job.work} holds an unfinished preparation with other "
@@ -191,12 +193,6 @@ def _planned(job: Preparation, stop: Callable[[], bool]) -> plans.Plan | None:
     return plan
 
 
-def _status(path: str) -> list[int] | None:
-    with contextlib.suppress(OSError):
-        status = os.stat(path)
-        return [status.st_size, status.st_mtime_ns]
-
-
 def _check_room(job: Preparation, plan: plans.Plan) -> None:
     there = shutil.disk_usage(job.work).free
     need = plan.bytes + _ENTRY_BYTES * plan.examples + _SHARD_BYTES * len(plan.shards())
@@ -222,10 +218,9 @@ def _write(job: Preparation, plan: plans.Plan, stop: Callable[[], bool]) -> list
             failures += result.get("failures", [])
             progress.add(result.get("records", 0) + len(result["removed"]), result.get("size", 0))
     if failures:
-        more = f", and {len(failures) - 5:,} more" if len(failures) > 5 else ""
         raise errors.Failure(
-            f"{len(failures):,} images cannot be read: {', '.join(failures[:5])}{more}. The "
-            f"finished shards stand in {job.work}"
+            f"{len(failures):,} images cannot be read: {plans.some(failures[:5], len(failures))}. "
+            f"The finished shards stand in {job.work}"
         )
     if len(results) < len(todo):
         count = len(list((job.work / shard.DONE).iterdir()))

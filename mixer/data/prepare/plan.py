@@ -112,10 +112,10 @@ class _Listing:
         self.reader, self.folder, self.split = reader, folder, split
         self.splits: dict[str, Split] = {}
         self.found: set[str] = set()
-        self.archives: dict[str, os.stat_result] = {}
+        self.archives: set[str] = set()
         self.formats: set[str] = set()
         self.kinds: set[type] = set()
-        self.max_labels = self.count = self.failed = 0
+        self.max_labels = self.failed = 0
         self.failures: list[str] = []
 
     def fill(self, scratch: Path, progress: Callable[[int, int], None]) -> None:
@@ -145,8 +145,8 @@ class _Listing:
 
     def _add(self, entry: Entry, size: int, image_format: str, buckets: list) -> None:
         entry = entry._replace(split=entry.split or self.split, size=size)
-        if entry.offset >= 0 and entry.file not in self.archives:
-            self.archives[entry.file] = os.stat(entry.file)
+        if entry.offset >= 0:
+            self.archives.add(entry.file)
         several = isinstance(entry.labels, tuple)
         labels = entry.labels if several else (entry.labels,)
         self.found.update(labels)
@@ -166,7 +166,7 @@ class _Listing:
         if self.failed:
             raise errors.BadInput(
                 f"{self.failed:,} images cannot be used; mend or remove them: "
-                f"{_some(self.failures, self.failed)}"
+                f"{some(self.failures, self.failed)}"
             )
         if not self.splits:
             raise errors.BadInput("the source holds no images")
@@ -187,22 +187,24 @@ class _Listing:
             max_labels=self.max_labels,
             encoding=self.reader.encoding or (formats[0] if len(formats) == 1 else ""),
             splits=dict(sorted(self.splits.items())),
-            archives=[[f, s.st_size, s.st_mtime_ns] for f, s in sorted(self.archives.items())],
+            archives=[[path, *status(path)] for path in sorted(self.archives)],
         )
 
     def _classes(self) -> list[str]:
-        if self.reader.classes is not None:
-            return list(self.reader.classes)
-        if self.reader.integer_labels and all(re.fullmatch(r"-?\d+", c) for c in self.found):
+        integers = all(re.fullmatch(r"-?\d+", name) for name in self.found)
+        if self.reader.integer_labels and self.found and integers:
             least, most = min(map(int, self.found)), max(map(int, self.found))
             if least < 0 or most >= _MOST_CLASSES:
                 raise errors.BadInput(
                     f"integer labels from {least} to {most}: expected 0 to {_MOST_CLASSES - 1:,}"
                 )
             return [str(i) for i in range(most + 1)]
-        if broken := [c for c in self.found if len(c.split("\n")) > 1 or c != c.strip()]:
+        names = list(self.reader.classes or sorted(self.found))
+        if not names:
+            raise errors.BadInput("no image of the source has a label")
+        if broken := [name for name in names if name.splitlines() != [name.strip()]]:
             raise errors.BadInput(f"class {broken[0]!r}: expected one line without outer spaces")
-        return sorted(self.found)
+        return names
 
 
 def _examine(part: list[Entry]) -> list:
@@ -242,11 +244,12 @@ def _cut(buckets: Path, folder: Path, plan: Plan) -> None:
     if twice:
         raise errors.BadInput(
             f"{twice:,} names occur twice, so that these examples could not be told apart: "
-            f"{_some(shown, twice)}"
+            f"{some(shown, twice)}"
         )
 
 
-def _some(shown: list[str], total: int) -> str:
+def some(shown: list[str], total: int) -> str:
+    """The first of a list, and how many more there are."""
     return ", ".join(shown) + (f", and {total - len(shown):,} more" if total > len(shown) else "")
 
 
@@ -263,9 +266,15 @@ def fingerprint(files: Iterable[Path]) -> dict:
     digest, count, total = hashlib.blake2b(digest_size=16), 0, 0
     for file in files:
         try:
-            status = os.stat(file)
+            size, when = status(file)
         except OSError as error:
             raise errors.BadInput(f"{file}: {error.strerror}") from None
-        digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-        count, total = count + 1, total + status.st_size
+        digest.update(os.fsencode(f"{file}\0{size}\0{when}\n"))
+        count, total = count + 1, total + size
     return {"files": count, "bytes": total, "digest": digest.hexdigest()}
+
+
+def status(file: str | Path) -> list[int]:
+    """Size and time of a file."""
+    found = os.stat(file)
+    return [found.st_size, found.st_mtime_ns]

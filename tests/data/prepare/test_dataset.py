@@ -28,8 +28,12 @@ def run(job, shards=None):
     return dataset.prepare(job, accept=lambda: None, stop=stop)
 
 
-def test_stopped_anywhere_it_becomes_what_it_would_have_been(image_folder, prepare, job, capsys):
-    source = f"folder:{image_folder}"
+@pytest.mark.parametrize("kind", ["folder", "compressed"])
+def test_stopped_anywhere_it_becomes_what_it_would_have_been(
+    kind, image_folder, images, tar, prepare, job, capsys
+):
+    path = image_folder if kind == "folder" else tar("a.tgz", images, "w:gz")
+    source = f"{'folder' if kind == 'folder' else 'tar'}:{path}"
     expected = content(prepare(source))
     shutil.rmtree(job(source).target)
     count = sum("array_record" in name for name in expected)
@@ -197,6 +201,13 @@ def test_bad_manifests_are_refused_by_their_line(message, job, tmp_path):
     with pytest.raises(errors.BadInput, match=message):
         run(job(f"manifest:{manifest}"))
     assert not (tmp_path / "out").exists()
+
+
+def test_labels_are_needed(job, tmp_path):
+    (tmp_path / "a.png").write_bytes(PNG)
+    (tmp_path / "list.csv").write_text("path,labels\na.png,\n")
+    with pytest.raises(errors.BadInput, match="no image of the source has a label"):
+        run(job(f"manifest:{tmp_path / 'list.csv'}"))
 
 
 def test_negative_labels_are_refused(job, tmp_path):
