@@ -32,7 +32,7 @@ class FolderSource:
     def open(cls, path: str, split: str) -> "FolderSource":
         name, root = f"folder:{path}", Path(path).expanduser()
         if not root.is_dir():
-            raise errors.BadInput(f"dataset {name!r}: {root.absolute()} is not a folder")
+            raise errors.Missing(f"dataset {name!r}: {root.absolute()} is not a folder")
         folders = _folders(root)
         layout = (
             "expected PATH/train/<class>/*.jpg (or PATH/<class>/*.jpg) with two or more classes"

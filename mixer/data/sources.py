@@ -21,6 +21,7 @@ import tensorflow_datasets as tfds
 from mixer import errors
 from mixer.data import digits
 from mixer.data.folder_source import FolderSource
+from mixer.data.real_source import RealSource
 from mixer.data.tfds_source import TfdsSource
 
 
@@ -51,7 +52,7 @@ def max_labels(source: Source) -> int:
 
 
 Factory = Callable[[str, str, Path], Source]
-_SOURCES: dict[str, Factory] = {}
+_SOURCES: dict[str, Factory] = {"real": RealSource.open}
 
 
 def register_source(name: str, factory: Factory) -> None:
@@ -71,8 +72,8 @@ def open_source(dataset: str, split: str, data_dir: Path | None = None) -> Sourc
     """Opens a split of a dataset.
 
     Args:
-      dataset: "digits", "folder:PATH", a registered source, or the name of a prepared TFDS
-        dataset such as "imagenet2012" or "cifar10:3.0.2".
+      dataset: "digits", "folder:PATH", "real" or "real:PATH" (`RealSource`), a registered source,
+        or the name of a prepared TFDS dataset such as "imagenet2012" or "cifar10:3.0.2".
       split: in TFDS's notation, for instance "train[:98%]" or "train+validation".
       data_dir: where TFDS datasets lie; by default `default_data_dir()`.
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mixer.batch import Batch
@@ -21,8 +22,18 @@ class Features(NamedTuple):
     labels: np.ndarray
 
 
+def forward(apply: Callable) -> Callable:
+    """The function to compile for `extract`; `apply(params, uint8 images)` gives features."""
+
+    def call(params, batch: Batch):
+        features = apply(params, batch["image"]).astype(jnp.float32)
+        return features, batch["label"], batch["mask"]
+
+    return call
+
+
 def extract(
-    forward: Callable,
+    update: Callable,
     params,
     batches: Iterable[Batch],
     interrupted: Callable[[], bool] = lambda: False,
@@ -30,13 +41,13 @@ def extract(
     """Features of all rows that a mask does not hide; None if `interrupted()` became true.
 
     Args:
-      forward: (params, batch) -> (float32 [B, D], int32 [B], bool [B]): features, labels and mask,
-        compiled such that every process has them whole.
+      update: `forward(...)`, compiled such that every process has its results whole: (float32
+        [B, D], int32 [B], bool [B]), the features, labels and mask of a batch.
     """
     parts, coming = [], None
     for batch in batches:
         # The host copies one batch while the devices work on the next.
-        coming, done = forward(params, batch), coming
+        coming, done = update(params, batch), coming
         parts += _real_rows(done)
         if interrupted():
             return None
