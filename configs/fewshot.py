@@ -17,7 +17,7 @@ examples of each class as they are stored, and for each number of shots that lam
 
 Hardware: the features take a forward pass over both splits. The regressions run on the host, in
 float64: with ImageNet's 50,000 test images about 10 s a draw on 2 cores, 12 draws by `fixed`; by
-`ranked` 30 predictions for each number of shots, some 15 minutes.
+`ranked` 30 predictions for each number of shots, some 10 minutes.
 """
 
 from configs import arguments, common
