@@ -14,7 +14,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.run = "train"  # or evaluate, predict, contact_sheet, input_benchmark
     config.seed = 0  # of the initial weights, the order, the augmentation, dropout
     config.imports = ""  # modules of yours to import first, comma-separated
-    config.init_from = ""  # the workdir of a finished or running training: weights to start from
+    config.init_from = ""  # weights to start from: a training's workdir, a file, a published name
     config.dataset = arguments.dataset
     config.image_size = (size, size)  # height, width
 

@@ -4,14 +4,16 @@ import dataclasses
 from typing import Any
 
 import jax
+import tensorflow_datasets as tfds
 from flax import linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint import pretrained
+from mixer.checkpoint import pretrained, zoo
 from mixer.checkpoint.pretrained import Card
 from mixer.data import sources
+from mixer.models import registry
 from mixer.runs.build.parts import (
     Evaluation,
     build_evaluation,
@@ -42,7 +44,7 @@ class Trained:
 def trained(config: ConfigDict) -> Trained:
     """Loads `config.init_from` and what it brings: model, preprocessing and class names.
 
-    An .npz file brings none of them; the config's own count.
+    A published name brings them as well. A file brings none of them; the config's own count.
 
     Raises:
       BadInput: it is empty or holds nothing usable.
@@ -50,7 +52,8 @@ def trained(config: ConfigDict) -> Trained:
     path = config.init_from
     if not path:
         raise errors.BadInput(
-            f"config.run={config.run} needs --config.init_from=WORKDIR of a training run, or a file"
+            f"config.run={config.run} needs --config.init_from=WORKDIR of a training run, or a "
+            f"file or published name"
         )
     import_modules(config.imports)
     upstream, meta = upstream_of(path)
@@ -70,6 +73,8 @@ def trained(config: ConfigDict) -> Trained:
 
 
 def _card_of_file(config: ConfigDict) -> Card:
+    if entry := zoo.find(config.init_from):
+        return _card_of_published(entry)
     source = sources.open_source(config.dataset, config.input.split, data_dir(config))
     return Card(
         model=config.model.to_dict() | {"num_classes": len(source.classes)},
@@ -78,6 +83,21 @@ def _card_of_file(config: ConfigDict) -> Card:
         classes=tuple(source.classes),
         dataset=config.dataset,
         imports=config.imports,
+    )
+
+
+def _card_of_published(entry: zoo.Published) -> Card:
+    if entry.dataset == "imagenet2012":
+        classes = tfds.core.tfds_path("datasets/imagenet2012/labels.txt").read_text().split()
+    else:
+        classes = map(str, range(entry.classes))  # no names come with it
+    named = {"num_classes": entry.classes, "patch_size": entry.patch_size, "gelu": entry.gelu}
+    return Card(
+        model={"name": entry.model} | registry.model_fields(entry.model) | named,
+        image_size=entry.image_size,
+        transform=entry.transform,
+        classes=tuple(classes),
+        dataset=entry.dataset,
     )
 
 
