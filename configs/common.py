@@ -15,8 +15,9 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.run = "train"
     config.seed = 0  # of the initial weights, the order, the augmentation, dropout
     config.imports = ""  # modules of yours to import first, comma-separated
-    config.init_from = ""  # the workdir of a finished or running training: weights to start from
-    # (evaluate and fewshot also take "random": an untrained model)
+    # Weights to start from: a training's workdir, a file or a published name. evaluate and fewshot
+    # also take "random", an untrained model.
+    config.init_from = ""
     config.dataset = arguments.dataset
     config.image_size = (size, size)  # height, width
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from mixer import batch as batch_lib
 from mixer import errors
-from mixer.checkpoint import adapt, official, pretrained
+from mixer.checkpoint import adapt, official, pretrained, zoo
 from mixer.checkpoint.pretrained import Card
 from mixer.data import order, staging, turbojpeg
 from mixer.data.sources import Source, default_data_dir, max_labels, open_source, place
@@ -262,6 +262,13 @@ def precision(model: nn.Module) -> str:
 def upstream_of(path: str) -> tuple[dict, dict | None]:
     """What results.json says of `init_from`; with a workdir, the meta of its newest checkpoint."""
     keys = ("model", "dataset", "epochs", "resolution", "device_days", "path", "sha256")
+    located = zoo.locate(path)
+    if located.sha256 is not None:
+        known = {"path": path, "sha256": located.sha256}
+        if entry := located.entry:
+            known |= {"model": path.partition(":")[0], "dataset": entry.dataset}
+            known |= {"resolution": resolution(entry.image_size)}
+        return dict.fromkeys(keys) | known, None
     if path.endswith(".npz"):
         official.read_npz(path)
         digest = hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
