@@ -11,10 +11,13 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     model = model or arguments.model
     size = arguments.resolution
     config = ConfigDict()
-    config.run = "train"  # or evaluate, predict, contact_sheet, input_benchmark
+    config.run = "train"  # or evaluate, predict, convert, contact_sheet, input_benchmark
     config.seed = 0  # of the initial weights, the order, the augmentation, dropout
     config.imports = ""  # modules of yours to import first, comma-separated
-    config.init_from = ""  # the workdir of a finished or running training: weights to start from
+    config.init_from = ""  # weights to start from: a training's workdir, or a file (see README)
+    config.pretrained_size = ()  # (height, width) that a file's weights are for; empty: the square
+    config.resize_method = "auto"  # of them to image_size: block_diagonal, resample; auto: README
+    config.convert_to = ""  # convert: OUT.npz, OUT.safetensors or FOLDER/ (with the slash)
     config.dataset = arguments.dataset
     config.image_size = (size, size)  # height, width
 

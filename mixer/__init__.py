@@ -15,6 +15,8 @@ _PUBLIC = {
     "register_evaluator": "mixer.evaluation.registry",
     "load_pretrained": "mixer.checkpoint.pretrained",
     "save_pretrained": "mixer.checkpoint.official",
+    "at_resolution": "mixer.checkpoint.resize",
+    "with_patch_size": "mixer.checkpoint.resize",
     "BadInput": "mixer.errors",
 }
 __all__ = sorted(_PUBLIC)

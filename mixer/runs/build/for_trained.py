@@ -1,6 +1,7 @@
 """From the config to an earlier run's model, ready to use."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from mixer import errors
 from mixer.checkpoint import pretrained
 from mixer.checkpoint.pretrained import Card
 from mixer.data import sources
+from mixer.runs.build.at_size import at_size
 from mixer.runs.build.parts import (
     Evaluation,
     build_evaluation,
@@ -42,7 +44,7 @@ class Trained:
 def trained(config: ConfigDict) -> Trained:
     """Loads `config.init_from` and what it brings: model, preprocessing and class names.
 
-    An .npz file brings none of them; the config's own count.
+    A file brings none of them; the config's own count, the image size among them.
 
     Raises:
       BadInput: it is empty or holds nothing usable.
@@ -61,11 +63,12 @@ def trained(config: ConfigDict) -> Trained:
         import_modules(card.imports)
     fields = dict(card.model)
     model = build_model(fields.pop("name"), fields, card.image_size)
+    if meta is None:
+        model, load = at_size(config, model, card.image_size)
+    else:
+        load = functools.partial(pretrained.load_pretrained, path, model, step=at)
     mesh = sharding.make_mesh()
-    params = pretrained.load_pretrained(
-        path, model, image_size=card.image_size, step=at, head="keep"
-    )
-    params = jax.device_put(params, sharding.replicated(mesh))
+    params = jax.device_put(load(head="keep"), sharding.replicated(mesh))
     return Trained(model, mesh, card, params, at, upstream, precision(model))
 
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from mixer import batch as batch_lib
 from mixer import errors
-from mixer.checkpoint import adapt, official, pretrained
+from mixer.checkpoint import adapt, pretrained
 from mixer.checkpoint.pretrained import Card
 from mixer.data import turbojpeg
 from mixer.data.sources import Source, open_source
@@ -191,8 +191,8 @@ def precision(model: nn.Module) -> str:
 def upstream_of(path: str) -> tuple[dict, dict | None]:
     """What results.json says of `init_from`; with a workdir, the meta of its newest checkpoint."""
     keys = ("model", "dataset", "epochs", "resolution", "device_days", "path", "sha256")
-    if path.endswith(".npz"):
-        official.read_npz(path)
+    if pretrained.is_file(path):
+        pretrained.read(path)
         digest = hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
         return dict.fromkeys(keys) | {"path": path, "sha256": digest}, None
     meta = pretrained.read_meta(path)
