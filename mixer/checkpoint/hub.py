@@ -109,12 +109,13 @@ def _crop(card: Card) -> dict[str, Any]:
 
 def _readme(name: str, model, card: Card, config: dict[str, Any]) -> str:
     height, width = card.image_size
-    data = f", trained on {card.dataset}" if card.dataset else ""
+    # A folder of images by its name alone: where it lies is nobody's business.
+    data = f", trained on {card.dataset.rpartition('/')[2]}" if card.dataset else ""
     call = f'timm.create_model("local-dir:{name}", pretrained=True)'
     if model.gelu == "tanh":
         gelu = f"""
-The network was trained with the tanh form of GELU; timm's own default is the exact one, with which
-the logits differ in the third or fourth digit. The same logits:
+The network was trained with the tanh form of GELU. timm computes the exact one, which changes the
+logits by about a thousandth of their size, unless it is told to do as in training:
 
     from functools import partial
     from torch import nn
