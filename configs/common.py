@@ -11,13 +11,16 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     model = model or arguments.model
     size = arguments.resolution
     config = ConfigDict()
-    # train, or evaluate, predict, fewshot, contact_sheet, input_benchmark, prepare
+    # train, or evaluate, predict, fewshot, convert, contact_sheet, input_benchmark, prepare
     config.run = "train"
     config.seed = 0  # of the initial weights, the order, the augmentation, dropout
     config.imports = ""  # modules of yours to import first, comma-separated
     # Weights to start from: a training's workdir, a file or a published name. evaluate and fewshot
     # also take "random", an untrained model.
     config.init_from = ""
+    config.pretrained_size = ()  # (height, width) that a file's weights are for; empty: the square
+    config.resize_method = "auto"  # to another image_size: block_diagonal (if integer) or resample
+    config.convert_to = ""  # convert: OUT.npz, OUT.safetensors or FOLDER/ (with the slash)
     config.dataset = arguments.dataset
     config.image_size = (size, size)  # height, width
 

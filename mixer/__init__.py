@@ -16,6 +16,8 @@ _PUBLIC = {
     "load_pretrained": "mixer.checkpoint.pretrained",
     "list_pretrained": "mixer.checkpoint.zoo",
     "save_pretrained": "mixer.checkpoint.official",
+    "at_resolution": "mixer.checkpoint.resize",
+    "with_patch_size": "mixer.checkpoint.resize",
     "BadInput": "mixer.errors",
 }
 __all__ = sorted(_PUBLIC)

@@ -9,6 +9,7 @@ _RUNS = (
     "evaluate",
     "predict",
     "fewshot",
+    "convert",
     "contact_sheet",
     "input_benchmark",
     "prepare",

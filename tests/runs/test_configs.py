@@ -19,7 +19,7 @@ RECIPES = sorted(
     if "def get_config" in path.read_text()
 )
 # Read by main.py, and by other runs than train.
-READ_ELSEWHERE = {"run", "images", "sheet", "benchmark", "prepare"}
+READ_ELSEWHERE = {"run", "images", "sheet", "benchmark", "prepare", "convert_to"}
 
 
 class Recorder:

@@ -14,6 +14,7 @@ from mixer.checkpoint import pretrained, zoo
 from mixer.checkpoint.pretrained import Card
 from mixer.data import sources
 from mixer.models import registry
+from mixer.runs.build.at_size import at_size
 from mixer.runs.build.evaluations import build_evaluations
 from mixer.runs.build.few_shot import FewShot, build_few_shot
 from mixer.runs.build.parts import (
@@ -49,7 +50,7 @@ def trained(config: ConfigDict) -> Trained:
     """Loads `config.init_from` and what it brings: model, preprocessing and class names.
 
     A published name brings them as well. A file brings none of them, nor does "random", which draws
-    the parameters: the config's count.
+    the parameters: the config's count, the image size among them.
 
     Raises:
       BadInput: it is empty or holds nothing usable.
@@ -72,10 +73,11 @@ def trained(config: ConfigDict) -> Trained:
     mesh = sharding.make_mesh()
     if path == _RANDOM:
         params = jax.jit(lambda: step.init_params(model, card.image_size, config.seed))()
+    elif meta is None:
+        model, load = at_size(config, model, card.image_size)
+        params = load(head="keep")
     else:
-        params = pretrained.load_pretrained(
-            path, model, image_size=card.image_size, step=at, head="keep"
-        )
+        params = pretrained.load_pretrained(path, model, step=at, head="keep")
     params = jax.device_put(params, sharding.replicated(mesh))
     return Trained(model, mesh, card, params, at, upstream, precision(model))
 

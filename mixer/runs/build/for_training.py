@@ -12,9 +12,10 @@ from ml_collections import ConfigDict
 from mixer import batch as batch_lib
 from mixer import errors
 from mixer.batch import Batch
-from mixer.checkpoint import adapt, pretrained
+from mixer.checkpoint import adapt
 from mixer.checkpoint.pretrained import Card
 from mixer.data import sources, transforms
+from mixer.runs.build.at_size import at_size
 from mixer.runs.build.evaluations import build_evaluations
 from mixer.runs.build.few_shot import FewShot
 from mixer.runs.build.parts import (
@@ -110,6 +111,7 @@ def training(config: ConfigDict) -> Training:
             f"{len(source.classes)} classes; leave it empty to take the dataset's"
         )
     model = model.clone(num_classes=len(source.classes))
+    model, load = at_size(config, model, image_size)
     reader = training_reader(config, source, mesh, config.batch_size)
 
     def steps(duration: str, key: str, least: int = 1) -> int:
@@ -137,7 +139,7 @@ def training(config: ConfigDict) -> Training:
         multipliers=config.optimizer.multipliers,
     )
     card = Card(
-        model={"name": name} | fields | {"num_classes": len(source.classes)},
+        model={"name": name} | {f: getattr(model, f) for f in ("num_classes", *fields)},
         image_size=image_size,
         transform=evaluation_transform(config),
         classes=tuple(source.classes),
@@ -157,7 +159,7 @@ def training(config: ConfigDict) -> Training:
         init=lambda params: step.init_state(
             model, chain, image_size, seed=config.seed, ema=config.ema_decay > 0, params=params
         ),
-        initial=lambda: _initial(init_from, model, image_size),
+        initial=lambda: _initial(init_from, load),
         train_step=step.make_step(
             model,
             losses.LOSSES[config.loss],
@@ -192,12 +194,11 @@ def _check_numbers(config: ConfigDict) -> None:
     within(0, math.inf, **{f"optimizer.{k}": config.optimizer[k] for k in keys})
 
 
-def _initial(init_from: str, model, image_size) -> tuple[Any, dict | None]:
+def _initial(init_from: str, load: Callable) -> tuple[Any, dict | None]:
     if not init_from:
         return None, None
     upstream, meta = upstream_of(init_from)
-    at = meta and meta["step"]
-    return pretrained.load_pretrained(init_from, model, image_size=image_size, step=at), upstream
+    return load(step=meta and meta["step"]), upstream
 
 
 def _trace(built: Training) -> None:

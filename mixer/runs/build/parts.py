@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from mixer import batch as batch_lib
 from mixer import errors
-from mixer.checkpoint import adapt, official, pretrained, zoo
+from mixer.checkpoint import adapt, pretrained, zoo
 from mixer.checkpoint.pretrained import Card
 from mixer.data import order, staging, turbojpeg
 from mixer.data.sources import Source, default_data_dir, max_labels, open_source, place
@@ -269,8 +269,8 @@ def upstream_of(path: str) -> tuple[dict, dict | None]:
             known |= {"model": path.partition(":")[0], "dataset": entry.dataset}
             known |= {"resolution": resolution(entry.image_size)}
         return dict.fromkeys(keys) | known, None
-    if path.endswith(".npz"):
-        official.read_npz(path)
+    if pretrained.is_file(path):
+        pretrained.read(path)
         digest = hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
         return dict.fromkeys(keys) | {"path": path, "sha256": digest}, None
     meta = pretrained.read_meta(path)
