@@ -26,11 +26,11 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.input.split = "train"
     config.input.fraction = 1.0  # of the split; durations keep counting the whole split's epochs
     config.input.fraction_seed = 0  # which part; with one seed smaller parts lie within larger ones
+    config.input.shuffle = "full"  # or "blocks(size=128, window=16, lanes=1)", see docs/data.md
+    config.input.stage = ""  # a local folder: the shards needed are copied there once
     config.input.transform = "inception_crop|flip_lr"
     config.input.fast_decode = False  # JPEGs at 1/2, 1/4, 1/8 of their size where that is enough
-    config.input.on_bad = (
-        "error"  # an unreadable example ends the run; skip: the next one stands in
-    )
+    config.input.on_bad = "error"  # at an unreadable example; "skip": the next one stands in
     config.batch_size = 4096  # of all devices together
     config.total = "300 epochs"  # durations: "N steps", "N epochs" or "N examples"
 

@@ -43,7 +43,7 @@ _RESULT_KEYS = (
     "commit",
 )
 # Keys that leave the numbers alone.
-_FREE = ("runtime.", "prepare.processes")
+_FREE = ("runtime.", "input.stage", "prepare.processes")
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -100,7 +100,7 @@ def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
 
 
 def check(workdir: epath.Path, config: ConfigDict) -> None:
-    """Refuses to mix two different runs in one folder; `config.runtime` may differ.
+    """Refuses to mix two different runs in one folder; what leaves the numbers alone may differ.
 
     Raises:
       BadInput: lists each key with its old and new value.
@@ -128,7 +128,8 @@ def check(workdir: epath.Path, config: ConfigDict) -> None:
     if changed:
         raise errors.BadInput(
             f"--workdir={workdir} holds another run. Give the same command to go on with it, or "
-            f"another --workdir. What differs (only config.runtime may):\n  " + "\n  ".join(changed)
+            f"another --workdir. What differs (only config.runtime and input.stage may):\n  "
+            + "\n  ".join(changed)
         )
 
 
