@@ -15,6 +15,9 @@ notes 76.3 % on the validation set at the end of its Mixer-B/16 run of 300 epoch
 What the paper leaves open, and what is done here: the last 1 % of the training set is held out
 (`minival`), as in big_vision; weight decay is on kernels only; the learning rate ends at 1e-5.
 Models without a row in table 4 take these values, which B and L share.
+
+`real` measures the validation images by their ReaL labels, if real.json lies in the data_dir; a run
+without it prints the command that fetches it.
 """
 
 from configs import arguments, common
@@ -43,4 +46,8 @@ def get_config(words: str = ""):
         "train": "train[:2%]",
     }.items():
         config.evaluators[name] = common.evaluator(config, split, transform, "10 epochs")
+    if args.dataset == "imagenet2012":
+        real = common.evaluator(config, "validation", transform, "10 epochs", "multilabel")
+        config.evaluators.real = real
+        config.evaluators.real.update(dataset="real", optional=True)
     return common.smoke(config) if args.smoke else config

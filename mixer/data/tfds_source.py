@@ -11,13 +11,17 @@ from mixer import errors
 from mixer.data import object_store, remote_dataset
 from mixer.data.splits import absolute_ranges
 
+_LABEL_FEATURES = ("label", "labels", "real_label")
+# Of TFDS's own datasets, which do not record it.
+_MAX_LABELS = {"imagenet2012_real": 9}
+
 
 @dataclasses.dataclass(frozen=True)
 class TfdsSource:
     """A prepared TFDS dataset with features `image` and `label`, stored as ArrayRecord.
 
     Where examples have several labels, the feature `label` or `labels` is a sequence of class
-    labels, and the dataset's metadata record `max_labels`.
+    labels, and the dataset's metadata record `max_labels`; or it is TFDS's `imagenet2012_real`.
     """
 
     name: str
@@ -49,7 +53,7 @@ class TfdsSource:
             known = [*also_known, *tfds.list_builders(with_community_datasets=False)]
             found = errors.unknown("dataset", dataset, known)
             line = str(found).split(" Known:")[0]
-            raise errors.BadInput(
+            raise errors.Missing(
                 f"{line} It is none of TFDS's, and not prepared in {data_dir}. Your own images: "
                 f"folder:PATH, with PATH/train/<class>/*.jpg; millions of them: config.run=prepare"
             ) from None
@@ -58,9 +62,9 @@ class TfdsSource:
             raise errors.BadInput(f"dataset {dataset!r}: {first}") from None
         sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
         if not sizes:
-            raise errors.BadInput(_how_to_prepare(dataset, data_dir))
+            raise errors.Missing(_how_to_prepare(dataset, data_dir))
         features = builder.info.features
-        label = next((name for name in ("label", "labels") if name in features), None)
+        label = next((name for name in _LABEL_FEATURES if name in features), None)
         if label is None or "image" not in features:
             raise errors.BadInput(
                 f"dataset {dataset!r} has features {', '.join(features)}: expected image and label "
@@ -105,7 +109,7 @@ class TfdsSource:
 
 
 def _max_labels(dataset: str, builder: tfds.core.DatasetBuilder) -> int:
-    most = (builder.info.metadata or {}).get("max_labels")
+    most = (builder.info.metadata or {}).get("max_labels", _MAX_LABELS.get(builder.name))
     if not isinstance(most, int) or most < 1:
         found = "is not recorded" if most is None else f"is recorded as {most!r}"
         raise errors.BadInput(

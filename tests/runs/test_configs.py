@@ -88,10 +88,11 @@ def test_smoke_builds_steps_and_reads_every_key(name, image_folder, data_dir):
     for batch in training.reader.batches(0, 2):
         state, metrics = update(state, batch)
     assert np.isfinite(float(metrics["loss"])) and int(state.step) == 2
-    for evaluation in training.evaluations:
-        batch = next(evaluation.reader.batches())
-        part = evaluation.update(state.params, batch)
-        assert 0 <= evaluation.evaluator.summarize(jax.device_get(part))["top1"] <= 1
+    kinds = {type(getattr(e, "evaluator", e)): e for e in training.evaluations}
+    for evaluation in kinds.values():
+        measured = evaluation.measure(state.params)
+        assert evaluation.higher_is_better
+        assert all(0 <= measured[name] <= 1 for name in evaluation.higher_is_better)
 
 
 def test_preparation_reads_its_keys(image_folder, data_dir):
@@ -102,7 +103,7 @@ def test_preparation_reads_its_keys(image_folder, data_dir):
     assert read >= {f"prepare.{key}" for key in config.prepare}
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "fewshot"])
 def test_eight_devices_share_the_work_and_gather_nothing(name, image_folder, data_dir):
     config = get_config(name, "", image_folder)
     config.total = "20_000 steps"  # the stand-ins for the data are small

@@ -15,10 +15,11 @@ from mixer.batch import Batch
 from mixer.checkpoint import adapt, pretrained
 from mixer.checkpoint.pretrained import Card
 from mixer.data import sources, transforms
+from mixer.runs.build.evaluations import build_evaluations
+from mixer.runs.build.few_shot import FewShot
 from mixer.runs.build.parts import (
     Evaluation,
     at_least,
-    build_evaluation,
     build_model,
     evaluation_transform,
     image_size_of,
@@ -47,7 +48,7 @@ class Training:
     mesh: Mesh
     card: Card
     reader: Reader
-    evaluations: list[Evaluation]
+    evaluations: list[Evaluation | FewShot]
     init: Callable[[Any], step.TrainState]
     initial: Callable[[], tuple[Any, dict | None]]
     train_step: Callable
@@ -144,9 +145,7 @@ def training(config: ConfigDict) -> Training:
         imports=config.imports,
         multi_label=several > 0,
     )
-    evaluations = [
-        build_evaluation(config, key, model, mesh, card, steps) for key in sorted(config.evaluators)
-    ]
+    evaluations = build_evaluations(config, model, mesh, card, steps)
     init_from = config.init_from
     _check_best(config.best, evaluations, ema=config.ema_decay > 0)
     at_least(1, **{"runtime.keep_checkpoints": config.runtime.keep_checkpoints})
@@ -212,12 +211,12 @@ def _trace(built: Training) -> None:
         ) from error
 
 
-def _check_best(best: str, evaluations: list[Evaluation], *, ema: bool) -> None:
+def _check_best(best: str, evaluations: list[Evaluation | FewShot], *, ema: bool) -> None:
     known = [
         f"{evaluation.name}{kind}/{metric}"
         for evaluation in evaluations
         for kind in ("", "_ema")[: 1 + ema]
-        for metric in getattr(evaluation.evaluator, "higher_is_better", ())
+        for metric in evaluation.higher_is_better
     ]
     if best and best not in known:
         raise errors.unknown("metric in config.best", best, known)
