@@ -101,10 +101,16 @@ def _together(names, known=()) -> list[str]:
     for name in in_order(names):
         start, number, rest = re.fullmatch(r"(\D*_)?(\d*)(.*)", name).groups()
         merged.setdefault((start, rest), []).append(number)
-    return [
-        f"{start or ''}{numbers[0] if len(numbers) == 1 else '{' + ','.join(numbers) + '}'}{rest}"
-        for (start, rest), numbers in merged.items()
-    ]
+    return [f"{start or ''}{_span(numbers)}{rest}" for (start, rest), numbers in merged.items()]
+
+
+def _span(numbers: list[str]) -> str:
+    """3, {0..11} or {0,2,10}."""
+    first, last = numbers[0], numbers[-1]
+    if len(numbers) == 1:
+        return first
+    whole = len(numbers) == int(last) - int(first) + 1
+    return f"{{{first}..{last}}}" if whole else f"{{{','.join(numbers)}}}"
 
 
 def shapes(model, image_size: tuple[int, int]) -> dict[str, Any]:

@@ -65,10 +65,10 @@ def write(path: str, arrays: dict[str, np.ndarray]) -> None:
 
 
 def ending(path: str) -> str:
-    """ ".npz" or ".safetensors".
+    """The name's ending, one of `ENDINGS`.
 
     Raises:
-      BadInput: neither.
+      BadInput: another.
     """
     suffix = Path(path).suffix
     if suffix not in ENDINGS:

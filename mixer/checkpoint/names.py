@@ -80,14 +80,12 @@ def to_ours(flat: dict[str, np.ndarray], source: str) -> tuple[dict[str, np.ndar
 
 def to_timm(flat: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Arrays under our names -> the same under timm's, in its axis order."""
-    return {
-        _rename(name, PUBLISHED, TIMM): array
-        if not name.endswith("kernel")
-        else array.transpose(3, 2, 0, 1)
-        if array.ndim == 4
-        else array.T
-        for name, array in flat.items()
-    }
+    found = {}
+    for name, array in flat.items():
+        if name.endswith("kernel"):
+            array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+        found[_rename(name, PUBLISHED, TIMM)] = array
+    return found
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -94,11 +94,10 @@ def resize(
     if old == new:
         return params
     change = _resample(old, new) if factors is None else _block_diagonal(old, factors)
-    return {
+    return params | {
         name: part | {"token_mixing": change(part["token_mixing"])}
-        if "token_mixing" in part
-        else part
         for name, part in params.items()
+        if "token_mixing" in part
     }
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 import mixer
 from mixer.checkpoint import adapt, resize
@@ -13,7 +14,7 @@ P = 4
 
 
 def model(**fields):
-    sizes = {"num_blocks": 3, "hidden_dim": 8, "tokens_mlp_dim": 6, "channels_mlp_dim": 16}
+    sizes = {"num_blocks": 2, "hidden_dim": 8, "tokens_mlp_dim": 6, "channels_mlp_dim": 16}
     return Mixer(**({"num_classes": 5, "patch_size": P} | sizes | fields))
 
 
@@ -52,7 +53,8 @@ def test_block_diagonal_is_the_mean_over_the_parts(factors):
     target, resized = enlarged(old, (old[0] * high, old[1] * wide))
     assert target.tokens_mlp_dim == 6 * high * wide
     parts = [part for rows in np.split(large, high, 1) for part in np.split(rows, wide, 2)]
-    mean = np.mean([logits(model(), params(old), part) for part in parts], axis=0)
+    of_parts = logits(model(), params(old), np.concatenate(parts))
+    mean = of_parts.reshape(high * wide, len(large), -1).mean(axis=0)
     np.testing.assert_allclose(logits(target, resized, large), mean, rtol=0, atol=1e-5)
     assert np.ptp(mean) > 0.1
 
@@ -82,7 +84,7 @@ def test_resampling_keeps_what_constant_tokens_do(new):
     """Hidden units see the same; and if nothing is added by position, so is the representation."""
     old = (3, 4)
     weights = params(old)
-    for i in range(3):
+    for i in range(2):
         mlp = weights[f"MixerBlock_{i}"]["token_mixing"]["Dense_1"]
         mlp["kernel"][:] = mlp["kernel"][:, :1]
         mlp["bias"][:] = mlp["bias"][0]
@@ -141,6 +143,12 @@ def test_the_same_grid_is_left_alone(method):
     assert target == model()
     jax.tree.map(np.testing.assert_array_equal, resized, params((3, 4)))
     np.testing.assert_array_equal(resize.bilinear(7, 7), np.eye(7))
+
+
+def test_a_model_without_a_grid_has_one_size():
+    assert mixer.at_resolution(nn.Dense(3), 24, 24) == nn.Dense(3)
+    with pytest.raises(mixer.BadInput, match="a Dense cannot go from 12 x 12 to 24 x 24"):
+        mixer.at_resolution(nn.Dense(3), 24, 12)
 
 
 def test_which_way_auto_goes():
