@@ -1,8 +1,11 @@
-"""ImageNet-1k from scratch: table 4, rows "Mixer-B ImNet" and "Mixer-L ImNet".
+r"""ImageNet-1k from scratch: table 4, rows "Mixer-B ImNet" and "Mixer-L ImNet".
 
     python main.py --config=configs/imagenet.py:Mixer-B/16 --workdir=runs/imagenet-b16
 
-Data: imagenet2012 prepared as ArrayRecord; a run without it prints the command that prepares it.
+Data: imagenet2012 as ArrayRecord, once made from ImageNet's tars:
+
+    python main.py --config=configs/imagenet.py --config.run=prepare \
+      --config.prepare.source=imagenet:PATH --workdir=runs/prepare
 
 Expected (not run here): Mixer-B/16 76.44 % and Mixer-L/16 71.76 % top-1 after fine-tuning (paper,
 table 3, "pre-trained on ImageNet"), at about 10 and 40 TPUv3 core-days of pretraining; big_vision

@@ -14,6 +14,7 @@ _PUBLIC = {
     "register_transform": "mixer.data.transforms",
     "register_evaluator": "mixer.evaluation.registry",
     "load_pretrained": "mixer.checkpoint.pretrained",
+    "list_pretrained": "mixer.checkpoint.zoo",
     "save_pretrained": "mixer.checkpoint.official",
     "BadInput": "mixer.errors",
 }

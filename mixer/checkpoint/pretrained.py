@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from etils import epath
 
 from mixer import errors
-from mixer.checkpoint import adapt, official
+from mixer.checkpoint import adapt, official, zoo
 from mixer.checkpoint.store import DamagedCheckpoint, Store
 
 
@@ -89,10 +89,12 @@ def load_pretrained(
     head: str = "auto",
     ema: bool = False,
 ) -> dict[str, Any]:
-    """Loads the parameters of a training run, or of a file, for `model`.
+    """Loads the parameters of a training run, a file or a published name for `model`.
 
     Args:
-      path: a workdir of this project, or an .npz file of `mixer.save_pretrained`.
+      path: a workdir of this project, an .npz file of `mixer.save_pretrained`, a name of
+        `mixer.list_pretrained`, or an address: gs://, https://, hf://ORG/REPO[/FILE]. What is
+        fetched is kept and checked by its SHA-256: see `mixer.checkpoint.download`.
       model: the Module that they are for. Its `num_classes` decides about the head: 0 drops it.
       image_size: pixels (height, width) or one number; refused unless it is the stored one. By
         default the parameters come as stored.
@@ -106,8 +108,10 @@ def load_pretrained(
 
     Raises:
       BadInput: no such checkpoint, a damaged one, or names and shapes that do not fit.
+      Failure: no connection to fetch it.
     """
-    path = str(path)
+    located = zoo.locate(str(path))
+    path = located.path
     wanted = (image_size,) * 2 if isinstance(image_size, int) else image_size
     if path.endswith(".npz"):
         stored, source = official.read_npz(path), path
@@ -126,7 +130,7 @@ def load_pretrained(
         head_bias_init=getattr(model, "head_bias_init", 0.0),
         source=source,
     )
-    return jax.tree.map(jnp.asarray, fitted)
+    return jax.tree.map(jnp.asarray, located.for_model(fitted, model))
 
 
 def _from_workdir(path: str, step: int | str | None, item: str):

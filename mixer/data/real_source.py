@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mixer import errors
+from mixer.data import remote_dataset
 from mixer.data.tfds_source import TfdsSource
 
 _URL = "https://raw.githubusercontent.com/google-research/reassessed-imagenet/master/real.json"
@@ -32,14 +33,15 @@ class RealSource:
     labels: Sequence[Sequence[int]]
 
     @classmethod
-    def open(cls, path: str, split: str, data_dir: Path) -> "RealSource":
+    def open(cls, path: str, split: str, data_dir: Path | str) -> "RealSource":
         """Joins imagenet2012 with the file `path`, by default real.json in the data_dir.
 
         Raises:
           BadInput: one of them is not there or not what it should be, or the split has other files.
         """
-        images = TfdsSource.open("imagenet2012", split, data_dir)
-        file = Path(path).expanduser() if path else data_dir / "real.json"
+        with remote_dataset.metadata("imagenet2012", data_dir) as local:
+            images = TfdsSource.open("imagenet2012", split, data_dir, local)
+            file = Path(path).expanduser() if path else Path(data_dir) / "real.json"
         source = cls(f"real:{file}", images, _read(file, len(images.classes)))
         try:
             source[0]

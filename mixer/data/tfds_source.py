@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from mixer import errors
+from mixer.data import object_store, remote_dataset
 from mixer.data.splits import absolute_ranges
 
 _LABEL_FEATURES = ("label", "labels", "real_label")
@@ -29,14 +30,25 @@ class TfdsSource:
     records: Any
     label_feature: str = "label"
     max_labels: int = 0
+    remote: bool = False
 
     @classmethod
     def open(
-        cls, dataset: str, split: str, data_dir: Path, also_known: Sequence[str] = ()
+        cls,
+        dataset: str,
+        split: str,
+        data_dir: Path | str,
+        local: Path,
+        also_known: Sequence[str] = (),
     ) -> "TfdsSource":
-        """See `sources.open_source`; `also_known` are its other datasets, to guess a name from."""
+        """See `sources.open_source`.
+
+        Args:
+          local: `data_dir`, or a folder with the metadata of a remote one.
+          also_known: other datasets that there are, to guess a name from.
+        """
         try:
-            builder = tfds.builder(dataset, data_dir=data_dir, try_gcs=False)
+            builder = tfds.builder(dataset, data_dir=local, try_gcs=False)
         except tfds.core.registered.DatasetNotFoundError:
             known = [*also_known, *tfds.list_builders(with_community_datasets=False)]
             found = errors.unknown("dataset", dataset, known)
@@ -71,13 +83,21 @@ class TfdsSource:
             opened = builder.as_data_source(split, decoders=skip)
         except NotImplementedError:
             raise errors.BadInput(_how_to_convert(dataset, builder.data_path)) from None
-        return cls(dataset, split, tuple(class_label.names), opened, label, max_labels)
+        if remote := object_store.is_remote(data_dir):
+            opened = remote_dataset.Records.open(builder, split, skip, local, data_dir)
+        return cls(dataset, split, tuple(class_label.names), opened, label, max_labels, remote)
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        record = self.records[index]
+        return self._example(self.records[index])
+
+    def read(self, start: int, stop: int) -> list[dict[str, Any]]:
+        """Examples start ... stop-1, read together."""
+        return [self._example(r) for r in self.records.__getitems__(range(start, stop))]
+
+    def _example(self, record: dict[str, Any]) -> dict[str, Any]:
         label = record[self.label_feature]
         return {"image": record["image"], "label": label if self.max_labels else int(label)}
 
@@ -99,10 +119,18 @@ def _max_labels(dataset: str, builder: tfds.core.DatasetBuilder) -> int:
     return most
 
 
-def _how_to_prepare(dataset: str, data_dir: Path) -> str:
-    return (
-        f"dataset {dataset!r} is not prepared in {data_dir}. Once: pip install -r "
-        f'requirements-prepare.txt && python -c "import tensorflow_datasets as tfds; '
+def _how_to_prepare(dataset: str, data_dir: Path | str) -> str:
+    missing = f"dataset {dataset!r} is not prepared in {data_dir}. Once: "
+    if dataset.split(":")[0] == "imagenet2012":
+        return missing + (
+            f"python main.py --config=configs/imagenet.py --config.run=prepare "
+            f"--config.prepare.source=imagenet:PATH --config.runtime.data_dir={data_dir} "
+            f"--workdir=runs/prepare, with PATH the folder of ILSVRC2012_img_train.tar and "
+            f"ILSVRC2012_img_val.tar"
+        )
+    return missing + (
+        f"pip install -r requirements-prepare.txt && "
+        f'python -c "import tensorflow_datasets as tfds; '
         f"tfds.builder({dataset!r}, data_dir={str(data_dir)!r}, file_format='array_record')"
         f'.download_and_prepare()"'
     )
@@ -111,6 +139,6 @@ def _how_to_prepare(dataset: str, data_dir: Path) -> str:
 def _how_to_convert(dataset: str, path: str) -> str:
     return (
         f"dataset {dataset!r} at {path} is stored as TFRecord, which has no random access. Once: "
-        f"pip install -r requirements-prepare.txt && tfds convert_format --dataset_dir={path} "
-        f"--out_file_format=array_record"
+        f"pip install -r requirements-prepare.txt && tfds convert_format "
+        f"--dataset_version_dir={path} --out_file_format=array_record"
     )

@@ -4,7 +4,15 @@ import importlib
 
 from mixer import errors
 
-_RUNS = ("train", "evaluate", "predict", "fewshot", "contact_sheet", "input_benchmark")
+_RUNS = (
+    "train",
+    "evaluate",
+    "predict",
+    "fewshot",
+    "contact_sheet",
+    "input_benchmark",
+    "prepare",
+)
 
 
 def load(name: str):

@@ -127,4 +127,4 @@ def test_tfrecord_datasets_are_refused_with_the_command_that_converts(tmp_path, 
     info = json.loads((copy / "dataset_info.json").read_text())
     (copy / "dataset_info.json").write_text(json.dumps(info | {"fileFormat": "tfrecord"}))
     with pytest.raises(errors.BadInput, match="TFRecord.*tfds convert_format"):
-        sources.TfdsSource.open("digits", "train", tmp_path)
+        sources.TfdsSource.open("digits", "train", tmp_path, tmp_path)

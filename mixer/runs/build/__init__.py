@@ -1,6 +1,7 @@
 """From the config to objects: the only reader of config keys. All that can be refused is, here."""
 
 from mixer.runs.build.few_shot import FewShot
+from mixer.runs.build.for_preparation import preparation
 from mixer.runs.build.for_reading import InputBenchmark, input_benchmark, sheet_reader
 from mixer.runs.build.for_trained import Trained, evaluations, few_shot, trained
 from mixer.runs.build.for_training import Training, training
@@ -15,6 +16,7 @@ __all__ = [
     "evaluations",
     "few_shot",
     "input_benchmark",
+    "preparation",
     "resolution",
     "sheet_reader",
     "trained",

@@ -4,14 +4,16 @@ import dataclasses
 from typing import Any
 
 import jax
+import tensorflow_datasets as tfds
 from flax import linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint import pretrained
+from mixer.checkpoint import pretrained, zoo
 from mixer.checkpoint.pretrained import Card
 from mixer.data import sources
+from mixer.models import registry
 from mixer.runs.build.evaluations import build_evaluations
 from mixer.runs.build.few_shot import FewShot, build_few_shot
 from mixer.runs.build.parts import (
@@ -46,7 +48,8 @@ class Trained:
 def trained(config: ConfigDict) -> Trained:
     """Loads `config.init_from` and what it brings: model, preprocessing and class names.
 
-    A file brings none of them, nor does "random", which draws the parameters: the config's count.
+    A published name brings them as well. A file brings none of them, nor does "random", which draws
+    the parameters: the config's count.
 
     Raises:
       BadInput: it is empty or holds nothing usable.
@@ -54,7 +57,8 @@ def trained(config: ConfigDict) -> Trained:
     path = config.init_from
     if not path:
         raise errors.BadInput(
-            f"config.run={config.run} needs --config.init_from=WORKDIR of a training run, or a file"
+            f"config.run={config.run} needs --config.init_from=WORKDIR of a training run, or a "
+            f"file or published name"
         )
     import_modules(config.imports)
     upstream, meta = (None, None) if path == _RANDOM else upstream_of(path)
@@ -77,6 +81,8 @@ def trained(config: ConfigDict) -> Trained:
 
 
 def _card_of_config(config: ConfigDict) -> Card:
+    if entry := zoo.find(config.init_from):
+        return _card_of_published(entry)
     if config.run == "fewshot":  # the head is not used, so no dataset need say how wide it is
         classes, several = (), False
     else:
@@ -90,6 +96,21 @@ def _card_of_config(config: ConfigDict) -> Card:
         dataset=config.dataset,
         imports=config.imports,
         multi_label=several,
+    )
+
+
+def _card_of_published(entry: zoo.Published) -> Card:
+    if entry.dataset == "imagenet2012":
+        classes = tfds.core.tfds_path("datasets/imagenet2012/labels.txt").read_text().split()
+    else:
+        classes = map(str, range(entry.classes))  # no names come with it
+    named = {"num_classes": entry.classes, "patch_size": entry.patch_size, "gelu": entry.gelu}
+    return Card(
+        model={"name": entry.model} | registry.model_fields(entry.model) | named,
+        image_size=entry.image_size,
+        transform=entry.transform,
+        classes=tuple(classes),
+        dataset=entry.dataset,
     )
 
 

@@ -14,11 +14,12 @@ from ml_collections import ConfigDict
 
 from mixer import batch as batch_lib
 from mixer import errors
-from mixer.checkpoint import adapt, official, pretrained
+from mixer.checkpoint import adapt, official, pretrained, zoo
 from mixer.checkpoint.pretrained import Card
-from mixer.data import turbojpeg
-from mixer.data.sources import Source, max_labels, open_source
+from mixer.data import order, staging, turbojpeg
+from mixer.data.sources import Source, default_data_dir, max_labels, open_source, place
 from mixer.data.subset import fraction_of
+from mixer.data.tfds_source import TfdsSource
 from mixer.evaluation import classification, multilabel  # noqa: F401 register the evaluators
 from mixer.evaluation.registry import EVALUATORS, Evaluator, evaluate
 from mixer.models import registry
@@ -61,10 +62,24 @@ def build_model(name: str, fields: dict[str, Any], image_size: tuple[int, int]) 
     return model
 
 
-def data_dir(config: ConfigDict) -> Path | None:
+def data_dir(config: ConfigDict) -> Path | str | None:
     """Where TFDS datasets lie; None for TFDS's own rule."""
-    directory = config.runtime.data_dir
-    return Path(directory).expanduser().absolute() if directory else None
+    return place(config.runtime.data_dir) if config.runtime.data_dir else None
+
+
+def open_data(config: ConfigDict, dataset: str, split: str) -> Source:
+    """Opens a split where it lies, or as a copy in `config.input.stage`.
+
+    Raises:
+      BadInput: the training data cannot be copied; what else cannot is read where it lies.
+    """
+    folder = config.input.stage
+    origin = data_dir(config) or default_data_dir()
+    source = open_source(dataset, split, origin)
+    copied = dataset == config.dataset or isinstance(source, TfdsSource)
+    if folder and copied and dataset != "digits":
+        return staging.open_staged(dataset, split, origin, place(folder))
+    return source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +129,7 @@ def training_source(config: ConfigDict) -> tuple[Source, int]:
     if not 0 < fraction <= 1:
         raise errors.BadInput(f"config.input.fraction={fraction}: expected 0 < fraction <= 1")
     within(0, 2**32, **{"input.fraction_seed": seed})
-    whole = open_source(config.dataset, config.input.split, data_dir(config))
+    whole = open_data(config, config.dataset, config.input.split)
     return fraction_of(whole, fraction, seed), len(whole)
 
 
@@ -132,7 +147,9 @@ def training_reader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: 
         image_size_of(config),
         batch_size=batch_size,
         seed=config.seed,
-        shuffle=True,
+        order=order.parse(
+            config.input.shuffle, examples=len(source), seed=config.seed, batch_size=batch_size
+        ),
         mesh=mesh,
         threads=config.runtime.threads,
         workers=config.runtime.workers,
@@ -172,12 +189,12 @@ def evaluation_reader(
     batch_size = config.evaluators[name].batch_size
     sharding.check_batch_size(batch_size, mesh.size, f"evaluators.{name}.batch_size")
     return open_reader(
-        open_source(dataset, split, data_dir(config)),
+        open_data(config, dataset, split),
         transform,
         card.image_size,
         batch_size=batch_size,
         seed=config.seed,
-        shuffle=False,
+        order=None,
         mesh=mesh,
         threads=config.runtime.threads,
         workers=0,  # starting processes anew for each pass costs more than they bring
@@ -245,6 +262,13 @@ def precision(model: nn.Module) -> str:
 def upstream_of(path: str) -> tuple[dict, dict | None]:
     """What results.json says of `init_from`; with a workdir, the meta of its newest checkpoint."""
     keys = ("model", "dataset", "epochs", "resolution", "device_days", "path", "sha256")
+    located = zoo.locate(path)
+    if located.sha256 is not None:
+        known = {"path": path, "sha256": located.sha256}
+        if entry := located.entry:
+            known |= {"model": path.partition(":")[0], "dataset": entry.dataset}
+            known |= {"resolution": resolution(entry.image_size)}
+        return dict.fromkeys(keys) | known, None
     if path.endswith(".npz"):
         official.read_npz(path)
         digest = hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
