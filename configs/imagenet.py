@@ -17,7 +17,7 @@ What the paper leaves open, and what is done here: the last 1 % of the training 
 Models without a row in table 4 take these values, which B and L share.
 
 `real` measures the validation images by their ReaL labels, if real.json lies in the data_dir; a run
-without it prints the command that fetches it.
+without it says where the file comes from.
 """
 
 from configs import arguments, common

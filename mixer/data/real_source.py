@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mixer import errors
-from mixer.data import remote_dataset
+from mixer.data import object_store, remote_dataset
 from mixer.data.tfds_source import TfdsSource
 
 _URL = "https://raw.githubusercontent.com/google-research/reassessed-imagenet/master/real.json"
@@ -41,7 +41,7 @@ class RealSource:
         """
         with remote_dataset.metadata("imagenet2012", data_dir) as local:
             images = TfdsSource.open("imagenet2012", split, data_dir, local)
-            file = Path(path).expanduser() if path else Path(data_dir) / "real.json"
+        file = path or f"{str(data_dir).rstrip('/')}/real.json"
         source = cls(f"real:{file}", images, _read(file, len(images.classes)))
         try:
             source[0]
@@ -80,11 +80,14 @@ class RealSource:
         return self.images.where(index)
 
 
-def _read(file: Path, num_classes: int) -> list[list[int]]:
-    if not file.is_file():
-        raise errors.Missing(f"{file} is not there. Once: curl -o {file} {_URL}")
+def _read(file: str, num_classes: int) -> list[list[int]]:
     try:
-        labels = json.loads(file.read_text())
+        remote = object_store.is_remote(file)
+        content = object_store.read(file) if remote else Path(file).expanduser().read_bytes()
+    except (OSError, object_store.StoreError) as error:
+        raise errors.Missing(f"{file} cannot be read: {error}. Put there once: {_URL}") from None
+    try:
+        labels = json.loads(content)
     except ValueError as error:
         raise errors.BadInput(f"{file} is no JSON: {error}") from None
     well_formed = isinstance(labels, list) and all(

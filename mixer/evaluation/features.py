@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mixer import errors
 from mixer.batch import Batch
 
 
@@ -43,6 +44,9 @@ def extract(
     Args:
       update: `forward(...)`, compiled such that every process has its results whole: (float32
         [B, D], int32 [B], bool [B]), the features, labels and mask of a batch.
+
+    Raises:
+      Failure: a feature is NaN or infinite.
     """
     parts, coming = [], None
     for batch in batches:
@@ -52,7 +56,10 @@ def extract(
         if interrupted():
             return None
     parts += _real_rows(coming)
-    return Features(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    found = Features(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    if not np.isfinite(found.features).all():
+        raise errors.Failure("the model's features are not all finite")
+    return found
 
 
 def _real_rows(outputs: tuple | None) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -150,12 +150,13 @@ def accuracies(
     for k in shots:
         found[k] = np.zeros(len(rule.l2))
         for classes in drawn:
-            if interrupted():
-                return None
             few = np.concatenate([indices[:k] for indices in classes])
             ridge = Ridge(train.features[few], train.labels[few], num_classes)
-            hits = [(ridge.predict(test.features, l2) == test.labels).mean() for l2 in rule.l2]
-            found[k] += np.divide(hits, len(drawn))
+            for place, l2 in enumerate(rule.l2):
+                if interrupted():
+                    return None
+                hits = ridge.predict(test.features, l2) == test.labels
+                found[k][place] += hits.mean() / len(drawn)
     return found
 
 

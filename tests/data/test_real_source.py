@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -91,8 +92,16 @@ def test_other_images_are_refused(data_dir):
 
 
 def test_a_file_that_is_not_there_is_missing(data_dir, tmp_path):
-    with pytest.raises(errors.Missing, match="nowhere.json is not there. Once: curl -o .*nowhere"):
+    with pytest.raises(errors.Missing, match="nowhere.json cannot be read.*there once: https"):
         sources.open_source(f"real:{tmp_path}/nowhere.json", "validation", data_dir)
+
+
+def test_the_file_may_lie_in_a_store(data_dir, noise_dir, server):
+    with pytest.raises(errors.Missing, match="gs://bucket/data/real.json cannot be read"):
+        sources.open_source("real:gs://bucket/data/real.json", "validation", data_dir)
+    shutil.copy(data_dir / "real.json", noise_dir / "real.json")
+    remote = sources.open_source("real:gs://bucket/data/real.json", "validation", data_dir)
+    assert remote.labels == sources.open_source("real", "validation", data_dir).labels
 
 
 @pytest.mark.parametrize(

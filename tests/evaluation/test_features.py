@@ -2,6 +2,7 @@ import jax
 import numpy as np
 import pytest
 
+from mixer import errors
 from mixer.evaluation.features import extract, forward
 
 BATCH = 16
@@ -64,6 +65,12 @@ def test_masked_rows_are_left_out(split):
     kept = np.delete(np.arange(53), (0, 20, 52))
     np.testing.assert_array_equal(got.labels, labels[kept])
     np.testing.assert_array_equal(got.features, on_devices(8, *split).features[kept])
+
+
+def test_features_of_a_model_that_diverged_are_refused(split):
+    images, labels, params = split
+    with pytest.raises(errors.Failure, match="not all finite"):
+        on_devices(8, images, labels, {"w": params["w"] * np.nan})
 
 
 def test_it_stops_when_asked_to(split):

@@ -84,10 +84,11 @@ def test_smoke_builds_steps_and_reads_every_key(name, image_folder, data_dir):
     assert not unread, f"configs/{name}.py sets keys that nothing reads"
     assert training.total == 10 and training.card.model["num_blocks"] == 2
     state = step.create_state(training.mesh, training.init)
-    update = step.guarded(compiled(training))
-    for batch in training.reader.batches(0, 2):
-        state, metrics = update(state, batch)
-    assert np.isfinite(float(metrics["loss"])) and int(state.step) == 2
+    if config.run == "train":
+        update = step.guarded(compiled(training))
+        for batch in training.reader.batches(0, 2):
+            state, metrics = update(state, batch)
+        assert np.isfinite(float(metrics["loss"])) and int(state.step) == 2
     kinds = {type(getattr(e, "evaluator", e)): e for e in training.evaluations}
     for evaluation in kinds.values():
         measured = evaluation.measure(state.params)
