@@ -12,6 +12,7 @@ from clu import parameter_overview
 from etils import epath
 from ml_collections import ConfigDict
 
+from mixer.checkpoint.pretrained import Card, read_meta
 from mixer.checkpoint.store import Store
 from mixer.data.sources import fingerprint
 from mixer.errors import BadInput
@@ -35,7 +36,7 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
     if path is None:
         return
     with StopSignal() as stop:
-        training = build.training(config)
+        training = build.training(config, _card_so_far(path))
         times["build"] = time.perf_counter() - began
         checkpoints = path / "checkpoints"
         created = None if checkpoints.exists() else _create(training, times)
@@ -45,6 +46,13 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
             Store(checkpoints, keep=training.keep_checkpoints, best=training.best) as store,
         ):
             _Session(training, path, store, stop, protocol, times).run(created)
+
+
+def _card_so_far(path: epath.Path) -> Card | None:
+    try:
+        return Card.from_json(read_meta(str(path))["card"])
+    except BadInput:  # no checkpoint yet, or a damaged one
+        return None
 
 
 def _create(training: build.Training, times: dict) -> tuple[step.TrainState, dict | None]:

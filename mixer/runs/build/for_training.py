@@ -80,8 +80,12 @@ class Training:
         return {k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=place) for k, v in spec.items()}
 
 
-def training(config: ConfigDict) -> Training:
+def training(config: ConfigDict, going_on: Card | None = None) -> Training:
     """Builds a training run.
+
+    Args:
+      going_on: the card of a run of this config that is gone on with. It holds the model that
+        `init_from` led to, which need no longer be there.
 
     Raises:
       BadInput: whatever in the config cannot be done.
@@ -89,7 +93,7 @@ def training(config: ConfigDict) -> Training:
     import_modules(config.imports)
     _check_numbers(config)
     image_size = image_size_of(config)
-    fields = config.model.to_dict()
+    fields = dict(going_on.model) if going_on else config.model.to_dict()
     name, given_classes = fields.pop("name"), fields.pop("num_classes")
     model = build_model(name, fields | {"num_classes": given_classes or 1}, image_size)
     if config.loss not in losses.LOSSES:
@@ -111,7 +115,7 @@ def training(config: ConfigDict) -> Training:
             f"{len(source.classes)} classes; leave it empty to take the dataset's"
         )
     model = model.clone(num_classes=len(source.classes))
-    model, load = at_size(config, model, image_size)
+    model, load = (model, None) if going_on else at_size(config, model, image_size)
     reader = training_reader(config, source, mesh, config.batch_size)
 
     def steps(duration: str, key: str, least: int = 1) -> int:
