@@ -22,6 +22,7 @@ from mixer import errors
 from mixer.data import digits
 from mixer.data.folder_source import FolderSource
 from mixer.data.tfds_source import TfdsSource
+from mixer.data.vtab_source import VtabSource
 
 
 class Source(Protocol):
@@ -51,7 +52,7 @@ def max_labels(source: Source) -> int:
 
 
 Factory = Callable[[str, str, Path], Source]
-_SOURCES: dict[str, Factory] = {}
+_SOURCES: dict[str, Factory] = {"vtab": VtabSource.open}
 
 
 def register_source(name: str, factory: Factory) -> None:
@@ -71,8 +72,8 @@ def open_source(dataset: str, split: str, data_dir: Path | None = None) -> Sourc
     """Opens a split of a dataset.
 
     Args:
-      dataset: "digits", "folder:PATH", a registered source, or the name of a prepared TFDS
-        dataset such as "imagenet2012" or "cifar10:3.0.2".
+      dataset: "digits", "folder:PATH", "vtab:TASK" (`VtabSource`), a registered source, or the
+        name of a prepared TFDS dataset such as "imagenet2012" or "cifar10:3.0.2".
       split: in TFDS's notation, for instance "train[:98%]" or "train+validation".
       data_dir: where TFDS datasets lie; by default `default_data_dir()`.
 

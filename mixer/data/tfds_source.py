@@ -11,6 +11,46 @@ from mixer import errors
 from mixer.data.splits import absolute_ranges
 
 
+def open_builder(
+    dataset: str, data_dir: Path, also_known: Sequence[str] = ()
+) -> tfds.core.DatasetBuilder:
+    """A prepared dataset's builder; `also_known` are other datasets, to guess a name from.
+
+    Raises:
+      BadInput: unknown dataset, or one that is not prepared.
+    """
+    try:
+        builder = tfds.builder(dataset, data_dir=data_dir, try_gcs=False)
+    except tfds.core.registered.DatasetNotFoundError:
+        known = [*also_known, *tfds.list_builders(with_community_datasets=False)]
+        found = errors.unknown("dataset", dataset, known)
+        line = str(found).split(" Known:")[0]
+        raise errors.BadInput(
+            f"{line} It is none of TFDS's, and not prepared in {data_dir}. Your own images: "
+            f"folder:PATH, with PATH/train/<class>/*.jpg; millions of them: config.run=prepare"
+        ) from None
+    except (ValueError, AssertionError) as error:
+        first = (str(error).strip() or repr(error)).splitlines()[0]
+        raise errors.BadInput(f"dataset {dataset!r}: {first}") from None
+    if not builder.info.splits:
+        raise errors.BadInput(_how_to_prepare(dataset, data_dir))
+    return builder
+
+
+def open_records(builder: tfds.core.DatasetBuilder, dataset: str, split: str) -> Any:
+    """A split with random access to its records, their images as the files that were stored.
+
+    Raises:
+      BadInput: it is stored as TFRecord.
+    """
+    images = (n for n, f in builder.info.features.items() if isinstance(f, tfds.features.Image))
+    skip = {name: tfds.decode.SkipDecoding() for name in images}
+    try:
+        return builder.as_data_source(split, decoders=skip)
+    except NotImplementedError:
+        raise errors.BadInput(_how_to_convert(dataset, builder.data_path)) from None
+
+
 @dataclasses.dataclass(frozen=True)
 class TfdsSource:
     """A prepared TFDS dataset with features `image` and `label`, stored as ArrayRecord.
@@ -31,22 +71,8 @@ class TfdsSource:
         cls, dataset: str, split: str, data_dir: Path, also_known: Sequence[str] = ()
     ) -> "TfdsSource":
         """See `sources.open_source`; `also_known` are its other datasets, to guess a name from."""
-        try:
-            builder = tfds.builder(dataset, data_dir=data_dir, try_gcs=False)
-        except tfds.core.registered.DatasetNotFoundError:
-            known = [*also_known, *tfds.list_builders(with_community_datasets=False)]
-            found = errors.unknown("dataset", dataset, known)
-            line = str(found).split(" Known:")[0]
-            raise errors.BadInput(
-                f"{line} It is none of TFDS's, and not prepared in {data_dir}. Your own images: "
-                f"folder:PATH, with PATH/train/<class>/*.jpg; millions of them: config.run=prepare"
-            ) from None
-        except (ValueError, AssertionError) as error:
-            first = (str(error).strip() or repr(error)).splitlines()[0]
-            raise errors.BadInput(f"dataset {dataset!r}: {first}") from None
+        builder = open_builder(dataset, data_dir, also_known)
         sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
-        if not sizes:
-            raise errors.BadInput(_how_to_prepare(dataset, data_dir))
         features = builder.info.features
         label = next((name for name in ("label", "labels") if name in features), None)
         if label is None or "image" not in features:
@@ -62,11 +88,7 @@ class TfdsSource:
         if not hasattr(class_label, "names"):
             raise errors.BadInput(f"dataset {dataset!r}: its feature {label} is no ClassLabel")
         max_labels = _max_labels(dataset, builder) if several else 0
-        skip = {"image": tfds.decode.SkipDecoding()}
-        try:
-            opened = builder.as_data_source(split, decoders=skip)
-        except NotImplementedError:
-            raise errors.BadInput(_how_to_convert(dataset, builder.data_path)) from None
+        opened = open_records(builder, dataset, split)
         return cls(dataset, split, tuple(class_label.names), opened, label, max_labels)
 
     def __len__(self) -> int:
