@@ -75,7 +75,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
 def evaluator(
     config: ConfigDict, split: str, transform: str, every: str, kind: str = "classification"
 ) -> ConfigDict:
-    """An entry of `config.evaluators`: a measure of one split."""
+    """An entry of `config.evaluators`: a measure of one split, or none while `split` is empty."""
     return ConfigDict(
         {
             "type": kind,

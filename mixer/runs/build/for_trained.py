@@ -21,6 +21,7 @@ from mixer.runs.build.parts import (
     image_size_of,
     precision,
     upstream_of,
+    used_evaluators,
 )
 from mixer.runs.imports import import_modules
 from mixer.training import sharding
@@ -88,9 +89,8 @@ def evaluations(config: ConfigDict, model: Trained) -> list[Evaluation]:
     Raises:
       BadInput: there are none, or a dataset has other classes than the model.
     """
-    if not len(config.evaluators):
-        raise errors.BadInput("config.evaluators is empty: there is nothing to evaluate on")
+    if not (names := used_evaluators(config)):
+        raise errors.BadInput("config.evaluators has no split: there is nothing to evaluate on")
     return [
-        build_evaluation(config, key, model.model, model.mesh, model.card, None)
-        for key in sorted(config.evaluators)
+        build_evaluation(config, key, model.model, model.mesh, model.card, None) for key in names
     ]

@@ -26,6 +26,7 @@ from mixer.runs.build.parts import (
     training_reader,
     training_source,
     upstream_of,
+    used_evaluators,
     within,
 )
 from mixer.runs.imports import import_modules
@@ -145,7 +146,7 @@ def training(config: ConfigDict) -> Training:
         multi_label=several > 0,
     )
     evaluations = [
-        build_evaluation(config, key, model, mesh, card, steps) for key in sorted(config.evaluators)
+        build_evaluation(config, key, model, mesh, card, steps) for key in used_evaluators(config)
     ]
     init_from = config.init_from
     _check_best(config.best, evaluations, ema=config.ema_decay > 0)

@@ -18,7 +18,11 @@ from mixer.checkpoint.pretrained import Card
 from mixer.data import turbojpeg
 from mixer.data.sources import Source, max_labels, open_source
 from mixer.data.subset import fraction_of
-from mixer.evaluation import classification, multilabel  # noqa: F401 register the evaluators
+from mixer.evaluation import (  # noqa: F401 they register the evaluators
+    classification,
+    imagenet_subsets,
+    multilabel,
+)
 from mixer.evaluation.registry import EVALUATORS, Evaluator, evaluate
 from mixer.models import registry
 from mixer.runs.reader import Reader, open_reader
@@ -132,6 +136,11 @@ def training_reader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: 
 
 def _apply(model: nn.Module) -> Callable:
     return lambda params, images: model.apply({"params": params}, batch_lib.to_model_input(images))
+
+
+def used_evaluators(config: ConfigDict) -> list[str]:
+    """Names in `config.evaluators`, sorted; an empty split leaves one out."""
+    return sorted(name for name in config.evaluators if config.evaluators[name].split)
 
 
 def build_evaluation(
