@@ -11,7 +11,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     model = model or arguments.model
     size = arguments.resolution
     config = ConfigDict()
-    config.run = "train"  # or evaluate, predict, contact_sheet, input_benchmark
+    config.run = "train"  # or evaluate, predict, contact_sheet, input_benchmark, prepare
     config.seed = 0  # of the initial weights, the order, the augmentation, dropout
     config.imports = ""  # modules of yours to import first, comma-separated
     config.init_from = ""  # the workdir of a finished or running training: weights to start from
@@ -26,11 +26,11 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.input.split = "train"
     config.input.fraction = 1.0  # of the split; durations keep counting the whole split's epochs
     config.input.fraction_seed = 0  # which part; with one seed smaller parts lie within larger ones
+    config.input.shuffle = "full"  # or "blocks(size=128, window=16, lanes=1)", see docs/data.md
+    config.input.stage = ""  # a local folder: the shards needed are copied there once
     config.input.transform = "inception_crop|flip_lr"
     config.input.fast_decode = False  # JPEGs at 1/2, 1/4, 1/8 of their size where that is enough
-    config.input.on_bad = (
-        "error"  # an unreadable example ends the run; skip: the next one stands in
-    )
+    config.input.on_bad = "error"  # at an unreadable example; "skip": the next one stands in
     config.batch_size = 4096  # of all devices together
     config.total = "300 epochs"  # durations: "N steps", "N epochs" or "N examples"
 
@@ -60,6 +60,14 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.benchmark.rounds = 3
     config.benchmark.demand = 500.0  # images/s that each device is to get
     config.benchmark.tf_data = False  # also the same recipe in tf.data, as a reference
+
+    config.prepare = ConfigDict()  # prepare: a dataset in TFDS layout, see docs/prepare.md
+    config.prepare.source = ""  # imagenet:PATH, folder:PATH, tar:PATHS or manifest:FILE
+    config.prepare.name = ""  # NAME or NAME:VERSION; empty: imagenet2012, or config.dataset
+    config.prepare.split = "train"  # of images for which the source names none
+    config.prepare.shard_size = 256  # MB, about
+    config.prepare.processes = 0  # that write shards; 0: one a core
+    config.prepare.dedup_against = ""  # DATASET:SPLIT,...: drop training images that are in there
 
     # What leaves the numbers alone, and so may change when a run goes on.
     config.runtime = ConfigDict()

@@ -1,8 +1,11 @@
-"""ImageNet-1k from scratch: table 4, rows "Mixer-B ImNet" and "Mixer-L ImNet".
+r"""ImageNet-1k from scratch: table 4, rows "Mixer-B ImNet" and "Mixer-L ImNet".
 
     python main.py --config=configs/imagenet.py:Mixer-B/16 --workdir=runs/imagenet-b16
 
-Data: imagenet2012 prepared as ArrayRecord; a run without it prints the command that prepares it.
+Data: imagenet2012 as ArrayRecord, once made from ImageNet's tars:
+
+    python main.py --config=configs/imagenet.py --config.run=prepare \
+      --config.prepare.source=imagenet:PATH --workdir=runs/prepare
 
 Expected (not run here): Mixer-B/16 76.44 % and Mixer-L/16 71.76 % top-1 after fine-tuning (paper,
 table 3, "pre-trained on ImageNet"), at about 10 and 40 TPUv3 core-days of pretraining; big_vision
@@ -12,9 +15,11 @@ notes 76.3 % on the validation set at the end of its Mixer-B/16 run of 300 epoch
 What the paper leaves open, and what is done here: the last 1 % of the training set is held out
 (`minival`), as in big_vision; weight decay is on kernels only; the learning rate ends at 1e-5.
 Models without a row in table 4 take these values, which B and L share.
+
+ImageNet-V2, -A, -R and -Sketch are measured too if asked for: configs/robustness.py.
 """
 
-from configs import arguments, common
+from configs import arguments, common, robustness
 
 
 def get_config(words: str = ""):
@@ -40,4 +45,6 @@ def get_config(words: str = ""):
         "train": "train[:2%]",
     }.items():
         config.evaluators[name] = common.evaluator(config, split, transform, "10 epochs")
+    if args.dataset == "imagenet2012" and not args.smoke:
+        config.evaluators.update(robustness.evaluators(config, transform, "10 epochs"))
     return common.smoke(config) if args.smoke else config

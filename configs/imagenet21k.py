@@ -1,9 +1,13 @@
-"""ImageNet-21k: table 4, rows "Mixer-B ImNet-21k" and "Mixer-L ImNet-21k".
+r"""ImageNet-21k: table 4, rows "Mixer-B ImNet-21k" and "Mixer-L ImNet-21k".
 
     python main.py --config=configs/imagenet21k.py:Mixer-B/16 --workdir=runs/imagenet21k-b16
 
-Data: no public TFDS dataset. `imagenet21k` is the name under which config.run=prepare writes it
-into the data_dir: one split `full`, feature `label`, or `labels` where images have several.
+Data: no public TFDS dataset. From the tar of a tar a class, as image-net.org has it:
+
+    python main.py --config=configs/imagenet21k.py --config.run=prepare \
+      --config.prepare.source=tar:PATH --workdir=runs/prepare
+
+It has one split `full` and the feature `label`, or `labels` where a manifest gives images several.
 
 Expected (not run here): at 300 epochs Mixer-B/16 80.64 % and Mixer-L/16 82.89 % top-1 on ImageNet
 after fine-tuning at 224 (paper, table 3, "pre-trained on ImageNet-21k"), at about 150 and 410 TPUv3
@@ -36,6 +40,7 @@ def get_config(words: str = ""):
         config.model.head_bias_init = -10.0
     config.loss = "sigmoid_xent"
     magnitude, config.mixup = _AUGMENTATION.get(args.model.partition("/")[0], _SMALL)
+    config.prepare.split = "full"
     config.input.split = "full[51200:]"
     config.input.transform = f"inception_crop|flip_lr|randaug(2, {magnitude})"
     config.batch_size = 4096

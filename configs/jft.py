@@ -2,9 +2,9 @@ r"""JFT-300M: table 4, rows "Mixer-S JFT-300M" to "Mixer-H JFT-300M", and figure
 
     python main.py --config=configs/jft.py:Mixer-B/16 --workdir=runs/jft-b16
 
-Data: not public. `jft` is the name under which config.run=prepare writes a manifest of yours into
-the data_dir: one split `full`, feature `labels`. JFT-300M has 303 million images of 18,291 classes,
-on average 1.26 an image.
+Data: not public. A manifest of yours becomes `jft`, with one split `full` and the feature `labels`,
+by --config.run=prepare --config.prepare.source=manifest:FILE (docs/prepare.md). JFT-300M has 303
+million images of 18,291 classes, on average 1.26 an image.
 
 Expected (not run here): top-1 on ImageNet after fine-tuning at 224, and TPUv3 core-days of
 pretraining (paper, table 3); the steps are those of 4,096 out of 303 million images:
@@ -54,6 +54,7 @@ def get_config(words: str = ""):
     if "head_bias_init" in config.model:
         config.model.head_bias_init = -10.0
     config.loss = "sigmoid_xent"
+    config.prepare.split = "full"
     config.input.split = "full[51200:]"
     config.input.transform = "inception_crop|flip_lr"
     config.batch_size = 4096

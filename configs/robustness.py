@@ -1,14 +1,17 @@
-"""ImageNet classifiers on ImageNet's other test sets: entries for `config.evaluators`.
+r"""ImageNet's other test sets: entries for `config.evaluators`, off until they get a split.
 
-All four are TFDS datasets with ImageNet's 1,000 label names; of the classes of -A and -R, 200 each,
-the model chooses among those alone.
+    --config.evaluators.v2.split=test --config.evaluators.a.split=test \
+      --config.evaluators.r.split=test --config.evaluators.sketch.split=test
+
+TFDS gives all four ImageNet's 1,000 labels. Of the classes of ImageNet-A and -R, 200 each, the
+model chooses among those alone.
 """
 
 from ml_collections import ConfigDict
 
 from configs import common
 
-# By the evaluator's name: dataset, type.
+# By the evaluator's name: dataset, type. They have 10,000, 7,500, 30,000 and 50,889 images.
 _SETS = {
     "v2": ("imagenet_v2/matched-frequency", "classification"),
     "a": ("imagenet_a", "imagenet_a"),
@@ -18,9 +21,9 @@ _SETS = {
 
 
 def evaluators(config: ConfigDict, transform: str, every: str) -> dict[str, ConfigDict]:
-    """The four entries by name: v2 (10,000 images), a (7,500), r (30,000), sketch (50,889)."""
+    """The entries v2, a, r and sketch."""
     found = {}
     for name, (dataset, kind) in _SETS.items():
-        found[name] = common.evaluator(config, "test", transform, every, kind)
+        found[name] = common.evaluator(config, "", transform, every, kind)
         found[name].dataset = dataset
     return found

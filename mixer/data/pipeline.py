@@ -19,6 +19,7 @@ from absl import flags
 from mixer import errors
 from mixer.data import labels
 from mixer.data.decode import Encoded
+from mixer.data.order import Order
 from mixer.data.sources import Source
 from mixer.data.transforms import Transform
 
@@ -33,23 +34,6 @@ class BadExample(errors.Failure):
 
 
 @dataclasses.dataclass(frozen=True)
-class Order:
-    """The endless sequence of examples: each epoch is a permutation of its own of 0 ... size-1."""
-
-    size: int
-    seed: int
-
-    def __getitem__(self, count: int) -> int:
-        epoch, place = divmod(count, self.size)
-        if self.size == 1:
-            return 0
-        shuffle_seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
-        return grain.experimental.index_shuffle(
-            place, max_index=self.size - 1, seed=shuffle_seed, rounds=4
-        )
-
-
-@dataclasses.dataclass(frozen=True)
 class Rows:
     """Makes one row from its number; picklable, for Grain's threads and processes.
 
@@ -58,6 +42,8 @@ class Rows:
       order: example counter -> index, for training; None for evaluation, which reads 0, 1, 2 ...
         once and fills up the last batch with `padding`.
       rows: the rows of a global batch that this process makes.
+      ahead: with each row the one `ahead` numbers later is announced to `source.will_read`, so
+        that it can be fetched; 0 announces none.
       fast_decode: see `Encoded`.
       skip_bad: what to do with an example that cannot be read. False: raise `BadExample`. True: in
         training take the next one in storage order, in evaluation leave it out; the row's
@@ -73,13 +59,26 @@ class Rows:
     padding: dict[str, np.ndarray]
     fast_decode: bool = False
     skip_bad: bool = False
+    ahead: int = 0
 
-    def __call__(self, number: int) -> dict[str, np.ndarray]:
+    def _find(self, number: int) -> tuple[int, int | None]:
+        """Example counter and index of a row; no index beyond the end."""
         step, place = divmod(number, len(self.rows))
         count = step * self.batch_size + self.rows[place]
-        if self.order is None and count >= len(self.source):
+        if self.order is None:
+            return count, count if count < len(self.source) else None
+        return count, self.order[count]
+
+    def __call__(self, number: int) -> dict[str, np.ndarray]:
+        count, index = self._find(number)
+        if index is None:
             return self.padding | {"skipped": np.int32(0)}
-        index = count if self.order is None else self.order[count]
+        row = self._first_usable(index, count)
+        if self.ahead and (later := self._find(number + self.ahead)[1]) is not None:
+            self.source.will_read(later)
+        return row
+
+    def _first_usable(self, index: int, count: int) -> dict[str, np.ndarray]:
         for skipped in range(_MOST_SKIPPED):
             try:
                 return self._row(index, count) | {"skipped": np.int32(skipped)}

@@ -3,13 +3,16 @@
 import contextlib
 import fcntl
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import tensorflow_datasets as tfds
-from array_record.python.array_record_module import ArrayRecordWriter
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+from tensorflow_datasets.core import example_serializer
 
 
 def hash_key(key: str) -> bytes:
@@ -28,48 +31,105 @@ def lock(path: Path) -> Iterator[None]:
         yield
 
 
+def write_shard(
+    path: Path, features: tfds.features.FeaturesDict, examples: Iterable[dict]
+) -> dict[str, int]:
+    """Writes the file of a shard, the same bytes for the same examples, and reads it back.
+
+    Args:
+      features: of the examples. An image given as a binary file object is stored byte for byte.
+
+    Returns:
+      Numbers of `records`, of `bytes` in them, and the file's `size`.
+
+    Raises:
+      OSError: what is read back is not what was written.
+    """
+    serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
+    # One record a group: what random access reads fastest.
+    writer = ArrayRecordWriter(str(path), "group_size:1")
+    count = size = 0
+    written, found = hashlib.blake2b(), hashlib.blake2b()
+    for example in examples:
+        message = serializer.get_tf_example(features.encode_example(example))
+        record = message.SerializeToString(deterministic=True)
+        writer.write(record)
+        written.update(record)
+        count, size = count + 1, size + len(record)
+    writer.close()
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    reader = ArrayRecordReader(str(path))
+    for i in range(reader.num_records()):
+        found.update(reader.read([i])[0])
+    reader.close()
+    if written.digest() != found.digest():
+        raise OSError(f"{path} was not read back as it was written")
+    return {"records": count, "bytes": size, "size": path.stat().st_size}
+
+
+def write_info(
+    folder: Path,
+    directory: Path,
+    features: tfds.features.FeaturesDict,
+    shards: Mapping[str, list[dict[str, int]]],
+    description: str,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes TFDS's JSON files beside finished shards.
+
+    Args:
+      folder: where the shards lie now.
+      directory: `<data_dir>/<name>/<version>`, where they will lie.
+      shards: what `write_shard` returned, for each split in order.
+      metadata: for `builder.info.metadata`; JSON.
+    """
+    infos = [
+        tfds.core.SplitInfo(
+            name=split,
+            shard_lengths=[shard["records"] for shard in written],
+            num_bytes=sum(shard["bytes"] for shard in written),
+        )
+        for split, written in shards.items()
+    ]
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder,
+        features=features,
+        split_infos=infos,
+        version=directory.name,
+        filename_template=tfds.core.ShardedFileTemplate(
+            data_dir=folder, dataset_name=directory.parent.name, filetype_suffix="array_record"
+        ),
+        description=description,
+        metadata=tfds.core.MetadataDict(metadata) if metadata else None,
+        supervised_keys=("image", "label") if "label" in features else None,
+        check_data=False,
+    )
+
+
 def write_dataset(
     directory: Path,
     features: tfds.features.FeaturesDict,
     splits: Mapping[str, Iterable[dict]],
     description: str,
 ) -> None:
-    """Writes `<data_dir>/<name>/<version>`, readable by `tfds.builder(name)`.
+    """Writes `<data_dir>/<name>/<version>`, readable by `tfds.builder(name)`, one shard a split.
 
     Args:
       directory: that path; it appears complete (written beside and renamed) or not at all.
-      features: of the examples. An image given as a binary file object is stored byte for byte.
-      splits: the examples of each split in the order to store them, one shard a split.
+      features: see `write_shard`.
+      splits: the examples of each split in the order to store them.
       description: one sentence for the metadata.
     """
     name, version = directory.parent.name, directory.name
     directory.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f"incomplete.{version}.", dir=directory.parent))
     try:
-        infos = []
+        shards = {}
         for split, examples in splits.items():
             path = work / f"{name}-{split}.array_record-00000-of-00001"
-            # One record a group: what random access reads fastest.
-            writer = ArrayRecordWriter(str(path), "group_size:1")
-            count = size = 0
-            for example in examples:
-                record = features.serialize_example(features.encode_example(example))
-                writer.write(record)
-                count, size = count + 1, size + len(record)
-            writer.close()
-            info = tfds.core.SplitInfo(name=split, shard_lengths=[count], num_bytes=size)
-            infos.append(info)
-        tfds.folder_dataset.write_metadata(
-            data_dir=work,
-            features=features,
-            split_infos=infos,
-            version=version,
-            filename_template=tfds.core.ShardedFileTemplate(
-                data_dir=work, dataset_name=name, filetype_suffix="array_record"
-            ),
-            description=description,
-            check_data=False,
-        )
+            shards[split] = [write_shard(path, features, examples)]
+        write_info(work, directory, features, shards, description)
         work.chmod(0o755)
         work.rename(directory)
     finally:

@@ -5,8 +5,9 @@ A source has `name`, `split`, `classes` (names; the label is the index), `__len_
 i in error messages. It pickles, and imports no JAX.
 
 It may have `max_labels`: above 0, an example's label is a sequence of at most so many ints, perhaps
-none, perhaps some twice. And `identity`: what tells its examples from those of a source that is
-otherwise alike.
+none, perhaps some twice. `identity`: what tells its examples from those of a source that is
+otherwise alike. `read(start, stop)`, which gives a list of examples at the cost of one, and
+`remote`: each read is a request to another machine.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from typing import Any, Protocol
 import tensorflow_datasets as tfds
 
 from mixer import errors
-from mixer.data import digits
+from mixer.data import digits, object_store, patience, remote_dataset
 from mixer.data.folder_source import FolderSource
 from mixer.data.tfds_source import TfdsSource
 from mixer.data.vtab_source import VtabSource
@@ -51,7 +52,7 @@ def max_labels(source: Source) -> int:
     return getattr(source, "max_labels", 0)
 
 
-Factory = Callable[[str, str, Path], Source]
+Factory = Callable[[str, str, Path | str], Source]
 _SOURCES: dict[str, Factory] = {"vtab": VtabSource.open}
 
 
@@ -63,22 +64,34 @@ def register_source(name: str, factory: Factory) -> None:
     _SOURCES[name] = factory
 
 
-def default_data_dir() -> Path:
+_LOCAL = "~/tensorflow_datasets"
+
+
+def place(directory: str) -> Path | str:
+    """A folder as an absolute path; gs://BUCKET/FOLDER stays a string."""
+    if object_store.is_remote(directory):
+        return directory
+    return Path(directory).expanduser().absolute()
+
+
+def default_data_dir() -> Path | str:
     """TFDS's own rule: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
-    return Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    return place(os.environ.get("TFDS_DATA_DIR", _LOCAL))
 
 
-def open_source(dataset: str, split: str, data_dir: Path | None = None) -> Source:
+def open_source(dataset: str, split: str, data_dir: Path | str | None = None) -> Source:
     """Opens a split of a dataset.
 
     Args:
       dataset: "digits", "folder:PATH", "vtab:TASK" (`VtabSource`), a registered source, or the
         name of a prepared TFDS dataset such as "imagenet2012" or "cifar10:3.0.2".
       split: in TFDS's notation, for instance "train[:98%]" or "train+validation".
-      data_dir: where TFDS datasets lie; by default `default_data_dir()`.
+      data_dir: where TFDS datasets lie, a folder or gs://BUCKET/FOLDER (never written to: the
+        digits are then in TFDS's own local folder); by default `default_data_dir()`.
 
     Raises:
-      BadInput: unknown dataset or split, or a dataset that is not prepared.
+      BadInput: unknown dataset or split, a dataset that is not prepared, or a `data_dir` that
+        does not answer.
     """
     kind, _, argument = dataset.partition(":")
     data_dir = data_dir or default_data_dir()
@@ -87,6 +100,8 @@ def open_source(dataset: str, split: str, data_dir: Path | None = None) -> Sourc
     if kind == "folder":
         return FolderSource.open(argument, split)
     if dataset == "digits":
+        data_dir = place(_LOCAL) if object_store.is_remote(data_dir) else data_dir
+        patience.look(data_dir)
         try:
             digits.prepare(data_dir)
         except OSError as error:
@@ -94,7 +109,8 @@ def open_source(dataset: str, split: str, data_dir: Path | None = None) -> Sourc
                 f"the digits cannot be written to {data_dir}: {error}. Set config.runtime.data_dir "
                 f"or $TFDS_DATA_DIR to a folder that can be written"
             ) from None
-    return TfdsSource.open(dataset, split, data_dir, also_known=("digits", *_SOURCES))
+    with remote_dataset.metadata(dataset, data_dir) as local:
+        return TfdsSource.open(dataset, split, data_dir, local, also_known=("digits", *_SOURCES))
 
 
 def is_dataset(name: str) -> bool:
@@ -107,7 +123,12 @@ def is_dataset(name: str) -> bool:
         return True
     if kind.split("/")[0] in tfds.list_builders(with_community_datasets=False):
         return True
+    if not re.fullmatch(r"\w+(/[\w.-]+)*", kind):
+        return False
+    data_dir = default_data_dir()
+    if object_store.is_remote(data_dir):
+        return bool(remote_dataset.entries(kind, data_dir))
+    patience.look(data_dir)
     # name/version, or name/config/version with or without the config in `name`
     versions = ("*/features.json", "*/*/features.json")
-    named = re.fullmatch(r"\w+(/[\w.-]+)*", kind)
-    return bool(named) and any(any((default_data_dir() / kind).glob(v)) for v in versions)
+    return any(any((data_dir / kind).glob(v)) for v in versions)

@@ -45,6 +45,11 @@ class Subset:
         return sources.max_labels(self.whole)
 
     @property
+    def remote(self) -> bool:
+        """The dataset's."""
+        return getattr(self.whole, "remote", False)
+
+    @property
     def identity(self) -> tuple:
         """Which part of what, for `sources.fingerprint`."""
         return self.start, sources.fingerprint(self.whole)
@@ -61,6 +66,27 @@ class Subset:
 
     def _of_whole(self, index: int) -> int:
         return (self.start + index) % len(self.whole)
+
+    def __getattr__(self, name: str) -> Any:
+        # What a source may have, with ranges of examples as arguments.
+        if name == "read":
+            read = self.whole.read
+            return lambda start, stop: [
+                example
+                for part in self._parts(range(start, stop))
+                for example in read(part.start, part.stop)
+            ]
+        if name in ("stage", "check_space"):
+            call = getattr(self.whole, name)
+            return lambda share: call([part for some in share for part in self._parts(some)])
+        raise AttributeError(name)
+
+    def _parts(self, indices: range) -> list[range]:
+        """The same examples in `whole`: two ranges where its end lies between."""
+        size = len(self.whole)
+        start, stop = self.start + indices.start, self.start + indices.stop
+        parts = range(start, min(stop, size)), range(max(start, size) - size, max(stop - size, 0))
+        return [part for part in parts if part]
 
 
 def fraction_of(source: Source, fraction: float, seed: int) -> Source:

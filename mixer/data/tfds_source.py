@@ -8,19 +8,24 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from mixer import errors
+from mixer.data import object_store, remote_dataset
 from mixer.data.splits import absolute_ranges
 
 
 def open_builder(
-    dataset: str, data_dir: Path, also_known: Sequence[str] = ()
+    dataset: str, data_dir: Path | str, local: Path, also_known: Sequence[str] = ()
 ) -> tfds.core.DatasetBuilder:
-    """A prepared dataset's builder; `also_known` are other datasets, to guess a name from.
+    """A prepared dataset's builder.
+
+    Args:
+      local: `data_dir`, or a folder with the metadata of a remote one.
+      also_known: other datasets that there are, to guess a name from.
 
     Raises:
       BadInput: unknown dataset, or one that is not prepared.
     """
     try:
-        builder = tfds.builder(dataset, data_dir=data_dir, try_gcs=False)
+        builder = tfds.builder(dataset, data_dir=local, try_gcs=False)
     except tfds.core.registered.DatasetNotFoundError:
         known = [*also_known, *tfds.list_builders(with_community_datasets=False)]
         found = errors.unknown("dataset", dataset, known)
@@ -37,8 +42,12 @@ def open_builder(
     return builder
 
 
-def open_records(builder: tfds.core.DatasetBuilder, dataset: str, split: str) -> Any:
+def open_records(
+    builder: tfds.core.DatasetBuilder, dataset: str, split: str, data_dir: Path | str, local: Path
+) -> Any:
     """A split with random access to its records, their images as the files that were stored.
+
+    `data_dir` and `local` are those of `open_builder`.
 
     Raises:
       BadInput: it is stored as TFRecord.
@@ -46,9 +55,12 @@ def open_records(builder: tfds.core.DatasetBuilder, dataset: str, split: str) ->
     images = (n for n, f in builder.info.features.items() if isinstance(f, tfds.features.Image))
     skip = {name: tfds.decode.SkipDecoding() for name in images}
     try:
-        return builder.as_data_source(split, decoders=skip)
+        records = builder.as_data_source(split, decoders=skip)
     except NotImplementedError:
         raise errors.BadInput(_how_to_convert(dataset, builder.data_path)) from None
+    if object_store.is_remote(data_dir):
+        return remote_dataset.Records.open(builder, split, skip, local, data_dir)
+    return records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +77,19 @@ class TfdsSource:
     records: Any
     label_feature: str = "label"
     max_labels: int = 0
+    remote: bool = False
 
     @classmethod
     def open(
-        cls, dataset: str, split: str, data_dir: Path, also_known: Sequence[str] = ()
+        cls,
+        dataset: str,
+        split: str,
+        data_dir: Path | str,
+        local: Path,
+        also_known: Sequence[str] = (),
     ) -> "TfdsSource":
-        """See `sources.open_source`; `also_known` are its other datasets, to guess a name from."""
-        builder = open_builder(dataset, data_dir, also_known)
+        """See `sources.open_source` and `open_builder`."""
+        builder = open_builder(dataset, data_dir, local, also_known)
         sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
         features = builder.info.features
         label = next((name for name in ("label", "labels") if name in features), None)
@@ -88,14 +106,21 @@ class TfdsSource:
         if not hasattr(class_label, "names"):
             raise errors.BadInput(f"dataset {dataset!r}: its feature {label} is no ClassLabel")
         max_labels = _max_labels(dataset, builder) if several else 0
-        opened = open_records(builder, dataset, split)
-        return cls(dataset, split, tuple(class_label.names), opened, label, max_labels)
+        opened = open_records(builder, dataset, split, data_dir, local)
+        remote = object_store.is_remote(data_dir)
+        return cls(dataset, split, tuple(class_label.names), opened, label, max_labels, remote)
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        record = self.records[index]
+        return self._example(self.records[index])
+
+    def read(self, start: int, stop: int) -> list[dict[str, Any]]:
+        """Examples start ... stop-1, read together."""
+        return [self._example(r) for r in self.records.__getitems__(range(start, stop))]
+
+    def _example(self, record: dict[str, Any]) -> dict[str, Any]:
         label = record[self.label_feature]
         return {"image": record["image"], "label": label if self.max_labels else int(label)}
 
@@ -117,10 +142,18 @@ def _max_labels(dataset: str, builder: tfds.core.DatasetBuilder) -> int:
     return most
 
 
-def _how_to_prepare(dataset: str, data_dir: Path) -> str:
-    return (
-        f"dataset {dataset!r} is not prepared in {data_dir}. Once: pip install -r "
-        f'requirements-prepare.txt && python -c "import tensorflow_datasets as tfds; '
+def _how_to_prepare(dataset: str, data_dir: Path | str) -> str:
+    missing = f"dataset {dataset!r} is not prepared in {data_dir}. Once: "
+    if dataset.split(":")[0] == "imagenet2012":
+        return missing + (
+            f"python main.py --config=configs/imagenet.py --config.run=prepare "
+            f"--config.prepare.source=imagenet:PATH --config.runtime.data_dir={data_dir} "
+            f"--workdir=runs/prepare, with PATH the folder of ILSVRC2012_img_train.tar and "
+            f"ILSVRC2012_img_val.tar"
+        )
+    return missing + (
+        f"pip install -r requirements-prepare.txt && "
+        f'python -c "import tensorflow_datasets as tfds; '
         f"tfds.builder({dataset!r}, data_dir={str(data_dir)!r}, file_format='array_record')"
         f'.download_and_prepare()"'
     )
@@ -129,6 +162,6 @@ def _how_to_prepare(dataset: str, data_dir: Path) -> str:
 def _how_to_convert(dataset: str, path: str) -> str:
     return (
         f"dataset {dataset!r} at {path} is stored as TFRecord, which has no random access. Once: "
-        f"pip install -r requirements-prepare.txt && tfds convert_format --dataset_dir={path} "
-        f"--out_file_format=array_record"
+        f"pip install -r requirements-prepare.txt && tfds convert_format "
+        f"--dataset_version_dir={path} --out_file_format=array_record"
     )

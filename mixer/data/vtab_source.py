@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mixer import errors
-from mixer.data import tfds_source, vtab
+from mixer.data import remote_dataset, tfds_source, vtab
 
 # Under which TFDS's builders keep the name of an example's file.
 _FILE_FEATURES = ("file_name", "filename", "image/file_name", "name")
@@ -27,7 +27,7 @@ class VtabSource:
     task: vtab.Task
 
     @classmethod
-    def open(cls, name: str, split: str, data_dir: Path) -> "VtabSource":
+    def open(cls, name: str, split: str, data_dir: Path | str) -> "VtabSource":
         """See `sources.open_source`; `name` is the task's.
 
         Raises:
@@ -36,13 +36,16 @@ class VtabSource:
         task = vtab.task(name)
         if split not in task.splits:
             raise errors.unknown(f"split of vtab:{name}", split, task.splits)
-        builder = tfds_source.open_builder(task.builder, data_dir)
-        splits, classes = builder.info.splits, task.rule.names(builder.info.features)
-        for part, size in task.sizes.items():
-            found = splits[part].num_examples if part in splits else 0
-            _expect(f"vtab:{name}", task.builder, f"examples in {part}", found, size)
-        _expect(f"vtab:{name}", task.builder, "classes", len(classes), task.num_classes)
-        records = tfds_source.open_records(builder, task.builder, task.splits[split])
+        with remote_dataset.metadata(task.builder, data_dir) as local:
+            builder = tfds_source.open_builder(task.builder, data_dir, local)
+            splits, classes = builder.info.splits, task.rule.names(builder.info.features)
+            for part, size in task.sizes.items():
+                found = splits[part].num_examples if part in splits else 0
+                _expect(f"vtab:{name}", task.builder, f"examples in {part}", found, size)
+            _expect(f"vtab:{name}", task.builder, "classes", len(classes), task.num_classes)
+            records = tfds_source.open_records(
+                builder, task.builder, task.splits[split], data_dir, local
+            )
         return cls(f"vtab:{name}", split, classes, records, task)
 
     def __len__(self) -> int:

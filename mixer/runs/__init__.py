@@ -4,7 +4,7 @@ import importlib
 
 from mixer import errors
 
-_RUNS = ("train", "evaluate", "predict", "contact_sheet", "input_benchmark")
+_RUNS = ("train", "evaluate", "predict", "contact_sheet", "input_benchmark", "prepare")
 
 
 def load(name: str):

@@ -1,7 +1,7 @@
 """A split of a dataset as global batches on the devices."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import grain
 from jax.sharding import Mesh
@@ -9,6 +9,8 @@ from jax.sharding import Mesh
 from mixer import batch as batch_lib
 from mixer.batch import Batch
 from mixer.data import pipeline, sources, transforms
+from mixer.data.blocks import in_blocks
+from mixer.data.order import Order
 from mixer.data.sources import Source
 from mixer.training import sharding
 
@@ -36,14 +38,23 @@ class Reader:
         """This process's rows of a global batch -> global arrays."""
         return sharding.put(rows, sharding.batch_sharding(self.mesh), self.batch_size)
 
+    def stage(self) -> bool:
+        """Copies what this process is to read, if it is to be copied; whether it is."""
+        copy = getattr(self.source, "stage", None)
+        if copy is not None:
+            copy(_share(self.rows.order, self.rows.rows, self.source))
+        return copy is not None
+
     def batches(self, start: int = 0, stop: int | None = None) -> "Batches":
         """Global batches start ... stop-1; without `stop`, to the end of the first pass."""
+        self.stage()
         if stop is None:
             stop = pipeline.steps_per_pass(self.source, self.batch_size)
         host = pipeline.batches(
             self.rows, start=start, stop=stop, threads=self.threads, workers=self.workers
         )
-        return Batches(host, self.put)
+        close = getattr(self.source, "close", lambda: None)
+        return Batches(host, self.put, close)
 
 
 class Batches:
@@ -53,8 +64,13 @@ class Batches:
       skipped: unusable examples in place of which others stand in this process's rows so far.
     """
 
-    def __init__(self, host: grain.DatasetIterator, put: Callable[[Batch], Batch]):
-        self._host, self._put = host, put
+    def __init__(
+        self,
+        host: grain.DatasetIterator,
+        put: Callable[[Batch], Batch],
+        close: Callable[[], None],
+    ):
+        self._host, self._put, self._close = host, put, close
         self.skipped = 0
         host.start_prefetch()
 
@@ -71,6 +87,7 @@ class Batches:
 
     def __exit__(self, *_) -> None:
         self._host.close()
+        self._close()
 
 
 def open_reader(
@@ -80,7 +97,7 @@ def open_reader(
     *,
     batch_size: int,
     seed: int,
-    shuffle: bool,
+    order: Order | None,
     mesh: Mesh,
     threads: int,
     workers: int,
@@ -90,22 +107,33 @@ def open_reader(
     """Puts source, transforms and mesh together.
 
     Args:
-      shuffle: True for training: endless, each epoch in an order of its own. False for
-        evaluation: every example once, in order, the last batch padded.
+      order: for training: endless, each epoch in an order of its own. None for evaluation: every
+        example once, as they are stored, the last batch padded.
       fast_decode, skip_bad: see `pipeline.Rows`.
 
     Raises:
-      BadInput: a transform that cannot be read or makes images of another size.
+      BadInput: a transform that cannot be read or makes images of another size, or no space for
+        the copy that the source is to make.
     """
+    local = sharding.local_rows(sharding.batch_sharding(mesh), batch_size)
+    if check := getattr(source, "check_space", None):
+        check(_share(order, local, source))
+    source, ahead = in_blocks(source, order, local)
     rows = pipeline.Rows(
         source=source,
         transform=transforms.parse(transform, image_size),
-        order=pipeline.Order(len(source), seed) if shuffle else None,
+        order=order,
         seed=seed,
         batch_size=batch_size,
-        rows=sharding.local_rows(sharding.batch_sharding(mesh), batch_size),
+        rows=local,
         padding=batch_lib.padding(image_size, sources.max_labels(source)),
         fast_decode=fast_decode,
         skip_bad=skip_bad,
+        ahead=ahead,
     )
     return Reader(rows, mesh, threads, workers)
+
+
+def _share(order: Order | None, rows: Sequence[int], source: Source) -> list[range]:
+    """The examples that these rows of the batches hold."""
+    return order.share(rows) if order else [range(len(source))]

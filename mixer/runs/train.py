@@ -83,6 +83,8 @@ class _Session:
         if meta["step"]:
             clock = self._lap("restore", clock)
         start, self.results, self.upstream = meta["step"], meta["results"], meta["upstream"]
+        if training.reader.stage():
+            clock = self._lap("stage", clock)
         with contextlib.ExitStack() as stack:
             self.log = MetricsLog(self.path, meta["lines"], start)
             stack.callback(self.log.close)

@@ -42,6 +42,8 @@ _RESULT_KEYS = (
     "versions",
     "commit",
 )
+# Keys that leave the numbers alone.
+_FREE = ("runtime.", "input.stage", "prepare.processes")
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -98,7 +100,7 @@ def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
 
 
 def check(workdir: epath.Path, config: ConfigDict) -> None:
-    """Refuses to mix two different runs in one folder; `config.runtime` may differ.
+    """Refuses to mix two different runs in one folder; what leaves the numbers alone may differ.
 
     Raises:
       BadInput: lists each key with its old and new value.
@@ -121,12 +123,13 @@ def check(workdir: epath.Path, config: ConfigDict) -> None:
     changed = [
         f"config.{key}: {old.get(key, 'absent')!r} -> {new.get(key, 'absent')!r}"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not key.startswith("runtime.")
+        if old.get(key) != new.get(key) and not key.startswith(_FREE)
     ]
     if changed:
         raise errors.BadInput(
             f"--workdir={workdir} holds another run. Give the same command to go on with it, or "
-            f"another --workdir. What differs (only config.runtime may):\n  " + "\n  ".join(changed)
+            f"another --workdir. What differs (only config.runtime and input.stage may):\n  "
+            + "\n  ".join(changed)
         )
 
 
@@ -172,10 +175,10 @@ def _write(path: epath.Path, content: dict) -> None:
     beside.replace(path)
 
 
-def write_results(workdir: epath.Path, results: dict[str, Any]) -> None:
+def write_results(workdir: epath.Path, results: dict[str, Any], *, on_devices: bool = True) -> None:
     """Writes `results.json`, by which a launcher knows that the run is complete.
 
-    Keys without meaning for the run become null.
+    Keys without meaning for the run become null, the devices too for one that used none.
 
     Raises:
       ValueError: a key that the file does not have.
@@ -183,8 +186,8 @@ def write_results(workdir: epath.Path, results: dict[str, Any]) -> None:
     if strange := set(results) - set(_RESULT_KEYS):
         raise ValueError(f"results.json has no keys {sorted(strange)}")
     found = {
-        "device_kind": jax.devices()[0].device_kind,
-        "devices": jax.device_count(),
+        "device_kind": jax.devices()[0].device_kind if on_devices else None,
+        "devices": jax.device_count() if on_devices else None,
         "versions": {name: metadata.version(name) for name in _VERSIONED},
         "commit": _commit(),
     }

@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from mixer import batch as batch_lib
 from mixer import errors
 from mixer.data import labels, pipeline, sources, transforms
+from mixer.data import order as order_lib
 
 SIZE, BATCH = (8, 8), 24
 
@@ -51,7 +52,7 @@ def test_batches_hold_the_labels_that_tfds_reads(data_dir):
 
 def test_worker_processes_and_the_order_change_nothing(data_dir):
     source = sources.open_source("jft", "full", data_dir)
-    rows = rows_of(source, 3, pipeline.Order(len(source), 1))
+    rows = rows_of(source, 3, order_lib.Full(len(source), 1))
     apart = list(pipeline.batches(rows, start=0, stop=3, threads=0, workers=2))
     for here, there in zip(collect(rows, 3), apart, strict=True):
         np.testing.assert_array_equal(here["label"], there["label"])

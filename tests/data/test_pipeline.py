@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from mixer import batch as batch_lib
+from mixer.data import order as order_lib
 from mixer.data import pipeline, sources, transforms
 
 BATCH = 32
@@ -21,7 +22,7 @@ def make_rows(data_dir):
         return pipeline.Rows(
             source=source,
             transform=transform,
-            order=pipeline.Order(len(source), seed) if order else None,
+            order=order_lib.Full(len(source), seed) if order else None,
             seed=seed,
             batch_size=batch_size,
             rows=rows,
@@ -78,13 +79,13 @@ def test_seeds_and_epochs_differ(make_rows):
     first = collect(make_rows(seed=3), stop=1)[0]
     other = collect(make_rows(seed=4), stop=1)[0]
     assert not np.array_equal(first["label"], other["label"])
-    order = pipeline.Order(1437, 3)
+    order = order_lib.Full(1437, 3)
     epochs = [[order[e * 1437 + i] for i in range(1437)] for e in range(3)]
     assert len({tuple(epoch) for epoch in epochs}) == 3
     for epoch in epochs:
         assert sorted(epoch) == list(range(1437)), "an epoch sees each example once"
     # A seed's second epoch is not its neighbour's first.
-    assert [pipeline.Order(1437, 4)[i] for i in range(1437)] != epochs[1]
+    assert [order_lib.Full(1437, 4)[i] for i in range(1437)] != epochs[1]
 
 
 def test_augmentation_differs_from_epoch_to_epoch(data_dir, make_rows):
@@ -130,7 +131,7 @@ def test_in_training_the_next_example_stands_in_for_a_bad_one(image_folder, make
     rows = make_rows(source=source, skip_bad=True)
     batches = collect(rows, stop=3)
     assert_same(batches, collect(rows, stop=3, threads=1))
-    order = pipeline.Order(len(source), 3)
+    order = order_lib.Full(len(source), 3)
     at = [order[count] for count in range(3 * BATCH)]
     bad = [
         i
@@ -172,11 +173,11 @@ def test_workers_need_no_jax(data_dir):
         sys.modules["jax"] = None
         import numpy as np
         from pathlib import Path
-        from mixer.data import pipeline, sources, transforms
+        from mixer.data import order, pipeline, sources, transforms
         source = sources.open_source("digits", "train", Path({str(data_dir)!r}))
         padding = {{"image": np.zeros((8, 8, 3), np.uint8), "label": np.int32(-1), "mask": False}}
         transform = transforms.parse("resize", (8, 8))
-        rows = pipeline.Rows(source, transform, pipeline.Order(9, 0), 0, 4, range(4), padding)
+        rows = pipeline.Rows(source, transform, order.Full(9, 0), 0, 4, range(4), padding)
         made = list(pipeline.batches(rows, start=0, stop=2, threads=1, workers=0))
         assert len(made) == 2 and made[0]["image"].shape == (4, 8, 8, 3)
         assert "tensorflow" not in sys.modules

@@ -6,7 +6,7 @@ import pytest
 
 from mixer import errors
 from mixer.data import sources
-from mixer.data.subset import fraction_of
+from mixer.data.subset import Subset, fraction_of
 
 
 class Numbers:
@@ -83,3 +83,28 @@ def test_fingerprints_tell_parts_apart(image_folder):
 def test_a_part_without_examples_is_refused():
     with pytest.raises(errors.BadInput, match="fraction=0.0001 of 1,000 examples.* 0.001 or more"):
         fraction_of(Numbers(), 0.0001, 0)
+
+
+def test_a_part_is_read_by_ranges_of_the_whole(data_dir):
+    whole = sources.open_source("jft", "full", data_dir)
+    asked = []
+
+    class Counted(type(whole)):
+        def read(self, start, stop):
+            asked.append((start, stop))
+            return super().read(start, stop)
+
+        def stage(self, share):
+            asked.append(share)
+
+    counted = Counted(**vars(whole))
+    part = Subset(counted, start=len(whole) - 3, count=8)  # around the end
+    got = [example["image"] for example in part.read(1, 7)]
+    assert got == [part[i]["image"] for i in range(1, 7)]
+    size = len(whole)
+    assert asked == [(size - 2, size), (0, 4)]
+    part.stage([range(8)])
+    assert asked[-1] == [range(size - 3, size), range(5)]
+    part.read(3, 5)
+    assert asked[-1] == (0, 2), "beyond the end only"
+    assert not hasattr(Subset(Numbers(), 0, 5), "read")

@@ -5,10 +5,10 @@ import pickle
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-import vtab_stand_ins as stand_ins
+import tfds_stand_ins as stand_ins
 
 from mixer import errors
-from mixer.data import pipeline, sources, vtab
+from mixer.data import order, sources, vtab
 from mixer.data.decode import decode
 from mixer.data.splits import absolute_ranges
 from mixer.data.vtab_labels import bin_of
@@ -88,9 +88,8 @@ def test_splits_are_800_and_200_and_the_test_set(name):
 @pytest.mark.parametrize("name", PROTOCOL)
 def test_the_installed_tfds_has_the_builder_and_its_features(name):
     task = vtab.TASKS[name]
-    builder = tfds.builder(task.builder, data_dir="nowhere", try_gcs=False)
-    latest = tfds.builder(task.builder.partition(":")[0], data_dir="nowhere", try_gcs=False)
-    assert builder.version == latest.version
+    builder = stand_ins.builder_of(task.builder)
+    assert builder.version == stand_ins.builder_of(task.builder.partition(":")[0]).version
     assert len(set(task.rule.names(builder.info.features))) == task.num_classes
     image = builder.info.features["image"]
     assert isinstance(image, tfds.features.Image)
@@ -184,7 +183,7 @@ def test_bins_are_those_of_the_definition():
 
 @pytest.mark.parametrize("name", ["clevr_distance", "kitti_distance", "smallnorb_azimuth"])
 def test_the_source_reads_what_tfds_has_stored(name, tmp_path, monkeypatch):
-    task = stand_ins.small(monkeypatch, name, tmp_path)
+    task = stand_ins.small_task(monkeypatch, name, tmp_path)
     known = tfds.builder(task.builder, data_dir=tmp_path, try_gcs=False).as_data_source("train")
     whole = sources.open_source(f"vtab:{name}", "train1000", tmp_path)
     whole = pickle.loads(pickle.dumps(whole))
@@ -204,11 +203,10 @@ def test_the_source_reads_what_tfds_has_stored(name, tmp_path, monkeypatch):
 def test_images_have_three_channels_and_all_the_greys(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     ones = rng.integers(0, 2, (64, 64)).astype(np.uint8)
-    task = vtab.TASKS["dsprites_location"]
-    examples = [stand_ins.example(stand_ins.features_of(task), rng) for _ in range(40)]
+    examples = stand_ins.examples_of("dsprites:2.0.0", 40)
     for i, pixels in enumerate((ones, 2 * ones)):
         examples[i]["image"] = stand_ins.png(pixels)
-    stand_ins.small(monkeypatch, "dsprites_location", tmp_path, examples)
+    stand_ins.small_task(monkeypatch, "dsprites_location", tmp_path, examples)
     source = sources.open_source("vtab:dsprites_location", "train800", tmp_path)
     image = source[0]["image"]
     assert image.dtype == np.uint8 and image.shape == (64, 64, 3)
@@ -230,7 +228,7 @@ def test_wrong_datasets_tasks_and_splits_are_refused(tmp_path, monkeypatch):
     refused("vtab:dtd", "train", "unknown split of vtab:dtd 'train'. .* test, train1000, train800")
     refused("vtab:dtd", "test", "dataset 'dtd:3.0.1' is not prepared .*download_and_prepare")
     full = vtab.TASKS["kitti_distance"]
-    stand_ins.small(monkeypatch, "kitti_distance", tmp_path)
+    stand_ins.small_task(monkeypatch, "kitti_distance", tmp_path)
     monkeypatch.setitem(vtab.TASKS, "kitti_distance", full)
     refused("vtab:kitti_distance", "test", "has 40 examples in train, expected 6,347")
 
@@ -247,8 +245,8 @@ def test_a_dataset_of_the_right_size_is_read(data_dir):
 
 def test_512_of_1000_images_are_repeated_and_shuffled_anew():
     """A batch goes on where the last one ended; each pass has every image, in its own order."""
-    order = pipeline.Order(1000, seed=3)
-    passes = np.array([order[i] for i in range(6 * 512)])[:3000].reshape(3, 1000)
+    draws = order.Full(1000, seed=3)
+    passes = np.array([draws[i] for i in range(6 * 512)])[:3000].reshape(3, 1000)
     assert (np.sort(passes, axis=1) == np.arange(1000)).all()
     assert len({tuple(images) for images in passes}) == 3
 

@@ -19,7 +19,7 @@ RECIPES = sorted(
     if "def get_config" in path.read_text()
 )
 # Read by main.py, and by other runs than train.
-READ_ELSEWHERE = {"run", "images", "sheet", "benchmark"}
+READ_ELSEWHERE = {"run", "images", "sheet", "benchmark", "prepare"}
 
 
 class Recorder:
@@ -92,6 +92,14 @@ def test_smoke_builds_steps_and_reads_every_key(name, image_folder, data_dir):
         batch = next(evaluation.reader.batches())
         part = evaluation.update(state.params, batch)
         assert 0 <= evaluation.evaluator.summarize(jax.device_get(part))["top1"] <= 1
+
+
+def test_preparation_reads_its_keys(image_folder, data_dir):
+    config, read = get_config("folder", "", image_folder), set()
+    config.prepare.source, config.prepare.name = f"folder:{image_folder}", "mine"
+    config.prepare.dedup_against = "digits:test"
+    build.preparation(Recorder(config, read))
+    assert read >= {f"prepare.{key}" for key in config.prepare}
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -3,12 +3,12 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh
 
-from mixer.data import sources
+from mixer.data import order, sources
 from mixer.runs.reader import open_reader
 from mixer.training import sharding
 
 
-@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("shuffle", ["full", "blocks(size=8, window=4, lanes=2)", ""])
 def test_devices_change_nothing(data_dir, shuffle):
     source = sources.open_source("digits", "test", data_dir)
 
@@ -24,7 +24,7 @@ def test_devices_change_nothing(data_dir, shuffle):
             (10, 10),
             batch_size=32,
             seed=1,
-            shuffle=shuffle,
+            order=(shuffle and order.parse(shuffle, examples=360, seed=1, batch_size=32)) or None,
             mesh=mesh,
             threads=2,
             workers=0,

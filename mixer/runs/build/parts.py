@@ -15,8 +15,8 @@ from mixer import batch as batch_lib
 from mixer import errors
 from mixer.checkpoint import adapt, official, pretrained
 from mixer.checkpoint.pretrained import Card
-from mixer.data import turbojpeg
-from mixer.data.sources import Source, max_labels, open_source
+from mixer.data import order, staging, turbojpeg
+from mixer.data.sources import Source, default_data_dir, max_labels, open_source, place
 from mixer.data.subset import fraction_of
 from mixer.evaluation import (  # noqa: F401 they register the evaluators
     classification,
@@ -64,10 +64,18 @@ def build_model(name: str, fields: dict[str, Any], image_size: tuple[int, int]) 
     return model
 
 
-def data_dir(config: ConfigDict) -> Path | None:
+def data_dir(config: ConfigDict) -> Path | str | None:
     """Where TFDS datasets lie; None for TFDS's own rule."""
-    directory = config.runtime.data_dir
-    return Path(directory).expanduser().absolute() if directory else None
+    return place(config.runtime.data_dir) if config.runtime.data_dir else None
+
+
+def open_data(config: ConfigDict, dataset: str, split: str) -> Source:
+    """Opens a split where it lies, or as a copy in `config.input.stage`."""
+    folder = config.input.stage
+    origin = data_dir(config) or default_data_dir()
+    if not folder or dataset == "digits":
+        return open_source(dataset, split, origin)
+    return staging.open_staged(dataset, split, origin, place(folder))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +115,7 @@ def training_source(config: ConfigDict) -> tuple[Source, int]:
     if not 0 < fraction <= 1:
         raise errors.BadInput(f"config.input.fraction={fraction}: expected 0 < fraction <= 1")
     within(0, 2**32, **{"input.fraction_seed": seed})
-    whole = open_source(config.dataset, config.input.split, data_dir(config))
+    whole = open_data(config, config.dataset, config.input.split)
     return fraction_of(whole, fraction, seed), len(whole)
 
 
@@ -125,7 +133,9 @@ def training_reader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: 
         image_size_of(config),
         batch_size=batch_size,
         seed=config.seed,
-        shuffle=True,
+        order=order.parse(
+            config.input.shuffle, examples=len(source), seed=config.seed, batch_size=batch_size
+        ),
         mesh=mesh,
         threads=config.runtime.threads,
         workers=config.runtime.workers,
@@ -165,7 +175,7 @@ def build_evaluation(
     if entry.type not in EVALUATORS:
         raise errors.unknown(f"config.{key}.type", entry.type, EVALUATORS)
     dataset = entry.dataset or config.dataset
-    source = open_source(dataset, entry.split, data_dir(config))
+    source = open_data(config, dataset, entry.split)
     if tuple(source.classes) != card.classes:
         raise errors.BadInput(
             f"config.{key}: {dataset} has {len(source.classes)} classes "
@@ -180,7 +190,7 @@ def build_evaluation(
         card.image_size,
         batch_size=entry.batch_size,
         seed=config.seed,
-        shuffle=False,
+        order=None,
         mesh=mesh,
         threads=config.runtime.threads,
         workers=0,  # starting processes anew for each pass costs more than they bring

@@ -1,4 +1,4 @@
-"""Small datasets with the very features that TFDS gives to those of VTAB-1k."""
+"""Small datasets of random examples under the names of TFDS's and with their very features."""
 
 import dataclasses
 import io
@@ -9,7 +9,7 @@ from PIL import Image
 
 from mixer.data import records, vtab
 
-COUNT = 40
+# Of a task of VTAB-1k with 40 examples.
 SPLITS = {
     "train800": "train[:24]",
     "val200": "train[24:32]",
@@ -26,9 +26,26 @@ def png(pixels):
     return file
 
 
-def features_of(task):
-    """As the installed TFDS declares them."""
-    return tfds.builder(task.builder, data_dir="nowhere", try_gcs=False).info.features
+def builder_of(dataset):
+    """As the installed TFDS declares it."""
+    return tfds.builder(dataset, data_dir="nowhere", try_gcs=False)
+
+
+def examples_of(dataset, count):
+    """Random ones."""
+    rng, features = np.random.default_rng(0), builder_of(dataset).info.features
+    return [example(features, rng) for _ in range(count)]
+
+
+def write(data_dir, dataset, splits):
+    """Prepares a dataset from the examples of its splits."""
+    builder = builder_of(dataset)
+    name, version = dataset.partition(":")[0], str(builder.version)
+    # A config is a folder between the dataset's, which gives the files their name, and this.
+    written = data_dir / "written" / builder.name / version
+    records.write_dataset(written, builder.info.features, splits, "A stand-in.")
+    (data_dir / name).mkdir(parents=True)
+    written.rename(data_dir / name / version)
 
 
 def example(features, rng):
@@ -38,8 +55,8 @@ def example(features, rng):
         if isinstance(feature, tfds.features.Image):
             height, width, channels = (side or 24 for side in feature.shape)
             top = 2 if channels == 1 else 256
-            pixels = rng.integers(0, top, (height, width, channels)).astype(np.uint8)
-            made[name] = png(pixels.squeeze())
+            row = rng.integers(0, top, (1, width, channels)).astype(np.uint8)
+            made[name] = png(np.repeat(row, height, axis=0).squeeze())
         elif isinstance(feature, tfds.features.ClassLabel):
             made[name] = int(rng.integers(feature.num_classes))
         elif isinstance(feature, tfds.features.BBoxFeature):
@@ -59,16 +76,12 @@ def _near(feature):
     return {name: value for name, value in place.items() if name in feature.feature}
 
 
-def small(monkeypatch, name, data_dir, examples=None):
-    """Makes a task one of few examples, and prepares these unless they are; returns the task."""
+def small_task(monkeypatch, name, data_dir, examples=None):
+    """Makes a task of VTAB-1k one of few examples, and prepares these; returns the task."""
     task = vtab.TASKS[name]
-    if examples is None:
-        rng, features = np.random.default_rng(0), features_of(task)
-        examples = [example(features, rng) for _ in range(COUNT)]
+    examples = examples or examples_of(task.builder, 40)
     replaced = dataclasses.replace(task, sizes={"train": len(examples)})
     monkeypatch.setitem(vtab.TASKS, name, replaced)
     monkeypatch.setattr(vtab.Task, "splits", property(lambda self: SPLITS))
-    directory = data_dir.joinpath(*task.builder.split(":"))
-    if not directory.exists():
-        records.write_dataset(directory, features_of(task), {"train": examples}, "A stand-in.")
+    write(data_dir, task.builder, {"train": examples})
     return replaced

@@ -1,0 +1,166 @@
+"""In what order training reads the examples: a pure function of (seed, counter), O(1) at any step.
+
+`full` shuffles single examples over the whole split: the choice where a random read is cheap, on a
+local disk. `blocks` shuffles twice, so that a store which is paid by the request is read in runs of
+consecutive records: blocks in random order, then single examples within a window of some blocks.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import grain
+import numpy as np
+
+from mixer import calls
+
+
+@functools.lru_cache(maxsize=4096)
+def _draw(*key: int) -> int:
+    """32 random bits of their own for each key."""
+    return int(np.random.SeedSequence(key).generate_state(1)[0])
+
+
+def _shuffle(place: int, size: int, seed: int) -> int:
+    if size == 1:
+        return 0
+    return grain.experimental.index_shuffle(place, max_index=size - 1, seed=seed, rounds=4)
+
+
+@functools.lru_cache(maxsize=512)
+def _table(size: int, seed: int) -> np.ndarray:
+    # The raw bits of a generator, unlike numpy's own shuffles, are the same in every version.
+    return np.random.Philox(seed).random_raw(size).argsort(kind="stable").astype(np.uint16)
+
+
+def _shuffle_few(place: int, size: int, seed: int) -> int:
+    # Grain's shuffle walks through 2**16 places at least: 0.3 ms for a place among 128.
+    if size > 2**16:
+        return _shuffle(place, size, seed)
+    return int(_table(size, seed)[place])
+
+
+@dataclasses.dataclass(frozen=True)
+class Full:
+    """The endless sequence of examples: each epoch is a permutation of its own of 0 ... size-1."""
+
+    size: int
+    seed: int
+
+    def __getitem__(self, count: int) -> int:
+        epoch, place = divmod(count, self.size)
+        return _shuffle(place, self.size, _draw(self.seed, epoch))
+
+    def share(self, rows: Sequence[int]) -> list[range]:
+        """The indices that these rows of the batches ever hold."""
+        return [range(self.size)] if rows else []
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """Shuffles blocks of consecutive examples, then single examples within windows of blocks.
+
+    The rows of a batch are divided into `lanes` contiguous ranges of equal length, the examples
+    into as many contiguous shares, equal to within one example. Lane l walks share l: its n
+    examples are cut into blocks of `block` (the last one may be shorter), the blocks are put in
+    random order, and every `window / lanes` of them in a row are shuffled as one. Its next n
+    examples are another order of the same share.
+
+    So with one lane an epoch (`size` counters from a multiple of `size` on) holds every example
+    exactly once. With more lanes that holds for each lane and its share; as a lane's pass over its
+    share may end within a batch, and shares may differ by one example, counters 0 ... e * size - 1
+    hold every example e times, give or take one. Lanes are part of the order and not of the
+    machine: the same for any number of hosts. A host that makes only rows of some lanes reads
+    only their shares.
+
+    Attributes:
+      size: examples.
+      batch_size: rows of a global batch; a multiple of `lanes`.
+      block: consecutive examples that are read at once.
+      window: blocks that are shuffled together, those of all lanes; a multiple of `lanes`.
+      lanes: parts of the batch and of the data.
+
+    Raises:
+      ValueError: numbers that do not fit together.
+    """
+
+    size: int
+    seed: int
+    batch_size: int
+    block: int
+    window: int
+    lanes: int
+
+    def __post_init__(self):
+        for name, value in (("size", self.block), ("window", self.window), ("lanes", self.lanes)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}={value!r}: expected an integer of 1 or more")
+        for name, value in (("window", self.window), ("config.batch_size", self.batch_size)):
+            if value % self.lanes:
+                raise ValueError(f"{name}={value} is not divisible by lanes={self.lanes}")
+        if self.size < self.lanes:
+            raise ValueError(f"lanes={self.lanes} for {self.size} examples")
+
+    def __getitem__(self, count: int) -> int:
+        step, row = divmod(count, self.batch_size)
+        rows = self.batch_size // self.lanes
+        lane, place = divmod(row, rows)
+        share = self._share(lane)
+        epoch, place = divmod(step * rows + place, len(share))
+        return share[self._shuffled(place, len(share), (self.seed, epoch, lane))]
+
+    def share(self, rows: Sequence[int]) -> list[range]:
+        """The indices that these rows of the batches ever hold."""
+        return [self._share(lane) for lane in self._lanes_of(rows)]
+
+    def block_of(self, index: int) -> range:
+        """The block that holds an example."""
+        share = self._share(((index + 1) * self.lanes - 1) // self.size)
+        start = index - (index - share.start) % self.block
+        return range(start, min(start + self.block, share.stop))
+
+    def blocks_at_once(self, rows: Sequence[int]) -> int:
+        """How many blocks the windows that these rows walk through hold at a time."""
+        # A short block moves the later ones across the window's edge: one more.
+        return (self.window // self.lanes + 1) * len(self._lanes_of(rows))
+
+    def _lanes_of(self, rows: Sequence[int]) -> list[int]:
+        return sorted({row * self.lanes // self.batch_size for row in rows})
+
+    def _share(self, lane: int) -> range:
+        return range(self.size * lane // self.lanes, self.size * (lane + 1) // self.lanes)
+
+    def _shuffled(self, place: int, size: int, key: tuple[int, ...]) -> int:
+        reach = self.window // self.lanes * self.block
+        window, inside = divmod(place, reach)
+        start = window * reach
+        here = start + _shuffle_few(inside, min(reach, size - start), _draw(*key, 0, window))
+        # From here on `here` is a place in a row of whole blocks, among which the short one lies
+        # anywhere: it is placed by itself because all others then follow by arithmetic.
+        whole, rest = divmod(size, self.block)
+        short = _draw(*key, 1) % (whole + 1) * self.block
+        if rest and here >= short:
+            if here < short + rest:
+                return whole * self.block + here - short
+            here -= rest
+        which, inside = divmod(here, self.block)
+        return _shuffle_few(which, whole, _draw(*key, 2)) * self.block + inside
+
+
+Order = Full | Blocks
+
+
+def parse(text: str, *, examples: int, seed: int, batch_size: int) -> Order:
+    """Reads `full` or `blocks(size=128, window=16, lanes=1)`.
+
+    Raises:
+      BadInput: anything else, or numbers that do not fit together.
+    """
+
+    def full():
+        return Full(examples, seed)
+
+    def blocks(size=128, window=16, lanes=1):
+        return Blocks(examples, seed, batch_size, size, window, lanes)
+
+    return calls.build("config.input.shuffle", text, {"full": full, "blocks": blocks})

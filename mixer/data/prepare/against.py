@@ -1,0 +1,94 @@
+"""Test sets whose images must not be trained on: duplicates by their bytes or their pixels."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from mixer import errors
+from mixer.data import sources
+from mixer.data.decode import decode
+
+
+def open_sets(datasets: str, data_dir: Path | None) -> list[sources.Source]:
+    """The splits in "imagenet2012:validation,cifar10:test,folder:PATH:test".
+
+    Raises:
+      BadInput: no split, or a dataset that cannot be opened.
+    """
+    opened = []
+    for part in filter(None, (part.strip() for part in datasets.split(","))):
+        dataset, colon, split = part.rpartition(":")
+        if not colon:
+            raise errors.BadInput(
+                f"config.prepare.dedup_against: {part!r} names no split: expected DATASET:SPLIT, "
+                f"such as cifar10:test"
+            )
+        opened.append(sources.open_source(dataset, split, data_dir))
+    return opened
+
+
+def write(sets: list[sources.Source], file: Path, progress: Callable[[int, int], None]) -> None:
+    """Writes a line with both hashes for each example of the test sets.
+
+    Args:
+      progress: called with further images and bytes.
+    """
+    with file.open("w") as lines, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for source in sets:
+
+            def line(i, source=source):
+                image = source[i]["image"]
+                return [*hashes(image), f"{source.where(i)}"]
+
+            for found in pool.map(line, range(len(source))):
+                lines.write(json.dumps(found) + "\n")
+                progress(1, 0)
+
+
+def hashes(image: bytes | np.ndarray) -> tuple[str, str]:
+    """Of the bytes and of the decoded pixels; the first is "" for an image without a file.
+
+    Raises:
+      ValueError: it cannot be decoded.
+    """
+    exact = "" if isinstance(image, np.ndarray) else _digest(image)
+    pixels = image if isinstance(image, np.ndarray) else decode(image)
+    return exact, _digest(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+class Known:
+    """The examples of the test sets by their hashes."""
+
+    def __init__(self, file: Path):
+        self._bytes, self._pixels = {}, {}
+        for exact, pixels, where in _lines(file):
+            self._bytes[exact] = self._pixels[pixels] = where
+
+    def __bool__(self) -> bool:
+        return bool(self._pixels)
+
+    def match(self, image: bytes) -> dict[str, str] | None:
+        """What the image equals and by which hash ("bytes" or "pixels"); None: nothing.
+
+        Raises:
+          ValueError: it cannot be decoded.
+        """
+        if where := self._bytes.get(_digest(image)):
+            return {"equals": where, "by": "bytes"}
+        if where := self._pixels.get(hashes(image)[1]):
+            return {"equals": where, "by": "pixels"}
+        return None
+
+
+def _lines(file: Path) -> Iterator[list[str]]:
+    with file.open() as lines:
+        yield from map(json.loads, lines)

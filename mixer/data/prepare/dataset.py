@@ -1,0 +1,268 @@
+"""From a source to `<data_dir>/<name>/<version>`: planned, written by processes, put in its place.
+
+Until it is complete all lies in a folder beside the target, where the same command goes on.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mixer import errors
+from mixer.data import records
+from mixer.data.prepare import against, processes, shard
+from mixer.data.prepare import plan as plans
+from mixer.data.prepare.entry import Reader
+from mixer.data.prepare.progress import Progress
+from mixer.data.sources import Source
+
+_FORMAT = 1  # of metadata.json
+SUMS, REMOVED = "SHA256SUMS", "removed.jsonl"
+_ENTRY_BYTES, _SHARD_BYTES = 400, 2**18  # room besides the images, generously
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """What to prepare.
+
+    Attributes:
+      source: as the user gave it; `reader` reads it.
+      target: `<data_dir>/<name>/<version>`.
+      split: of images for which the source names none.
+      shard_bytes: of a shard, about.
+      processes: that write shards; each holds one shard in memory. 1: none but this one.
+      dedup_against: as the user gave it; `test_sets` are opened from it.
+    """
+
+    source: str
+    reader: Reader
+    target: Path
+    split: str
+    shard_bytes: int
+    processes: int
+    dedup_against: str
+    test_sets: list[Source]
+
+    @property
+    def work(self) -> Path:
+        """Where it is made."""
+        return self.target.parent / f"incomplete.{self.target.name}"
+
+    def settings(self) -> dict[str, Any]:
+        """What another run must have in common to go on with this one."""
+        keys = ("source", "split", "shard_bytes", "dedup_against")
+        return {key: getattr(self, key) for key in keys}
+
+
+def prepare(job: Preparation, *, accept: Callable[[], None], stop: Callable[[], bool]) -> bool:
+    """Makes the dataset, goes on with it, or finds it made.
+
+    Args:
+      accept: called once when nothing of the input can be refused any more.
+      stop: whether to leave after the shards that are being written.
+
+    Returns:
+      Whether it is complete.
+
+    Raises:
+      BadInput: the source, the room on the disk, or what is there already; nothing is left behind.
+      Failure: images that cannot be read any more, a disk that fills up.
+    """
+    if _is_made(job):
+        accept()
+        return True
+    with _held(job):
+        if job.target.exists():
+            raise errors.BadInput(f"{job.target} has just been made by another process; try again")
+        try:
+            plan = _planned(job, stop)
+        except OSError as error:
+            raise errors.BadInput(f"{job.target} cannot be prepared: {error}") from None
+        if plan is None:
+            print("stopped before the first shard; the same command begins anew", flush=True)
+            return False
+        accept()
+        if (written := _write(job, plan, stop)) is None:
+            return False
+        _finish(job, plan, written)
+    return True
+
+
+def summary(target: Path) -> dict[str, Any]:
+    """metadata.json of a complete dataset."""
+    return json.loads((target / "metadata.json").read_text())
+
+
+def _is_made(job: Preparation) -> bool:
+    if not job.target.exists():
+        return False
+    made = {}
+    with contextlib.suppress(OSError, ValueError):
+        made = summary(job.target)
+    asked = job.settings() | {"fingerprint": plans.fingerprint(job.reader.files())}
+    if differing := [key for key, value in asked.items() if made.get(key) != value]:
+        raise errors.BadInput(
+            f"{job.target} is there already, with other {' and '.join(differing)}: choose another "
+            f"config.prepare.name, or move it away"
+        )
+    print(f"complete: {job.target} is there, from the same source; nothing to prepare", flush=True)
+    shutil.rmtree(job.work, ignore_errors=True)
+    return True
+
+
+@contextlib.contextmanager
+def _held(job: Preparation) -> Iterator[None]:
+    """Holds the work folder against other processes; it stays only once its plan is made."""
+    above = [p for p in job.work.parents if not p.exists()]
+    try:
+        job.work.mkdir(parents=True, exist_ok=True)
+        lock = (job.work / ".lock").open("w")
+    except OSError as error:
+        raise errors.BadInput(
+            f"{job.work} cannot be made: {error}. Set config.runtime.data_dir or $TFDS_DATA_DIR"
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The folder may have been renamed or removed since it was opened.
+            if not os.path.samestat(os.fstat(lock.fileno()), os.stat(lock.name)):
+                raise BlockingIOError
+        except (BlockingIOError, FileNotFoundError):
+            raise errors.BadInput(
+                f"another process is preparing {job.target}; wait for it, or stop it"
+            ) from None
+        try:
+            yield
+        finally:
+            if not (job.work / shard.PLAN).exists():
+                shutil.rmtree(job.work, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    for folder in above:
+                        folder.rmdir()
+
+
+class _Stopped(Exception):
+    pass
+
+
+def _planned(job: Preparation, stop: Callable[[], bool]) -> plans.Plan | None:
+    """The plan of this preparation, made or found; None if stopped."""
+    asked = job.settings() | {"fingerprint": plans.fingerprint(job.reader.files())}
+    file = job.work / shard.PLAN
+    if file.exists():
+        saved = json.loads(file.read_text())
+        plan = plans.Plan.from_json(saved.pop("plan"))
+        changed = [key for key, value in asked.items() if saved.get(key) != value]
+        changed += [path for path, *was in plan.archives if was != plans.status(path)]
+        if changed:
+            raise errors.BadInput(
+                f"{job.work} holds an unfinished preparation with other "
+                f"{' and '.join(changed)}: give the same command with the same source to go on "
+                f"with it, or delete that folder to begin anew"
+            )
+        print(f"going on with {job.work}", flush=True)
+        _check_room(job, plan)
+        return plan
+    for path in job.work.iterdir():
+        if path.name != ".lock":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    lists = job.work / shard.LISTS
+    lists.mkdir()
+
+    def add(images: int, size: int) -> None:
+        progress.add(images, size)
+        if stop():
+            raise _Stopped
+
+    try:
+        with Progress("listing") as progress:
+            plan = plans.make(job.reader, lists, job.shard_bytes, job.split, add)
+        _check_room(job, plan)
+        with Progress("hashing the test sets", sum(map(len, job.test_sets))) as progress:
+            against.write(job.test_sets, job.work / shard.KNOWN, add)
+    except _Stopped:
+        return None
+    beside = file.with_suffix(".incomplete")
+    beside.write_text(json.dumps(asked | {"plan": dataclasses.asdict(plan)}))
+    beside.rename(file)
+    return plan
+
+
+def _check_room(job: Preparation, plan: plans.Plan) -> None:
+    there = shutil.disk_usage(job.work).free
+    need = plan.bytes + _ENTRY_BYTES * plan.examples + _SHARD_BYTES * len(plan.shards())
+    for finished in (job.work / shard.SHARDS).glob("*"):
+        need -= finished.stat().st_size
+    if need > there:
+        raise errors.BadInput(
+            f"{job.target} needs {need / 1e9:.3g} GB, and {there / 1e9:.3g} GB are free there: "
+            f"set config.runtime.data_dir or $TFDS_DATA_DIR to a larger disk"
+        )
+
+
+def _write(job: Preparation, plan: plans.Plan, stop: Callable[[], bool]) -> list[dict] | None:
+    """The results of all shards in order; None if stopped."""
+    shutil.rmtree(job.work / shard.PARTS, ignore_errors=True)
+    for folder in (shard.PARTS, shard.SHARDS, shard.DONE):
+        (job.work / folder).mkdir(exist_ok=True)
+    name, todo = job.target.parent.name, plan.shards()
+    results, failures = [], []
+    with Progress("writing", plan.examples) as progress:
+        for result in processes.write(job.work, name, todo, job.processes, stop):
+            results.append(result)
+            failures += result.get("failures", [])
+            progress.add(result.get("records", 0) + len(result["removed"]), result.get("size", 0))
+    if failures:
+        raise errors.Failure(
+            f"{len(failures):,} images cannot be read: {plans.some(failures[:5], len(failures))}. "
+            f"The finished shards stand in {job.work}"
+        )
+    if len(results) < len(todo):
+        count = len(list((job.work / shard.DONE).iterdir()))
+        print(f"stopped: {count} of {len(todo)} shards are written; the same command goes on")
+        return None
+    return sorted(results, key=lambda result: (result["split"], result["number"]))
+
+
+def _finish(job: Preparation, plan: plans.Plan, written: list[dict]) -> None:
+    """Adds what belongs beside the shards, and renames the folder into its place."""
+    folder = job.work / shard.SHARDS
+    splits = {name: [w for w in written if w["split"] == name] for name in plan.splits}
+    removed = [line for result in written for line in result["removed"]]
+    there = sum(result["records"] for result in written) + len(removed)
+    if there != plan.examples:
+        raise errors.Failure(f"{folder} holds {there:,} examples of {plan.examples:,}")
+    if not all(sum(result["records"] for result in shards) for shards in splits.values()):
+        raise errors.Failure(
+            f"{folder}: every example of a split is in config.prepare.dedup_against"
+        )
+    sums = "".join(f"{result['sha256']}  {result['file']}\n" for result in written)
+    (folder / SUMS).write_text(sums)
+    if job.test_sets:
+        (folder / REMOVED).write_text("".join(json.dumps(line) + "\n" for line in removed))
+    saved = json.loads((job.work / shard.PLAN).read_text())
+    saved.pop("plan")
+    metadata = saved | {
+        "format": _FORMAT,
+        "splits": {
+            name: {
+                "examples": sum(result["records"] for result in shards),
+                "removed": sum(len(result["removed"]) for result in shards),
+                "shards": len(shards),
+                "bytes": sum(result["size"] for result in shards),
+            }
+            for name, shards in splits.items()
+        },
+        "classes": len(plan.classes),
+    }
+    if plan.multi_label:
+        metadata["max_labels"] = plan.max_labels
+    description = f"Prepared from {job.source}."
+    records.write_info(folder, job.target, shard.features(plan), splits, description, metadata)
+    folder.rename(job.target)
+    shutil.rmtree(job.work)

@@ -1,0 +1,86 @@
+"""`imagenet:PATH`: ILSVRC2012 as it is downloaded, written as TFDS's own imagenet2012."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from mixer import errors
+from mixer.data.prepare import tars
+from mixer.data.prepare.entry import Entry, Reader
+
+_EXPECTED = {"train": 1_281_167, "validation": 50_000}
+_TRAIN, _VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+_LABELS = "validation_labels.txt"
+
+
+class ImageNetReader(Reader):
+    """PATH holds the two tars, or what comes out of them: train/<wnid>/*.JPEG and val/**/*.JPEG.
+
+    The training tar holds one tar a class. The labels of the validation images, in the order of
+    their file names, are those that come with TFDS, or PATH/validation_labels.txt: a wnid a line.
+    The key is the file's name, such as n01440764_10026.JPEG.
+    """
+
+    dataset, expected = "imagenet2012", _EXPECTED
+    encoding = "jpeg"  # the feature of TFDS; one image is a PNG all the same
+
+    def __init__(self, path: str):
+        self._root = Path(path).expanduser().absolute()
+        places = [self._root / _TRAIN, self._root / _VALIDATION]
+        if not any(place.exists() for place in places):
+            places = [self._root / "train", self._root / "val"]
+        if not all(place.exists() for place in places):
+            raise errors.BadInput(
+                f"imagenet:{path}: expected {_TRAIN} and {_VALIDATION} in {self._root}, as they "
+                f"are downloaded from image-net.org, or the folders train and val"
+            )
+        self._train, self._validation = places
+        shipped = tfds.core.tfds_path("datasets/imagenet2012")
+        self.classes = tuple((shipped / "labels.txt").read_text().split())
+        own = self._root / _LABELS
+        self._labels_file = own if own.is_file() else shipped / _LABELS
+
+    def files(self) -> Iterator[Path]:
+        """The tars, or every image; and the validation labels."""
+        for place in (self._train, self._validation):
+            yield from [place] if place.is_file() else (Path(file) for _, file, *_ in _walk(place))
+        yield Path(self._labels_file)
+
+    def entries(self, scratch: Path) -> Iterator[Entry]:
+        """Every image.
+
+        Raises:
+          BadInput: a class that is none of the 1,000, or another number of validation labels.
+        """
+        known = set(self.classes)
+        for name, *place in _images(self._train):
+            *_, wnid, file = name.split("/")
+            if wnid not in known:
+                raise errors.BadInput(f"{self._train}: {wnid!r} is none of ImageNet's 1,000")
+            yield Entry(file, "train", wnid, *place)
+        found = _images(self._validation)
+        found = sorted((name.rpartition("/")[2], *place) for name, *place in found)
+        labels = Path(self._labels_file).read_text().split()
+        if len(labels) != len(found) or not known.issuperset(labels):
+            raise errors.BadInput(
+                f"{self._labels_file} holds {len(labels):,} labels, {self._validation} "
+                f"{len(found):,} images: expected a wnid for each, in the order of their names"
+            )
+        for (name, *place), wnid in zip(found, labels, strict=True):
+            yield Entry(name, "validation", wnid, *place)
+
+
+def _images(place: Path) -> Iterator[tuple]:
+    """(name, file, offset, size) of the images in a tar or a folder."""
+    return tars.images(place) if place.is_file() else _walk(place)
+
+
+def _walk(folder: Path) -> Iterator[tuple]:
+    """(name, file, offset, size) of the images below a folder."""
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders.sort()
+        for file in sorted(filter(tars.is_image, files)):
+            path = os.path.join(parent, file)
+            yield path, path, -1, 0

@@ -1,0 +1,280 @@
+"""The list of what is to be written: in hash order, cut into shards, on disk.
+
+A first pass over the source looks at each image and deals its line into 128 files by the first bits
+of its hash; sorting these one by one needs memory for a 128th of the lines only.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mixer import errors
+from mixer.data import records
+from mixer.data.prepare.entry import Entry, Reader, Unusable, examine
+
+_BUCKETS, _GROUP, _THREADS = 128, 2048, 8  # macOS lets a process open 256 files
+_SHOWN = 5  # of a long list of offenders
+_MOST_CLASSES = 10_000_000  # an integer label beyond is a mistake, not a class
+
+
+@dataclasses.dataclass
+class Split:
+    """Of the source, before duplicates of test sets are removed; bytes of the images alone."""
+
+    examples: int = 0
+    bytes: int = 0
+    shards: int = 0
+
+
+@dataclasses.dataclass
+class Plan:
+    """What `shard.write` and the metadata need; JSON.
+
+    Attributes:
+      multi_label: examples have a list of labels.
+      encoding: "jpeg" or "png"; "" for a mixture or other formats.
+      archives: (path, size, time) of the archives whose members are listed.
+    """
+
+    classes: list[str]
+    multi_label: bool
+    max_labels: int
+    encoding: str
+    splits: dict[str, Split]
+    archives: list[list]
+
+    @property
+    def examples(self) -> int:
+        """In all splits."""
+        return sum(split.examples for split in self.splits.values())
+
+    @property
+    def bytes(self) -> int:
+        """Of the images in all splits."""
+        return sum(split.bytes for split in self.splits.values())
+
+    def shards(self) -> list[tuple[str, int]]:
+        """(split, number) of every shard."""
+        return [(name, i) for name, split in self.splits.items() for i in range(split.shards)]
+
+    @classmethod
+    def from_json(cls, saved: dict) -> "Plan":
+        splits = {name: Split(**split) for name, split in saved["splits"].items()}
+        return cls(**saved | {"splits": splits})
+
+
+def make(
+    reader: Reader,
+    folder: Path,
+    shard_bytes: int,
+    split: str,
+    progress: Callable[[int, int], None],
+) -> Plan:
+    """Lists the source into `folder`: a file `<split>-<number>` for each shard.
+
+    Args:
+      split: of images for which the source names none.
+      progress: called with further images and bytes.
+
+    Raises:
+      BadInput: images that cannot be used, two of one name, or not what is expected of the source.
+    """
+    listing = _Listing(reader, folder / "buckets", split)
+    listing.fill(folder, progress)
+    plan = listing.summary(shard_bytes)
+    _cut(listing.folder, folder, plan)
+    shutil.rmtree(listing.folder)
+    return plan
+
+
+def entries(folder: Path, split: str, number: int) -> Iterator[Entry]:
+    """The lines of a shard, in hash order."""
+    with (folder / f"{split}-{number}").open("rb") as file:
+        for line in file:
+            fields = json.loads(line.split(b" ", 2)[2])
+            if isinstance(fields[2], list):
+                fields[2] = tuple(fields[2])
+            yield Entry(*fields)
+
+
+class _Listing:
+    """The first pass: every image is looked at and its line dealt into a bucket."""
+
+    def __init__(self, reader: Reader, folder: Path, split: str):
+        self.reader, self.folder, self.split = reader, folder, split
+        self.splits: dict[str, Split] = {}
+        self.found: set[str] = set()
+        self.archives: set[str] = set()
+        self.formats: set[str] = set()
+        self.kinds: set[type] = set()
+        self.max_labels = self.failed = 0
+        self.failures: list[str] = []
+
+    def fill(self, scratch: Path, progress: Callable[[int, int], None]) -> None:
+        self.folder.mkdir()
+        with contextlib.ExitStack() as stack:
+            names = (self.folder / f"{i:02x}" for i in range(_BUCKETS))
+            buckets = [stack.enter_context(name.open("wb")) for name in names]
+            pool = stack.enter_context(ThreadPoolExecutor(_THREADS))
+            listed = self.reader.entries(scratch)
+            while group := list(itertools.islice(listed, _GROUP)):
+                size = -(-len(group) // _THREADS)
+                parts = [group[i : i + size] for i in range(0, len(group), size)]
+                looks = itertools.chain.from_iterable(pool.map(_examine, parts))
+                total = 0
+                for entry, look in zip(group, looks, strict=True):
+                    if isinstance(look, Unusable):
+                        self._fail(f"{entry.key!r}: {look}")
+                    else:
+                        total += look[0]
+                        self._add(entry, *look, buckets)
+                progress(len(group), total)
+
+    def _fail(self, message: str) -> None:
+        self.failed += 1
+        if len(self.failures) < _SHOWN:
+            self.failures.append(message)
+
+    def _add(self, entry: Entry, size: int, image_format: str, buckets: list) -> None:
+        entry = entry._replace(split=entry.split or self.split, size=size)
+        if entry.offset >= 0:
+            self.archives.add(entry.file)
+        several = isinstance(entry.labels, tuple)
+        labels = entry.labels if several else (entry.labels,)
+        self.found.update(labels)
+        self.kinds.add(type(entry.labels))
+        self.max_labels = max(self.max_labels, len(labels))
+        self.formats.add(image_format)
+        split = self.splits.setdefault(entry.split, Split())
+        split.examples += 1
+        split.bytes += size
+        digest = records.hash_key(entry.key)
+        line = json.dumps(entry)
+        buckets[digest[0] * _BUCKETS // 256].write(
+            f"{digest.hex()} {entry.split} {line}\n".encode()
+        )
+
+    def summary(self, shard_bytes: int) -> Plan:
+        if self.failed:
+            raise errors.BadInput(
+                f"{self.failed:,} images cannot be used; mend or remove them: "
+                f"{some(self.failures, self.failed)}"
+            )
+        if not self.splits:
+            raise errors.BadInput("the source holds no images")
+        counts = {name: split.examples for name, split in self.splits.items()}
+        if self.reader.expected and counts != dict(self.reader.expected):
+            raise errors.BadInput(
+                f"the source holds {_counts(counts)}: expected {_counts(self.reader.expected)}. A "
+                f"part of it can be prepared as tar:PATH or folder:PATH under another name"
+            )
+        for name, split in self.splits.items():
+            if not re.fullmatch(r"[A-Za-z0-9_]+", name) or name == "all":
+                raise errors.BadInput(f"split {name!r}: expected letters, digits and underscores")
+            split.shards = min(max(round(split.bytes / shard_bytes), 1), split.examples)
+        formats = sorted(self.formats)
+        return Plan(
+            classes=self._classes(),
+            multi_label=tuple in self.kinds,
+            max_labels=self.max_labels,
+            encoding=self.reader.encoding or (formats[0] if len(formats) == 1 else ""),
+            splits=dict(sorted(self.splits.items())),
+            archives=[[path, *status(path)] for path in sorted(self.archives)],
+        )
+
+    def _classes(self) -> list[str]:
+        integers = all(re.fullmatch(r"-?\d+", name) for name in self.found)
+        if self.reader.integer_labels and self.found and integers:
+            least, most = min(map(int, self.found)), max(map(int, self.found))
+            if least < 0 or most >= _MOST_CLASSES:
+                raise errors.BadInput(
+                    f"integer labels from {least} to {most}: expected 0 to {_MOST_CLASSES - 1:,}"
+                )
+            return [str(i) for i in range(most + 1)]
+        names = list(self.reader.classes or sorted(self.found))
+        if not names:
+            raise errors.BadInput("no image of the source has a label")
+        if broken := [name for name in names if name.splitlines() != [name.strip()]]:
+            raise errors.BadInput(f"class {broken[0]!r}: expected one line without outer spaces")
+        return names
+
+
+def _examine(part: list[Entry]) -> list:
+    looks = []
+    for entry in part:
+        try:
+            looks.append(examine(entry))
+        except Unusable as error:
+            looks.append(error)
+    return looks
+
+
+def _cut(buckets: Path, folder: Path, plan: Plan) -> None:
+    """Sorts the buckets and writes a file for each shard; refuses two images of one name."""
+    written = dict.fromkeys(plan.splits, 0)
+    twice, shown, last = 0, [], b""
+    with contextlib.ExitStack() as stack:
+        shards = {}
+        for bucket in sorted(buckets.iterdir()):
+            lines = bucket.read_bytes().splitlines(keepends=True)
+            lines.sort()
+            for line in lines:
+                digest, split, rest = line.split(b" ", 2)
+                if digest == last:
+                    twice += 1
+                    shown += [repr(json.loads(rest)[0])] * (twice <= _SHOWN)
+                last, split = digest, split.decode()
+                of = plan.splits[split]
+                number = written[split] * of.shards // of.examples
+                if shards.get(split, (None, None))[0] != number:
+                    if split in shards:
+                        shards[split][1].close()
+                    file = stack.enter_context((folder / f"{split}-{number}").open("wb"))
+                    shards[split] = (number, file)
+                shards[split][1].write(line)
+                written[split] += 1
+    if twice:
+        raise errors.BadInput(
+            f"{twice:,} names occur twice, so that these examples could not be told apart: "
+            f"{some(shown, twice)}"
+        )
+
+
+def some(shown: list[str], total: int) -> str:
+    """The first of a list, and how many more there are."""
+    return ", ".join(shown) + (f", and {total - len(shown):,} more" if total > len(shown) else "")
+
+
+def _counts(counts) -> str:
+    return " and ".join(f"{n:,} in {name}" for name, n in sorted(counts.items()))
+
+
+def fingerprint(files: Iterable[Path]) -> dict:
+    """Changes with the names, sizes and times of files.
+
+    Raises:
+      BadInput: one is not there.
+    """
+    digest, count, total = hashlib.blake2b(digest_size=16), 0, 0
+    for file in files:
+        try:
+            size, when = status(file)
+        except OSError as error:
+            raise errors.BadInput(f"{file}: {error.strerror}") from None
+        digest.update(os.fsencode(f"{file}\0{size}\0{when}\n"))
+        count, total = count + 1, total + size
+    return {"files": count, "bytes": total, "digest": digest.hexdigest()}
+
+
+def status(file: str | Path) -> list[int]:
+    """Size and time of a file."""
+    found = os.stat(file)
+    return [found.st_size, found.st_mtime_ns]

@@ -1,0 +1,185 @@
+"""`tar:PATHS`: members <split>/<class>/x.jpg, <class>/x.jpg or <class>.tar, also from a stream."""
+
+import contextlib
+import glob
+import re
+import shutil
+import stat
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from mixer import errors
+from mixer.data.folder_source import IMAGE_SUFFIXES
+from mixer.data.prepare.entry import Entry, Reader, checked_name
+
+_SPLITS = ("train", "val", "validation", "test")
+_LAYOUT = f"<split>/<class>/x.jpg (split: {', '.join(_SPLITS)}), <class>/x.jpg or <class>.tar"
+_WNID = re.compile(r"n\d{8}")  # what ImageNet's tars of one class are named by
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
+
+
+class TarReader(Reader):
+    """PATHS: tars, also compressed ones, `-` or a FIFO; commas and globs for several.
+
+    A tar within a tar holds the images of a class, and so does a tar named by a wnid.
+
+    What cannot be read at random (a stream, a compressed tar) is read once, and its images are kept
+    in one file beside the dataset until that is complete.
+    """
+
+    def __init__(self, paths: str):
+        self._paths = expand(paths)
+
+    def files(self) -> Iterator[Path]:
+        """The tars, streams left out."""
+        return (path for path in self._paths if str(path) != "-" and not path.is_fifo())
+
+    def entries(self, scratch: Path) -> Iterator[Entry]:
+        """Every image; its key is the member's name."""
+        layouts, classes = {}, set()
+        with (scratch / "spool").open("wb") as spool:
+            for path in self._paths:
+                listed = _streamed(path, spool) if _is_stream(path) else images(path)
+                for name, file, offset, size in listed:
+                    if "/" not in name and _WNID.fullmatch(path.stem):
+                        name = f"{path.stem}/{name}"
+                    split, class_name = _place(path, name)
+                    layouts[bool(split)] = name
+                    classes.add(class_name)
+                    yield Entry(name, split, class_name, file, offset, size)
+        if len(layouts) == 2:
+            raise errors.BadInput(
+                f"members with and without a split, {layouts[True]!r} and {layouts[False]!r}: "
+                f"expected {_LAYOUT}"
+            )
+        if len(classes) == 1:
+            raise errors.BadInput(
+                f"all images are of one class, {class_name!r}, such as {name!r}: expected {_LAYOUT}"
+            )
+
+
+def expand(paths: str) -> list[Path]:
+    """Commas and globs to paths, in order.
+
+    Raises:
+      BadInput: one is not there.
+    """
+    found = []
+    for pattern in filter(None, (part.strip() for part in paths.split(","))):
+        matches = ["-"] if pattern == "-" else sorted(glob.glob(str(Path(pattern).expanduser())))
+        if not matches:
+            raise errors.BadInput(f"tar {pattern!r}: no such file")
+        found += [Path(match) if match == "-" else Path(match).absolute() for match in matches]
+    return found
+
+
+def images(path: Path, start: int = 0) -> Iterator[tuple[str, str, int, int]]:
+    """(name, file, offset, size) of the images of an uncompressed tar, read by its headers alone.
+
+    Those of a tar within it, <class>.tar, are named <class>/x.jpg.
+
+    Args:
+      start: where in `path` the tar begins, for one within another.
+
+    Raises:
+      BadInput: a damaged tar, a link, or a name that leads out of its folder.
+    """
+    with _readable(path), path.open("rb") as file:
+        file.seek(start)
+        with tarfile.open(fileobj=file, mode="r:", tarinfo=_Strict) as tar:
+            for member in _each(path, tar):
+                if is_image(member.name):
+                    yield _name(path, member), str(path), member.offset_data, member.size
+                elif _is_tar(member):
+                    for name, *place in images(path, member.offset_data):
+                        yield f"{PurePosixPath(member.name).stem}/{name}", *place
+
+
+def _streamed(path: Path, spool: BinaryIO) -> Iterator[tuple]:
+    if str(path) == "-":
+        yield from _copied(path, sys.stdin.buffer, spool)
+    else:
+        with path.open("rb") as stream:
+            yield from _copied(path, stream, spool)
+
+
+def _copied(path: Path, stream: BinaryIO, spool: BinaryIO) -> Iterator[tuple]:
+    """As `images`, for what can be read once only: the images are copied into `spool`."""
+    with _readable(path), tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Strict) as tar:
+        for member in _each(path, tar):
+            if is_image(member.name):
+                offset = spool.tell()
+                shutil.copyfileobj(tar.extractfile(member), spool)
+                spool.flush()  # it is looked at right away
+                yield _name(path, member), spool.name, offset, member.size
+            elif _is_tar(member):
+                for name, *place in _copied(path, tar.extractfile(member), spool):
+                    yield f"{PurePosixPath(member.name).stem}/{name}", *place
+
+
+class _Strict(tarfile.TarInfo):
+    """Takes nothing but the end mark for the end; tarfile ends quietly at a damaged header too."""
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"damaged or cut short: {error}") from None
+
+
+def _each(path: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The files in a tar, without keeping a list of them."""
+    while (member := tar.next()) is not None:
+        tar.members.clear()  # a kilobyte each
+        if is_image(member.name) and (member.issym() or member.islnk() or member.issparse()):
+            raise errors.BadInput(f"{path}: member {member.name!r} is a link, not an image file")
+        if member.isfile():
+            yield member
+
+
+def _is_tar(member: tarfile.TarInfo) -> bool:
+    return member.name.endswith(".tar") and not PurePosixPath(member.name).name.startswith(".")
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise errors.BadInput(f"{path} cannot be read as a tar: {error}") from None
+
+
+def _is_stream(path: Path) -> bool:
+    if str(path) == "-" or not stat.S_ISREG(path.stat().st_mode):
+        return True
+    with path.open("rb") as file:
+        return file.read(5).startswith(_COMPRESSED)
+
+
+def is_image(name: str) -> bool:
+    """By its suffix; hidden files are none."""
+    last = name.rpartition("/")[2]
+    return last.lower().endswith(IMAGE_SUFFIXES) and last[0] != "."
+
+
+def _name(path: Path, member: tarfile.TarInfo) -> str:
+    if member.name.startswith("/"):
+        raise errors.BadInput(f"{path}: member {member.name!r} has an absolute name; rename it")
+    return checked_name(member.name, str(path))
+
+
+def _place(path: Path, name: str) -> tuple[str, str]:
+    """(split or "", class) of a member; what stands before a split does not count."""
+    folders = name.split("/")[:-1]
+    split = next((folder for folder in folders if folder in _SPLITS), "")
+    if split:
+        folders = folders[folders.index(split) + 1 :]
+    if not folders:
+        raise errors.BadInput(f"{path}: member {name!r} has no class: expected {_LAYOUT}")
+    return split, folders[0]

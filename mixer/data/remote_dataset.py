@@ -1,0 +1,107 @@
+"""TFDS datasets in an object store, opened without TensorFlow: their metadata are copied first."""
+
+import contextlib
+import dataclasses
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from mixer import errors
+from mixer.data import object_store, patience
+from mixer.data.shards import Part, Shards
+
+_SHARD = re.compile(r"-\d{5,}-of-\d{5,}$")
+
+
+def is_metadata(name: str) -> bool:
+    """Whether a file of a TFDS dataset is no shard."""
+    return not _SHARD.search(name)
+
+
+def entries(dataset: str, data_dir: str) -> list[object_store.Entry]:
+    """All that a store holds of a dataset, whatever config and version.
+
+    Raises:
+      BadInput: it cannot be listed.
+    """
+    name = re.split("[/:]", dataset)[0]
+    try:
+        return object_store.listing(f"{data_dir.rstrip('/')}/{name}/")
+    except object_store.StoreError as error:
+        raise errors.BadInput(f"dataset {dataset!r}: {error}") from None
+
+
+@contextlib.contextmanager
+def metadata(dataset: str, data_dir: Path | str) -> Iterator[Path]:
+    """Gives a local TFDS data_dir with the dataset's metadata, while the context is open.
+
+    Raises:
+      BadInput: `data_dir` does not answer.
+    """
+    if not object_store.is_remote(data_dir):
+        patience.look(data_dir)
+        yield data_dir
+        return
+    with tempfile.TemporaryDirectory(prefix="metadata.") as folder:
+        # The folder is gone when a late answer comes.
+        with contextlib.suppress(FileNotFoundError):
+            patience.within(data_dir, lambda: _copy_metadata(dataset, data_dir, Path(folder)))
+        yield Path(folder)
+
+
+def _copy_metadata(dataset: str, data_dir: str, folder: Path) -> None:
+    def copy(entry: object_store.Entry) -> None:
+        path = folder / entry.url.removeprefix(f"{data_dir.rstrip('/')}/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(object_store.read(entry.url))
+
+    found = [e for e in entries(dataset, data_dir) if is_metadata(e.url)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(copy, found))
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """What TFDS's own data source is for local shards. Pickles without the metadata's folder."""
+
+    features: tfds.features.FeaturesDict
+    decoders: dict[str, Any]
+    shards: Shards
+
+    @classmethod
+    def open(
+        cls,
+        builder: tfds.core.DatasetBuilder,
+        split: str,
+        decoders: dict[str, Any],
+        folder: Path,
+        data_dir: str,
+    ) -> "Records":
+        """A split whose metadata lie below `folder` and whose shards below `data_dir`."""
+        parts = [
+            Part(
+                f"{data_dir.rstrip('/')}/{Path(i.filename).relative_to(folder).as_posix()}",
+                i.skip,
+                i.take,
+                i.examples_in_shard,
+            )
+            for i in builder.info.splits[split].file_instructions
+        ]
+        return cls(builder.info.features, decoders, Shards(parts))
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        return [
+            self.features.deserialize_example_np(record, decoders=self.decoders)
+            for record in self.shards.__getitems__(indices)
+        ]

@@ -1,0 +1,262 @@
+"""A TFDS dataset copied once to a local disk or to memory, and read there."""
+
+import base64
+import contextlib
+import dataclasses
+import hashlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from mixer import errors
+from mixer.data import object_store, patience, records, remote_dataset
+from mixer.data.object_store import Entry
+from mixer.data.sources import Source, TfdsSource, open_source
+
+_CONNECTIONS = 8  # shards at a time
+_PIECE = 2**24  # bytes a request
+_ATTEMPTS = 3  # at a shard whose checksum is wrong
+_EVERY = 10.0  # seconds between two lines of progress
+
+
+class DamagedCopy(errors.Failure):
+    """What arrives has another checksum than the store says, again and again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One to be copied, and the examples of the split that it holds."""
+
+    origin: Entry
+    copy: Path
+    examples: range
+
+    @property
+    def there(self) -> bool:
+        """Whether the copy is complete: it gets its name when it is."""
+        return self.copy.exists() and self.copy.stat().st_size == self.origin.size
+
+
+@dataclasses.dataclass(frozen=True)
+class StagedSource:
+    """A source that reads copies, which `stage` must have made before the first read."""
+
+    source: Source
+    folder: Path
+    shards: Sequence[Shard]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "source":  # not yet there, while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.source, name)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.source[index]
+
+    def check_space(self, share: Sequence[range]) -> None:
+        """Refuses a folder that is too small for the shards that are to come.
+
+        Args:
+          share: the examples that are to be read.
+
+        Raises:
+          BadInput: names the sizes.
+        """
+        missing = sum(shard.origin.size for shard in self._missing(share))
+        free = shutil.disk_usage(self.folder).free
+        if missing > free:
+            raise errors.BadInput(
+                f"config.input.stage={self.folder} has {free / 1e9:,.3f} GB free, {self.name} "
+                f"{self.split} needs {missing / 1e9:,.3f} GB more: free some, or take another disk"
+            )
+
+    def stage(self, share: Sequence[range], say: Callable[[str], None] = print) -> None:
+        """Copies the shards that hold these examples, unless they are there.
+
+        Copied shards stay whenever it is stopped. Two processes copy one after the other.
+
+        Args:
+          share: the examples that are to be read.
+          say: takes a line of progress now and then.
+
+        Raises:
+          BadInput: no space.
+          DamagedCopy, StoreError: the origin does not give the shards.
+        """
+        if not self._missing(share):
+            return
+        with records.lock(self.folder / ".staging.lock"):
+            missing = self._missing(share)
+            if missing:
+                self.check_space(share)
+                _copy_all(missing, f"{self.name} {self.split} to {self.folder}", say)
+
+    def _missing(self, share: Sequence[range]) -> list[Shard]:
+        def needed(held: range) -> bool:
+            return any(held.start < part.stop and part.start < held.stop for part in share)
+
+        return [s for s in self.shards if needed(s.examples) and not s.there]
+
+
+def open_staged(dataset: str, split: str, data_dir: Path | str, folder: Path | str) -> StagedSource:
+    """Opens the copy in `folder` of a split that lies in `data_dir`; copies only the metadata.
+
+    Raises:
+      BadInput: what `open_source` refuses, a folder that cannot be written or holds the copy of
+        another preparation.
+    """
+    if object_store.is_remote(folder):
+        raise errors.BadInput(f"config.input.stage={folder}: expected a local folder")
+    if not isinstance(open_source(dataset, split, data_dir), TfdsSource):
+        raise errors.BadInput(
+            f"config.input.stage={folder} is for prepared TFDS datasets: leave it empty, {dataset} "
+            f"is read where it lies"
+        )
+    with remote_dataset.metadata(dataset, data_dir) as local:
+        builder = tfds.builder(dataset, data_dir=local, try_gcs=False)
+        instructions = builder.info.splits[split].file_instructions
+        version = Path(builder.data_path)
+        below = version.relative_to(local)
+        origins = _origins(dataset, data_dir, version, below)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with records.lock(folder / ".staging.lock"):
+                _copy_metadata(version, folder / below)
+        except OSError as error:
+            raise errors.BadInput(
+                f"config.input.stage={folder} cannot be written: {error}"
+            ) from None
+    shards, count = [], 0
+    for instruction in instructions:
+        name = Path(instruction.filename).name
+        if name not in origins:
+            raise errors.BadInput(f"dataset {dataset!r}: {data_dir} lacks {below / name}")
+        examples = range(count, count + instruction.take)
+        shards.append(Shard(origins[name], folder / below / name, examples))
+        count += instruction.take
+    return StagedSource(open_source(dataset, split, folder), folder, shards)
+
+
+def _origins(dataset: str, data_dir: Path | str, version: Path, below: Path) -> dict[str, Entry]:
+    """The shards by their names."""
+    if object_store.is_remote(data_dir):
+        folder = f"{data_dir.rstrip('/')}/{below.as_posix()}/"
+        entries = remote_dataset.entries(dataset, data_dir)
+        entries = [entry for entry in entries if entry.url.startswith(folder)]
+    else:
+
+        def look() -> list[Entry]:
+            return [Entry(e.path, e.stat().st_size, None, None) for e in os.scandir(version)]
+
+        entries = patience.within(version, look)
+    return {entry.url.rpartition("/")[2]: entry for entry in entries}
+
+
+def _copy_metadata(version: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in version.iterdir():
+        if not path.is_file() or not remote_dataset.is_metadata(path.name):
+            continue
+        content, copy = path.read_bytes(), folder / path.name
+        if path.name == "dataset_info.json" and copy.exists() and copy.read_bytes() != content:
+            raise errors.BadInput(
+                f"{folder} holds the copy of another preparation of this dataset: delete it"
+            )
+        with _complete(copy) as file:
+            file.write(content)
+
+
+@contextlib.contextmanager
+def _complete(path: Path) -> Iterator[Any]:
+    """A file to write that appears under its name when it is complete, or not at all."""
+    beside = path.with_name(f".{path.name}.incomplete")
+    with beside.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def _copy_all(shards: Sequence[Shard], what: str, say: Callable[[str], None]) -> None:
+    size = sum(shard.origin.size for shard in shards)
+    began = said = time.monotonic()
+    copied, stopping, checks = 0, threading.Event(), set()
+    say(f"staging {what}: {len(shards):,} shards, {size / 1e9:,.1f} GB")
+    with ThreadPoolExecutor(_CONNECTIONS, "staging") as pool:
+        futures = {pool.submit(_copy, shard, stopping): shard for shard in shards}
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                checks.add(future.result())
+                copied += futures[future].origin.size
+                now = time.monotonic()
+                if now - said >= _EVERY or done == len(shards):
+                    rate = copied / (now - began)
+                    say(
+                        f"staged {done:,} of {len(shards):,} shards, {copied / 1e9:,.1f} of "
+                        f"{size / 1e9:,.1f} GB, {rate / 1e9:.2f} GB/s, "
+                        f"{(size - copied) / rate:,.0f} s left"
+                    )
+                    said = now
+        except BaseException:
+            stopping.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    say(f"staged {what}; checked: {', '.join(sorted(checks))}")
+
+
+def _copy(shard: Shard, stopping: threading.Event) -> str:
+    """Copies one shard; says how it was checked."""
+    for _ in range(_ATTEMPTS):
+        check, digest, expected = _checksum(shard.origin)
+        with contextlib.suppress(_Differs), _complete(shard.copy) as file:
+            for start in range(0, shard.origin.size, _PIECE):
+                if stopping.is_set():
+                    raise InterruptedError("another shard failed, or the copying was stopped")
+                stop = min(start + _PIECE, shard.origin.size)
+                piece = _read(shard.origin.url, start, stop)
+                file.write(piece)
+                if digest:
+                    digest.update(piece)
+            if file.tell() != shard.origin.size:
+                raise _Differs
+            if digest and base64.b64encode(digest.digest()).decode() != expected:
+                raise _Differs
+            return check
+    raise DamagedCopy(
+        f"{shard.origin.url}: what arrives is not what its {check} say, {_ATTEMPTS} times. Put "
+        f"the shard there anew"
+    )
+
+
+class _Differs(Exception):
+    """A copy that is not its origin; the incomplete file is overwritten."""
+
+
+def _checksum(origin: Entry) -> tuple[str, Any, str | None]:
+    """(name, object to update, expected value in base64) of the best checksum there is."""
+    if origin.md5:
+        return "size and md5", hashlib.md5(usedforsecurity=False), origin.md5
+    if origin.crc32c:
+        with contextlib.suppress(ImportError):
+            import google_crc32c
+
+            return "size and crc32c", google_crc32c.Checksum(), origin.crc32c
+    # Each record has a hash of its own, which is checked when it is read.
+    return "size alone", None, None
+
+
+def _read(url: str, start: int, stop: int) -> bytes:
+    if object_store.is_remote(url):
+        return object_store.read(url, start, stop)
+    with open(url, "rb") as file:
+        return os.pread(file.fileno(), stop - start, start)

@@ -1,0 +1,76 @@
+import io
+import tarfile
+
+import pytest
+
+from mixer.data import sources
+from mixer.data.prepare import against, dataset, readers
+
+
+@pytest.fixture
+def job(tmp_path):
+    """(source, name, **more) -> a `Preparation` into tmp_path/out, in this process."""
+
+    def make(
+        source, name="mine", shard_bytes=3000, dedup_against="", version="1.0.0", split="train"
+    ):
+        return dataset.Preparation(
+            source=source,
+            reader=readers.open_reader(source),
+            target=tmp_path / "out" / name / version,
+            split=split,
+            shard_bytes=shard_bytes,
+            processes=1,
+            dedup_against=dedup_against,
+            test_sets=against.open_sets(dedup_against, tmp_path / "out"),
+        )
+
+    return make
+
+
+@pytest.fixture
+def prepare(job):
+    """As `job`, prepared: the folder of the dataset."""
+
+    def run(source, name="mine", **more):
+        made = job(source, name, **more)
+        assert dataset.prepare(made, accept=lambda: None, stop=lambda: False)
+        assert not made.work.exists()
+        return made.target
+
+    return run
+
+
+@pytest.fixture
+def tar(tmp_path):
+    """(name, {member: bytes or path}) -> a tar with these members, in this order."""
+
+    def make(name, members, mode="w"):
+        path = tmp_path / name
+        with tarfile.open(path, mode) as file:
+            for member, content in members.items():
+                info = tarfile.TarInfo(member)
+                info.size = len(content)
+                file.addfile(info, io.BytesIO(content))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def images(image_folder):
+    """{path below image_folder: bytes}, listed in an order of no meaning."""
+    files = sorted(image_folder.rglob("*.png"), key=lambda path: path.name)
+    return {str(path.relative_to(image_folder)): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def read():
+    """(folder, split) -> the examples of a prepared split, by the source that training uses."""
+
+    def examples(folder, split):
+        name = f"{folder.parent.name}:{folder.name}"
+        source = sources.open_source(name, split, folder.parents[1])
+        return [source[i] for i in range(len(source))]
+
+    return examples
