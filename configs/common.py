@@ -11,10 +11,16 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     model = model or arguments.model
     size = arguments.resolution
     config = ConfigDict()
-    config.run = "train"  # or evaluate, predict, contact_sheet, input_benchmark, prepare
+    # train, or evaluate, predict, fewshot, convert, contact_sheet, input_benchmark, prepare
+    config.run = "train"
     config.seed = 0  # of the initial weights, the order, the augmentation, dropout
     config.imports = ""  # modules of yours to import first, comma-separated
-    config.init_from = ""  # the workdir of a finished or running training: weights to start from
+    # Weights to start from: a training's workdir, a file or a published name. evaluate and fewshot
+    # also take "random", an untrained model.
+    config.init_from = ""
+    config.pretrained_size = ()  # (height, width) that a file's weights are for; empty: the square
+    config.resize_method = "auto"  # to another image_size: block_diagonal (if integer) or resample
+    config.convert_to = ""  # convert: OUT.npz, OUT.safetensors or FOLDER/ (with the slash)
     config.dataset = arguments.dataset
     config.image_size = (size, size)  # height, width
 
@@ -83,7 +89,10 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
 def evaluator(
     config: ConfigDict, split: str, transform: str, every: str, kind: str = "classification"
 ) -> ConfigDict:
-    """An entry of `config.evaluators`: a measure of one split, or none while `split` is empty."""
+    """An entry of `config.evaluators`: a measure of one split, or none while `split` is empty.
+
+    See also `fewshot`.
+    """
     return ConfigDict(
         {
             "type": kind,
@@ -92,6 +101,23 @@ def evaluator(
             "transform": transform,
             "batch_size": min(config.batch_size, 1024),
             "every": every,
+            "optional": False,  # True: left out, and said, where the dataset is not prepared
+        }
+    )
+
+
+def fewshot(config: ConfigDict, datasets: tuple[tuple[str, str, str], ...], every: str):
+    """An entry of `config.evaluators`: linear regressions on the features of a few examples."""
+    return ConfigDict(
+        {
+            "type": "fewshot",
+            "rule": "fixed",  # lambda 1024, three draws; or ranked: that of 2021
+            "shots": (1, 5, 10, 25),  # examples a class
+            "datasets": datasets,  # ((name, training split, test split), ...); empty: the rule's
+            "transform": "",  # empty: resize to 8/7 of the image size, central crop
+            "batch_size": min(config.batch_size, 1024),
+            "every": every,
+            "optional": False,  # True: without those datasets that are not prepared
         }
     )
 
@@ -106,7 +132,11 @@ def smoke(config: ConfigDict) -> ConfigDict:
     config.total = "10 steps"
     config.schedule.warmup = "2 steps"
     for entry in config.evaluators.values():
-        entry.update(split="test[:32]", batch_size=16, every="5 steps")
+        entry.update(batch_size=16, every="5 steps")
+        if entry.type == "fewshot":
+            entry.datasets = (("digits", "train[:64]", "test[:32]"),)
+        else:
+            entry.update(dataset="", split="test[:32]")
     config.runtime.log_every = "5 steps"
     config.runtime.checkpoint_every = "5 steps"
     return config

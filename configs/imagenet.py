@@ -16,6 +16,8 @@ What the paper leaves open, and what is done here: the last 1 % of the training 
 (`minival`), as in big_vision; weight decay is on kernels only; the learning rate ends at 1e-5.
 Models without a row in table 4 take these values, which B and L share.
 
+`real` measures the validation images by their ReaL labels, if real.json lies in the data_dir; a run
+without it says where the file comes from.
 ImageNet-V2, -A, -R and -Sketch are measured too if asked for: configs/robustness.py.
 """
 
@@ -45,6 +47,10 @@ def get_config(words: str = ""):
         "train": "train[:2%]",
     }.items():
         config.evaluators[name] = common.evaluator(config, split, transform, "10 epochs")
-    if args.dataset == "imagenet2012" and not args.smoke:
-        config.evaluators.update(robustness.evaluators(config, transform, "10 epochs"))
+    if args.dataset == "imagenet2012":
+        real = common.evaluator(config, "validation", transform, "10 epochs", "multilabel")
+        config.evaluators.real = real
+        config.evaluators.real.update(dataset="real", optional=True)
+        if not args.smoke:
+            config.evaluators.update(robustness.evaluators(config, transform, "10 epochs"))
     return common.smoke(config) if args.smoke else config

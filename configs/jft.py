@@ -27,6 +27,8 @@ whole split, so the steps stay, and 3, 10, 30 % are passed 233, 70, 23 times. Fo
 
     python main.py --config=configs/jft.py:Mixer-B/32 --config.input.fraction=FRACTION \
       --config.best=val/top1 --workdir=runs/jft-b32-FRACTION
+    python main.py --config=configs/fewshot.py:imagenet2012 \
+      --config.init_from=runs/jft-b32-FRACTION --workdir=runs/jft-b32-FRACTION-fewshot
 
 What the paper leaves open, and what is done here:
 - What is held out: as for ImageNet-21k, the first 25,600 images are `test`, the next `val`. Figure

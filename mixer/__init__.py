@@ -14,7 +14,10 @@ _PUBLIC = {
     "register_transform": "mixer.data.transforms",
     "register_evaluator": "mixer.evaluation.registry",
     "load_pretrained": "mixer.checkpoint.pretrained",
+    "list_pretrained": "mixer.checkpoint.zoo",
     "save_pretrained": "mixer.checkpoint.official",
+    "at_resolution": "mixer.checkpoint.resize",
+    "with_patch_size": "mixer.checkpoint.resize",
     "BadInput": "mixer.errors",
 }
 __all__ = sorted(_PUBLIC)

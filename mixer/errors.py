@@ -11,6 +11,10 @@ class BadInput(Exception):
     """
 
 
+class Missing(BadInput):
+    """Data that are not there; what is marked optional goes without."""
+
+
 class Failure(Exception):
     """A run that cannot go on, said in one line; `main.py` prints it and exits with 1."""
 

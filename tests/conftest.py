@@ -37,16 +37,16 @@ def data_dir(tmp_path_factory):
 
 
 def _tiny_imagenet(directory):
-    """64 + 16 images under the name, the features and the version of the real one."""
+    """64 + 16 images under the name, the features and the version of the real one; ReaL's file."""
     rng = np.random.default_rng(0)
 
-    def examples(split, count):
+    def examples(file_name, count):
         for i in range(count):
             jpeg = io.BytesIO()
             pixels = rng.integers(0, 256, (6, 8, 3)).astype(np.uint8)
             Image.fromarray(pixels).resize((64, 48)).save(jpeg, "JPEG")
             jpeg.seek(0)
-            yield {"image": jpeg, "label": i * 15, "file_name": f"{split}_{i}.JPEG"}
+            yield {"image": jpeg, "label": i * 15, "file_name": file_name % (i + 1)}
 
     features = tfds.features.FeaturesDict(
         {
@@ -55,8 +55,14 @@ def _tiny_imagenet(directory):
             "file_name": tfds.features.Text(),
         }
     )
-    splits = {"train": examples("train", 64), "validation": examples("val", 16)}
+    splits = {
+        "train": examples("n01440764_%d.JPEG", 64),
+        "validation": examples("ILSVRC2012_val_%08d.JPEG", 16),
+    }
     records.write_dataset(directory, features, splits, "A stand-in.")
+    # Of every fifth image nobody saw a label; the others have one to four.
+    real = [[(i * 15 + k) % 1000 for k in range(i % 5)] for i in range(50_000)]
+    (directory.parent.parent / "real.json").write_text(json.dumps(real))
 
 
 def _tiny_multilabel(directory, classes):

@@ -1,6 +1,6 @@
-"""Fits stored parameters to a model: every name and every shape accounted for."""
+"""Fits stored parameters to a model: every name, shape and number accounted for."""
 
-import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,12 +9,13 @@ import numpy as np
 from flax import traverse_util
 
 from mixer import errors
+from mixer.checkpoint.names import in_order
 
 HEADS = ("auto", "keep", "reset")
 
 
 def fit(
-    stored: dict[str, Any],
+    stored: dict[str, np.ndarray],
     expected: dict[str, Any],
     *,
     head: str,
@@ -22,73 +23,97 @@ def fit(
     source: str,
     report: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Returns `stored` in the shape of `expected`, the head kept, reset or dropped.
+    """Returns `stored` as the tree `expected`, the head kept, reset or dropped.
 
     Args:
-      stored: nested dict of arrays.
+      stored: arrays by name, such as "stem/kernel".
       expected: nested dict of anything with a shape, as the model would initialise them; without
         "head" the stored head is dropped.
       head: "auto" keeps a head of the right shape, else resets it and says so; "keep" refuses
-        another shape; "reset" makes kernel 0 and bias `head_bias_init`.
+        another shape; "reset" makes kernel 0 and bias `head_bias_init`. A kept head of zeros is
+        said: the published ImageNet-21k heads are.
       source: where `stored` comes from, for the messages.
 
     Raises:
-      BadInput: names or shapes differ: all are listed.
+      BadInput: names or shapes differ: all are listed; or numbers that are not finite.
     """
     if head not in HEADS:
         raise errors.unknown("value of head", head, HEADS)
-    flat = traverse_util.flatten_dict(stored, sep="/")
+    flat = dict(stored)
     wanted = traverse_util.flatten_dict(expected, sep="/")
     head_names = [name for name in wanted if name.startswith("head/")]
     fits = all(name in flat and flat[name].shape == wanted[name].shape for name in head_names)
     if head_names and (head == "reset" or (head == "auto" and not fits)):
         if head == "auto":
             classes = wanted["head/bias"].shape[0]
-            had = f"has {flat['head/bias'].shape[0]} classes" if "head/bias" in flat else "has none"
+            had = f"has {flat['head/bias'].size} classes" if "head/bias" in flat else "has none"
             report(f"{source}: its head {had}; a new one for {classes} classes begins at zero")
         flat["head/kernel"] = np.zeros(wanted["head/kernel"].shape, np.float32)
         flat["head/bias"] = np.full(wanted["head/bias"].shape, head_bias_init, np.float32)
+    elif head_names and "head/kernel" in flat and not np.any(flat["head/kernel"]):
+        report(
+            f"{source}: the kernel of its head is all zeros (no damage: the published ImageNet-21k "
+            f"heads are), so every image gets the same logits; train it, or use the features"
+        )
     if not head_names:
         flat = {name: value for name, value in flat.items() if not name.startswith("head/")}
-    problems = [f"missing in the file: {name}" for name in wanted if name not in flat]
-    problems += [f"not in the model: {name}" for name in flat if name not in wanted]
-    problems += [
-        f"{name}: {flat[name].shape} in the file, {wanted[name].shape} in the model"
-        for name in wanted
-        if name in flat and flat[name].shape != wanted[name].shape
-    ]
-    if problems:
-        listed = "\n  ".join(problems[:20])
-        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
-        raise errors.BadInput(f"the parameters of {source} do not fit the model:\n  {listed}{more}")
+    compare(flat, wanted, source)
     return traverse_util.unflatten_dict({name: flat[name] for name in wanted}, sep="/")
+
+
+def compare(flat: dict[str, np.ndarray], wanted: dict[str, Any], source: str) -> None:
+    """Refuses arrays that are not exactly those wanted, by name and shape, or not finite.
+
+    Raises:
+      BadInput: one line that lists all differences, those of several blocks together.
+    """
+    both = [name for name in wanted if name in flat]
+    differ = [name for name in both if flat[name].shape != wanted[name].shape]
+    problems = [f"missing: {names}" for names in _together(wanted.keys() - flat.keys(), wanted)]
+    problems += [f"not in the model: {names}" for names in _together(flat.keys() - wanted, flat)]
+    by_shapes = {}
+    for name in differ:
+        by_shapes.setdefault((flat[name].shape, wanted[name].shape), []).append(name)
+    for (has, needs), names in by_shapes.items():
+        turned = " (transposed?)" if has == needs[::-1] else ""
+        problems += [
+            f"{those}: {has}{turned}, the model needs {needs}" for those in _together(names)
+        ]
+    if problems:
+        raise errors.BadInput(f"{source} does not fit the model: {'; '.join(problems)}")
+    for name in both:
+        if not np.isfinite(flat[name]).all():
+            bad = flat[name].size - np.isfinite(flat[name]).sum()
+            raise errors.BadInput(
+                f"{source}: {bad} of the {flat[name].size} numbers of {name} are NaN or infinite; "
+                f"take an undamaged copy"
+            )
+
+
+def _together(names, known=()) -> list[str]:
+    """`names` in few words: a module all of whose `known` arrays are among them by its own name,
+    and what differs in the block's number alone once, as MixerBlock_{2,5}/LayerNorm_0/bias."""
+    names, merged = set(names), {}
+    for module in {name.partition("/")[0] for name in names}:
+        arrays = {name for name in known if name.partition("/")[0] == module}
+        if len(arrays) > 1 and arrays <= names:
+            names = (names - arrays) | {module}
+    for name in in_order(names):
+        start, number, rest = re.fullmatch(r"(\D*_)?(\d*)(.*)", name).groups()
+        merged.setdefault((start, rest), []).append(number)
+    return [f"{start or ''}{_span(numbers)}{rest}" for (start, rest), numbers in merged.items()]
+
+
+def _span(numbers: list[str]) -> str:
+    """3, {0..11} or {0,2,10}."""
+    first, last = numbers[0], numbers[-1]
+    if len(numbers) == 1:
+        return first
+    whole = len(numbers) == int(last) - int(first) + 1
+    return f"{{{first}..{last}}}" if whole else f"{{{','.join(numbers)}}}"
 
 
 def shapes(model, image_size: tuple[int, int]) -> dict[str, Any]:
     """The parameters' shapes as the model initialises them for this image size."""
     images = jax.ShapeDtypeStruct((1, *image_size, 3), np.float32)
     return jax.eval_shape(model.init, jax.random.key(0), images)["params"]
-
-
-def image_size(stored: dict[str, Any], wanted: tuple[int, int] | None) -> tuple[int, int]:
-    """The image size of parameters without a record of it: `wanted` if it has as many tokens as
-    they were made for, else the square.
-
-    Raises:
-      BadInput: no Mixer's parameters, or a token count that is no square.
-    """
-    try:
-        patch = stored["stem"]["kernel"].shape[0]
-        tokens = stored["MixerBlock_0"]["token_mixing"]["Dense_0"]["kernel"].shape[0]
-    except (KeyError, TypeError, AttributeError):
-        raise errors.BadInput(
-            f"expected a Mixer's parameters (stem, MixerBlock_0, ...), found {sorted(stored)[:5]}"
-        ) from None
-    if wanted is not None and (wanted[0] // patch) * (wanted[1] // patch) == tokens:
-        return tuple(wanted)
-    side = math.isqrt(tokens)
-    if side * side != tokens:
-        raise errors.BadInput(
-            f"{tokens} tokens are no square grid: give image_size=(height, width)"
-        )
-    return side * patch, side * patch

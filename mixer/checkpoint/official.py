@@ -1,56 +1,33 @@
-"""Parameters as one .npz file under the names of the paper's release: the tree's own names."""
+"""Parameters in a file for others: the paper's `.npz`, timm's `.safetensors`."""
 
-import zipfile
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from flax import traverse_util
 
-from mixer import errors
+from mixer.checkpoint import adapt, arrays, names
+from mixer.checkpoint.stored import Stored
 
 
 def save_pretrained(path: str, params: dict[str, Any], model) -> None:
-    """Writes parameters to `path`, which ends in .npz.
+    """Writes a Mixer's parameters to `path`.
 
     Args:
-      path: the file; it appears complete or not at all.
+      path: the file. One ending in .npz has the names of the paper's release, which are the
+        tree's own; one in .safetensors timm's names and axis order, as float32. It appears
+        complete or not at all.
       params: nested dict of arrays that `model` can use.
       model: the Module that they are for, checked against them.
 
     Raises:
-      BadInput: another ending, or parameters with other names than the model's.
+      BadInput: another ending, no Mixer, other names or shapes than the model's, or numbers that
+        are not finite.
     """
-    file = Path(path).expanduser()
-    if file.suffix != ".npz":
-        raise errors.BadInput(f"cannot save to {str(path)!r}: expected a name ending in .npz")
-    names = {"stem", "pre_head_layer_norm", *(f"MixerBlock_{i}" for i in range(model.num_blocks))}
-    names |= {"head"} if model.num_classes else set()
-    if set(params) != names:
-        raise errors.BadInput(
-            f"the parameters hold {sorted(params)}, the model needs {sorted(names)}"
-        )
+    ending = arrays.ending(path)
     flat = traverse_util.flatten_dict(jax.device_get(params), sep="/")
-    beside = file.with_name(f".{file.name}.incomplete")
-    with beside.open("wb") as stream:
-        np.savez(stream, **flat)
-    beside.replace(file)
-
-
-def read_npz(path: str) -> dict[str, Any]:
-    """Reads such a file into a nested dict of NumPy arrays; pickles are refused.
-
-    Raises:
-      BadInput: no such file, a damaged one, or one with pickled objects.
-    """
-    try:
-        with (
-            Path(path).expanduser().open("rb") as stream,
-            np.load(stream, allow_pickle=False) as file,
-        ):
-            return traverse_util.unflatten_dict({name: file[name] for name in file}, sep="/")
-    except FileNotFoundError:
-        raise errors.BadInput(f"{str(path)!r}: there is no such file") from None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise errors.BadInput(f"{str(path)!r} is no readable .npz file: {error}") from None
+    flat = {name: np.asarray(flat[name], np.float32) for name in names.in_order(flat)}
+    count = Stored(flat, None, "params").patches(model)
+    wanted = adapt.shapes(model, (model.patch_size, model.patch_size * count))
+    adapt.compare(flat, traverse_util.flatten_dict(wanted, sep="/"), "params")
+    arrays.write(path, flat if ending == ".npz" else names.to_timm(flat))

@@ -6,10 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from etils import epath
+from flax import traverse_util
 
 from mixer import errors
-from mixer.checkpoint import adapt, official
+from mixer.checkpoint import adapt, arrays, names, resize, zoo
 from mixer.checkpoint.store import DamagedCheckpoint, Store
+from mixer.checkpoint.stored import Stored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,17 +87,28 @@ def load_pretrained(
     model,
     *,
     image_size: int | tuple[int, int] | None = None,
+    pretrained_size: int | tuple[int, int] | None = None,
+    method: str = "auto",
     step: int | str | None = None,
     head: str = "auto",
     ema: bool = False,
 ) -> dict[str, Any]:
-    """Loads the parameters of a training run, or of a file, for `model`.
+    """Loads the parameters of a training run, a file or a published name for `model`.
 
     Args:
-      path: a workdir of this project, or an .npz file of `mixer.save_pretrained`.
-      model: the Module that they are for. Its `num_classes` decides about the head: 0 drops it.
-      image_size: pixels (height, width) or one number; refused unless it is the stored one. By
-        default the parameters come as stored.
+      path: a workdir of this project; an .npz file of the paper's release, of the internal format
+        before it, or of `mixer.save_pretrained`; a .safetensors file of timm's; a name of
+        `mixer.list_pretrained`; or the address of a file: gs://, https://, hf://ORG/REPO[/FILE].
+        What is fetched is kept and checked by its SHA-256: see `mixer.checkpoint.download`. (timm
+        computes with the exact GELU, `gelu="erf"`; the paper's models were trained with "tanh".)
+      model: the Module at its pretraining width. Its `num_classes` decides about the head: 0 drops
+        it.
+      image_size: pixels (height, width), or one number, that the parameters are to be used at, in
+        `mixer.at_resolution(model, image_size, pretrained_size, method)`. By default they come as
+        stored.
+      pretrained_size: pixels that a file's parameters were made for. By default `image_size` if it
+        has as many patches, else the square; a workdir knows.
+      method: "auto", "block_diagonal" or "resample"; see `mixer.at_resolution`.
       step: of a workdir: by default the newest; a number, or "best" by the run's `config.best`.
       head: "auto" keeps a head of the right shape, else resets it (kernel 0, bias
         `model.head_bias_init`) and says so; "keep" refuses another shape; "reset".
@@ -105,28 +118,41 @@ def load_pretrained(
       Nested dict of float32 arrays.
 
     Raises:
-      BadInput: no such checkpoint, a damaged one, or names and shapes that do not fit.
+      BadInput: no such checkpoint, a damaged one, names and shapes that do not fit, numbers that
+        are not finite, or no way to that image size.
+      Failure: no connection to fetch it.
     """
-    path = str(path)
-    wanted = (image_size,) * 2 if isinstance(image_size, int) else image_size
-    if path.endswith(".npz"):
-        stored, source = official.read_npz(path), path
-        stored_size = adapt.image_size(stored, wanted)
-    else:
-        stored, stored_size, source = _from_workdir(path, step, "ema" if ema else "params")
-    if wanted is not None and tuple(wanted) != stored_size:
-        raise errors.BadInput(
-            f"{path} holds parameters for images of {_size(stored_size)}, not {_size(wanted)}: "
-            f"use image_size={stored_size}"
-        )
+    located = zoo.locate(str(path))
+    stored = read(located.path, step=step, item="ema" if ema else "params")
+    tokens = stored.patches(model)
+    if image_size is not None:
+        old = stored.size(model, image_size, pretrained_size)
+    # Without an image size the grid may stay unknown: the shapes depend on its number of patches.
+    fits = stored.image_size if tokens is None else (model.patch_size, model.patch_size * tokens)
     fitted = adapt.fit(
-        stored,
-        adapt.shapes(model, stored_size),
+        stored.arrays,
+        adapt.shapes(model, fits),
         head=head,
         head_bias_init=getattr(model, "head_bias_init", 0.0),
-        source=source,
+        source=stored.source,
     )
-    return jax.tree.map(jnp.asarray, fitted)
+    if image_size is not None:
+        fitted = resize.resize(fitted, model, resize.pair(image_size), old, method)
+    return jax.tree.map(jnp.asarray, located.for_model(fitted, model))
+
+
+def is_file(path: str) -> bool:
+    """Whether `path` is a file of weights, or what such a file is fetched by; else a workdir."""
+    return zoo.locate(path).path.endswith(arrays.ENDINGS)
+
+
+def read(path: str, *, step: int | str | None = None, item: str = "params") -> Stored:
+    """All parameters at `path`, not yet held against a model; see `load_pretrained`."""
+    if is_file(path):
+        found, names_of = names.to_ours(arrays.read(zoo.locate(path).path), path)
+        return Stored(found, None, f"{path} ({names_of})")
+    tree, image_size, source = _from_workdir(path, step, item)
+    return Stored(traverse_util.flatten_dict(tree, sep="/"), image_size, source)
 
 
 def _from_workdir(path: str, step: int | str | None, item: str):
@@ -146,7 +172,3 @@ def _from_workdir(path: str, step: int | str | None, item: str):
         except DamagedCheckpoint as error:
             raise errors.BadInput(f"damaged checkpoint: {error}") from None
     return stored, card.image_size, f"{path} (step {chosen})"
-
-
-def _size(image_size: tuple[int, int]) -> str:
-    return f"{image_size[0]} x {image_size[1]}"

@@ -70,7 +70,7 @@ def folder_layout(name: str, root: Path) -> tuple[dict[str, Path], list[str]]:
       BadInput: it is no folder, or has fewer than two classes.
     """
     if not root.is_dir():
-        raise errors.BadInput(f"dataset {name!r}: {root.absolute()} is not a folder")
+        raise errors.Missing(f"dataset {name!r}: {root.absolute()} is not a folder")
     folders = _folders(root)
     places = {part: root / part for part in folders} if "train" in folders else {"train": root}
     classes = _folders(places["train"])

@@ -52,18 +52,21 @@ def is_remote(path: object) -> bool:
     return str(path).startswith(SCHEME)
 
 
-def read(url: str, start: int = 0, stop: int | None = None) -> bytes:
-    """Bytes start ... stop-1 of an object, all of them by default, with one request.
+def read_all(url: str) -> bytes:
+    """An object's bytes, with one request.
 
     Raises:
-      StoreError: after the retries, or at once if repeating is no use.
+      StoreError: after the retries, or at once if repeating is no use. So do the others here.
     """
-    if not start and stop is None:
-        return _get(url, _media(url), {})[0]
-    last = "" if stop is None else stop - 1
-    content, headers = _get(url, _media(url), {"Range": f"bytes={start}-{last}"})
-    if not headers.get("Content-Range", "").startswith(f"bytes {start}-{last}/"):
-        raise StoreError(f"{url}: asked for bytes {start}-{last}, got others: is it cut off?", 206)
+    return _get(url, _media(url), {})[0]
+
+
+def read(url: str, start: int, stop: int) -> bytes:
+    """Bytes start ... stop-1 of an object, with one request."""
+    wanted = f"bytes {start}-{stop - 1}"
+    content, headers = _get(url, _media(url), {"Range": wanted.replace(" ", "=")})
+    if not headers.get("Content-Range", "").startswith(f"{wanted}/"):
+        raise StoreError(f"{url}: asked for {wanted}, got others: is it cut off?", None)
     return content
 
 

@@ -51,6 +51,10 @@ class Full:
         epoch, place = divmod(count, self.size)
         return _shuffle(place, self.size, _draw(self.seed, epoch))
 
+    def after(self, index: int) -> int:
+        """The next index in storage order, after the last one the first."""
+        return (index + 1) % self.size
+
     def share(self, rows: Sequence[int]) -> list[range]:
         """The indices that these rows of the batches ever hold."""
         return [range(self.size)] if rows else []
@@ -113,9 +117,14 @@ class Blocks:
         """The indices that these rows of the batches ever hold."""
         return [self._share(lane) for lane in self._lanes_of(rows)]
 
+    def after(self, index: int) -> int:
+        """The next index in storage order within the share, after the last one the first."""
+        share = self._share_of(index)
+        return share[(index + 1 - share.start) % len(share)]
+
     def block_of(self, index: int) -> range:
         """The block that holds an example."""
-        share = self._share(((index + 1) * self.lanes - 1) // self.size)
+        share = self._share_of(index)
         start = index - (index - share.start) % self.block
         return range(start, min(start + self.block, share.stop))
 
@@ -126,6 +135,9 @@ class Blocks:
 
     def _lanes_of(self, rows: Sequence[int]) -> list[int]:
         return sorted({row * self.lanes // self.batch_size for row in rows})
+
+    def _share_of(self, index: int) -> range:
+        return self._share(((index + 1) * self.lanes - 1) // self.size)
 
     def _share(self, lane: int) -> range:
         return range(self.size * lane // self.lanes, self.size * (lane + 1) // self.lanes)

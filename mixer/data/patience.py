@@ -7,18 +7,18 @@ from typing import Any
 
 from mixer import errors
 
-SECONDS = 30
+SECONDS = 30.0
 
 
-def within(path: object, action: Callable[[], Any], seconds: float = SECONDS) -> Any:
-    """Returns what `action` does with `path`, if it ends in time.
+def within(path: object, action: Callable[[], Any]) -> Any:
+    """Returns what `action` does with `path`, if it ends in 30 s.
 
     Args:
       path: for the message.
       action: may hang in the system, as a look at a lost mount does; it is then left to itself.
 
     Raises:
-      BadInput: it does not end within `seconds`; names the choices.
+      BadInput: it does not; names the choices.
     """
     outcome = {}
 
@@ -30,10 +30,10 @@ def within(path: object, action: Callable[[], Any], seconds: float = SECONDS) ->
 
     thread = threading.Thread(target=act, daemon=True)
     thread.start()
-    thread.join(seconds)
+    thread.join(SECONDS)
     if thread.is_alive():
         raise errors.BadInput(
-            f"{path} cannot be opened within {seconds:g} s. Is the disk attached, the folder "
+            f"{path} cannot be opened within {SECONDS:g} s. Is the disk attached, the folder "
             f"mounted, the bucket within reach? Set config.runtime.data_dir to one that is: an "
             f"attached disk, a gcsfuse mount or gs://BUCKET/FOLDER; config.input.stage=FOLDER "
             f"then copies it once (docs/data.md)"

@@ -88,7 +88,7 @@ class Rows:
                     raise bad from error
             if self.order is None:
                 return self.padding | {"skipped": np.int32(1)}
-            index = (index + 1) % len(self.source)
+            index = self.order.after(index)
         raise BadExample(f"{_MOST_SKIPPED} unusable examples one after another, the last: {bad}")
 
     def _row(self, index: int, count: int) -> dict[str, np.ndarray]:

@@ -58,7 +58,7 @@ def _copy_metadata(dataset: str, data_dir: str, folder: Path) -> None:
     def copy(entry: object_store.Entry) -> None:
         path = folder / entry.url.removeprefix(f"{data_dir.rstrip('/')}/")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(object_store.read(entry.url))
+        path.write_bytes(object_store.read_all(entry.url))
 
     found = [e for e in entries(dataset, data_dir) if is_metadata(e.url)]
     with ThreadPoolExecutor(8) as pool:

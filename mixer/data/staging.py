@@ -91,7 +91,8 @@ class StagedSource:
 
         Raises:
           BadInput: no space.
-          DamagedCopy, StoreError: the origin does not give the shards.
+          DamagedCopy, StoreError, Failure: the origin does not give the shards, or the folder does
+            not take them.
         """
         if not self._missing(share):
             return
@@ -99,7 +100,11 @@ class StagedSource:
             missing = self._missing(share)
             if missing:
                 self.check_space(share)
-                _copy_all(missing, f"{self.name} {self.split} to {self.folder}", say)
+                what = f"{self.name} {self.split} to {self.folder}"
+                try:
+                    _copy_all(missing, what, say)
+                except OSError as error:
+                    raise errors.Failure(f"staging {what}: {error}") from error
 
     def _missing(self, share: Sequence[range]) -> list[Shard]:
         def needed(held: range) -> bool:
@@ -126,7 +131,7 @@ def open_staged(dataset: str, split: str, data_dir: Path | str, folder: Path | s
         builder = tfds.builder(dataset, data_dir=local, try_gcs=False)
         instructions = builder.info.splits[split].file_instructions
         version = Path(builder.data_path)
-        below = version.relative_to(local)
+        below = Path(os.path.relpath(version, local))
         origins = _origins(dataset, data_dir, version, below)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -199,7 +204,7 @@ def _copy_all(shards: Sequence[Shard], what: str, say: Callable[[str], None]) ->
                 checks.add(future.result())
                 copied += futures[future].origin.size
                 now = time.monotonic()
-                if now - said >= _EVERY or done == len(shards):
+                if now - said >= _EVERY:
                     rate = copied / (now - began)
                     say(
                         f"staged {done:,} of {len(shards):,} shards, {copied / 1e9:,.1f} of "
@@ -211,7 +216,8 @@ def _copy_all(shards: Sequence[Shard], what: str, say: Callable[[str], None]) ->
             stopping.set()
             pool.shutdown(cancel_futures=True)
             raise
-    say(f"staged {what}; checked: {', '.join(sorted(checks))}")
+    seconds = time.monotonic() - began
+    say(f"staged {what} in {seconds:,.0f} s; checked: {', '.join(sorted(checks))}")
 
 
 def _copy(shard: Shard, stopping: threading.Event) -> str:

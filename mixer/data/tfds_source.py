@@ -11,6 +11,10 @@ from mixer import errors
 from mixer.data import object_store, remote_dataset
 from mixer.data.splits import absolute_ranges
 
+_LABEL_FEATURES = ("label", "labels", "real_label")
+# Of TFDS's own datasets, which do not record it.
+_MAX_LABELS = {"imagenet2012_real": 9}
+
 
 def open_builder(
     dataset: str, data_dir: Path | str, local: Path, also_known: Sequence[str] = ()
@@ -30,7 +34,7 @@ def open_builder(
         known = [*also_known, *tfds.list_builders(with_community_datasets=False)]
         found = errors.unknown("dataset", dataset, known)
         line = str(found).split(" Known:")[0]
-        raise errors.BadInput(
+        raise errors.Missing(
             f"{line} It is none of TFDS's, and not prepared in {data_dir}. Your own images: "
             f"folder:PATH, with PATH/train/<class>/*.jpg; millions of them: config.run=prepare"
         ) from None
@@ -38,7 +42,7 @@ def open_builder(
         first = (str(error).strip() or repr(error)).splitlines()[0]
         raise errors.BadInput(f"dataset {dataset!r}: {first}") from None
     if not builder.info.splits:
-        raise errors.BadInput(_how_to_prepare(dataset, data_dir))
+        raise errors.Missing(_how_to_prepare(dataset, data_dir))
     return builder
 
 
@@ -68,7 +72,7 @@ class TfdsSource:
     """A prepared TFDS dataset with features `image` and `label`, stored as ArrayRecord.
 
     Where examples have several labels, the feature `label` or `labels` is a sequence of class
-    labels, and the dataset's metadata record `max_labels`.
+    labels, and the dataset's metadata record `max_labels`; or it is TFDS's `imagenet2012_real`.
     """
 
     name: str
@@ -92,7 +96,7 @@ class TfdsSource:
         builder = open_builder(dataset, data_dir, local, also_known)
         sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
         features = builder.info.features
-        label = next((name for name in ("label", "labels") if name in features), None)
+        label = next((name for name in _LABEL_FEATURES if name in features), None)
         if label is None or "image" not in features:
             raise errors.BadInput(
                 f"dataset {dataset!r} has features {', '.join(features)}: expected image and label "
@@ -132,7 +136,7 @@ class TfdsSource:
 
 
 def _max_labels(dataset: str, builder: tfds.core.DatasetBuilder) -> int:
-    most = (builder.info.metadata or {}).get("max_labels")
+    most = (builder.info.metadata or {}).get("max_labels", _MAX_LABELS.get(builder.name))
     if not isinstance(most, int) or most < 1:
         found = "is not recorded" if most is None else f"is recorded as {most!r}"
         raise errors.BadInput(

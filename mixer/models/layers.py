@@ -90,7 +90,8 @@ def check_grid(images: jax.Array, patch_size: int, params) -> None:
             f"the parameters were made for {made_for}; images of {height} x {width} with "
             f"patch_size {patch_size} are a {height // patch_size} x {width // patch_size} grid "
             f"of {tokens} tokens. Resize the images, or load the parameters for this size with "
-            f"mixer.load_pretrained(..., image_size=({height}, {width}))"
+            f"mixer.load_pretrained(..., image_size=({height}, {width})), for the model "
+            f"mixer.at_resolution(...)"
         )
 
 

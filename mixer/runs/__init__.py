@@ -4,7 +4,16 @@ import importlib
 
 from mixer import errors
 
-_RUNS = ("train", "evaluate", "predict", "contact_sheet", "input_benchmark", "prepare")
+_RUNS = (
+    "train",
+    "evaluate",
+    "predict",
+    "fewshot",
+    "convert",
+    "contact_sheet",
+    "input_benchmark",
+    "prepare",
+)
 
 
 def load(name: str):

@@ -1,8 +1,10 @@
 """`config.run="evaluate"`: an earlier run's parameters on the config's evaluators."""
 
 import time
+from collections.abc import Mapping
 
 import jax
+from etils import epath
 from ml_collections import ConfigDict
 
 from mixer.runs import build, workdir
@@ -18,32 +20,50 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
     if path is None:
         return
     trained = build.trained(config)
-    evaluations = build.evaluations(config, trained)
-    workdir.begin(path, config)
+    evaluations = {f"{found.name}/": found for found in build.evaluations(config, trained)}
     card = trained.card
     print(f"{card.model['name']} of {config.init_from}: {card.transform}")
-    for evaluation in evaluations:
-        with evaluation.reader.batches(0, 1) as batches:  # compiles, before the clock starts
+    measure(config, path, protocol, trained, evaluations)
+
+
+def measure(
+    config: ConfigDict,
+    path: epath.Path,
+    protocol: str,
+    trained: build.Trained,
+    evaluations: Mapping[str, build.Evaluation | build.FewShot],
+) -> None:
+    """Measures, prints and writes down.
+
+    Args:
+      path: the workdir, in which nothing is written yet.
+      evaluations: by what stands before the names of their metrics.
+    """
+    workdir.begin(path, config)
+    for evaluation in evaluations.values():
+        with evaluation.readers[0].batches(0, 1) as batches:  # compiles, before the clock starts
             jax.block_until_ready(evaluation.update(trained.params, next(batches)))
     began, images, metrics = time.perf_counter(), 0, {}
-    for evaluation in evaluations:
-        reader, measured = evaluation.reader, evaluation.measure(trained.params)
-        images += len(reader.source)
-        metrics |= {f"{evaluation.name}/{name}": value for name, value in measured.items()}
+    for prefix, evaluation in evaluations.items():
+        measured = evaluation.measure(trained.params)
+        count = sum(len(reader.source) for reader in evaluation.readers)
+        images += count
+        metrics |= {f"{prefix}{name}": value for name, value in measured.items()}
         shown = "  ".join(f"{name} {value:.4f}" for name, value in measured.items())
-        print(f"{evaluation.name} ({len(reader.source):,} images): {shown}", flush=True)
+        print(f"{evaluation.name} ({count:,} images): {shown}", flush=True)
     seconds = time.perf_counter() - began
+    readers = [reader for evaluation in evaluations.values() for reader in evaluation.readers]
     workdir.write_results(
         path,
         {
-            "run": "evaluate",
+            "run": config.run,
             "protocol": protocol,
-            "model": card.model["name"],
-            "dataset": evaluations[0].reader.source.name,
-            "resolution": build.resolution(card.image_size),
+            "model": trained.card.model["name"],
+            "dataset": ",".join(dict.fromkeys(reader.source.name for reader in readers)),
+            "resolution": build.resolution(trained.card.image_size),
             "seed": config.seed,
             "step": trained.step,
-            "batch_size": evaluations[0].reader.batch_size,
+            "batch_size": readers[0].batch_size,
             "seconds": seconds,
             "params": sum(x.size for x in jax.tree.leaves(trained.params)),
             "metrics": metrics,

@@ -166,7 +166,7 @@ class _Session:
                 f"that {self.path} was trained on: put them back, or start in another --workdir"
             )
 
-    def _due(self, at: int) -> list[build.Evaluation]:
+    def _due(self, at: int) -> list[build.Evaluation | build.FewShot]:
         return [e for e in self.training.evaluations if _every(e.every, self.training.total)(at)]
 
     def _save_at(self, at: int) -> bool:

@@ -34,6 +34,12 @@ def _key(seed: int, purpose: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), purpose)
 
 
+def init_params(model: nn.Module, image_size: tuple[int, int], seed: int) -> Any:
+    """The random parameters that a training with this seed starts from. To be traced."""
+    images = jnp.zeros((1, *image_size, 3), jnp.float32)
+    return model.init(_key(seed, _INIT), images)["params"]
+
+
 def init_state(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
@@ -45,8 +51,7 @@ def init_state(
 ) -> TrainState:
     """A fresh state; `params` replace the random ones. To be traced: shapes or values."""
     if params is None:
-        images = jnp.zeros((1, *image_size, 3), jnp.float32)
-        params = model.init(_key(seed, _INIT), images)["params"]
+        params = init_params(model, image_size, seed)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

@@ -1,6 +1,7 @@
 import jax
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from mixer import errors
 from mixer.checkpoint import adapt
@@ -28,7 +29,7 @@ def params(classes=5):
 def fit(stored, target, head="auto", bias=0.0):
     said = []
     fitted = adapt.fit(
-        stored,
+        traverse_util.flatten_dict(stored, sep="/"),
         adapt.shapes(target, (8, 8)),
         head=head,
         head_bias_init=bias,
@@ -55,7 +56,7 @@ def test_another_head_is_reset_and_said():
 
 def test_reset_and_keep():
     assert not fit(params(), model(), "reset")[0]["head"]["kernel"].any()
-    with pytest.raises(errors.BadInput, match=r"head/kernel: \(8, 5\) in the file, \(8, 3\)"):
+    with pytest.raises(errors.BadInput, match=r"head/kernel: \(8, 5\), the model needs \(8, 3\)"):
         fit(params(5), model(3), "keep")
     with pytest.raises(errors.BadInput, match="'kept'. Did you mean 'keep'"):
         fit(params(), model(), "kept")
@@ -66,16 +67,48 @@ def test_no_head_wanted_drops_it():
     assert "head" not in fitted and said == []
 
 
+def test_a_head_of_zeros_is_said():
+    stored = params()
+    stored["head"]["kernel"] *= 0
+    fitted, said = fit(stored, model())
+    assert (
+        not fitted["head"]["kernel"].any() and "X: the kernel of its head is all zeros" in said[0]
+    )
+    assert fit(stored, model(0))[1] == [] and "a new one" in fit(stored, model(3))[1][0]
+
+
 def test_every_name_and_shape_is_accounted_for():
     stored = params()
     stored["MixerBlock_1"] = {"extra": np.zeros(3)}
     del stored["stem"]["bias"]
     stored["pre_head_layer_norm"]["scale"] = np.zeros(9)
+    turned = stored["MixerBlock_0"]["token_mixing"]["Dense_0"]
+    turned["kernel"] = turned["kernel"].T
     with pytest.raises(errors.BadInput) as error:
         fit(stored, model())
-    for line in (
-        "missing in the file: stem/bias",
-        "not in the model: MixerBlock_1/extra",
-        "pre_head_layer_norm/scale: (9,) in the file, (8,) in the model",
-    ):
-        assert line in str(error.value)
+    assert str(error.value) == (
+        "X does not fit the model: missing: stem/bias; not in the model: MixerBlock_1/extra; "
+        "MixerBlock_0/token_mixing/Dense_0/kernel: (6, 4) (transposed?), the model needs (4, 6); "
+        "pre_head_layer_norm/scale: (9,), the model needs (8,)"
+    )
+
+
+def test_differences_of_many_blocks_are_said_once():
+    needs = model().clone(num_blocks=12)
+    stored = adapt.shapes(needs.clone(channels_mlp_dim=17), (8, 8))
+    stored = jax.tree.map(lambda s: np.zeros(s.shape, np.float32), stored)
+    del stored["MixerBlock_2"], stored["MixerBlock_11"], stored["MixerBlock_4"]["LayerNorm_1"]
+    with pytest.raises(errors.BadInput) as error:
+        fit(stored, needs)
+    message = str(error.value)
+    assert "missing: MixerBlock_{2,11}; missing: MixerBlock_4/LayerNorm_1/bias; " in message
+    others = "MixerBlock_{0,1,3,4,5,6,7,8,9,10}"
+    assert f"{others}/channel_mixing/Dense_0/bias: (17,), the model needs (16,)" in message
+
+
+@pytest.mark.parametrize("value", (np.nan, np.inf))
+def test_numbers_that_are_not_finite_are_refused(value):
+    stored = params()
+    stored["stem"]["kernel"][0, 0, 0, :2] = value
+    with pytest.raises(errors.BadInput, match="X: 2 of the 384 numbers of stem/kernel are NaN"):
+        fit(stored, model())

@@ -15,7 +15,7 @@ def content(server, tmp_path):
 
 
 def test_ranges(content, server):
-    assert object_store.read(URL) == content
+    assert object_store.read_all(URL) == content
     assert object_store.read(URL, 100, 1000) == content[100:1000]
     assert object_store.read_end(URL, 100) == (content[-100:], len(content))
     assert object_store.read_end(URL, 10**6) == (content, len(content))
@@ -46,10 +46,10 @@ def test_what_may_pass_is_tried_again(content, server, fault):
 
 def test_what_will_not_pass_is_not(content, server):
     with pytest.raises(object_store.StoreError, match="status 404 .* after 1 attempt. Check"):
-        object_store.read("gs://bucket/none")
+        object_store.read_all("gs://bucket/none")
     server.public = False
     with pytest.raises(object_store.StoreError, match="status 401.*without credentials.*-gcs.txt"):
-        object_store.read(URL)
+        object_store.read_all(URL)
     assert server.asked() == 2
 
 
@@ -57,10 +57,10 @@ def test_nobody_there(monkeypatch):
     monkeypatch.setattr(object_store, "_FIRST_PAUSE", 0.001)
     monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(object_store.StoreError, match="ConnectionRefusedError.*after 8 attempts"):
-        object_store.read(URL)
+        object_store.read_all(URL)
 
 
 def test_a_silent_server_is_left(content, server, monkeypatch):
     monkeypatch.setattr(object_store, "_TIMEOUT", 0.05)
     server.fail = lambda number: "hang" if number < 2 else None
-    assert object_store.read(URL) == content
+    assert object_store.read_all(URL) == content

@@ -81,6 +81,8 @@ def test_blocks_cover_each_share(size, lanes):
     assert len(shares) == lanes
     for share in shares:
         at = share.start
+        assert made.after(share[-1]) == share[0]
+        assert all(made.after(i) == i + 1 for i in share[:-1])
         while at < share.stop:
             block = made.block_of(at)
             assert block.start == at and all(made.block_of(i) == block for i in block)

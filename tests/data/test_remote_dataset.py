@@ -45,7 +45,7 @@ def test_bad_stores_are_refused(server):
 
 
 def test_what_does_not_answer_is_refused_in_time(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(patience.within, "__defaults__", (0.2,))
+    monkeypatch.setattr(patience, "SECONDS", 0.2)
     server.fail = lambda number: "hang"
     with pytest.raises(errors.BadInput, match=r"gs://bucket/data cannot be opened within 0.2 s.*"):
         sources.open_source("noise", "train", REMOTE)

@@ -118,6 +118,11 @@ def test_bad_datasets_are_refused(tmp_path, image_folder, data_dir):
     refused(f"folder:{image_folder}", "test", "classes that the training split lacks: fox")
 
 
+def test_imagenet_that_is_not_prepared_is_answered_with_our_own_command(tmp_path):
+    with pytest.raises(errors.BadInput, match="--config.run=prepare .*ILSVRC2012_img_train.tar"):
+        sources.open_source("imagenet2012", "train", tmp_path)
+
+
 def test_tfrecord_datasets_are_refused_with_the_command_that_converts(tmp_path, data_dir):
     import json
     import shutil
@@ -126,5 +131,5 @@ def test_tfrecord_datasets_are_refused_with_the_command_that_converts(tmp_path, 
     shutil.copytree(data_dir / "digits" / "1.0.0", copy)
     info = json.loads((copy / "dataset_info.json").read_text())
     (copy / "dataset_info.json").write_text(json.dumps(info | {"fileFormat": "tfrecord"}))
-    with pytest.raises(errors.BadInput, match="TFRecord.*tfds convert_format"):
-        sources.TfdsSource.open("digits", "train", tmp_path)
+    with pytest.raises(errors.BadInput, match="TFRecord.*--dataset_version_dir"):
+        sources.TfdsSource.open("digits", "train", tmp_path, tmp_path)

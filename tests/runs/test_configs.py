@@ -19,7 +19,7 @@ RECIPES = sorted(
     if "def get_config" in path.read_text()
 )
 # Read by main.py, and by other runs than train.
-READ_ELSEWHERE = {"run", "images", "sheet", "benchmark", "prepare"}
+READ_ELSEWHERE = {"run", "images", "sheet", "benchmark", "prepare", "convert_to"}
 
 
 class Recorder:
@@ -84,14 +84,16 @@ def test_smoke_builds_steps_and_reads_every_key(name, image_folder, data_dir):
     assert not unread, f"configs/{name}.py sets keys that nothing reads"
     assert training.total == 10 and training.card.model["num_blocks"] == 2
     state = step.create_state(training.mesh, training.init)
-    update = step.guarded(compiled(training))
-    for batch in training.reader.batches(0, 2):
-        state, metrics = update(state, batch)
-    assert np.isfinite(float(metrics["loss"])) and int(state.step) == 2
-    for evaluation in training.evaluations:
-        batch = next(evaluation.reader.batches())
-        part = evaluation.update(state.params, batch)
-        assert 0 <= evaluation.evaluator.summarize(jax.device_get(part))["top1"] <= 1
+    if config.run == "train":
+        update = step.guarded(compiled(training))
+        for batch in training.reader.batches(0, 2):
+            state, metrics = update(state, batch)
+        assert np.isfinite(float(metrics["loss"])) and int(state.step) == 2
+    kinds = {type(getattr(e, "evaluator", e)): e for e in training.evaluations}
+    for evaluation in kinds.values():
+        measured = evaluation.measure(state.params)
+        assert evaluation.higher_is_better
+        assert all(0 <= measured[name] <= 1 for name in evaluation.higher_is_better)
 
 
 def test_preparation_reads_its_keys(image_folder, data_dir):
@@ -102,7 +104,7 @@ def test_preparation_reads_its_keys(image_folder, data_dir):
     assert read >= {f"prepare.{key}" for key in config.prepare}
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "fewshot"])
 def test_eight_devices_share_the_work_and_gather_nothing(name, image_folder, data_dir):
     config = get_config(name, "", image_folder)
     config.total = "20_000 steps"  # the stand-ins for the data are small

@@ -87,6 +87,7 @@ BAD = [
     ("--config.prepare.name=", "config.prepare.name='folder'"),
     ("--config.prepare.name=mine:2", "expected a version like 1.0.0"),
     ("--config.prepare.shard_size=0", "expected 1 or more"),
+    ("--config.runtime.data_dir=gs://bucket/data", "datasets are prepared in a folder"),
     ("--config.prepare.dedup_against=cifar10", "names no split"),
     ("--config.prepare.dedup_against=digits:tset", "split 'tset' of digits"),
 ]

@@ -63,7 +63,7 @@ def test_load_pretrained_of_a_workdir(trained):
     assert not np.array_equal(averaged["stem"]["kernel"], params["stem"]["kernel"])
     mixer.load_pretrained(workdir, model, step="best")
     for message, kwargs in (
-        (r"for images of 32 x 32, not 64 x 64", {"image_size": 64}),
+        ("40 x 40 is not divisible by patch_size 16", {"image_size": 40}),
         ("no checkpoint of step 7; it has", {"step": 7}),
     ):
         with pytest.raises(mixer.BadInput, match=message):

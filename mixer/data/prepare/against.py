@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,13 +23,13 @@ def open_sets(datasets: str, data_dir: Path | None) -> list[sources.Source]:
     """
     opened = []
     for part in filter(None, (part.strip() for part in datasets.split(","))):
-        dataset, colon, split = part.rpartition(":")
-        if not colon:
+        named = re.fullmatch(r"(.+):(\w+(?:\[[^]]*\])?)", part)
+        if not named:
             raise errors.BadInput(
                 f"config.prepare.dedup_against: {part!r} names no split: expected DATASET:SPLIT, "
                 f"such as cifar10:test"
             )
-        opened.append(sources.open_source(dataset, split, data_dir))
+        opened.append(sources.open_source(*named.groups(), data_dir))
     return opened
 
 

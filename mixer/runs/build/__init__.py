@@ -1,17 +1,23 @@
 """From the config to objects: the only reader of config keys. All that can be refused is, here."""
 
+from mixer.runs.build.few_shot import FewShot
+from mixer.runs.build.for_converting import Conversion, conversion
 from mixer.runs.build.for_preparation import preparation
 from mixer.runs.build.for_reading import InputBenchmark, input_benchmark, sheet_reader
-from mixer.runs.build.for_trained import Trained, evaluations, trained
+from mixer.runs.build.for_trained import Trained, evaluations, few_shot, trained
 from mixer.runs.build.for_training import Training, training
 from mixer.runs.build.parts import Evaluation, resolution
 
 __all__ = [
+    "Conversion",
     "Evaluation",
+    "FewShot",
     "InputBenchmark",
     "Trained",
     "Training",
+    "conversion",
     "evaluations",
+    "few_shot",
     "input_benchmark",
     "preparation",
     "resolution",

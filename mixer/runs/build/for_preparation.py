@@ -2,6 +2,7 @@
 
 import os
 import re
+from pathlib import Path
 
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
@@ -36,10 +37,15 @@ def preparation(config: ConfigDict) -> Preparation:
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
         raise errors.BadInput(f"config.prepare.name={asked.name!r}: expected a version like 1.0.0")
     directory = data_dir(config) or sources.default_data_dir()
+    if not isinstance(directory, Path):
+        raise errors.BadInput(
+            f"config.runtime.data_dir={directory}: datasets are prepared in a folder; copy the "
+            f"finished {name}/{version} there"
+        )
     return Preparation(
         source=asked.source,
         reader=reader,
-        target=directory.absolute() / name / version,
+        target=directory / name / version,
         split=asked.split,
         shard_bytes=asked.shard_size * 10**6,
         processes=asked.processes or os.cpu_count() or 1,

@@ -4,46 +4,53 @@ import dataclasses
 from typing import Any
 
 import jax
+import tensorflow_datasets as tfds
 from flax import linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint import pretrained
+from mixer.checkpoint import pretrained, zoo
 from mixer.checkpoint.pretrained import Card
 from mixer.data import sources
+from mixer.models import registry
+from mixer.runs.build.at_size import at_size
+from mixer.runs.build.evaluations import build_evaluations
+from mixer.runs.build.few_shot import FewShot, build_few_shot
 from mixer.runs.build.parts import (
     Evaluation,
-    build_evaluation,
     build_model,
     data_dir,
     evaluation_transform,
     image_size_of,
     precision,
     upstream_of,
-    used_evaluators,
 )
 from mixer.runs.imports import import_modules
-from mixer.training import sharding
+from mixer.training import sharding, step
+
+# Of init_from: an untrained model, to compare with.
+_RANDOM = "random"
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """Parameters of an earlier run with their model and card, for `evaluate` and `predict`."""
+    """Parameters of an earlier run with their model and card; `step` and `upstream` of them."""
 
     model: nn.Module
     mesh: Mesh
     card: Card
     params: Any
     step: int | None
-    upstream: dict
+    upstream: dict | None
     precision: str
 
 
 def trained(config: ConfigDict) -> Trained:
     """Loads `config.init_from` and what it brings: model, preprocessing and class names.
 
-    An .npz file brings none of them; the config's own count.
+    A published name brings them as well. A file brings none of them, nor does "random", which draws
+    the parameters: the config's count, the image size among them.
 
     Raises:
       BadInput: it is empty or holds nothing usable.
@@ -51,46 +58,86 @@ def trained(config: ConfigDict) -> Trained:
     path = config.init_from
     if not path:
         raise errors.BadInput(
-            f"config.run={config.run} needs --config.init_from=WORKDIR of a training run, or a file"
+            f"config.run={config.run} needs --config.init_from=WORKDIR of a training run, or a "
+            f"file or published name"
         )
     import_modules(config.imports)
-    upstream, meta = upstream_of(path)
+    upstream, meta = (None, None) if path == _RANDOM else upstream_of(path)
     if meta is None:
-        at, card = None, _card_of_file(config)
+        at, card = None, _card_of_config(config)
     else:
         at, card = meta["step"], Card.from_json(meta["card"])
         import_modules(card.imports)
     fields = dict(card.model)
     model = build_model(fields.pop("name"), fields, card.image_size)
     mesh = sharding.make_mesh()
-    params = pretrained.load_pretrained(
-        path, model, image_size=card.image_size, step=at, head="keep"
-    )
+    if path == _RANDOM:
+        params = jax.jit(lambda: step.init_params(model, card.image_size, config.seed))()
+    elif meta is None:
+        model, load = at_size(config, model, card.image_size)
+        params = load(head="keep")
+    else:
+        params = pretrained.load_pretrained(path, model, step=at, head="keep")
     params = jax.device_put(params, sharding.replicated(mesh))
     return Trained(model, mesh, card, params, at, upstream, precision(model))
 
 
-def _card_of_file(config: ConfigDict) -> Card:
-    source = sources.open_source(config.dataset, config.input.split, data_dir(config))
+def _card_of_config(config: ConfigDict) -> Card:
+    if entry := zoo.find(config.init_from):
+        return _card_of_published(entry)
+    if config.run == "fewshot":  # the head is not used, so no dataset need say how wide it is
+        classes, several = (), False
+    else:
+        source = sources.open_source(config.dataset, config.input.split, data_dir(config))
+        classes, several = tuple(source.classes), sources.max_labels(source) > 0
     return Card(
-        model=config.model.to_dict() | {"num_classes": len(source.classes)},
+        model=config.model.to_dict() | {"num_classes": len(classes)},
         image_size=image_size_of(config),
         transform=evaluation_transform(config),
-        classes=tuple(source.classes),
+        classes=classes,
         dataset=config.dataset,
         imports=config.imports,
-        multi_label=sources.max_labels(source) > 0,
+        multi_label=several,
     )
 
 
-def evaluations(config: ConfigDict, model: Trained) -> list[Evaluation]:
+def _card_of_published(entry: zoo.Published) -> Card:
+    if entry.dataset == "imagenet2012":
+        classes = tfds.core.tfds_path("datasets/imagenet2012/labels.txt").read_text().split()
+    else:
+        classes = map(str, range(entry.classes))  # no names come with it
+    named = {"num_classes": entry.classes, "patch_size": entry.patch_size, "gelu": entry.gelu}
+    return Card(
+        model={"name": entry.model} | registry.model_fields(entry.model) | named,
+        image_size=entry.image_size,
+        transform=entry.transform,
+        classes=tuple(classes),
+        dataset=entry.dataset,
+    )
+
+
+def evaluations(config: ConfigDict, model: Trained) -> list[Evaluation | FewShot]:
     """The config's evaluators for parameters of an earlier run.
 
     Raises:
       BadInput: there are none, or a dataset has other classes than the model.
     """
-    if not (names := used_evaluators(config)):
-        raise errors.BadInput("config.evaluators has no split: there is nothing to evaluate on")
-    return [
-        build_evaluation(config, key, model.model, model.mesh, model.card, None) for key in names
-    ]
+    found = build_evaluations(config, model.model, model.mesh, model.card, None)
+    if not found:
+        raise errors.BadInput("config.evaluators has nothing to evaluate on")
+    return found
+
+
+def few_shot(config: ConfigDict, model: Trained) -> FewShot:
+    """The config's few-shot evaluator for parameters of an earlier run.
+
+    Raises:
+      BadInput: there is none, or there are several.
+    """
+    names = [name for name in config.evaluators if config.evaluators[name].type == "fewshot"]
+    if len(names) != 1:
+        raise errors.BadInput(
+            f"config.run=fewshot needs one evaluator of type fewshot, and there are {len(names)}: "
+            f"take --config=configs/fewshot.py"
+        )
+    return build_few_shot(config, names[0], model.model, model.mesh, model.card, None)

@@ -12,13 +12,15 @@ from ml_collections import ConfigDict
 from mixer import batch as batch_lib
 from mixer import errors
 from mixer.batch import Batch
-from mixer.checkpoint import adapt, pretrained
+from mixer.checkpoint import adapt
 from mixer.checkpoint.pretrained import Card
 from mixer.data import sources, transforms
+from mixer.runs.build.at_size import at_size
+from mixer.runs.build.evaluations import build_evaluations
+from mixer.runs.build.few_shot import FewShot
 from mixer.runs.build.parts import (
     Evaluation,
     at_least,
-    build_evaluation,
     build_model,
     evaluation_transform,
     image_size_of,
@@ -26,7 +28,6 @@ from mixer.runs.build.parts import (
     training_reader,
     training_source,
     upstream_of,
-    used_evaluators,
     within,
 )
 from mixer.runs.imports import import_modules
@@ -48,7 +49,7 @@ class Training:
     mesh: Mesh
     card: Card
     reader: Reader
-    evaluations: list[Evaluation]
+    evaluations: list[Evaluation | FewShot]
     init: Callable[[Any], step.TrainState]
     initial: Callable[[], tuple[Any, dict | None]]
     train_step: Callable
@@ -110,6 +111,7 @@ def training(config: ConfigDict) -> Training:
             f"{len(source.classes)} classes; leave it empty to take the dataset's"
         )
     model = model.clone(num_classes=len(source.classes))
+    model, load = at_size(config, model, image_size)
     reader = training_reader(config, source, mesh, config.batch_size)
 
     def steps(duration: str, key: str, least: int = 1) -> int:
@@ -137,7 +139,7 @@ def training(config: ConfigDict) -> Training:
         multipliers=config.optimizer.multipliers,
     )
     card = Card(
-        model={"name": name} | fields | {"num_classes": len(source.classes)},
+        model={"name": name} | {f: getattr(model, f) for f in ("num_classes", *fields)},
         image_size=image_size,
         transform=evaluation_transform(config),
         classes=tuple(source.classes),
@@ -145,9 +147,7 @@ def training(config: ConfigDict) -> Training:
         imports=config.imports,
         multi_label=several > 0,
     )
-    evaluations = [
-        build_evaluation(config, key, model, mesh, card, steps) for key in used_evaluators(config)
-    ]
+    evaluations = build_evaluations(config, model, mesh, card, steps)
     init_from = config.init_from
     _check_best(config.best, evaluations, ema=config.ema_decay > 0)
     at_least(1, **{"runtime.keep_checkpoints": config.runtime.keep_checkpoints})
@@ -159,7 +159,7 @@ def training(config: ConfigDict) -> Training:
         init=lambda params: step.init_state(
             model, chain, image_size, seed=config.seed, ema=config.ema_decay > 0, params=params
         ),
-        initial=lambda: _initial(init_from, model, image_size),
+        initial=lambda: _initial(init_from, load),
         train_step=step.make_step(
             model,
             losses.LOSSES[config.loss],
@@ -194,12 +194,11 @@ def _check_numbers(config: ConfigDict) -> None:
     within(0, math.inf, **{f"optimizer.{k}": config.optimizer[k] for k in keys})
 
 
-def _initial(init_from: str, model, image_size) -> tuple[Any, dict | None]:
+def _initial(init_from: str, load: Callable) -> tuple[Any, dict | None]:
     if not init_from:
         return None, None
     upstream, meta = upstream_of(init_from)
-    at = meta and meta["step"]
-    return pretrained.load_pretrained(init_from, model, image_size=image_size, step=at), upstream
+    return load(step=meta and meta["step"]), upstream
 
 
 def _trace(built: Training) -> None:
@@ -213,12 +212,12 @@ def _trace(built: Training) -> None:
         ) from error
 
 
-def _check_best(best: str, evaluations: list[Evaluation], *, ema: bool) -> None:
+def _check_best(best: str, evaluations: list[Evaluation | FewShot], *, ema: bool) -> None:
     known = [
         f"{evaluation.name}{kind}/{metric}"
         for evaluation in evaluations
         for kind in ("", "_ema")[: 1 + ema]
-        for metric in getattr(evaluation.evaluator, "higher_is_better", ())
+        for metric in evaluation.higher_is_better
     ]
     if best and best not in known:
         raise errors.unknown("metric in config.best", best, known)

@@ -1,8 +1,9 @@
 """What several runs build from the config."""
 
+import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from ml_collections import ConfigDict
 
 from mixer import batch as batch_lib
 from mixer import errors
-from mixer.checkpoint import adapt, official, pretrained
+from mixer.checkpoint import adapt, pretrained, zoo
 from mixer.checkpoint.pretrained import Card
 from mixer.data import order, staging, turbojpeg
 from mixer.data.sources import Source, default_data_dir, max_labels, open_source, place
 from mixer.data.subset import fraction_of
+from mixer.data.tfds_source import TfdsSource
 from mixer.evaluation import (  # noqa: F401 they register the evaluators
     classification,
     imagenet_subsets,
@@ -70,12 +72,18 @@ def data_dir(config: ConfigDict) -> Path | str | None:
 
 
 def open_data(config: ConfigDict, dataset: str, split: str) -> Source:
-    """Opens a split where it lies, or as a copy in `config.input.stage`."""
+    """Opens a split where it lies, or as a copy in `config.input.stage`.
+
+    Raises:
+      BadInput: the training data cannot be copied; what else cannot is read where it lies.
+    """
     folder = config.input.stage
     origin = data_dir(config) or default_data_dir()
-    if not folder or dataset == "digits":
-        return open_source(dataset, split, origin)
-    return staging.open_staged(dataset, split, origin, place(folder))
+    source = open_source(dataset, split, origin)
+    copied = dataset == config.dataset or isinstance(source, TfdsSource)
+    if folder and copied and dataset != "digits":
+        return staging.open_staged(dataset, split, origin, place(folder))
+    return source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +95,16 @@ class Evaluation:
     update: Callable
     reader: Reader
     every: int
+
+    @property
+    def readers(self) -> list[Reader]:
+        """All that is read."""
+        return [self.reader]
+
+    @property
+    def higher_is_better(self) -> tuple[str, ...]:
+        """The metrics by which a checkpoint may be chosen."""
+        return getattr(self.evaluator, "higher_is_better", ())
 
     def measure(
         self, params: Any, interrupted: Callable[[], bool] = lambda: False
@@ -144,13 +162,48 @@ def training_reader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: 
     )
 
 
-def _apply(model: nn.Module) -> Callable:
+@contextlib.contextmanager
+def unless_missing(optional: bool, what: str) -> Iterator[None]:
+    """Goes on without `what` if it is optional and its data are not there, and says so."""
+    try:
+        yield
+    except errors.Missing as error:
+        if not optional:
+            raise
+        print(f"warning: {what} is left out: {error}", flush=True)
+
+
+def apply_of(model: nn.Module) -> Callable:
+    """(params, uint8 images) -> what the model makes of them."""
     return lambda params, images: model.apply({"params": params}, batch_lib.to_model_input(images))
 
 
-def used_evaluators(config: ConfigDict) -> list[str]:
-    """Names in `config.evaluators`, sorted; an empty split leaves one out."""
-    return sorted(name for name in config.evaluators if config.evaluators[name].split)
+def compiled(update: Callable, mesh: Mesh) -> Callable:
+    """update(params, batch), its results whole on every device."""
+    places = (sharding.replicated(mesh), sharding.batch_sharding(mesh))
+    return step.guarded(
+        jax.jit(update, in_shardings=places, out_shardings=sharding.replicated(mesh))
+    )
+
+
+def evaluation_reader(
+    config: ConfigDict, name: str, dataset: str, split: str, transform: str, card: Card, mesh: Mesh
+) -> Reader:
+    """Reads a split once, in order, as `config.evaluators.<name>` and the model ask for it."""
+    batch_size = config.evaluators[name].batch_size
+    sharding.check_batch_size(batch_size, mesh.size, f"evaluators.{name}.batch_size")
+    return open_reader(
+        open_data(config, dataset, split),
+        transform,
+        card.image_size,
+        batch_size=batch_size,
+        seed=config.seed,
+        order=None,
+        mesh=mesh,
+        threads=config.runtime.threads,
+        workers=0,  # starting processes anew for each pass costs more than they bring
+        skip_bad=skip_bad(config),
+    )
 
 
 def build_evaluation(
@@ -169,43 +222,30 @@ def build_evaluation(
 
     Raises:
       BadInput: unknown type or dataset, or classes that are not the model's.
+      Missing: its data are not there.
     """
     entry = config.evaluators[name]
     key = f"evaluators.{name}"
     if entry.type not in EVALUATORS:
-        raise errors.unknown(f"config.{key}.type", entry.type, EVALUATORS)
+        raise errors.unknown(f"config.{key}.type", entry.type, [*EVALUATORS, "fewshot"])
     dataset = entry.dataset or config.dataset
-    source = open_data(config, dataset, entry.split)
+    # In training the config's own preprocessing is the card's; in evaluation the card's counts.
+    transform = entry.transform if steps else card.transform
+    reader = evaluation_reader(config, name, dataset, entry.split, transform, card, mesh)
+    source = reader.source
     if tuple(source.classes) != card.classes:
         raise errors.BadInput(
             f"config.{key}: {dataset} has {len(source.classes)} classes "
             f"({_some(source.classes)}), the model has {len(card.classes)} ({_some(card.classes)})"
         )
-    # In training the config's own preprocessing is the card's; in evaluation the card's counts.
-    transform = entry.transform if steps else card.transform
-    sharding.check_batch_size(entry.batch_size, mesh.size, f"{key}.batch_size")
-    reader = open_reader(
-        source,
-        transform,
-        card.image_size,
-        batch_size=entry.batch_size,
-        seed=config.seed,
-        order=None,
-        mesh=mesh,
-        threads=config.runtime.threads,
-        workers=0,  # starting processes anew for each pass costs more than they bring
-        skip_bad=skip_bad(config),
-    )
-    evaluator = EVALUATORS[entry.type](_apply(model), model.num_classes)
+    evaluator = EVALUATORS[entry.type](apply_of(model), model.num_classes)
     if max_labels(source) and not getattr(evaluator, "multi_label", False):
         raise errors.BadInput(
             f"config.{key}.type={entry.type!r} is for one label an image, and those of {dataset} "
             f"may have {max_labels(source)}: set config.{key}.type=multilabel"
         )
-    places = (sharding.replicated(mesh), sharding.batch_sharding(mesh))
-    update = jax.jit(evaluator.update, in_shardings=places, out_shardings=sharding.replicated(mesh))
     every = steps(entry.every, f"{key}.every") if steps else 0
-    return Evaluation(name, evaluator, step.guarded(update), reader, every)
+    return Evaluation(name, evaluator, compiled(evaluator.update, mesh), reader, every)
 
 
 def _some(names) -> str:
@@ -214,7 +254,7 @@ def _some(names) -> str:
 
 def evaluation_transform(config: ConfigDict) -> str:
     """The preprocessing that goes with the parameters: the first evaluator's."""
-    return next((e.transform for e in config.evaluators.values()), "resize")
+    return next((e.transform for e in config.evaluators.values() if e.transform), "resize")
 
 
 def precision(model: nn.Module) -> str:
@@ -226,8 +266,15 @@ def precision(model: nn.Module) -> str:
 def upstream_of(path: str) -> tuple[dict, dict | None]:
     """What results.json says of `init_from`; with a workdir, the meta of its newest checkpoint."""
     keys = ("model", "dataset", "epochs", "resolution", "device_days", "path", "sha256")
-    if path.endswith(".npz"):
-        official.read_npz(path)
+    located = zoo.locate(path)
+    if located.sha256 is not None:
+        known = {"path": path, "sha256": located.sha256}
+        if entry := located.entry:
+            known |= {"model": path.partition(":")[0], "dataset": entry.dataset}
+            known |= {"resolution": resolution(entry.image_size)}
+        return dict.fromkeys(keys) | known, None
+    if pretrained.is_file(path):
+        pretrained.read(path)
         digest = hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
         return dict.fromkeys(keys) | {"path": path, "sha256": digest}, None
     meta = pretrained.read_meta(path)

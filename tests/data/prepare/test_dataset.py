@@ -253,7 +253,7 @@ def test_training_images_of_test_sets_are_removed(image_folder, images, prepare,
     other[0, 0, 0] ^= 1
     Image.fromarray(other).save(folder / "one_bit_off.png")
     # An example a shard, so that two of them remain without any.
-    test_set = f"folder:{image_folder}:test"
+    test_set = f"folder:{image_folder}:test[:50%],folder:{image_folder}:test[50%:]"
     made = prepare(f"folder:{image_folder}", dedup_against=test_set, shard_bytes=1)
     removed = [json.loads(line) for line in (made / "removed.jsonl").read_text().splitlines()]
     found = {(line["file_name"], line["split"], line["by"]) for line in removed}

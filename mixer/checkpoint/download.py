@@ -1,0 +1,231 @@
+"""Files from elsewhere: a URL becomes a local file that is fetched once and checked every time.
+
+The cache ($MIXER_CACHE, else $XDG_CACHE_HOME/mixer, else ~/.cache/mixer) mirrors host and path.
+Beside each file lies `<file>.sha256`, as `sha256sum` writes it: the digest at the first use.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import http.client
+import os
+import shlex
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+import tqdm
+
+from mixer import errors
+
+SCHEMES = ("gs://", "hf://", "https://", "http://")
+_BLOCK = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Fetched:
+    """A file of the cache and its SHA-256 in hexadecimal digits."""
+
+    file: Path
+    sha256: str
+
+
+class _Interrupted(Exception):
+    """The transfer ended early; another attempt may help."""
+
+
+def url_of(address: str) -> str:
+    """The public URL of gs://BUCKET/PATH or hf://ORG/REPO[/FILE]; other addresses stay.
+
+    Buckets are read without a login. FILE is "model.safetensors" unless given.
+
+    Raises:
+      BadInput: hf:// without a repository.
+    """
+    scheme, _, place = address.partition("://")
+    if scheme == "gs":
+        return f"https://storage.googleapis.com/{quote(place)}"
+    if scheme == "hf":
+        org, repo, file = (*place.split("/", 2), "", "")[:3]
+        if not (org and repo):
+            raise errors.BadInput(f"{address!r}: expected hf://ORG/REPO or hf://ORG/REPO/FILE")
+        file = file or "model.safetensors"
+        return f"https://huggingface.co/{quote(f'{org}/{repo}/resolve/main/{file}')}"
+    return address
+
+
+def cache_path(url: str) -> Path:
+    """Where the file of this URL lies or would lie.
+
+    Raises:
+      BadInput: no file's URL.
+    """
+    parts = urlsplit(url)
+    names = [parts.netloc, *unquote(parts.path).removeprefix("/").split("/")]
+    if len(names) < 2 or any(name in ("", ".", "..") for name in names):
+        raise errors.BadInput(f"{url!r}: expected https://HOST/PATH/FILE")
+    if parts.query:  # it may choose between contents
+        names.insert(-1, hashlib.sha256(parts.query.encode()).hexdigest()[:16])
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "mixer"
+    return Path(os.environ.get("MIXER_CACHE") or caches).expanduser().absolute().joinpath(*names)
+
+
+def fetch(address: str, *, timeout: float = 30.0, attempts: int = 4, pause: float = 1.0) -> Fetched:
+    """Returns the cached file of an address, fetched if it is not there yet.
+
+    It appears complete or not at all. What an interrupted transfer has got is kept and gone on
+    from. Of several processes one fetches and the others wait.
+
+    Args:
+      address: gs://, hf://, https:// or http://.
+      timeout: seconds without a byte after which a connection is given up.
+      attempts: how many in succession may bring nothing.
+      pause: seconds before the second attempt, doubled for each further one.
+
+    Raises:
+      BadInput: no such file, one whose SHA-256 is not the recorded one, or a cache that cannot be
+        written.
+      Failure: no connection; the message says how to bring the file by hand.
+    """
+    url = url_of(address)
+    file = cache_path(url)
+    try:
+        if file.exists():
+            fix = "Delete it to fetch it again"
+            return Fetched(file, _checked(file, str(file), _beside(file, ".sha256"), fix))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(file):
+            if file.exists():  # another process has fetched it meanwhile
+                return fetch(address)
+            return Fetched(file, _fetch(url, file, timeout, attempts, pause))
+    except BrokenPipeError:  # of our own messages: main.py's matter
+        raise
+    except OSError as error:
+        raise errors.BadInput(
+            f"the cache of downloads cannot be used: {error}. Set $MIXER_CACHE to another folder"
+        ) from None
+
+
+def _fetch(url: str, file: Path, timeout: float, attempts: int, pause: float) -> str:
+    part, record = _beside(file, ".part"), _beside(file, ".sha256")
+    print(f"fetching {url} to {file}", flush=True)
+    furthest = failures = 0
+    while True:
+        try:
+            _transfer(url, part, timeout)
+            break
+        except _Interrupted as error:
+            reached = part.stat().st_size if part.exists() else 0
+            failures = 1 if reached > furthest else failures + 1
+            furthest = max(furthest, reached)
+            if failures == attempts:
+                raise errors.Failure(
+                    f"cannot fetch {url}: {error}. The same command goes on from here; or, where "
+                    f"there is a connection, curl -fL -o {shlex.quote(file.name)} "
+                    f"{shlex.quote(url)} and put the file at {file}"
+                ) from None
+            wait = pause * 2 ** (failures - 1)
+            print(f"{file.name}: {error}; trying again in {wait:g} s", flush=True)
+            time.sleep(wait)
+    _beside(part, ".etag").unlink(missing_ok=True)
+    try:
+        digest = _checked(part, url, record, f"Delete {record} if the new content is wanted")
+    except errors.BadInput:
+        part.unlink()
+        raise
+    part.replace(file)
+    return digest
+
+
+def _transfer(url: str, part: Path, timeout: float) -> None:
+    """Fetches the rest of `part`, or all of it if the file has changed or has no strong ETag."""
+    etag = _beside(part, ".etag")
+    size = part.stat().st_size if part.exists() and etag.exists() else 0
+    headers = {"Range": f"bytes={size}-", "If-Range": etag.read_text()} if size else {}
+    with _network(timeout, url, part):
+        response = urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=timeout
+        )
+    with response:
+        if response.status != 206:
+            size = 0
+            etag.unlink(missing_ok=True)
+        with part.open("ab" if size else "wb") as file:
+            # Named only now that the bytes of another version are gone.
+            if (name := response.headers.get("ETag", "")).startswith('"'):
+                etag.write_text(name)
+            length = response.headers.get("Content-Length")
+            total = None if length is None else size + int(length)
+            hidden = not sys.stderr.isatty()
+            bar = tqdm.tqdm(total=total, initial=size, unit="B", unit_scale=True, disable=hidden)
+            with bar:
+                while total is None or size < total:
+                    with _network(timeout, url, part):
+                        block = response.read1(_BLOCK)
+                    if not block:
+                        break
+                    file.write(block)
+                    size += len(block)
+                    bar.update(len(block))
+    if total is not None and size < total:
+        raise _Interrupted(f"the connection was cut after {size:,} of {total:,} bytes")
+
+
+@contextlib.contextmanager
+def _network(timeout: float, url: str, part: Path) -> Iterator[None]:
+    """Turns what the network may raise into `_Interrupted`, or `BadInput` if it is final."""
+    try:
+        yield
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416:  # nothing follows what is here: begin anew
+            part.unlink(missing_ok=True)
+        elif error.code < 500 and error.code not in (408, 429):
+            raise errors.BadInput(
+                f"{url} cannot be had (HTTP {error.code}): check the name; what needs a login is "
+                f"fetched by hand and given as a file"
+            ) from None
+        raise _Interrupted(f"HTTP {error.code}") from None
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, TimeoutError):
+            raise _Interrupted(f"the connection stalled: no data for {timeout:g} s") from None
+        raise _Interrupted(str(reason) or type(reason).__name__) from None
+
+
+def _checked(path: Path, name: str, record: Path, fix: str) -> str:
+    """The SHA-256 of `path`; recorded if it is the first, refused if it is not the recorded one."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not record.exists():
+        new = _beside(record, f".{os.getpid()}")
+        new.write_text(f"{digest}  {record.name.removesuffix('.sha256')}\n")
+        new.replace(record)
+    known = record.read_text().partition(" ")[0]
+    if digest != known:
+        raise errors.BadInput(
+            f"{name} is not what it was: sha256 {digest}, at its first use {known} ({record}). "
+            f"{fix}"
+        )
+    return digest
+
+
+@contextlib.contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Holds the file's lock, which the system frees if the process dies."""
+    with _beside(file, ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{file.name}: another process fetches it; waiting", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)

@@ -1,0 +1,212 @@
+"""Parameters made for one image size, in a model for another (section 3 and appendix C).
+
+Only token mixing knows where a patch lies: its first kernel is [S, D_S], its second [D_S, S], the
+second bias [S], for S tokens in raster order over the grid. Two ways to another grid:
+
+Block-diagonal, the paper's, where the new grid is K_h x K_w times the old. The image is cut into
+K_h x K_w parts, each with a copy of the old weights: D_S grows K_h K_w times, the kernels are
+block-diagonal once tokens are sorted by part, and the new model's output is the mean of the old
+one's outputs for the parts, exactly.
+
+Resampling, for any grid, D_S as it was: the new token-mixing MLP is the old one between two resizes
+of the token map, D [S, S'] back to the old grid and U [S', S] to the new one, bilinear and
+antialiased: K1' = D^T K1, K2' = K2 U^T, b2' = U b2. Where the grid grows D is the pseudo-inverse of
+U, so that a map enlarged by U is mixed to what it was mixed to before, enlarged; a bilinear D would
+blur what U has blurred already. Where it shrinks, D is the bilinear resize. The rows of D and U sum
+to 1. So each hidden unit keeps the sum of its input weights and sees of constant tokens what it
+saw, a constant output stays constant, and a constant image keeps its representation as far as the
+model adds nothing by position; what it adds is interpolated.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from mixer import errors
+
+METHODS = ("auto", "block_diagonal", "resample")
+
+
+def pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of a size that may be one number."""
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def grid(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
+    """Rows and columns of patches.
+
+    Raises:
+      BadInput: the patches do not tile the image.
+    """
+    if min(image_size) < 1 or any(side % patch_size for side in image_size):
+        near = (max(1, round(side / patch_size)) * patch_size for side in image_size)
+        raise errors.BadInput(
+            f"image size {_by(image_size)} is not divisible by patch_size {patch_size}: the "
+            f"nearest that is, is {_by(near)}"
+        )
+    return image_size[0] // patch_size, image_size[1] // patch_size
+
+
+def at_resolution(
+    model,
+    image_size: int | tuple[int, int],
+    pretrained_size: int | tuple[int, int],
+    method: str = "auto",
+):
+    """The module that `load_pretrained(path, model, image_size, ...)` returns parameters for.
+
+    Args:
+      model: the Module at its pretraining width.
+      image_size: pixels (height, width), or one number, that it is to be used at.
+      pretrained_size: pixels that the parameters were made for.
+      method: "auto" takes "block_diagonal" where the new grid of patches is an integer multiple
+        of the old along each side, else "resample".
+
+    Returns:
+      `model`, its `tokens_mlp_dim` K_h K_w times as large if the scheme is block-diagonal.
+
+    Raises:
+      BadInput: a size that the patches do not tile, an unknown method, one that cannot make this
+        grid, or a model that has no other size.
+    """
+    _, _, factors = _plan(model, pair(image_size), pair(pretrained_size), method)
+    copies = math.prod(factors or ())
+    return model.clone(tokens_mlp_dim=model.tokens_mlp_dim * copies) if copies > 1 else model
+
+
+def resize(
+    params: dict[str, Any],
+    model,
+    image_size: tuple[int, int],
+    pretrained_size: tuple[int, int],
+    method: str = "auto",
+) -> dict[str, Any]:
+    """Parameters of `model` in those of `at_resolution(model, ...)`; see there and above.
+
+    Args:
+      params: nested dict of float32 NumPy arrays.
+
+    Returns:
+      The same tree with new token mixing; `params` itself if the grid stays.
+    """
+    old, new, factors = _plan(model, image_size, pretrained_size, method)
+    if old == new:
+        return params
+    change = _resample(old, new) if factors is None else _block_diagonal(old, factors)
+    return params | {
+        name: part | {"token_mixing": change(part["token_mixing"])}
+        for name, part in params.items()
+        if "token_mixing" in part
+    }
+
+
+def with_patch_size(params: dict[str, Any], patch_size: int) -> dict[str, Any]:
+    """The parameters with a stem for patches of another size, everything else as it is.
+
+    For images enlarged (shrunk) by the same factor the grid stays. A patch resized bilinearly is
+    B x; the new stem is the pseudo-inverse of B^T times the old one (Beyer et al. 2022, FlexiViT),
+    so that resized patches have the old embeddings: exactly when they grow, in the least-squares
+    sense when they shrink.
+
+    Args:
+      params: nested dict of arrays with "stem", its kernel [P, P, 3, C].
+      patch_size: the new P, pixels; the model is `model.clone(patch_size=patch_size)`.
+
+    Raises:
+      BadInput: no positive number.
+    """
+    if patch_size < 1:
+        raise errors.BadInput(f"patch_size={patch_size}: expected 1 or more")
+    kernel = np.asarray(params["stem"]["kernel"])
+    if len(kernel) == patch_size:
+        return params
+    back = np.linalg.pinv(bilinear(len(kernel), patch_size).T)
+    kernel = np.einsum("ai,bj,ijcd->abcd", back, back, kernel).astype(np.float32)
+    return params | {"stem": params["stem"] | {"kernel": kernel}}
+
+
+def bilinear(old: int, new: int) -> np.ndarray:
+    """The matrix [new, old], float64, of a linear resize: half-pixel centres, antialiased.
+
+    Its rows sum to 1; for new == old it is the identity, exactly.
+    """
+    wider = max(1.0, old / new)
+    centres = (np.arange(new)[:, None] + 0.5) * old / new - 0.5
+    weights = np.maximum(0, 1 - np.abs(np.arange(old) - centres) / wider)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _plan(model, image_size, pretrained_size, method):
+    """(old grid, new grid, K_h and K_w or None for resampling)."""
+    if method not in METHODS:
+        raise errors.unknown("method", method, METHODS)
+    if image_size == pretrained_size:
+        return None, None, None  # also of models without a grid
+    if not (hasattr(model, "patch_size") and hasattr(model, "tokens_mlp_dim")):
+        raise errors.BadInput(
+            f"a {type(model).__name__} cannot go from {_by(pretrained_size)} to "
+            f"{_by(image_size)}: only a Mixer's parameters can be resized; use the size they have"
+        )
+    old, new = grid(pretrained_size, model.patch_size), grid(image_size, model.patch_size)
+    integers = new[0] % old[0] == 0 and new[1] % old[1] == 0
+    if method == "block_diagonal" and not integers:
+        raise errors.BadInput(
+            f"method='block_diagonal' needs a grid that is an integer multiple of the old: from "
+            f"{_by(old)} patches ({_by(pretrained_size)}) to {_by(new)} ({_by(image_size)}) use "
+            f"method='resample'"
+        )
+    resampled = method == "resample" or not integers
+    return old, new, None if resampled else (new[0] // old[0], new[1] // old[1])
+
+
+def _block_diagonal(old: tuple[int, int], factors: tuple[int, int]):
+    copies = math.prod(factors)
+    (part_r, row), (part_c, col) = (
+        divmod(np.arange(side * times), side) for side, times in zip(old, factors, strict=True)
+    )
+    # Of each new token in raster order: the part it lies in, and which token of the part it is.
+    part = (part_r[:, None] * factors[1] + part_c).ravel()
+    token = (row[:, None] * old[1] + col).ravel()
+    mine = part[:, None] == np.arange(copies)  # [S', K]
+
+    def change(mlp):
+        first, second = mlp["Dense_0"], mlp["Dense_1"]
+        tall = np.where(mine[:, :, None], first["kernel"][token][:, None], 0)
+        wide = np.where(mine.T[:, None], second["kernel"][None, :, token], 0)
+        return {
+            "Dense_0": {
+                "kernel": tall.reshape(len(token), -1),
+                "bias": np.tile(first["bias"], copies),
+            },
+            "Dense_1": {
+                "kernel": wide.reshape(-1, len(token)),
+                "bias": second["bias"][token],
+            },
+        }
+
+    return change
+
+
+def _resample(old: tuple[int, int], new: tuple[int, int]):
+    up = [bilinear(o, n) for o, n in zip(old, new, strict=True)]
+    down = [
+        np.linalg.pinv(u) if n > o else bilinear(n, o) for u, o, n in zip(up, old, new, strict=True)
+    ]
+    up, down = np.kron(*up), np.kron(*down)
+
+    def change(mlp):
+        first, second = mlp["Dense_0"], mlp["Dense_1"]
+        return {
+            "Dense_0": first | {"kernel": (down.T @ first["kernel"]).astype(np.float32)},
+            "Dense_1": {
+                "kernel": (second["kernel"] @ up.T).astype(np.float32),
+                "bias": (up @ second["bias"]).astype(np.float32),
+            },
+        }
+
+    return change
+
+
+def _by(size) -> str:
+    return " x ".join(map(str, size))

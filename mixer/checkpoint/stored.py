@@ -1,0 +1,89 @@
+"""Parameters as they were found, and the image size that they were made for."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from mixer import errors
+from mixer.checkpoint import resize
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """What a workdir or a file holds.
+
+    Attributes:
+      arrays: float32 by name, such as "stem/kernel".
+      image_size: (height, width) of a workdir's training; None of a file.
+      source: where it is from, for messages.
+    """
+
+    arrays: dict[str, np.ndarray]
+    image_size: tuple[int, int] | None
+    source: str
+
+    def patches(self, model) -> int | None:
+        """How many patches a Mixer's parameters are for; None of a workdir's other model.
+
+        Raises:
+          BadInput: they are for patches of another size, or `model` is no Mixer.
+        """
+        mark = "/token_mixing/Dense_1/bias"
+        count = next((v.size for name, v in self.arrays.items() if name.endswith(mark)), None)
+        if count is None or not hasattr(model, "patch_size"):
+            if self.image_size is None:
+                raise errors.BadInput(
+                    f"{self.source}: only a Mixer's parameters can be in a file, and the model is "
+                    f"a {type(model).__name__}"
+                )
+            return None
+        stem = self.arrays.get("stem/kernel")
+        if stem is not None and stem.ndim == 4 and len(stem) != model.patch_size:
+            raise errors.BadInput(
+                f"{self.source} is for patch_size {len(stem)}, the model has {model.patch_size}: "
+                f"load it for a model of its patch_size, then "
+                f"mixer.with_patch_size(params, {model.patch_size}) makes another stem"
+            )
+        return count
+
+    def size(
+        self,
+        model,
+        image_size: int | tuple[int, int],
+        pretrained_size: int | tuple[int, int] | None = None,
+    ) -> tuple[int, int]:
+        """(height, width) in pixels of the images that the parameters were made for.
+
+        A workdir's record; else `pretrained_size`; else `image_size` if it has as many patches;
+        else the square.
+
+        Raises:
+          BadInput: `pretrained_size` contradicts what is stored, or is needed.
+        """
+        wanted, given = resize.pair(image_size), pretrained_size and resize.pair(pretrained_size)
+        if self.image_size is not None:
+            if given and given != self.image_size:
+                raise errors.BadInput(
+                    f"pretrained_size={given}, but {self.source} was trained at "
+                    f"{self.image_size}: leave it out"
+                )
+            return self.image_size
+        count, patch = self.patches(model), model.patch_size
+        if given:
+            rows, columns = resize.grid(given, patch)
+            if rows * columns != count:
+                raise errors.BadInput(
+                    f"pretrained_size={given} is a grid of {rows} x {columns} patches of {patch}, "
+                    f"but {self.source} holds weights for {count} patches"
+                )
+            return given
+        if math.prod(resize.grid(wanted, patch)) == count:
+            return wanted
+        side = math.isqrt(count)
+        if side * side != count:
+            raise errors.BadInput(
+                f"{self.source} holds weights for {count} patches of {patch}, no square grid: say "
+                f"which by pretrained_size=(height, width)"
+            )
+        return side * patch, side * patch

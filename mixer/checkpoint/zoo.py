@@ -1,0 +1,212 @@
+"""The published Mixers by name: where each lies, how it is to be used, what it should reach.
+
+The table repeats what its sources say; its files were not fetched and its accuracies not measured
+when it was written. A hash is recorded at the first use (see `download`): none was published.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import jax
+import numpy as np
+
+from mixer import errors
+from mixer.checkpoint import download
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A public file of parameters.
+
+    Attributes:
+      name: what `load_pretrained` and `config.init_from` take.
+      model: the registered model that it is for, up to `patch_size` and `gelu`.
+      patch_size: pixels.
+      gelu: the form that its publisher computes with, "tanh" or "erf".
+      url: the file's address.
+      layout: "official" (.npz, the tree's own names) or "timm" (.safetensors).
+      dataset: what the head's classes are of.
+      classes: how many those are.
+      top1: ImageNet validation accuracy to expect at 224 pixels, a fraction; None where the head
+        has other classes or no source was found.
+      source: where the figures are from or, without any, the file.
+      note: what else to know.
+      transform: the evaluation preprocessing, in the language of `mixer.data.transforms`.
+      image_size: (height, width) in pixels of the training.
+      mean, std: of the input that the file expects, (pixel / 255 - mean) / std. `load_pretrained`
+        folds another than 0.5 and 0.5 into the stem, so that images are in [-1, 1] as always.
+    """
+
+    name: str
+    model: str
+    patch_size: int
+    gelu: str
+    url: str
+    layout: str
+    dataset: str
+    classes: int
+    top1: float | None
+    source: str
+    note: str = ""
+    transform: str = "resize_small(256)|central_crop(224)"
+    image_size: tuple[int, int] = (224, 224)
+    mean: float = 0.5
+    std: float = 0.5
+
+
+def _official(size: str, folder: str, top1: float | None, source: str, note="", **more):
+    letter, _, patch = size.partition("/")
+    fields = {"model": f"Mixer-{size}", "dataset": "imagenet2012", "classes": 1000} | more
+    return Published(
+        name=f"Mixer-{size}:{folder}",
+        patch_size=int(patch),
+        gelu="tanh",
+        url=f"gs://mixer_models/{folder}/Mixer-{letter}_{patch}.npz",
+        layout="official",
+        top1=top1,
+        source=source,
+        note=note,
+        **fields,
+    )
+
+
+def _timm(size: str, tag: str, top1: float | None, source: str, note="", **more):
+    letter, _, patch = size.partition("/")
+    return Published(
+        name=f"Mixer-{size}:timm.{tag}",
+        model=f"Mixer-{size}",
+        patch_size=int(patch),
+        gelu="erf",
+        url=f"hf://timm/mixer_{letter.lower()}{patch}_224.{tag}",
+        layout="timm",
+        top1=top1,
+        source=source,
+        note=note,
+        **{"dataset": "imagenet2012", "classes": 1000} | more,
+    )
+
+
+_PAPER = "Tolstikhin et al. 2021 (arXiv 2105.01601), table 3"
+_SAM_PAPER = "Chen et al. 2021 (arXiv 2106.01548), as vision_transformer's issue 134 quotes it"
+_SAM = "google-research/vision_transformer, README; listed by sayakpaul/MLPMixer-jax2tf"
+_GSAM = "google-research/vision_transformer, README; listed by gau-nernst/vision-toolbox"
+_RESULTS = "pytorch-image-models, results/results-imagenet.csv"
+_CONFIG = "timm 1.0.31, models/mlp_mixer.py"
+
+_USERS = "two users measured less: 0.689 (issue 134), 0.7558 (sayakpaul/MLPMixer-jax2tf)"
+_MISNAMED = (
+    "of ImageNet-1k alone, against its name (pytorch-image-models PR 651: the fine-tuned one of "
+    "ImageNet-21k is not public); trained with tanh; measured with bicubic resizing"
+)
+_BILINEAR = "measured with antialiased bilinear resizing"
+
+_I21K = {"dataset": "imagenet21k", "classes": 21843}
+_I21K_P = {"dataset": "imagenet21k_p", "classes": 11221}
+_FROM_0_TO_1 = {"mean": 0.0, "std": 1.0}
+
+_TABLE = (
+    _official("B/16", "imagenet1k", 0.7644, _PAPER, f"0.76602 in {_RESULTS}, bicubic"),
+    _official("L/16", "imagenet1k", 0.7176, _PAPER, f"0.72054 in {_RESULTS}, bicubic"),
+    _official("B/16", "imagenet21k", None, _PAPER, "fine-tuned on ImageNet: 0.8064", **_I21K),
+    _official("L/16", "imagenet21k", None, _PAPER, "fine-tuned on ImageNet: 0.8289", **_I21K),
+    _official("B/16", "sam", 0.774, _SAM_PAPER, _USERS),
+    _official("B/32", "sam", None, _SAM),
+    _official("S/32", "gsam", None, _GSAM),
+    _official("S/16", "gsam", None, _GSAM),
+    _official("S/8", "gsam", None, _GSAM, model="Mixer-S/16"),
+    _official("B/32", "gsam", None, _GSAM),
+    _official("B/16", "gsam", None, _GSAM),
+    _timm("B/16", "goog_in21k_ft_in1k", 0.76602, _RESULTS, _MISNAMED),
+    _timm("L/16", "goog_in21k_ft_in1k", 0.72054, _RESULTS, _MISNAMED),
+    _timm("B/16", "goog_in21k", None, _CONFIG, "trained with tanh", **_I21K),
+    _timm("L/16", "goog_in21k", None, _CONFIG, "trained with tanh", **_I21K),
+    _timm("B/16", "miil_in21k", None, _CONFIG, **_I21K_P, **_FROM_0_TO_1),
+    _timm("B/16", "miil_in21k_ft_in1k", 0.82306, _RESULTS, _BILINEAR, **_FROM_0_TO_1),
+)
+PUBLISHED = {entry.name: entry for entry in _TABLE}
+
+
+def list_pretrained() -> list[Published]:
+    """Every published Mixer that `load_pretrained` and `config.init_from` know by name.
+
+    Each has its address, its layout, the preprocessing, the GELU's form, the classes, and the
+    accuracy to expect with where that figure is from: see `Published` for the fields.
+    """
+    return list(PUBLISHED.values())
+
+
+def find(path: str) -> Published | None:
+    """The entry of a name; None for a path or an address.
+
+    Raises:
+      BadInput: what is meant as a name and is none.
+    """
+    if path in PUBLISHED:
+        return PUBLISHED[path]
+    if "://" in path or Path(path).expanduser().exists():
+        return None
+    if files := [name for name in PUBLISHED if name.partition(":")[0] == path]:
+        raise errors.BadInput(f"{path!r} is a model: which file of it? {', '.join(files)}")
+    if ":" in path:
+        raise errors.unknown(
+            "published model", path, PUBLISHED, "There is no such file or folder either."
+        )
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Located:
+    """Where parameters lie on this machine.
+
+    Attributes:
+      path: the local file, or what was given where that is a path already (or a remote workdir).
+      sha256: of a file that was fetched; else None.
+      entry: of a published name; else None.
+    """
+
+    path: str
+    sha256: str | None = None
+    entry: Published | None = None
+
+    def for_model(self, params: dict[str, Any], model) -> dict[str, Any]:
+        """`params` of that file (nested dict of arrays) for images in [-1, 1].
+
+        Says so if the model's GELU is not the entry's.
+        """
+        entry = self.entry
+        if entry is None:
+            return params
+        if getattr(model, "gelu", entry.gelu) != entry.gelu:
+            print(f"{entry.name} is published with gelu={entry.gelu!r}; the model has another form")
+        if (entry.mean, entry.std) == (0.5, 0.5):
+            return params
+        # x in [-1, 1] is expected as ((x + 1) / 2 - mean) / std.
+        scale, shift = 0.5 / entry.std, (0.5 - entry.mean) / entry.std
+        kernel, bias = (np.asarray(params["stem"][key], np.float64) for key in ("kernel", "bias"))
+        stem = {"kernel": kernel * scale, "bias": bias + shift * kernel.sum((0, 1, 2))}
+        return params | {"stem": jax.tree.map(np.float32, stem)}
+
+
+def locate(path: str) -> Located:
+    """Makes a published name, or the address of an .npz or .safetensors file, a local file.
+
+    Args:
+      path: a name of `list_pretrained`, gs://BUCKET/PATH, hf://ORG/REPO[/FILE], https://..., or a
+        path, which stays; so does gs:// without such an ending: it is a workdir.
+
+    Raises:
+      BadInput, Failure: no such name or file, or it cannot be fetched; see `download.fetch`.
+    """
+    entry = find(path)
+    address = entry.url if entry else path
+    if not address.startswith(download.SCHEMES):
+        return Located(path)
+    ending = Path(urlsplit(download.url_of(address)).path).suffix
+    if ending not in (".npz", ".safetensors"):
+        if address.startswith("gs://"):
+            return Located(path)
+        raise errors.BadInput(f"{address!r}: expected a file that ends in .npz or .safetensors")
+    fetched = download.fetch(address)
+    return Located(str(fetched.file), fetched.sha256, entry)

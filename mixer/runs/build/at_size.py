@@ -1,0 +1,50 @@
+"""Parameters from elsewhere for the config's model at the config's image size."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from mixer import errors
+from mixer.checkpoint import pretrained, resize
+from mixer.checkpoint.pretrained import Card
+
+
+def pretrained_size_of(config: ConfigDict) -> tuple[int, int] | None:
+    """`config.pretrained_size`, checked; None if it is empty."""
+    size = tuple(config.pretrained_size)
+    if size and (len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size)):
+        raise errors.BadInput(
+            f"config.pretrained_size={size}: expected a pair (height, width) of pixels"
+        )
+    return size or None
+
+
+def at_size(
+    config: ConfigDict, model: nn.Module, image_size: tuple[int, int]
+) -> tuple[nn.Module, Callable[..., dict[str, Any]]]:
+    """The model at the size, and `load_pretrained` of `config.init_from` for it.
+
+    Without `init_from` the model is as it was, and nothing may be loaded.
+
+    Raises:
+      BadInput: nothing usable there, or no way to that size.
+    """
+    path, method, given = config.init_from, config.resize_method, pretrained_size_of(config)
+    load = functools.partial(
+        pretrained.load_pretrained,
+        path,
+        model,
+        image_size=image_size,
+        pretrained_size=given,
+        method=method,
+    )
+    if not path:
+        made_for = image_size
+    elif pretrained.is_file(path):
+        made_for = pretrained.read(path).size(model, image_size, given)
+    else:
+        made_for = Card.from_json(pretrained.read_meta(path)["card"]).image_size
+    return resize.at_resolution(model, image_size, made_for, method), load

@@ -1,0 +1,142 @@
+"""Evaluators of type `fewshot`: they measure several datasets, on two splits of each."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import linen as nn
+from flax.errors import FlaxError
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mixer import batch as batch_lib
+from mixer import errors
+from mixer.checkpoint import adapt
+from mixer.checkpoint.pretrained import Card
+from mixer.data.sources import max_labels
+from mixer.evaluation import features, fewshot
+from mixer.runs.build import parts
+from mixer.runs.reader import Reader
+
+
+@dataclasses.dataclass(frozen=True)
+class FewShot:
+    """Few-shot linear evaluation, with its cadence in steps.
+
+    Attributes:
+      update: (parameters, batch) -> features, labels and mask, compiled.
+      datasets: by name, the readers of the training and the test split.
+    """
+
+    name: str
+    rule: fewshot.Rule
+    shots: tuple[int, ...]
+    update: Callable
+    datasets: dict[str, tuple[Reader, Reader]]
+    every: int
+
+    @property
+    def readers(self) -> list[Reader]:
+        """All that is read."""
+        return [reader for pair in self.datasets.values() for reader in pair]
+
+    @property
+    def higher_is_better(self) -> tuple[str, ...]:
+        """The metrics by which a checkpoint may be chosen."""
+        return tuple(f"{dataset}/{k}shot" for dataset in self.datasets for k in self.shots)
+
+    def measure(
+        self, params: Any, interrupted: Callable[[], bool] = lambda: False
+    ) -> dict[str, float] | None:
+        """`fewshot.summarize` of all datasets; None if `interrupted()` became true.
+
+        Where unreadable examples are left out, `skipped` counts them.
+        """
+        found, skipped = {}, {}
+        for dataset, readers in self.datasets.items():
+            splits = []
+            for reader in readers:
+                with reader.batches() as batches:
+                    splits.append(features.extract(self.update, params, batches, interrupted))
+                if splits[-1] is None:
+                    return None
+                if reader.rows.skip_bad:
+                    skipped["skipped"] = skipped.get("skipped", 0) + batches.skipped
+            classes = len(reader.source.classes)
+            found[dataset] = fewshot.accuracies(
+                self.rule, self.shots, *splits, classes, interrupted
+            )
+            if found[dataset] is None:
+                return None
+        return fewshot.summarize(self.rule, found) | skipped
+
+
+def build_few_shot(
+    config: ConfigDict,
+    name: str,
+    model: nn.Module,
+    mesh: Mesh,
+    card: Card,
+    steps: Callable[[str, str], int] | None,
+) -> FewShot:
+    """Builds `config.evaluators.<name>`; see `parts.build_evaluation`.
+
+    Raises:
+      BadInput: an unknown rule, or a dataset or a model that the protocol is not for.
+    """
+    entry, key = config.evaluators[name], f"evaluators.{name}"
+    if entry.rule not in fewshot.RULES:
+        raise errors.unknown(f"config.{key}.rule", entry.rule, fewshot.RULES)
+    rule, shots = fewshot.RULES[entry.rule], tuple(entry.shots)
+    if not shots or not all(isinstance(k, int) and k > 0 for k in shots):
+        raise errors.BadInput(f"config.{key}.shots={shots}: expected numbers of examples a class")
+    height, width = card.image_size
+    transform = entry.transform or f"resize(({_larger(height)}, {_larger(width)}))|central_crop"
+    datasets = {}
+    for asked in entry.datasets or rule.datasets:
+        if len(asked) != 3 or not all(isinstance(part, str) for part in asked):
+            raise errors.BadInput(
+                f"config.{key}.datasets: expected (name, training split, test split), not {asked!r}"
+            )
+        dataset, *splits = asked
+        if dataset in datasets:
+            raise errors.BadInput(f"config.{key}.datasets has {dataset!r} twice")
+        with parts.unless_missing(entry.optional, f"{dataset} of config.{key}"):
+            train, test = (
+                parts.evaluation_reader(config, name, dataset, split, transform, card, mesh)
+                for split in splits
+            )
+            _check(key, train, test)
+            datasets[dataset] = train, test
+    if not datasets:
+        raise errors.Missing(f"config.{key}: none of its datasets is prepared")
+    headless = model.clone(num_classes=0)
+    forward = features.forward(parts.apply_of(headless))
+    try:
+        batch = batch_lib.spec(entry.batch_size, card.image_size)
+        jax.eval_shape(forward, adapt.shapes(model, card.image_size), batch)
+    except (FlaxError, ValueError, TypeError, ZeroDivisionError) as error:
+        raise errors.BadInput(
+            f"config.{key}: {type(model).__name__} with num_classes=0, which is to give what the "
+            f"head would see, fails: {str(error).strip().splitlines()[0]}"
+        ) from None
+    every = steps(entry.every, f"{key}.every") if steps else 0
+    return FewShot(name, rule, shots, parts.compiled(forward, mesh), datasets, every)
+
+
+def _larger(side: int) -> int:
+    # 256 pixels for a crop of 224.
+    return round(side * 8 / 7)
+
+
+def _check(key: str, train: Reader, test: Reader) -> None:
+    """One label an image, and the same classes in both splits."""
+    name = train.source.name
+    if max_labels(train.source) or max_labels(test.source):
+        raise errors.BadInput(
+            f"config.{key}: images of {name} may have several labels, and few-shot evaluation is "
+            f"for one: choose another dataset"
+        )
+    if tuple(train.source.classes) != tuple(test.source.classes):
+        raise errors.BadInput(f"config.{key}: the two splits of {name} have different classes")

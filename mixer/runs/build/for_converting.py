@@ -1,0 +1,74 @@
+"""From the config to weights and the place that they are to go to."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from mixer import errors
+from mixer.checkpoint import arrays, pretrained
+from mixer.checkpoint.pretrained import Card
+from mixer.runs.build.at_size import pretrained_size_of
+from mixer.runs.build.parts import build_model, evaluation_transform, image_size_of, upstream_of
+from mixer.runs.imports import import_modules
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """Weights as they are stored, and `target`: a file, or a folder if it ends in a slash."""
+
+    model: nn.Module
+    params: dict[str, Any]
+    card: Card
+    step: int | None
+    upstream: dict
+    target: str
+
+
+def conversion(config: ConfigDict) -> Conversion:
+    """Loads `config.init_from` for `config.convert_to`.
+
+    A workdir brings its model; a file's is the config's, with as many classes as its head has.
+
+    Raises:
+      BadInput: nothing usable there, or a target that exists or has an unknown ending.
+    """
+    path, target = config.init_from, config.convert_to
+    if not path:
+        raise errors.BadInput("config.run=convert needs --config.init_from=FILE or WORKDIR")
+    if not target.endswith((*arrays.ENDINGS, "/")):
+        raise errors.BadInput(
+            f"config.convert_to={target!r}: expected OUT.npz (the published names), "
+            f"OUT.safetensors (timm's) or FOLDER/ (for the Hugging Face Hub)"
+        )
+    if Path(target).expanduser().exists():
+        raise errors.BadInput(f"config.convert_to={target!r} exists: remove it, or choose another")
+    import_modules(config.imports)
+    upstream, meta = upstream_of(path)
+    if meta is None:
+        model, card, step = *_of_file(config), None
+    else:
+        card, step = Card.from_json(meta["card"]), meta["step"]
+        import_modules(card.imports)
+        fields = dict(card.model)
+        model = build_model(fields.pop("name"), fields, card.image_size)
+    params = pretrained.load_pretrained(path, model, step=step, head="keep")
+    return Conversion(model, params, card, step, upstream, target)
+
+
+def _of_file(config: ConfigDict) -> tuple[nn.Module, Card]:
+    stored, fields = pretrained.read(config.init_from), config.model.to_dict()
+    head = stored.arrays.get("head/bias")
+    fields["num_classes"] = fields["num_classes"] or (0 if head is None else head.size)
+    image_size, name = image_size_of(config), fields["name"]
+    model = build_model(name, {k: v for k, v in fields.items() if k != "name"}, image_size)
+    card = Card(
+        model=fields,
+        image_size=stored.size(model, image_size, pretrained_size_of(config)),
+        transform=evaluation_transform(config),
+        classes=(),
+        dataset="",
+    )
+    return model, card

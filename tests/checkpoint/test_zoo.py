@@ -1,0 +1,98 @@
+"""The table of published Mixers, and parameters fetched by name."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from stand_in import serve
+
+import mixer
+from mixer.checkpoint import adapt, download, zoo
+from mixer.data import transforms
+from mixer.models.mixer import Mixer
+
+
+def tiny(**more):
+    fields = {"num_classes": 5, "patch_size": 4, "num_blocks": 1, "hidden_dim": 8}
+    return Mixer(**fields | {"tokens_mlp_dim": 6, "channels_mlp_dim": 16} | more)
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """`tiny`'s parameters as "Mixer-tiny:stand-in", and the entry; images are 8 x 8."""
+    rng = np.random.default_rng(0)
+    shapes = adapt.shapes(tiny(), (8, 8))
+    params = jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), shapes)
+    mixer.save_pretrained(tmp_path / "weights.npz", params, tiny())
+    monkeypatch.setenv("MIXER_CACHE", str(tmp_path / "cache"))
+    with serve((tmp_path / "weights.npz").read_bytes()) as server:
+        entry = dataclasses.replace(
+            zoo.PUBLISHED["Mixer-B/16:imagenet1k"],
+            name="Mixer-tiny:stand-in",
+            url=server.url(),
+            image_size=(8, 8),
+        )
+        monkeypatch.setitem(zoo.PUBLISHED, entry.name, entry)
+        yield params, entry
+
+
+@pytest.mark.parametrize("entry", mixer.list_pretrained(), ids=lambda entry: entry.name)
+def test_the_table_can_be_used(entry):
+    size = entry.name.partition(":")[0].removeprefix("Mixer-")
+    model = mixer.create_model(entry.model, entry.classes)
+    if size != "S/8":  # no model of the paper
+        assert entry.model == f"Mixer-{size}" and model.patch_size == entry.patch_size
+    assert size.endswith(f"/{entry.patch_size}") and entry.gelu in ("tanh", "erf")
+    assert not any(side % entry.patch_size for side in entry.image_size)
+    transforms.parse(entry.transform, entry.image_size)
+    files = {"official": f"Mixer-{size.replace('/', '_')}.npz", "timm": "model.safetensors"}
+    assert download.cache_path(download.url_of(entry.url)).name == files[entry.layout]
+    # A figure on ImageNet only for a head of ImageNet's classes.
+    assert entry.top1 is None or (0.5 < entry.top1 < 1 and entry.classes == 1000)
+    assert entry.source
+
+
+def test_no_file_is_listed_twice():
+    assert len({entry.url for entry in mixer.list_pretrained()}) == len(mixer.list_pretrained())
+
+
+def test_names_and_near_misses(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(mixer.BadInput, match=r"'mixer-b/16:imagenet-21k'.* Did you mean 'Mixer-B/"):
+        mixer.load_pretrained("mixer-b/16:imagenet-21k", tiny())
+    with pytest.raises(mixer.BadInput, match=r"which file of it\? Mixer-L/16:imagenet1k, "):
+        zoo.find("Mixer-L/16")
+    (tmp_path / "a:b").mkdir()
+    for path in ("a:b", "runs/mine", "weights.npz", "gs://bucket/run", "gs://bucket/run/"):
+        assert zoo.locate(path) == zoo.Located(path)
+    for path in ("https://host/weights.bin", "hf://org/repo/pytorch_model.bin"):
+        with pytest.raises(mixer.BadInput, match=r"ends in \.npz or \.safetensors"):
+            zoo.locate(path)
+
+
+def test_load_by_name_and_by_address(published):
+    params, entry = published
+    for path in (entry.name, entry.url):
+        loaded = mixer.load_pretrained(path, tiny())
+        jax.tree.map(np.testing.assert_array_equal, loaded, params)
+    assert "head" not in mixer.load_pretrained(entry.name, tiny(num_classes=0))
+
+
+def test_another_gelu_is_said(published, capsys):
+    _, entry = published
+    mixer.load_pretrained(entry.name, tiny(gelu="erf"))
+    assert "is published with gelu='tanh'" in capsys.readouterr().out
+    mixer.load_pretrained(entry.name, tiny())
+    assert "gelu" not in capsys.readouterr().out
+
+
+def test_another_range_of_the_input_is_folded_into_the_stem(published, monkeypatch):
+    params, entry = published
+    mean, std = 0.4, 0.2
+    monkeypatch.setitem(zoo.PUBLISHED, entry.name, dataclasses.replace(entry, mean=mean, std=std))
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 8, 8, 3)).astype(np.float32)
+    loaded = mixer.load_pretrained(entry.name, tiny())
+    ours = tiny().apply({"params": loaded}, pixels / 127.5 - 1)
+    theirs = tiny().apply({"params": params}, (pixels / 255 - mean) / std)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)

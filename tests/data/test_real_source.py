@@ -1,0 +1,122 @@
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from mixer import errors
+from mixer.data import sources
+from mixer.data.real_source import RealSource
+from mixer.evaluation.multilabel import MultiLabel
+from mixer.evaluation.registry import evaluate
+
+# How many of the 50,000 published lists have so many labels.
+LENGTHS = (3163, 39_394, 5408, 1319, 411, 161, 88, 41, 13, 2)
+
+
+class Images:
+    """50,000 records as TFDS's data source gives them, in an order of their own."""
+
+    def __init__(self, order):
+        self.order = order
+
+    def __len__(self):
+        return len(self.order)
+
+    def __getitem__(self, index):
+        name = f"ILSVRC2012_val_{self.order[index] + 1:08d}.JPEG"
+        return {"image": b"", "file_name": name.encode(), "label": 0}
+
+
+class Validation:
+    """What stands for the TfdsSource."""
+
+    split, classes = "validation", tuple(map(str, range(1000)))
+
+    def __init__(self, order):
+        self.records = Images(order)
+
+    def __len__(self):
+        return len(self.records)
+
+
+@pytest.fixture(scope="module")
+def published():
+    """Lists with the published counts, in random order: distinct classes, not sorted."""
+    rng = np.random.default_rng(0)
+    lengths = rng.permutation(np.repeat(np.arange(10), LENGTHS))
+    return [rng.choice(1000, length, replace=False).tolist() for length in lengths]
+
+
+def test_the_published_counts(published):
+    order = np.random.default_rng(1).permutation(50_000)
+    source = RealSource("real", Validation(order), published)
+    assert len(source) == 50_000 and source.max_labels == 9 and len(source.classes) == 1000
+    labels = np.full((50_000, 9), -1, np.int32)
+    for i in range(50_000):
+        several = source[i]["label"]
+        assert several is published[order[i]]
+        labels[i, : len(several)] = several
+    assert (labels >= 0).sum() == 57_553
+    # A model that always gives class 7, in batches whose last is padded.
+    evaluator = MultiLabel(lambda params, images: images, 1000)
+    logits = np.zeros((4096, 1000), np.float32)
+    logits[:, 7] = 1
+
+    def batches():
+        for first in range(0, 50_000, 4096):
+            rows = labels[first : first + 4096]
+            mask = np.arange(4096) < len(rows)
+            rows = np.pad(rows, ((0, 4096 - len(rows)), (0, 0)))
+            yield {"image": logits, "label": rows, "mask": mask}
+
+    top1 = evaluate(evaluator, jax.jit(evaluator.update), {}, batches())["top1"]
+    assert top1 == pytest.approx(sum(7 in several for several in published) / 46_837, rel=1e-6)
+
+
+def test_labels_are_joined_by_file_name(data_dir):
+    own = sources.open_source("imagenet2012", "validation", data_dir)
+    real = sources.open_source("real", "validation", data_dir)
+    assert real.classes == own.classes and len(real) == 16
+    for i in range(16):
+        assert real[i]["image"] == own[i]["image"]
+        number = own[i]["label"] // 15  # the stand-in's image of that number, from 0
+        assert real[i]["label"] == [number * 15 + k for k in range(number % 5)]
+        assert f"ILSVRC2012_val_{number + 1:08d}.JPEG" in real.where(i)
+
+
+def test_other_images_are_refused(data_dir):
+    with pytest.raises(errors.BadInput, match="no file 'n01440764_.*take split validation"):
+        sources.open_source("real", "train", data_dir)
+
+
+def test_a_file_that_is_not_there_is_missing(data_dir, tmp_path):
+    with pytest.raises(errors.Missing, match="nowhere.json cannot be read.*there once: https"):
+        sources.open_source(f"real:{tmp_path}/nowhere.json", "validation", data_dir)
+
+
+def test_the_file_may_lie_in_a_store(data_dir, noise_dir, server):
+    with pytest.raises(errors.Missing, match="gs://bucket/data/real.json cannot be read"):
+        sources.open_source("real:gs://bucket/data/real.json", "validation", data_dir)
+    shutil.copy(data_dir / "real.json", noise_dir / "real.json")
+    remote = sources.open_source("real:gs://bucket/data/real.json", "validation", data_dir)
+    assert remote.labels == sources.open_source("real", "validation", data_dir).labels
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("{", "is no JSON"),
+        ("[[1], [2]]", "expected 50,000 lists"),
+        (json.dumps([[]] * 50_000), "expected 50,000 lists"),
+        (json.dumps([[1]] * 49_999 + [[1000]]), "from 0 to 999"),
+        (json.dumps([[1]] * 49_999 + [[True]]), "from 0 to 999"),
+        (json.dumps([[1]] * 49_999 + [3]), "from 0 to 999"),
+    ],
+)
+def test_a_file_that_is_something_else_is_refused(data_dir, tmp_path, content, message):
+    file = tmp_path / "real.json"
+    file.write_text(content)
+    with pytest.raises(errors.BadInput, match=message):
+        sources.open_source(f"real:{file}", "validation", data_dir)
