@@ -26,7 +26,8 @@ def open_builder(
       also_known: other datasets that there are, to guess a name from.
 
     Raises:
-      BadInput: unknown dataset, or one that is not prepared.
+      Missing: it is not prepared, or nobody knows it.
+      BadInput: its name cannot be read, or its version is unknown.
     """
     try:
         builder = tfds.builder(dataset, data_dir=local, try_gcs=False)

@@ -31,7 +31,7 @@ class VtabSource:
         """See `sources.open_source`; `name` is the task's.
 
         Raises:
-          BadInput: also if the dataset's examples or classes are not as many as the protocol's.
+          BadInput: also if its examples or classes are not as many as the protocol's.
         """
         task = vtab.task(name)
         if split not in task.splits:
