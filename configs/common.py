@@ -15,8 +15,8 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.run = "train"
     config.seed = 0  # of the initial weights, the order, the augmentation, dropout
     config.imports = ""  # modules of yours to import first, comma-separated
-    # Weights to start from: a training's workdir, a file or a published name. evaluate and fewshot
-    # also take "random", an untrained model.
+    # Weights to start from: a training's workdir, a file or a published name; "random" (to train,
+    # empty) is an untrained model.
     config.init_from = ""
     config.pretrained_size = ()  # (height, width) that a file's weights are for; empty: the square
     config.resize_method = "auto"  # to another image_size: block_diagonal (if integer) or resample

@@ -15,7 +15,7 @@ from mixer.batch import Batch
 from mixer.checkpoint import adapt
 from mixer.checkpoint.pretrained import Card
 from mixer.data import sources, transforms
-from mixer.runs.build.at_size import at_size
+from mixer.runs.build.at_size import RANDOM, at_size
 from mixer.runs.build.evaluations import build_evaluations
 from mixer.runs.build.few_shot import FewShot
 from mixer.runs.build.parts import (
@@ -199,7 +199,7 @@ def _check_numbers(config: ConfigDict) -> None:
 
 
 def _initial(init_from: str, load: Callable) -> tuple[Any, dict | None]:
-    if not init_from:
+    if init_from in ("", RANDOM):
         return None, None
     upstream, meta = upstream_of(init_from)
     return load(step=meta and meta["step"]), upstream
