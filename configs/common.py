@@ -18,6 +18,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     # Weights to start from: a training's workdir, a file or a published name. evaluate and fewshot
     # also take "random", an untrained model.
     config.init_from = ""
+    config.init_head = "auto"  # train: auto keeps a head that fits; keep; reset to zeros
     config.pretrained_size = ()  # (height, width) that a file's weights are for; empty: the square
     config.resize_method = "auto"  # to another image_size: block_diagonal (if integer) or resample
     config.convert_to = ""  # convert: OUT.npz, OUT.safetensors or FOLDER/ (with the slash)

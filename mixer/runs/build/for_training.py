@@ -1,6 +1,7 @@
 """From the config to a training run, without writing or compiling anything."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -92,6 +93,8 @@ def training(config: ConfigDict) -> Training:
     fields = config.model.to_dict()
     name, given_classes = fields.pop("name"), fields.pop("num_classes")
     model = build_model(name, fields | {"num_classes": given_classes or 1}, image_size)
+    if config.init_head not in adapt.HEADS:
+        raise errors.unknown("config.init_head", config.init_head, adapt.HEADS)
     if config.loss not in losses.LOSSES:
         raise errors.unknown("config.loss", config.loss, losses.LOSSES)
     transforms.parse(config.input.transform, image_size)
@@ -148,7 +151,7 @@ def training(config: ConfigDict) -> Training:
         multi_label=several > 0,
     )
     evaluations = build_evaluations(config, model, mesh, card, steps)
-    init_from = config.init_from
+    init_from, load = config.init_from, functools.partial(load, head=config.init_head)
     _check_best(config.best, evaluations, ema=config.ema_decay > 0)
     at_least(1, **{"runtime.keep_checkpoints": config.runtime.keep_checkpoints})
     built = Training(
