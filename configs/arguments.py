@@ -1,6 +1,7 @@
 """What may stand behind a config's colon: comma-separated words in any order."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from mixer import errors
 from mixer.data import sources
@@ -17,28 +18,34 @@ class Arguments:
     smoke: bool = False
 
 
-def parse(words: str, *, model: str, dataset: str, resolution: int) -> Arguments:
+def parse(
+    words: str, *, model: str, dataset: str, resolution: int, datasets: Mapping[str, str] = {}
+) -> Arguments:
     """Reads a model name, a dataset name, an integer resolution and `smoke`; the rest are defaults.
+
+    `datasets` are short names for some.
 
     Raises:
       BadInput: a word that is none of these, or two of one kind.
     """
     found = {}
     for word in filter(None, (word.strip() for word in (words or "").split(","))):
-        kind, value = _classify(word)
+        kind, value = _classify(word, datasets)
         if kind in found:
             raise errors.BadInput(f"config argument {word!r}: a {kind} is given already")
         found[kind] = value
     return Arguments(**({"model": model, "dataset": dataset, "resolution": resolution} | found))
 
 
-def _classify(word: str) -> tuple[str, object]:
+def _classify(word: str, datasets: Mapping[str, str]) -> tuple[str, object]:
     if word == "smoke":
         return "smoke", True
     if word.isdigit():
         return "resolution", int(word)
     if word in registry.list_models():
         return "model", word
+    if word in datasets:
+        return "dataset", datasets[word]
     if sources.is_dataset(word):
         return "dataset", word
     if "=" in word:
@@ -46,6 +53,6 @@ def _classify(word: str) -> tuple[str, object]:
     raise errors.unknown(
         "config argument",
         word,
-        ["smoke", "digits", "folder:PATH", *registry.list_models()],
+        ["smoke", "digits", "folder:PATH", *datasets, *registry.list_models()],
         "Also: an integer resolution, the name of a TFDS dataset.",
     )

@@ -90,7 +90,10 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
 def evaluator(
     config: ConfigDict, split: str, transform: str, every: str, kind: str = "classification"
 ) -> ConfigDict:
-    """An entry of `config.evaluators`: a measure of one split; see also `fewshot`."""
+    """An entry of `config.evaluators`: a measure of one split, or none while `split` is empty.
+
+    See also `fewshot`.
+    """
     return ConfigDict(
         {
             "type": kind,

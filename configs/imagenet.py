@@ -18,9 +18,10 @@ Models without a row in table 4 take these values, which B and L share.
 
 `real` measures the validation images by their ReaL labels, if real.json lies in the data_dir; a run
 without it says where the file comes from.
+ImageNet-V2, -A, -R and -Sketch are measured too if asked for: configs/robustness.py.
 """
 
-from configs import arguments, common
+from configs import arguments, common, robustness
 
 
 def get_config(words: str = ""):
@@ -50,4 +51,6 @@ def get_config(words: str = ""):
         real = common.evaluator(config, "validation", transform, "10 epochs", "multilabel")
         config.evaluators.real = real
         config.evaluators.real.update(dataset="real", optional=True)
+        if not args.smoke:
+            config.evaluators.update(robustness.evaluators(config, transform, "10 epochs"))
     return common.smoke(config) if args.smoke else config

@@ -30,6 +30,8 @@ def data_dir(tmp_path_factory):
         for name, classes in (("imagenet21k", 21_843), ("jft", 18_291)):
             if not (path / name).exists():
                 _tiny_multilabel(path / name / "1.0.0", classes)
+        if not (path / "caltech101").exists():
+            _tiny_caltech(path / "caltech101" / "3.0.2")
     os.environ["TFDS_DATA_DIR"] = str(path)
     return path
 
@@ -83,6 +85,22 @@ def _tiny_multilabel(directory, classes):
     )
     records.write_dataset(directory, features, {"full": examples()}, "A stand-in.")
     (directory / "metadata.json").write_text(json.dumps({"max_labels": 3}))
+
+
+def _tiny_caltech(directory):
+    """As many examples as the real one has, all of the same image."""
+    png = io.BytesIO()
+    Image.new("RGB", (30, 20), "blue").save(png, "PNG")
+
+    def examples(count):
+        for i in range(count):
+            png.seek(0)
+            yield {"image": png, "label": i % 102, "image/file_name": f"image_{i}.jpg"}
+
+    name = f"{directory.parent.name}:{directory.name}"
+    features = tfds.builder(name, data_dir=directory, try_gcs=False).info.features
+    splits = {"train": examples(3_060), "test": examples(6_084)}
+    records.write_dataset(directory, features, splits, "A stand-in.")
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from mixer.data import digits, object_store, patience, remote_dataset
 from mixer.data.folder_source import FolderSource
 from mixer.data.real_source import RealSource
 from mixer.data.tfds_source import TfdsSource
+from mixer.data.vtab_source import VtabSource
 
 
 class Source(Protocol):
@@ -53,7 +54,7 @@ def max_labels(source: Source) -> int:
 
 
 Factory = Callable[[str, str, Path | str], Source]
-_SOURCES: dict[str, Factory] = {"real": RealSource.open}
+_SOURCES: dict[str, Factory] = {"real": RealSource.open, "vtab": VtabSource.open}
 
 
 def register_source(name: str, factory: Factory) -> None:
@@ -83,8 +84,9 @@ def open_source(dataset: str, split: str, data_dir: Path | str | None = None) ->
     """Opens a split of a dataset.
 
     Args:
-      dataset: "digits", "folder:PATH", "real" or "real:PATH" (`RealSource`), a registered source,
-        or the name of a prepared TFDS dataset such as "imagenet2012" or "cifar10:3.0.2".
+      dataset: "digits", "folder:PATH", "real" or "real:PATH" (`RealSource`), "vtab:TASK"
+        (`VtabSource`), a registered source, or the name of a prepared TFDS dataset such as
+        "imagenet2012" or "cifar10:3.0.2".
       split: in TFDS's notation, for instance "train[:98%]" or "train+validation".
       data_dir: where TFDS datasets lie, a folder or gs://BUCKET/FOLDER (never written to: the
         digits are then in TFDS's own local folder); by default `default_data_dir()`.

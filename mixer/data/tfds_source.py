@@ -16,6 +16,58 @@ _LABEL_FEATURES = ("label", "labels", "real_label")
 _MAX_LABELS = {"imagenet2012_real": 9}
 
 
+def open_builder(
+    dataset: str, data_dir: Path | str, local: Path, also_known: Sequence[str] = ()
+) -> tfds.core.DatasetBuilder:
+    """A prepared dataset's builder.
+
+    Args:
+      local: `data_dir`, or a folder with the metadata of a remote one.
+      also_known: other datasets that there are, to guess a name from.
+
+    Raises:
+      Missing: it is not prepared, or nobody knows it.
+      BadInput: its name cannot be read, or its version is unknown.
+    """
+    try:
+        builder = tfds.builder(dataset, data_dir=local, try_gcs=False)
+    except tfds.core.registered.DatasetNotFoundError:
+        known = [*also_known, *tfds.list_builders(with_community_datasets=False)]
+        found = errors.unknown("dataset", dataset, known)
+        line = str(found).split(" Known:")[0]
+        raise errors.Missing(
+            f"{line} It is none of TFDS's, and not prepared in {data_dir}. Your own images: "
+            f"folder:PATH, with PATH/train/<class>/*.jpg; millions of them: config.run=prepare"
+        ) from None
+    except (ValueError, AssertionError) as error:
+        first = (str(error).strip() or repr(error)).splitlines()[0]
+        raise errors.BadInput(f"dataset {dataset!r}: {first}") from None
+    if not builder.info.splits:
+        raise errors.Missing(_how_to_prepare(dataset, data_dir))
+    return builder
+
+
+def open_records(
+    builder: tfds.core.DatasetBuilder, dataset: str, split: str, data_dir: Path | str, local: Path
+) -> Any:
+    """A split with random access to its records, their images as the files that were stored.
+
+    `data_dir` and `local` are those of `open_builder`.
+
+    Raises:
+      BadInput: it is stored as TFRecord.
+    """
+    images = (n for n, f in builder.info.features.items() if isinstance(f, tfds.features.Image))
+    skip = {name: tfds.decode.SkipDecoding() for name in images}
+    try:
+        records = builder.as_data_source(split, decoders=skip)
+    except NotImplementedError:
+        raise errors.BadInput(_how_to_convert(dataset, builder.data_path)) from None
+    if object_store.is_remote(data_dir):
+        return remote_dataset.Records.open(builder, split, skip, local, data_dir)
+    return records
+
+
 @dataclasses.dataclass(frozen=True)
 class TfdsSource:
     """A prepared TFDS dataset with features `image` and `label`, stored as ArrayRecord.
@@ -41,28 +93,9 @@ class TfdsSource:
         local: Path,
         also_known: Sequence[str] = (),
     ) -> "TfdsSource":
-        """See `sources.open_source`.
-
-        Args:
-          local: `data_dir`, or a folder with the metadata of a remote one.
-          also_known: other datasets that there are, to guess a name from.
-        """
-        try:
-            builder = tfds.builder(dataset, data_dir=local, try_gcs=False)
-        except tfds.core.registered.DatasetNotFoundError:
-            known = [*also_known, *tfds.list_builders(with_community_datasets=False)]
-            found = errors.unknown("dataset", dataset, known)
-            line = str(found).split(" Known:")[0]
-            raise errors.Missing(
-                f"{line} It is none of TFDS's, and not prepared in {data_dir}. Your own images: "
-                f"folder:PATH, with PATH/train/<class>/*.jpg; millions of them: config.run=prepare"
-            ) from None
-        except (ValueError, AssertionError) as error:
-            first = (str(error).strip() or repr(error)).splitlines()[0]
-            raise errors.BadInput(f"dataset {dataset!r}: {first}") from None
+        """See `sources.open_source` and `open_builder`."""
+        builder = open_builder(dataset, data_dir, local, also_known)
         sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
-        if not sizes:
-            raise errors.Missing(_how_to_prepare(dataset, data_dir))
         features = builder.info.features
         label = next((name for name in _LABEL_FEATURES if name in features), None)
         if label is None or "image" not in features:
@@ -78,13 +111,8 @@ class TfdsSource:
         if not hasattr(class_label, "names"):
             raise errors.BadInput(f"dataset {dataset!r}: its feature {label} is no ClassLabel")
         max_labels = _max_labels(dataset, builder) if several else 0
-        skip = {"image": tfds.decode.SkipDecoding()}
-        try:
-            opened = builder.as_data_source(split, decoders=skip)
-        except NotImplementedError:
-            raise errors.BadInput(_how_to_convert(dataset, builder.data_path)) from None
-        if remote := object_store.is_remote(data_dir):
-            opened = remote_dataset.Records.open(builder, split, skip, local, data_dir)
+        opened = open_records(builder, dataset, split, data_dir, local)
+        remote = object_store.is_remote(data_dir)
         return cls(dataset, split, tuple(class_label.names), opened, label, max_labels, remote)
 
     def __len__(self) -> int:

@@ -93,3 +93,14 @@ def test_predict(published, data_dir, tmp_path, capsys):
     config.update(run="predict", init_from=NAME, images=str(tmp_path / "sky.png"))
     predict.run(config, str(tmp_path / "out"), "quickstart")
     assert "%  n0" in capsys.readouterr().out
+
+
+def test_convert_takes_its_model(published, tmp_path):
+    """Also its GELU, which a folder's card speaks of; the config is another model's."""
+    params, _ = published
+    config = quickstart.get_config("")
+    config.update(run="convert", init_from=NAME, convert_to=str(tmp_path / "out.safetensors"))
+    found = build.conversion(config)
+    assert found.model.gelu == "erf" and found.card.model["name"] == "Mixer-tiny/16"
+    assert found.card.image_size == (224, 224) and found.card.dataset == "imagenet2012"
+    jax.tree.map(np.testing.assert_array_equal, found.params, params)

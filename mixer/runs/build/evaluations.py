@@ -18,11 +18,17 @@ def build_evaluations(
     card: Card,
     steps: Callable[[str, str], int] | None,
 ) -> list[Evaluation | FewShot]:
-    """By name; see `build_evaluation`. Optional ones whose data are not there are left out."""
+    """By name; see `build_evaluation`.
+
+    Those without a split are left out, and optional ones whose data are not there.
+    """
     found = []
     for name in sorted(config.evaluators):
         entry = config.evaluators[name]
-        build = build_few_shot if entry.type == "fewshot" else build_evaluation
+        several = entry.type == "fewshot"
+        if not several and not entry.split:
+            continue
+        build = build_few_shot if several else build_evaluation
         with unless_missing(entry.optional, f"config.evaluators.{name}"):
             found.append(build(config, name, model, mesh, card, steps))
     return found

@@ -8,9 +8,11 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint import arrays, pretrained
+from mixer.checkpoint import arrays, pretrained, zoo
 from mixer.checkpoint.pretrained import Card
+from mixer.models import registry
 from mixer.runs.build.at_size import pretrained_size_of
+from mixer.runs.build.for_trained import card_of_published
 from mixer.runs.build.parts import build_model, evaluation_transform, image_size_of, upstream_of
 from mixer.runs.imports import import_modules
 
@@ -30,14 +32,17 @@ class Conversion:
 def conversion(config: ConfigDict) -> Conversion:
     """Loads `config.init_from` for `config.convert_to`.
 
-    A workdir brings its model; a file's is the config's, with as many classes as its head has.
+    A workdir or a published name brings its model; a file's is the config's, with as many classes
+    as its head has.
 
     Raises:
       BadInput: nothing usable there, or a target that exists or has an unknown ending.
     """
     path, target = config.init_from, config.convert_to
     if not path:
-        raise errors.BadInput("config.run=convert needs --config.init_from=FILE or WORKDIR")
+        raise errors.BadInput(
+            "config.run=convert needs --config.init_from=WORKDIR, a file or a published name"
+        )
     if not target.endswith((*arrays.ENDINGS, "/")):
         raise errors.BadInput(
             f"config.convert_to={target!r}: expected OUT.npz (the published names), "
@@ -47,28 +52,27 @@ def conversion(config: ConfigDict) -> Conversion:
         raise errors.BadInput(f"config.convert_to={target!r} exists: remove it, or choose another")
     import_modules(config.imports)
     upstream, meta = upstream_of(path)
-    if meta is None:
-        model, card, step = *_of_file(config), None
-    else:
+    if meta is not None:
         card, step = Card.from_json(meta["card"]), meta["step"]
         import_modules(card.imports)
-        fields = dict(card.model)
-        model = build_model(fields.pop("name"), fields, card.image_size)
+    else:
+        entry = zoo.find(path)
+        card, step = card_of_published(entry) if entry else _card_of_file(config), None
+    fields = dict(card.model)
+    model = build_model(fields.pop("name"), fields, card.image_size)
     params = pretrained.load_pretrained(path, model, step=step, head="keep")
     return Conversion(model, params, card, step, upstream, target)
 
 
-def _of_file(config: ConfigDict) -> tuple[nn.Module, Card]:
+def _card_of_file(config: ConfigDict) -> Card:
     stored, fields = pretrained.read(config.init_from), config.model.to_dict()
     head = stored.arrays.get("head/bias")
     fields["num_classes"] = fields["num_classes"] or (0 if head is None else head.size)
-    image_size, name = image_size_of(config), fields["name"]
-    model = build_model(name, {k: v for k, v in fields.items() if k != "name"}, image_size)
-    card = Card(
+    model = registry.create_model(**fields)
+    return Card(
         model=fields,
-        image_size=stored.size(model, image_size, pretrained_size_of(config)),
+        image_size=stored.size(model, image_size_of(config), pretrained_size_of(config)),
         transform=evaluation_transform(config),
         classes=(),
         dataset="",
     )
-    return model, card

@@ -84,7 +84,7 @@ def trained(config: ConfigDict) -> Trained:
 
 def _card_of_config(config: ConfigDict) -> Card:
     if entry := zoo.find(config.init_from):
-        return _card_of_published(entry)
+        return card_of_published(entry)
     if config.run == "fewshot":  # the head is not used, so no dataset need say how wide it is
         classes, several = (), False
     else:
@@ -101,7 +101,8 @@ def _card_of_config(config: ConfigDict) -> Card:
     )
 
 
-def _card_of_published(entry: zoo.Published) -> Card:
+def card_of_published(entry: zoo.Published) -> Card:
+    """The model, the preprocessing and the classes of a published file."""
     if entry.dataset == "imagenet2012":
         classes = tfds.core.tfds_path("datasets/imagenet2012/labels.txt").read_text().split()
     else:

@@ -20,7 +20,11 @@ from mixer.data import order, staging, turbojpeg
 from mixer.data.sources import Source, default_data_dir, max_labels, open_source, place
 from mixer.data.subset import fraction_of
 from mixer.data.tfds_source import TfdsSource
-from mixer.evaluation import classification, multilabel  # noqa: F401 register the evaluators
+from mixer.evaluation import (  # noqa: F401 they register the evaluators
+    classification,
+    imagenet_subsets,
+    multilabel,
+)
 from mixer.evaluation.registry import EVALUATORS, Evaluator, evaluate
 from mixer.models import registry
 from mixer.runs.reader import Reader, open_reader

@@ -1,0 +1,71 @@
+"""A task of VTAB-1k as a source."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mixer import errors
+from mixer.data import remote_dataset, tfds_source, vtab
+
+# Under which TFDS's builders keep the name of an example's file.
+_FILE_FEATURES = ("file_name", "filename", "image/file_name", "name")
+
+
+@dataclasses.dataclass(frozen=True)
+class VtabSource:
+    """One of `vtab.TASKS`, read from the prepared TFDS dataset.
+
+    Attributes:
+      split: train800, val200, train1000 (both) or test.
+    """
+
+    name: str
+    split: str
+    classes: Sequence[str]
+    records: Any
+    task: vtab.Task
+
+    @classmethod
+    def open(cls, name: str, split: str, data_dir: Path | str) -> "VtabSource":
+        """See `sources.open_source`; `name` is the task's.
+
+        Raises:
+          BadInput: also if its examples or classes are not as many as the protocol's.
+        """
+        task = vtab.task(name)
+        if split not in task.splits:
+            raise errors.unknown(f"split of vtab:{name}", split, task.splits)
+        with remote_dataset.metadata(task.builder, data_dir) as local:
+            builder = tfds_source.open_builder(task.builder, data_dir, local)
+            splits, classes = builder.info.splits, task.rule.names(builder.info.features)
+            for part, size in task.sizes.items():
+                found = splits[part].num_examples if part in splits else 0
+                _expect(f"vtab:{name}", task.builder, f"examples in {part}", found, size)
+            _expect(f"vtab:{name}", task.builder, "classes", len(classes), task.num_classes)
+            records = tfds_source.open_records(
+                builder, task.builder, task.splits[split], data_dir, local
+            )
+        return cls(f"vtab:{name}", split, classes, records, task)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        record = self.records[index]
+        return {"image": self.task.image(record), "label": self.task.rule(record)}
+
+    def where(self, index: int) -> str:
+        """The task, the split, and the example by number and file."""
+        record = self.records[index]
+        file = next((record[name] for name in _FILE_FEATURES if name in record), None)
+        named = f", file {file.decode()}" if file else ""
+        return f"dataset {self.name}, split {self.split}, example {index}{named}"
+
+
+def _expect(task: str, builder: str, what: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise errors.BadInput(
+            f"{task} is defined on another {builder}: it has {found:,} {what}, expected "
+            f"{expected:,}. Prepare that version anew"
+        )
