@@ -95,6 +95,12 @@ def training(config: ConfigDict) -> Training:
     model = build_model(name, fields | {"num_classes": given_classes or 1}, image_size)
     if config.init_head not in adapt.HEADS:
         raise errors.unknown("config.init_head", config.init_head, adapt.HEADS)
+    if config.init_head == "reset" and not config.init_from:
+        raise errors.BadInput(
+            f"config.init_from is empty, and a recipe that gives {name} a new head expects trained "
+            f"weights: set it to a workdir, a file or a published name; to train from scratch set "
+            f"--config.init_head=auto"
+        )
     if config.loss not in losses.LOSSES:
         raise errors.unknown("config.loss", config.loss, losses.LOSSES)
     transforms.parse(config.input.transform, image_size)
