@@ -3,6 +3,7 @@
 from ml_collections import ConfigDict, config_dict
 
 from configs.arguments import Arguments
+from mixer.checkpoint import zoo
 from mixer.models import registry
 
 
@@ -11,13 +12,15 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     model = model or arguments.model
     size = arguments.resolution
     config = ConfigDict()
-    # train, or evaluate, predict, fewshot, convert, contact_sheet, input_benchmark, prepare
+    # train, or sweep, vtab, evaluate, predict, fewshot, convert, contact_sheet, input_benchmark,
+    # prepare
     config.run = "train"
     config.seed = 0  # of the initial weights, the order, the augmentation, dropout
     config.imports = ""  # modules of yours to import first, comma-separated
     # Weights to start from: a training's workdir, a file or a published name; "random" (to train,
     # empty) is an untrained model.
     config.init_from = ""
+    config.init_head = "auto"  # train: auto keeps a head that fits; keep; reset: a new one of zeros
     config.pretrained_size = ()  # (height, width) that a file's weights are for; empty: the square
     config.resize_method = "auto"  # to another image_size: block_diagonal (if integer) or resample
     config.convert_to = ""  # convert: OUT.npz, OUT.safetensors or FOLDER/ (with the slash)
@@ -67,6 +70,19 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.benchmark.demand = 500.0  # images/s that each device is to get
     config.benchmark.tf_data = False  # also the same recipe in tf.data, as a reference
 
+    config.sweep = ConfigDict()  # sweep: the learning rate by accuracy on images held out
+    config.sweep.rates = ()
+    config.sweep.train = ""  # the split trained on while choosing; then it is input.split
+    config.sweep.dev = ""  # the split that the evaluator `dev` then measures
+    config.sweep.retrain = True  # on input.split with the best rate; False: stay with sweep.train
+    config.sweep.seeds = (0, 1, 2)  # of the trainings whose test accuracy counts
+    config.sweep.machine = 0  # which of `machines` this is: each does every so manieth training
+    config.sweep.machines = 1
+    config.vtab = ConfigDict()  # vtab: a sweep for each task
+    config.vtab.tasks = ()  # empty: all 19
+    config.vtab.resolution = 0  # of all tasks; 0: 224 for images below 96 x 96 pixels, else 448
+    config.vtab.with_96 = False  # 224 also for images of 96 x 96
+
     config.prepare = ConfigDict()  # prepare: a dataset in TFDS layout, see docs/prepare.md
     config.prepare.source = ""  # imagenet:PATH, folder:PATH, tar:PATHS or manifest:FILE
     config.prepare.name = ""  # NAME or NAME:VERSION; empty: imagenet2012, or config.dataset
@@ -84,6 +100,22 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.runtime.checkpoint_every = "1000 steps"
     config.runtime.keep_checkpoints = 2  # the newest, besides the best
     return config
+
+
+def fine_tuning(config: ConfigDict, *, steps: str, warmup: str, rate: float) -> None:
+    """Sets what all of the paper's fine-tuning shares: section 3 and appendix C, with ViT's B.1.1.
+
+    It begins from the model's published ImageNet-21k file, where there is one; else
+    `config.init_from` is left empty, which a run refuses as long as the head is to be reset.
+    """
+    published = f"{config.model.name}:imagenet21k"
+    config.init_from = published if published in zoo.PUBLISHED else ""
+    config.init_head = "reset"
+    config.batch_size = 512
+    config.total = steps
+    # big_vision's buffer is half as large: "sgd(momentum=0.9, accumulator_dtype='bfloat16')".
+    config.optimizer.update(name="sgd(momentum=0.9)", weight_decay=0.0, clip_norm=1.0)
+    config.schedule.update(base=rate, decay="cosine", end=0.0, warmup=warmup)
 
 
 def evaluator(
@@ -125,7 +157,11 @@ def fewshot(config: ConfigDict, datasets: tuple[tuple[str, str, str], ...], ever
 def smoke(config: ConfigDict) -> ConfigDict:
     """The same recipe in under a minute on a CPU: digits, two blocks, ten steps."""
     config.dataset = "digits"
+    config.init_from, config.init_head = "", "auto"
     config.input.split = "train"
+    if config.sweep.rates:
+        config.sweep.update(train="train[:90%]", dev="train[90%:]", rates=config.sweep.rates[-2:])
+        config.sweep.seeds = (0, 1)
     if "num_blocks" in config.model:
         config.model.num_blocks = 2
     config.batch_size = 16

@@ -31,8 +31,8 @@ def get_config(words: str = ""):
     config.run = "fewshot"
     config.evaluators.fewshot = common.fewshot(config, _datasets(args.dataset), "10 epochs")
     if args.smoke:
-        config.init_from = "random"
-    return common.smoke(config) if args.smoke else config
+        common.smoke(config).init_from = "random"
+    return config
 
 
 def _datasets(asked: str) -> tuple[tuple[str, str, str], ...]:

@@ -17,7 +17,7 @@ def get_config(words: str = ""):
     args = arguments.parse(words, model="Mixer-S/16", dataset="digits", resolution=224)
     config = common.base(args)
     size = args.resolution
-    held_out = _held_out_split(args.dataset)
+    held_out = held_out_split(args.dataset)
     if held_out.startswith("train"):
         config.input.split = "train[:90%]"
     config.batch_size = 256
@@ -31,7 +31,8 @@ def get_config(words: str = ""):
     return common.smoke(config) if args.smoke else config
 
 
-def _held_out_split(dataset: str) -> str:
+def held_out_split(dataset: str) -> str:
+    """What to measure on: test or, of a folder that has none, val or a tenth of train."""
     if not dataset.startswith("folder:"):
         return "test"
     root = Path(dataset.removeprefix("folder:")).expanduser()

@@ -6,6 +6,8 @@ from mixer import errors
 
 _RUNS = (
     "train",
+    "sweep",
+    "vtab",
     "evaluate",
     "predict",
     "fewshot",

@@ -31,21 +31,33 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
       NonFinite: the last good checkpoint stands.
     """
     times = {"start and imports": time.time() - psutil.Process().create_time()}
+    with StopSignal() as stop:
+        train(config, output, protocol, stop, times)
+
+
+def train(
+    config: ConfigDict, output: str, protocol: str, stop: StopSignal, times: dict[str, float]
+) -> None:
+    """`run` as one of several in a process.
+
+    Args:
+      stop: entered.
+      times: seconds before the call, by what they went into.
+    """
     began = time.perf_counter()
     path = workdir.unfinished(output, config)
     if path is None:
         return
-    with StopSignal() as stop:
-        training = build.training(config, _card_so_far(path))
-        times["build"] = time.perf_counter() - began
-        checkpoints = path / "checkpoints"
-        created = None if checkpoints.exists() else _create(training, times)
-        workdir.begin(path, config)
-        with (
-            workdir.hold(path),
-            Store(checkpoints, keep=training.keep_checkpoints, best=training.best) as store,
-        ):
-            _Session(training, path, store, stop, protocol, times).run(created)
+    training = build.training(config, _card_so_far(path))
+    times["build"] = time.perf_counter() - began
+    checkpoints = path / "checkpoints"
+    created = None if checkpoints.exists() else _create(training, times)
+    workdir.begin(path, config)
+    with (
+        workdir.hold(path),
+        Store(checkpoints, keep=training.keep_checkpoints, best=training.best) as store,
+    ):
+        _Session(training, path, store, stop, protocol, times).run(created)
 
 
 def _card_so_far(path: epath.Path) -> Card | None:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import subprocess
+import uuid
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -43,7 +44,7 @@ _RESULT_KEYS = (
     "commit",
 )
 # Keys that leave the numbers alone.
-_FREE = ("runtime.", "input.stage", "prepare.processes")
+_FREE = ("runtime.", "input.stage", "prepare.processes", "sweep.machine")
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -160,14 +161,19 @@ def begin(workdir: epath.Path, config: ConfigDict) -> None:
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        _write(workdir / CONFIG, as_json(config))
+        write_json(workdir / CONFIG, as_json(config))
     except OSError as error:
         raise errors.BadInput(f"--workdir={workdir} cannot be written: {error}") from None
 
 
-def _write(path: epath.Path, content: dict) -> None:
-    # Written beside and renamed: a reader sees all of it or nothing.
-    beside = path.parent / f".{path.name}.incomplete"
+def write_json(path: epath.Path, content: dict) -> None:
+    """Writes a file that its readers see whole or not at all.
+
+    Raises:
+      Failure: a number is not finite.
+    """
+    # Written beside and renamed, under a name of its own: several machines may write the same.
+    beside = path.parent / f".{path.name}.{uuid.uuid4().hex}.incomplete"
     try:
         beside.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     except ValueError:
@@ -191,7 +197,7 @@ def write_results(workdir: epath.Path, results: dict[str, Any], *, on_devices: b
         "versions": {name: metadata.version(name) for name in _VERSIONED},
         "commit": _commit(),
     }
-    _write(workdir / RESULTS, dict.fromkeys(_RESULT_KEYS) | results | found)
+    write_json(workdir / RESULTS, dict.fromkeys(_RESULT_KEYS) | results | found)
 
 
 def _commit() -> str | None:

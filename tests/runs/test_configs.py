@@ -19,7 +19,16 @@ RECIPES = sorted(
     if "def get_config" in path.read_text()
 )
 # Read by main.py, and by other runs than train.
-READ_ELSEWHERE = {"run", "images", "sheet", "benchmark", "prepare", "convert_to"}
+READ_ELSEWHERE = {
+    "run",
+    "images",
+    "sheet",
+    "benchmark",
+    "prepare",
+    "convert_to",
+    "sweep",
+    "vtab",
+}
 
 
 class Recorder:
@@ -104,10 +113,14 @@ def test_preparation_reads_its_keys(image_folder, data_dir):
     assert read >= {f"prepare.{key}" for key in config.prepare}
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if name != "fewshot"])
+# sweep trains finetune's.
+@pytest.mark.parametrize("name", [name for name in RECIPES if name not in ("fewshot", "sweep")])
 def test_eight_devices_share_the_work_and_gather_nothing(name, image_folder, data_dir):
     config = get_config(name, "", image_folder)
     config.total = "20_000 steps"  # the stand-ins for the data are small
+    if "num_blocks" in config.model:
+        config.model.num_blocks = 2  # all blocks are alike, and compiling takes long
+    config.init_from, config.init_head = "", "auto"
     if config.input.split.startswith("full["):
         for part in (config.input, *config.evaluators.values()):
             part.split = "full"

@@ -52,16 +52,17 @@ def test_words_name_tasks_and_resolutions():
 def test_the_rate_is_chosen_on_200_images(data_dir):
     config = vtab.get_config("caltech101,32,Mixer-S/32")
     config.model.update(TINY)
+    config.init_from, config.init_head = "", "auto"
     training = build.training(config)
     assert [e.name for e in training.evaluations] == ["test"]
     assert training.total == 2500 and training.epochs == 1280
     config.input.split = "train800"
-    config.evaluators.val.split, config.evaluators.test.split = "val200", ""
+    config.evaluators.dev.split, config.evaluators.test.split = "val200", ""
     chosen = build.training(config)
-    (val,) = chosen.evaluations
-    assert val.name == "val" and len(val.reader.source) == 200
+    (dev,) = chosen.evaluations
+    assert dev.name == "dev" and len(dev.reader.source) == 200
     assert len(chosen.reader.source) == 800
-    assert val.every == chosen.total  # once, at the end
+    assert dev.every == chosen.total  # once, at the end
 
 
 def training_of(name, monkeypatch, data_dir):
@@ -69,6 +70,7 @@ def training_of(name, monkeypatch, data_dir):
     stand_ins.small_task(monkeypatch, name, data_dir)
     config = vtab.get_config(f"{name},32,Mixer-S/16")
     config.model.update(TINY)
+    config.init_from, config.init_head = "", "auto"
     config.batch_size = config.evaluators.test.batch_size = 16
     config.runtime.data_dir = str(data_dir)
     return build.training(config)

@@ -4,6 +4,7 @@ from mixer.runs.build.few_shot import FewShot
 from mixer.runs.build.for_converting import Conversion, conversion
 from mixer.runs.build.for_preparation import preparation
 from mixer.runs.build.for_reading import InputBenchmark, input_benchmark, sheet_reader
+from mixer.runs.build.for_sweep import Sweep, Trial, sweep, vtab
 from mixer.runs.build.for_trained import Trained, evaluations, few_shot, trained
 from mixer.runs.build.for_training import Training, training
 from mixer.runs.build.parts import Evaluation, resolution
@@ -13,8 +14,10 @@ __all__ = [
     "Evaluation",
     "FewShot",
     "InputBenchmark",
+    "Sweep",
     "Trained",
     "Training",
+    "Trial",
     "conversion",
     "evaluations",
     "few_shot",
@@ -22,6 +25,8 @@ __all__ = [
     "preparation",
     "resolution",
     "sheet_reader",
+    "sweep",
     "trained",
     "training",
+    "vtab",
 ]

@@ -1,6 +1,7 @@
 """From the config to a training run, without writing or compiling anything."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -96,6 +97,14 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
     fields = dict(going_on.model) if going_on else config.model.to_dict()
     name, given_classes = fields.pop("name"), fields.pop("num_classes")
     model = build_model(name, fields | {"num_classes": given_classes or 1}, image_size)
+    if config.init_head not in adapt.HEADS:
+        raise errors.unknown("config.init_head", config.init_head, adapt.HEADS)
+    if config.init_head == "reset" and not config.init_from:
+        raise errors.BadInput(
+            f"config.init_from is empty, and a recipe that gives {name} a new head expects trained "
+            f"weights: set it to a workdir, a file or a published name; to train from scratch set "
+            f"--config.init_head=auto"
+        )
     if config.loss not in losses.LOSSES:
         raise errors.unknown("config.loss", config.loss, losses.LOSSES)
     transforms.parse(config.input.transform, image_size)
@@ -152,7 +161,7 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
         multi_label=several > 0,
     )
     evaluations = build_evaluations(config, model, mesh, card, steps)
-    init_from = config.init_from
+    init_from, load = config.init_from, functools.partial(load, head=config.init_head)
     _check_best(config.best, evaluations, ema=config.ema_decay > 0)
     at_least(1, **{"runtime.keep_checkpoints": config.runtime.keep_checkpoints})
     built = Training(

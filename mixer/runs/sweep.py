@@ -1,0 +1,168 @@
+"""`config.run="sweep"`: chooses the learning rate, then trains with it for several seeds."""
+
+import json
+import statistics
+from collections.abc import Sequence
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from mixer import errors
+from mixer.runs import build, train, workdir
+from mixer.training.progress import NonFinite
+from mixer.training.signals import StopSignal
+
+_CHOICE, _DIVERGED = "choice.json", "diverged.json"
+# Of the sweep if they are the same in all its parts.
+_SHARED = (
+    "model",
+    "dataset",
+    "resolution",
+    "seed",
+    "step",
+    "epochs",
+    "batch_size",
+    "params",
+    "upstream",
+    "precision",
+    "fast_decode",
+)
+
+
+def run(config: ConfigDict, output: str, protocol: str) -> None:
+    """Trains until the sweep is complete, was stopped, or waits for other machines.
+
+    Raises:
+      BadInput: before anything is written.
+      Failure: the loss of every rate, or of the chosen one, became NaN or infinite.
+    """
+    path = workdir.unfinished(output, config)
+    if path is None:
+        return
+    sweep = build.sweep(config)
+    with StopSignal() as stop:
+        carry_out(config, sweep, path, protocol, stop)
+
+
+def carry_out(
+    config: ConfigDict, sweep: build.Sweep, path: epath.Path, protocol: str, stop: StopSignal
+) -> None:
+    """`run`, checked and with signals caught; `path` has results.json if it is complete."""
+    workdir.begin(path, config)
+    if not (path / _CHOICE).exists():
+        found = _results_of(sweep.choosing, sweep, path, protocol, stop)
+        if found is None:
+            return
+        workdir.write_json(path / _CHOICE, _choose(sweep.choosing, found))
+    choice = json.loads((path / _CHOICE).read_text())
+    trials = sweep.final[choice["learning_rate"]]
+    found = _results_of(trials, sweep, path, protocol, stop)
+    if found is None:
+        return
+    if None in found:
+        bad = trials[found.index(None)].name
+        raise errors.Failure(f"the loss of {bad} became NaN or infinite, see {path / 'trials'}")
+    done = [json.loads(file.read_text()) for file in (path / "trials").glob("*/results.json")]
+    metrics = _statistics([each["metrics"] for each in found])
+    print(_table(choice, found, metrics))
+    workdir.write_results(
+        path,
+        {"run": "sweep", "protocol": protocol, **summary(found), **cost(done)}
+        | {"metrics": metrics | {"seeds": len(found), "learning_rate": choice["learning_rate"]}},
+    )
+    print(f"done: {path / workdir.RESULTS}", flush=True)
+
+
+def _results_of(
+    trials: Sequence[build.Trial],
+    sweep: build.Sweep,
+    path: epath.Path,
+    protocol: str,
+    stop: StopSignal,
+) -> list[dict | None] | None:
+    """The content of each trial's results.json, None for one that diverged.
+
+    None at all if there was a stop, or if others have yet to bring theirs.
+    """
+    for trial in trials[sweep.machine :: sweep.machines]:
+        if stop:
+            return None
+        place = path / "trials" / trial.name
+        if _ended(place):
+            continue
+        print(f"trial {trial.name}: {place}", flush=True)
+        try:
+            train.train(trial.config, str(place), protocol, stop, {})
+        except NonFinite as error:
+            workdir.write_json(place / _DIVERGED, {"error": str(error)})
+            print(f"{trial.name} is out: {error}", flush=True)
+        if not _ended(place):
+            return None
+    places = [path / "trials" / trial.name for trial in trials]
+    if missing := [place.name for place in places if not _ended(place)]:
+        print(f"not complete elsewhere: {', '.join(missing)}. Then the same command goes on")
+        return None
+    return [
+        None if (place / _DIVERGED).exists() else json.loads((place / workdir.RESULTS).read_text())
+        for place in places
+    ]
+
+
+def _ended(place: epath.Path) -> bool:
+    return (place / workdir.RESULTS).exists() or (place / _DIVERGED).exists()
+
+
+def _choose(trials: Sequence[build.Trial], found: list[dict | None]) -> dict:
+    accuracies = [each and each["metrics"]["dev/top1"] for each in found]
+    known = [accuracy for accuracy in accuracies if accuracy is not None]
+    if not known:
+        raise errors.Failure("the loss became NaN or infinite with every rate: try smaller ones")
+    best = trials[accuracies.index(max(known))]  # the smallest of the best rates
+    rates = [trial.rate for trial in trials]
+    return {
+        "learning_rate": best.rate,
+        "dev/top1": [list(pair) for pair in zip(rates, accuracies, strict=True)],
+    }
+
+
+def _statistics(metrics: Sequence[dict[str, float]]) -> dict[str, float | None]:
+    """Of each metric the mean and, as <metric>_std, the sample standard deviation."""
+    found = {}
+    for name in metrics[0]:
+        values = [each[name] for each in metrics]
+        found[name] = statistics.fmean(values)
+        found[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else None
+    return found
+
+
+def summary(parts: Sequence[dict]) -> dict:
+    """What the results.json of several runs agree on; where they do not, None."""
+    return {
+        key: parts[0][key] if all(part[key] == parts[0][key] for part in parts) else None
+        for key in _SHARED
+    }
+
+
+def cost(parts: Sequence[dict]) -> dict:
+    """Of several runs: time in all, and the rate in the mean over it."""
+    seconds = sum(part["seconds"] for part in parts)
+    rates = sum(part["seconds"] * part["images_per_second_per_device"] for part in parts)
+    return {
+        "seconds": seconds,
+        "device_days": sum(part["device_days"] for part in parts),
+        "images_per_second_per_device": rates / seconds,
+        "skipped_examples": sum(part["skipped_examples"] for part in parts),
+    }
+
+
+def _table(choice: dict, found: list[dict], metrics: dict[str, float | None]) -> str:
+    lines = ["learning rate   dev/top1"]
+    for rate, accuracy in choice["dev/top1"]:
+        shown = "diverged" if accuracy is None else f"{accuracy:.4f}"
+        lines.append(f"{rate:<15g} {shown}{' *' * (rate == choice['learning_rate'])}")
+    lines.append("seed            test/top1")
+    for each in found:
+        lines.append(f"{each['seed']:<15} {each['metrics']['test/top1']:.4f}")
+    deviation = metrics["test/top1_std"]
+    spread = "" if deviation is None else f" ± {deviation:.4f}"
+    return "\n".join([*lines, f"mean            {metrics['test/top1']:.4f}{spread}"])

@@ -1,0 +1,47 @@
+"""`config.run="vtab"`: a sweep for each task of VTAB-1k, and the score."""
+
+import json
+
+from ml_collections import ConfigDict
+
+from mixer.data import vtab
+from mixer.runs import build, sweep, workdir
+from mixer.training.signals import StopSignal
+
+
+def run(config: ConfigDict, output: str, protocol: str) -> None:
+    """Sweeps each task in WORKDIR/<task>, until all are complete or there was a stop.
+
+    Raises:
+      BadInput: before anything is written.
+    """
+    path = workdir.unfinished(output, config)
+    if path is None:
+        return
+    configs = build.vtab(config)
+    done = {name: path / name / workdir.RESULTS for name in configs}
+    # Of all tasks, before hours go into the first.
+    sweeps = {name: build.sweep(configs[name]) for name in configs if not done[name].exists()}
+    with StopSignal() as stop:
+        workdir.begin(path, config)
+        for name, its_sweep in sweeps.items():
+            print(f"task {name}", flush=True)
+            sweep.carry_out(configs[name], its_sweep, path / name, protocol, stop)
+            if stop:
+                return
+    if not all(file.exists() for file in done.values()):
+        return
+    found = {name: json.loads(file.read_text()) for name, file in done.items()}
+    accuracies = {name: results["metrics"]["test/top1"] for name, results in found.items()}
+    scores = vtab.means(accuracies)
+    for name, accuracy in (accuracies | scores).items():
+        print(f"{name:<22} {'-' if accuracy is None else f'{accuracy:.4f}'}")
+    metrics = {f"vtab/{name}": accuracy for name, accuracy in (accuracies | scores).items()}
+    parts = list(found.values())
+    workdir.write_results(
+        path,
+        sweep.summary(parts)
+        | sweep.cost(parts)
+        | {"run": "vtab", "protocol": protocol, "dataset": "vtab", "metrics": metrics},
+    )
+    print(f"done: {path / workdir.RESULTS}", flush=True)

@@ -1,0 +1,151 @@
+"""The fine-tuning recipe against the paper's protocol, and what it makes of a start."""
+
+import jax
+import numpy as np
+import pytest
+
+import mixer
+from configs import finetune, sweep
+from mixer import errors
+from mixer.data import transforms
+from mixer.data.splits import absolute_ranges
+from mixer.runs import build
+from mixer.training import step
+
+CIFAR = {"train": 50_000, "test": 10_000}
+# Splits as TFDS has them, images to train on, without dev, dev, test; steps, warm-up.
+PROTOCOL = {
+    "imagenet2012": (
+        {"train": 1_281_167, "validation": 50_000},
+        (1_281_167, 1_268_355, 12_812, 50_000),
+        (20_000, 500),
+    ),
+    "cifar10": (CIFAR, (50_000, 49_000, 1_000, 10_000), (10_000, 500)),
+    "cifar100": (CIFAR, (50_000, 49_000, 1_000, 10_000), (10_000, 500)),
+    "oxford_iiit_pet": (
+        {"train": 3_680, "test": 3_669},
+        (3_680, 3_312, 368, 3_669),
+        (500, 100),
+    ),
+    "oxford_flowers102": (
+        {"train": 1_020, "validation": 1_020, "test": 6_149},
+        (2_040, 1_836, 204, 6_149),
+        (500, 100),
+    ),
+}
+
+
+def images(sizes, split):
+    """{(part, index)} of a split."""
+    return {
+        (part, i)
+        for part, chosen in absolute_ranges("", split, sizes)
+        for i in range(sizes[part])[chosen]
+    }
+
+
+@pytest.mark.parametrize("dataset", PROTOCOL)
+def test_the_recipe_is_the_papers(dataset):
+    config = finetune.get_config(f"Mixer-L/16,{dataset}")
+    sizes, counts, (steps, warmup) = PROTOCOL[dataset]
+    whole, part, dev, test = (
+        images(sizes, split)
+        for split in (
+            config.input.split,
+            config.sweep.train,
+            config.sweep.dev,
+            config.evaluators.test.split,
+        )
+    )
+    assert tuple(map(len, (whole, part, dev, test))) == counts
+    assert part | dev == whole and not part & dev and not test & whole
+    assert int(config.total.split()[0].replace("_", "")) == steps
+    assert config.schedule.warmup == f"{warmup} steps"
+    assert config.sweep.rates == (0.003, 0.01, 0.03, 0.06) and config.schedule.base == 0.03
+    assert config.sweep.retrain and len(config.sweep.seeds) == 3
+    assert config.schedule.decay == "cosine" and config.schedule.end == 0
+    assert config.batch_size == 512 and config.optimizer.name == "sgd(momentum=0.9)"
+    assert config.optimizer.clip_norm == 1 and config.optimizer.weight_decay == 0
+    assert config.loss == "softmax_xent" and config.label_smoothing == 0 and config.mixup == 0
+    assert config.model.dropout == config.model.stochastic_depth == config.ema_decay == 0
+    assert config.init_from == "Mixer-L/16:imagenet21k" and config.init_head == "reset"
+    assert config.evaluators.dev.split == "" and config.evaluators.test.every == config.total
+    changed = sweep.get_config(f"Mixer-L/16,{dataset}")
+    assert changed.run == "sweep"
+    changed.run = "train"
+    assert changed.to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize(
+    "size, larger, shape", [(224, 256, "resize_small"), (384, 448, "resize"), (448, 512, "resize")]
+)
+def test_images_are_cropped_from_eight_sevenths(size, larger, shape):
+    config = finetune.get_config(f"cifar10,{size}")
+    assert config.input.transform == f"resize({larger})|random_crop|flip_lr"
+    assert config.evaluators.test.transform == f"{shape}({larger})|central_crop"
+    for text in (config.input.transform, config.evaluators.test.transform):
+        transforms.parse(text, config.image_size)
+
+
+def test_a_folder_without_test_images_is_cut_in_three(image_folder):
+    config = finetune.get_config(f"folder:{image_folder}")
+    assert config.input.split == "train" and config.evaluators.test.split == "test"
+    (image_folder / "test").rename(image_folder / "unseen")
+    config = finetune.get_config(f"folder:{image_folder}")
+    sizes = {"train": 100}
+    train, part, dev, test = (
+        images(sizes, split)
+        for split in (
+            config.input.split,
+            config.sweep.train,
+            config.sweep.dev,
+            config.evaluators.test.split,
+        )
+    )
+    assert part | dev == train and train | test == images(sizes, "train")
+    assert not part & dev and not train & test and len(dev) == len(test) == 10
+
+
+@pytest.fixture
+def small(data_dir):
+    """The recipe with a small model on the digits."""
+    config = finetune.get_config("Mixer-S/16,digits,32")
+    config.model.update(num_blocks=1, hidden_dim=8, tokens_mlp_dim=8, channels_mlp_dim=8)
+    config.batch_size = config.evaluators.test.batch_size = 16
+    return config
+
+
+def test_it_starts_from_weights_with_a_new_head(small, tmp_path):
+    """The head is as wide as the digits' own, and is not kept."""
+    file = tmp_path / "start.npz"
+    fields = small.model.to_dict() | {"num_classes": 10}
+    model = mixer.create_model(fields.pop("name"), **fields)
+    start = model.init(jax.random.key(7), np.zeros((1, 32, 32, 3)))["params"]
+    start["head"] = jax.tree.map(lambda x: x + 1, start["head"])
+    mixer.save_pretrained(file, start, model)
+    small.init_from = str(file)
+    params, upstream = build.training(small).initial()
+    assert not params["head"]["kernel"].any() and not params["head"]["bias"].any()
+    np.testing.assert_array_equal(params["stem"]["kernel"], start["stem"]["kernel"])
+    assert upstream["path"] == str(file)
+    small.init_head = "keep"
+    kept = build.training(small).initial()[0]
+    np.testing.assert_array_equal(kept["head"]["kernel"], start["head"]["kernel"])
+
+
+def test_without_weights_it_is_refused(small):
+    with pytest.raises(errors.BadInput, match="config.init_from is empty.*init_head=auto"):
+        build.training(small)
+    small.init_head = "rest"
+    with pytest.raises(errors.BadInput, match="unknown config.init_head 'rest'.*'reset'"):
+        build.training(small)
+
+
+def test_momentum_may_be_kept_in_half_the_bytes(small):
+    small.init_head = "auto"
+    small.optimizer.name = "sgd(momentum=0.9, accumulator_dtype='bfloat16')"
+    training = build.training(small)
+    state = step.abstract_state(training.mesh, training.init)
+    kinds = {x.dtype.name for x in jax.tree.leaves(state.opt_state) if x.ndim}
+    assert kinds == {"bfloat16"}
+    assert {x.dtype.name for x in jax.tree.leaves(state.params)} == {"float32"}

@@ -1,0 +1,241 @@
+"""Sweeps: what is trained, what is chosen, and that kills and machines change nothing."""
+
+import json
+import signal
+import time
+
+import pytest
+import tfds_stand_ins as stand_ins
+from runs_command import run, start
+
+from configs import sweep as recipe
+from configs import vtab as vtab_recipe
+from mixer import errors
+from mixer.data.vtab import TASKS
+from mixer.runs import build, sweep, train, vtab, workdir
+from mixer.training.progress import NonFinite
+
+TINY = {"num_blocks": 1, "hidden_dim": 8, "tokens_mlp_dim": 8, "channels_mlp_dim": 8}
+
+
+@pytest.fixture
+def config(data_dir):
+    """Three rates, two seeds, digits."""
+    config = recipe.get_config("Mixer-S/16,digits,16,smoke")
+    config.model.update(TINY)
+    config.sweep.rates = (0.03, 0.003, 0.01)
+    return config
+
+
+class Pretence:
+    """In the place of trainings: accuracies that follow from rate and seed."""
+
+    def __init__(self, dev):
+        self.dev, self.trained, self.stop_at, self.diverge = dev, [], None, ()
+
+    def __call__(self, config, output, protocol, stop, times):
+        rate, seed = config.schedule.base, config.seed
+        self.trained.append((rate, seed, config.dataset, config.input.split))
+        path = workdir.open_workdir(output)
+        workdir.begin(path, config)
+        if len(self.trained) == self.stop_at:
+            stop.received = "SIGTERM"
+            return
+        if rate in self.diverge:
+            raise NonFinite(3, "loss", float("nan"))
+        measured = {"dev": self.dev[rate], "test": rate + 0.01 * seed}
+        names = [name for name, entry in config.evaluators.items() if entry.split]
+        results = dict.fromkeys(sweep._SHARED) | {
+            "seed": seed,
+            "dataset": config.dataset,
+            "seconds": 60,
+            "device_days": 0.5,
+            "images_per_second_per_device": 100.0,
+            "skipped_examples": 0,
+            "metrics": {f"{name}/top1": measured[name] for name in names},
+        }
+        workdir.write_json(path / workdir.RESULTS, results)
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    pretence = Pretence({0.003: 0.5, 0.01: 0.8, 0.03: 0.8})
+    monkeypatch.setattr(train, "train", pretence)
+    return pretence
+
+
+def results_of(path):
+    return json.loads((path / "results.json").read_text())
+
+
+def test_the_best_rate_is_trained_on_everything(config, trainings, tmp_path, capsys):
+    sweep.run(config, str(tmp_path / "out"), "sweep")
+    part, whole = "train[:90%]", "train"
+    # Of equal rates the smaller.
+    assert [(rate, seed, split) for rate, seed, _, split in trainings.trained] == [
+        (0.003, 0, part),
+        (0.01, 0, part),
+        (0.03, 0, part),
+        (0.01, 0, whole),
+        (0.01, 1, whole),
+    ]
+    results = results_of(tmp_path / "out")
+    assert results["metrics"] == pytest.approx(
+        {"test/top1": 0.015, "test/top1_std": 0.5**0.5 * 0.01, "seeds": 2, "learning_rate": 0.01}
+    )
+    assert results["run"] == "sweep" and results["dataset"] == "digits"
+    assert results["seed"] is None and results["seconds"] == 300 and results["device_days"] == 2.5
+    out = capsys.readouterr().out
+    assert "0.01            0.8000 *\n" in out and "mean            0.0150 ± 0.0071" in out
+    sweep.run(config, str(tmp_path / "out"), "sweep")
+    assert len(trainings.trained) == 5 and "nothing to do" in capsys.readouterr().out
+
+
+def test_without_retraining_the_chosen_trial_counts(config, trainings, tmp_path):
+    config.sweep.retrain = False
+    sweep.run(config, str(tmp_path), "sweep")
+    assert [t[:2] for t in trainings.trained] == [(0.003, 0), (0.01, 0), (0.03, 0), (0.01, 1)]
+    assert {split for *_, split in trainings.trained} == {"train[:90%]"}
+    metrics = results_of(tmp_path)["metrics"]
+    assert metrics["test/top1"] == pytest.approx(0.015) and metrics["dev/top1"] == 0.8
+
+
+def test_a_choice_stands(config, trainings, tmp_path):
+    trainings.stop_at = 4
+    sweep.run(config, str(tmp_path), "sweep")
+    assert len(trainings.trained) == 4 and not (tmp_path / "results.json").exists()
+    assert json.loads((tmp_path / "choice.json").read_text())["learning_rate"] == 0.01
+    for file in (tmp_path / "trials").glob("without_dev*/results.json"):
+        file.unlink()
+    trainings.dev = {0.003: 0.9, 0.01: 0.1, 0.03: 0.1}
+    sweep.run(config, str(tmp_path), "sweep")
+    assert [t[:2] for t in trainings.trained[4:]] == [(0.01, 0), (0.01, 1)]
+
+
+@pytest.mark.parametrize("machines", [2, 3, 5])
+def test_machines_share_the_trials(config, trainings, tmp_path, machines, capsys):
+    config.sweep.machines = machines
+    for number in [*range(machines)] * 2:
+        config.sweep.machine = number
+        sweep.run(config, str(tmp_path), "sweep")
+        if number == 0 and len(trainings.trained) < 3:
+            assert "not complete elsewhere: without_dev_rate0.01_seed0" in capsys.readouterr().out
+    assert len(trainings.trained) == len(set(trainings.trained)) == 5
+    assert results_of(tmp_path)["metrics"]["test/top1"] == pytest.approx(0.015)
+
+
+def test_a_rate_that_diverges_is_out(config, trainings, tmp_path):
+    trainings.diverge = (0.01,)
+    sweep.run(config, str(tmp_path), "sweep")
+    assert results_of(tmp_path)["metrics"]["learning_rate"] == 0.03
+    assert json.loads((tmp_path / "choice.json").read_text())["dev/top1"][1] == [0.01, None]
+    trainings.diverge = (0.003, 0.01, 0.03)
+    for _ in range(2):  # a rerun says so again
+        with pytest.raises(errors.Failure, match="with every rate"):
+            sweep.run(config, str(tmp_path / "all"), "sweep")
+    assert len(trainings.trained) == 5 + 3
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("rates", (0.1, 0.1), "config.sweep.rates=(0.1, 0.1): expected one or more numbers, each"),
+        ("rates", ("a",), "config.sweep.rates=('a',)"),
+        ("rates", (), "needs config.sweep.rates, .train and .dev: take configs/sweep.py"),
+        ("seeds", (), "config.sweep.seeds=(): expected one or more"),
+        ("machine", 1, "config.sweep.machine=1: expected 0 <= sweep.machine < 1"),
+        ("machines", 0, "config.sweep.machines=0: expected 1 or more"),
+        ("train", "trian", "trian"),
+        ("dev", "test[:2", "test[:2"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_written(
+    config, tmp_path, key, value, message
+):
+    config.sweep[key] = value
+    with pytest.raises(errors.BadInput) as caught:
+        sweep.run(config, str(tmp_path / "out"), "sweep")
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_test_split_that_is_missing_is_found_before_the_choosing(config, tmp_path):
+    config.evaluators.test.split = "tset"
+    with pytest.raises(errors.BadInput, match="tset"):
+        sweep.run(config, str(tmp_path / "out"), "sweep")
+    config.evaluators.test.split = ""
+    with pytest.raises(errors.BadInput, match="config.evaluators.test does not measure top1"):
+        sweep.run(config, str(tmp_path / "out"), "sweep")
+
+
+def test_vtab_sweeps_each_task_and_gives_the_score(trainings, tmp_path, monkeypatch):
+    config = vtab_recipe.get_config("Mixer-S/16,32")
+    config.model.update(TINY)
+    config.init_from, config.init_head = "", "auto"
+    config.batch_size = config.evaluators.test.batch_size = config.evaluators.dev.batch_size = 16
+    config.vtab.tasks = ("svhn", "dmlab")
+    config.sweep.machines = 2
+    config.runtime.data_dir = str(tmp_path / "data")
+    for name in config.vtab.tasks:
+        stand_ins.small_task(monkeypatch, name, tmp_path / "data")
+    for number in (0, 1, 0, 1):
+        config.sweep.machine = number
+        vtab.run(config, str(tmp_path / "out"), "vtab")
+    assert len(trainings.trained) == len(set(trainings.trained)) == 2 * (3 + 3)
+    assert {split for *_, split in trainings.trained} == {"train800", "train1000"}
+    metrics = results_of(tmp_path / "out")["metrics"]
+    assert metrics["vtab/svhn"] == metrics["vtab/dmlab"] == pytest.approx(0.02)
+    assert metrics["vtab/mean"] is None  # of all 19 or not at all
+    assert results_of(tmp_path / "out" / "dmlab")["metrics"]["learning_rate"] == 0.01
+
+
+def test_vtab_takes_each_tasks_size_and_crops():
+    config = vtab_recipe.get_config("Mixer-S/16")
+    found = build.vtab(config)
+    assert list(found) == list(TASKS) and found["svhn"].image_size == (224, 224)
+    for name, of_task in found.items():
+        alone = vtab_recipe.get_config(f"Mixer-S/16,{name}")
+        assert of_task.image_size == alone.image_size, name
+        assert of_task.input.transform == alone.input.transform and of_task.run == "sweep"
+    config.vtab.with_96 = True
+    assert build.vtab(config)["smallnorb_azimuth"].image_size == (224, 224)
+    config = vtab_recipe.get_config("Mixer-S/16,64")
+    assert {of_task.image_size for of_task in build.vtab(config).values()} == {(64, 64)}
+
+
+SHORT = (
+    *(f"--config.model.{field}={size}" for field, size in TINY.items()),
+    "--config.total=20 steps",
+    "--config.evaluators.dev.every=20 steps",
+    "--config.evaluators.test.every=20 steps",
+    "--config.optimizer.name=sgd(momentum=0.9, accumulator_dtype='bfloat16')",
+    "--config.sweep.rates=(0.03, 0.3)",
+)
+
+
+@pytest.mark.slow
+def test_killed_twice_it_gives_the_same_table(data_dir, tmp_path):
+    words = "configs/sweep.py:Mixer-S/16,digits,16,smoke"
+
+    def kill(when):
+        process = start(data_dir, words, tmp_path / "killed", *SHORT)
+        end = time.monotonic() + 120
+        while not when():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < end, "timed out"
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+    trials = tmp_path / "killed" / "trials"
+    kill(lambda: (trials / "without_dev_rate0.3_seed0" / "checkpoints" / "5").exists())
+    kill(lambda: any(trials.glob("whole_*_seed1/checkpoints/5")))
+    code, out, err = run(data_dir, words, tmp_path / "killed", *SHORT)
+    assert code == 0, err
+    assert "going on from step" in out and out.count("trial ") == 1
+    code, whole, err = run(data_dir, words, tmp_path / "whole", *SHORT)
+    assert code == 0, err
+    table = slice(whole.index("learning rate "), whole.index("done: "))
+    assert whole[table] in out
+    killed, undisturbed = (results_of(tmp_path / name)["metrics"] for name in ("killed", "whole"))
+    assert killed == undisturbed and killed["seeds"] == 2
