@@ -17,8 +17,8 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.run = "train"
     config.seed = 0  # of the initial weights, the order, the augmentation, dropout
     config.imports = ""  # modules of yours to import first, comma-separated
-    # Weights to start from: a training's workdir, a file or a published name. evaluate and fewshot
-    # also take "random", an untrained model.
+    # Weights to start from: a training's workdir, a file or a published name; "random" (to train,
+    # empty) is an untrained model.
     config.init_from = ""
     config.init_head = "auto"  # train: auto keeps a head that fits; keep; reset: a new one of zeros
     config.pretrained_size = ()  # (height, width) that a file's weights are for; empty: the square
@@ -157,7 +157,8 @@ def fewshot(config: ConfigDict, datasets: tuple[tuple[str, str, str], ...], ever
 def smoke(config: ConfigDict) -> ConfigDict:
     """The same recipe in under a minute on a CPU: digits, two blocks, ten steps."""
     config.dataset = "digits"
-    config.init_from, config.init_head = "", "auto"
+    if config.init_head == "reset":
+        config.init_from = "random"  # nothing is fetched
     config.input.split = "train"
     if config.sweep.rates:
         config.sweep.update(train="train[:90%]", dev="train[90%:]", rates=config.sweep.rates[-2:])

@@ -29,7 +29,7 @@ class Encoded:
     Args:
       data: the file's bytes.
       fast: JPEGs may be decoded at a half, a quarter or an eighth of their size where a window is
-        then still larger than it has to be, and chroma is not interpolated: other pixels.
+        then still larger than it has to be: other pixels.
 
     Raises:
       ValueError: not an image that can be read, cut short, larger than 2**26 pixels, or thinner
@@ -76,9 +76,7 @@ class Encoded:
                 ratio = min(height // at_least[0], width // at_least[1])
                 shrink = max(d for d in (1, 2, 4, 8) if d <= max(ratio, 1))
             stored = self._turn.stored(top, left, height, width, self.height, self.width)
-            part = turbojpeg.window(
-                self._data, *(side // shrink for side in stored), shrink=shrink, fast=self._fast
-            )
+            part = turbojpeg.window(self._data, *(side // shrink for side in stored), shrink)
             if part is not None:
                 return self._turn.upright(part)
         return self.pixels()[top : top + height, left : left + width]

@@ -83,7 +83,7 @@ class RealSource:
 def _read(file: str, num_classes: int) -> list[list[int]]:
     try:
         remote = object_store.is_remote(file)
-        content = object_store.read(file) if remote else Path(file).expanduser().read_bytes()
+        content = object_store.read_all(file) if remote else Path(file).expanduser().read_bytes()
     except (OSError, object_store.StoreError) as error:
         raise errors.Missing(f"{file} cannot be read: {error}. Put there once: {_URL}") from None
     try:

@@ -14,7 +14,7 @@ import numpy as np
 
 # TurboJPEG's constants: turbojpeg.h.
 _DECOMPRESS, _RGB = 1, 0
-_SUBSAMPLING, _WIDTH, _HEIGHT, _FAST_UPSAMPLING, _FAST_DCT = 4, 5, 6, 9, 10
+_SUBSAMPLING, _WIDTH, _HEIGHT, _FAST_DCT = 4, 5, 6, 10
 # Width in pixels of the unit that is decoded at once, by the kind of chroma subsampling.
 _UNIT = {0: 8, 1: 16, 2: 16, 3: 8, 4: 8, 5: 32, 6: 8}
 
@@ -76,7 +76,7 @@ def _decoder() -> _Decoder:
 
 
 def window(
-    data: bytes, top: int, left: int, height: int, width: int, *, shrink: int = 1, fast: bool
+    data: bytes, top: int, left: int, height: int, width: int, shrink: int = 1
 ) -> np.ndarray | None:
     """Decodes a window, bit for bit as if it were cut out of the whole image.
 
@@ -84,7 +84,6 @@ def window(
       data: the JPEG.
       top, left, height, width: of the window, in pixels of the image divided by `shrink`.
       shrink: 1, 2, 4 or 8: the image is decoded at that fraction of its size.
-      fast: chroma is repeated, not interpolated.
 
     Returns:
       uint8 [height, width, 3], RGB; None if anything about the file is unusual.
@@ -107,7 +106,6 @@ def window(
     pixels = np.empty((height, end - begin, 3), np.uint8)
     failed = (
         library.tj3Set(handle, _FAST_DCT, True)
-        or library.tj3Set(handle, _FAST_UPSAMPLING, fast)
         or library.tj3SetScalingFactor(handle, _Scale(1, shrink))
         or library.tj3SetCroppingRegion(handle, _Region(begin, top, end - begin, height))
         or library.tj3Decompress8(handle, data, len(data), pixels.ctypes.data, 0, _RGB)

@@ -12,6 +12,7 @@ from clu import parameter_overview
 from etils import epath
 from ml_collections import ConfigDict
 
+from mixer.checkpoint.pretrained import Card, read_meta
 from mixer.checkpoint.store import Store
 from mixer.data.sources import fingerprint
 from mixer.errors import BadInput
@@ -34,20 +35,13 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
         train(config, output, protocol, stop, times)
 
 
-def train(
-    config: ConfigDict, output: str, protocol: str, stop: StopSignal, times: dict[str, float]
-) -> None:
-    """`run` as one of several in a process.
-
-    Args:
-      stop: entered.
-      times: seconds before the call, by what they went into.
-    """
+def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, times: dict) -> None:
+    """`run` under a `stop` that is entered; `times`: seconds until now, by what they went into."""
     began = time.perf_counter()
     path = workdir.unfinished(output, config)
     if path is None:
         return
-    training = build.training(config)
+    training = build.training(config, _card_so_far(path))
     times["build"] = time.perf_counter() - began
     checkpoints = path / "checkpoints"
     created = None if checkpoints.exists() else _create(training, times)
@@ -57,6 +51,13 @@ def train(
         Store(checkpoints, keep=training.keep_checkpoints, best=training.best) as store,
     ):
         _Session(training, path, store, stop, protocol, times).run(created)
+
+
+def _card_so_far(path: epath.Path) -> Card | None:
+    try:
+        return Card.from_json(read_meta(str(path))["card"])
+    except BadInput:  # no checkpoint yet, or a damaged one
+        return None
 
 
 def _create(training: build.Training, times: dict) -> tuple[step.TrainState, dict | None]:

@@ -118,7 +118,7 @@ def test_preparation_reads_its_keys(image_folder, data_dir):
 def test_eight_devices_share_the_work_and_gather_nothing(name, image_folder, data_dir):
     config = get_config(name, "", image_folder)
     config.total = "20_000 steps"  # the stand-ins for the data are small
-    config.init_from, config.init_head = "", "auto"
+    config.init_from = "random"
     if config.input.split.startswith("full["):
         for part in (config.input, *config.evaluators.values()):
             part.split = "full"

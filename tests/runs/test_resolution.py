@@ -1,6 +1,7 @@
 """Weights at another resolution and in other files, through whole runs in this process."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -48,11 +49,15 @@ def weights(tmp_path_factory):
 def finetuned(weights, data_dir, tmp_path_factory):
     """A run that began from them at twice the resolution."""
     workdir = tmp_path_factory.mktemp("finetuned") / "run"
+    assert start(training_config(weights), workdir)["upstream"]["path"] == str(weights)
+    return workdir
+
+
+def training_config(weights):
     made = config("train", init_from=str(weights))
     made.schedule.base = made.schedule.end = 0.0  # so that the weights stay as loaded
     made.optimizer.weight_decay = 0.0
-    assert start(made, workdir)["upstream"]["path"] == str(weights)
-    return workdir
+    return made
 
 
 def same(a, b):
@@ -70,6 +75,18 @@ def test_finetuning_at_twice_the_resolution(weights, finetuned):
     assert again["MixerBlock_1"]["token_mixing"]["Dense_1"]["bias"].shape == (72,)
     with pytest.raises(mixer.BadInput, match=r"was trained at \(24, 24\): leave it out"):
         mixer.load_pretrained(finetuned, large, image_size=48, pretrained_size=12)
+
+
+def test_going_on_needs_the_file_no_more(weights, finetuned, data_dir, tmp_path):
+    copy = shutil.copytree(finetuned, tmp_path / "run")
+    results = (copy / "results.json").rename(tmp_path / "before.json")
+    moved = weights.rename(tmp_path / "moved.npz")
+    try:
+        again = start(training_config(weights), copy)
+    finally:
+        moved.rename(weights)
+    assert again["params"] == json.loads(results.read_text())["params"]
+    assert again["upstream"]["path"] == str(weights)
 
 
 def test_evaluating_the_file_or_the_run_is_the_same(weights, finetuned, tmp_path):

@@ -11,6 +11,9 @@ from mixer import errors
 from mixer.checkpoint import pretrained, resize
 from mixer.checkpoint.pretrained import Card
 
+# In the place of a path: an untrained model, which is what training takes by default.
+RANDOM = "random"
+
 
 def pretrained_size_of(config: ConfigDict) -> tuple[int, int] | None:
     """`config.pretrained_size`, checked; None if it is empty."""
@@ -41,7 +44,7 @@ def at_size(
         pretrained_size=given,
         method=method,
     )
-    if not path:
+    if path in ("", RANDOM):
         made_for = image_size
     elif pretrained.is_file(path):
         made_for = pretrained.read(path).size(model, image_size, given)

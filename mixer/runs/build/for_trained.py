@@ -14,7 +14,7 @@ from mixer.checkpoint import pretrained, zoo
 from mixer.checkpoint.pretrained import Card
 from mixer.data import sources
 from mixer.models import registry
-from mixer.runs.build.at_size import at_size
+from mixer.runs.build.at_size import RANDOM, at_size
 from mixer.runs.build.evaluations import build_evaluations
 from mixer.runs.build.few_shot import FewShot, build_few_shot
 from mixer.runs.build.parts import (
@@ -28,9 +28,6 @@ from mixer.runs.build.parts import (
 )
 from mixer.runs.imports import import_modules
 from mixer.training import sharding, step
-
-# Of init_from: an untrained model, to compare with.
-_RANDOM = "random"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +59,7 @@ def trained(config: ConfigDict) -> Trained:
             f"file or published name"
         )
     import_modules(config.imports)
-    upstream, meta = (None, None) if path == _RANDOM else upstream_of(path)
+    upstream, meta = (None, None) if path == RANDOM else upstream_of(path)
     if meta is None:
         at, card = None, _card_of_config(config)
     else:
@@ -71,7 +68,7 @@ def trained(config: ConfigDict) -> Trained:
     fields = dict(card.model)
     model = build_model(fields.pop("name"), fields, card.image_size)
     mesh = sharding.make_mesh()
-    if path == _RANDOM:
+    if path == RANDOM:
         params = jax.jit(lambda: step.init_params(model, card.image_size, config.seed))()
     elif meta is None:
         model, load = at_size(config, model, card.image_size)

@@ -1,7 +1,6 @@
 """From the config to a training run, without writing or compiling anything."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +15,7 @@ from mixer.batch import Batch
 from mixer.checkpoint import adapt
 from mixer.checkpoint.pretrained import Card
 from mixer.data import sources, transforms
-from mixer.runs.build.at_size import at_size
+from mixer.runs.build.at_size import RANDOM, at_size
 from mixer.runs.build.evaluations import build_evaluations
 from mixer.runs.build.few_shot import FewShot
 from mixer.runs.build.parts import (
@@ -81,8 +80,12 @@ class Training:
         return {k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=place) for k, v in spec.items()}
 
 
-def training(config: ConfigDict) -> Training:
+def training(config: ConfigDict, going_on: Card | None = None) -> Training:
     """Builds a training run.
+
+    Args:
+      going_on: the card of a run of this config that is gone on with. It holds the model that
+        `init_from` led to, which need no longer be there.
 
     Raises:
       BadInput: whatever in the config cannot be done.
@@ -90,16 +93,15 @@ def training(config: ConfigDict) -> Training:
     import_modules(config.imports)
     _check_numbers(config)
     image_size = image_size_of(config)
-    fields = config.model.to_dict()
+    fields = dict(going_on.model) if going_on else config.model.to_dict()
     name, given_classes = fields.pop("name"), fields.pop("num_classes")
     model = build_model(name, fields | {"num_classes": given_classes or 1}, image_size)
     if config.init_head not in adapt.HEADS:
         raise errors.unknown("config.init_head", config.init_head, adapt.HEADS)
     if config.init_head == "reset" and not config.init_from:
         raise errors.BadInput(
-            f"config.init_from is empty, and a recipe that gives {name} a new head expects trained "
-            f"weights: set it to a workdir, a file or a published name; to train from scratch set "
-            f"--config.init_head=auto"
+            f"config.init_from is empty, and a new head on {name} expects trained weights under "
+            f"it: set it to a workdir, a file, a published name or, for none, to random"
         )
     if config.loss not in losses.LOSSES:
         raise errors.unknown("config.loss", config.loss, losses.LOSSES)
@@ -120,7 +122,7 @@ def training(config: ConfigDict) -> Training:
             f"{len(source.classes)} classes; leave it empty to take the dataset's"
         )
     model = model.clone(num_classes=len(source.classes))
-    model, load = at_size(config, model, image_size)
+    model, load = (model, None) if going_on else at_size(config, model, image_size)
     reader = training_reader(config, source, mesh, config.batch_size)
 
     def steps(duration: str, key: str, least: int = 1) -> int:
@@ -157,7 +159,7 @@ def training(config: ConfigDict) -> Training:
         multi_label=several > 0,
     )
     evaluations = build_evaluations(config, model, mesh, card, steps)
-    init_from, load = config.init_from, functools.partial(load, head=config.init_head)
+    init_from, init_head = config.init_from, config.init_head
     _check_best(config.best, evaluations, ema=config.ema_decay > 0)
     at_least(1, **{"runtime.keep_checkpoints": config.runtime.keep_checkpoints})
     built = Training(
@@ -168,7 +170,7 @@ def training(config: ConfigDict) -> Training:
         init=lambda params: step.init_state(
             model, chain, image_size, seed=config.seed, ema=config.ema_decay > 0, params=params
         ),
-        initial=lambda: _initial(init_from, load),
+        initial=lambda: _initial(init_from, init_head, load),
         train_step=step.make_step(
             model,
             losses.LOSSES[config.loss],
@@ -203,11 +205,11 @@ def _check_numbers(config: ConfigDict) -> None:
     within(0, math.inf, **{f"optimizer.{k}": config.optimizer[k] for k in keys})
 
 
-def _initial(init_from: str, load: Callable) -> tuple[Any, dict | None]:
-    if not init_from:
+def _initial(init_from: str, head: str, load: Callable) -> tuple[Any, dict | None]:
+    if init_from in ("", RANDOM):
         return None, None
     upstream, meta = upstream_of(init_from)
-    return load(step=meta and meta["step"]), upstream
+    return load(step=meta and meta["step"], head=head), upstream
 
 
 def _trace(built: Training) -> None:
