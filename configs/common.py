@@ -157,7 +157,8 @@ def fewshot(config: ConfigDict, datasets: tuple[tuple[str, str, str], ...], ever
 def smoke(config: ConfigDict) -> ConfigDict:
     """The same recipe in under a minute on a CPU: digits, two blocks, ten steps."""
     config.dataset = "digits"
-    config.init_from, config.init_head = "", "auto"
+    if config.init_head == "reset":
+        config.init_from = "random"  # nothing is fetched
     config.input.split = "train"
     if config.sweep.rates:
         config.sweep.update(train="train[:90%]", dev="train[90%:]", rates=config.sweep.rates[-2:])

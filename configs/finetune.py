@@ -4,7 +4,7 @@ r"""Fine-tuning on ImageNet-1k, CIFAR-10 and -100, Pets, Flowers, or data of you
 
 begins from the model's published ImageNet-21k file, where there is one: for Mixer-B/16 and
 Mixer-L/16. Any other start is --config.init_from=, a name, file or workdir. The head is a new one.
-From scratch by the same recipe: --config.init_from= --config.init_head=auto.
+From scratch by the same recipe: --config.init_from=random.
 
 The rate of 0.03 is one of the four that the paper chooses from by accuracy on a part of the
 training set: configs/sweep.py does that. One training without that part, `dev`, which it measures:

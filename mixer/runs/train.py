@@ -35,15 +35,8 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
         train(config, output, protocol, stop, times)
 
 
-def train(
-    config: ConfigDict, output: str, protocol: str, stop: StopSignal, times: dict[str, float]
-) -> None:
-    """`run` as one of several in a process.
-
-    Args:
-      stop: entered.
-      times: seconds before the call, by what they went into.
-    """
+def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, times: dict) -> None:
+    """`run` under a `stop` that is entered; `times`: seconds until now, by what they went into."""
     began = time.perf_counter()
     path = workdir.unfinished(output, config)
     if path is None:

@@ -134,7 +134,7 @@ def test_it_starts_from_weights_with_a_new_head(small, tmp_path):
 
 
 def test_without_weights_it_is_refused(small):
-    with pytest.raises(errors.BadInput, match="config.init_from is empty.*init_head=auto"):
+    with pytest.raises(errors.BadInput, match="config.init_from is empty.* to random"):
         build.training(small)
     small.init_head = "rest"
     with pytest.raises(errors.BadInput, match="unknown config.init_head 'rest'.*'reset'"):
@@ -142,7 +142,7 @@ def test_without_weights_it_is_refused(small):
 
 
 def test_momentum_may_be_kept_in_half_the_bytes(small):
-    small.init_head = "auto"
+    small.init_from = "random"
     small.optimizer.name = "sgd(momentum=0.9, accumulator_dtype='bfloat16')"
     training = build.training(small)
     state = step.abstract_state(training.mesh, training.init)

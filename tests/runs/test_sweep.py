@@ -171,7 +171,7 @@ def test_a_test_split_that_is_missing_is_found_before_the_choosing(config, tmp_p
 def test_vtab_sweeps_each_task_and_gives_the_score(trainings, tmp_path, monkeypatch):
     config = vtab_recipe.get_config("Mixer-S/16,32")
     config.model.update(TINY)
-    config.init_from, config.init_head = "", "auto"
+    config.init_from = "random"
     config.batch_size = config.evaluators.test.batch_size = config.evaluators.dev.batch_size = 16
     config.vtab.tasks = ("svhn", "dmlab")
     config.sweep.machines = 2

@@ -52,7 +52,7 @@ def test_words_name_tasks_and_resolutions():
 def test_the_rate_is_chosen_on_200_images(data_dir):
     config = vtab.get_config("caltech101,32,Mixer-S/32")
     config.model.update(TINY)
-    config.init_from, config.init_head = "", "auto"
+    config.init_from = "random"
     training = build.training(config)
     assert [e.name for e in training.evaluations] == ["test"]
     assert training.total == 2500 and training.epochs == 1280
@@ -70,7 +70,7 @@ def training_of(name, monkeypatch, data_dir):
     stand_ins.small_task(monkeypatch, name, data_dir)
     config = vtab.get_config(f"{name},32,Mixer-S/16")
     config.model.update(TINY)
-    config.init_from, config.init_head = "", "auto"
+    config.init_from = "random"
     config.batch_size = config.evaluators.test.batch_size = 16
     config.runtime.data_dir = str(data_dir)
     return build.training(config)

@@ -1,7 +1,6 @@
 """From the config to a training run, without writing or compiling anything."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -101,9 +100,8 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
         raise errors.unknown("config.init_head", config.init_head, adapt.HEADS)
     if config.init_head == "reset" and not config.init_from:
         raise errors.BadInput(
-            f"config.init_from is empty, and a recipe that gives {name} a new head expects trained "
-            f"weights: set it to a workdir, a file or a published name; to train from scratch set "
-            f"--config.init_head=auto"
+            f"config.init_from is empty, and a new head on {name} expects trained weights under "
+            f"it: set it to a workdir, a file, a published name or, for none, to random"
         )
     if config.loss not in losses.LOSSES:
         raise errors.unknown("config.loss", config.loss, losses.LOSSES)
@@ -161,7 +159,7 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
         multi_label=several > 0,
     )
     evaluations = build_evaluations(config, model, mesh, card, steps)
-    init_from, load = config.init_from, functools.partial(load, head=config.init_head)
+    init_from, init_head = config.init_from, config.init_head
     _check_best(config.best, evaluations, ema=config.ema_decay > 0)
     at_least(1, **{"runtime.keep_checkpoints": config.runtime.keep_checkpoints})
     built = Training(
@@ -172,7 +170,7 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
         init=lambda params: step.init_state(
             model, chain, image_size, seed=config.seed, ema=config.ema_decay > 0, params=params
         ),
-        initial=lambda: _initial(init_from, load),
+        initial=lambda: _initial(init_from, init_head, load),
         train_step=step.make_step(
             model,
             losses.LOSSES[config.loss],
@@ -207,11 +205,11 @@ def _check_numbers(config: ConfigDict) -> None:
     within(0, math.inf, **{f"optimizer.{k}": config.optimizer[k] for k in keys})
 
 
-def _initial(init_from: str, load: Callable) -> tuple[Any, dict | None]:
+def _initial(init_from: str, head: str, load: Callable) -> tuple[Any, dict | None]:
     if init_from in ("", RANDOM):
         return None, None
     upstream, meta = upstream_of(init_from)
-    return load(step=meta and meta["step"]), upstream
+    return load(step=meta and meta["step"], head=head), upstream
 
 
 def _trace(built: Training) -> None:
