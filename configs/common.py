@@ -20,6 +20,10 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     # Weights to start from: a training's workdir, a file or a published name; "random" (to train,
     # empty) is an untrained model.
     config.init_from = ""
+    config.init_step = (
+        ""  # of a workdir; empty: the newest; or best (by its config.best), or a number
+    )
+    config.init_ema = False  # its averaged parameters
     config.init_head = "auto"  # train: auto keeps a head that fits; keep; reset: a new one of zeros
     config.pretrained_size = ()  # (height, width) that a file's weights are for; empty: the square
     config.resize_method = "auto"  # to another image_size: block_diagonal (if integer) or resample

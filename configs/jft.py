@@ -28,11 +28,13 @@ whole split, so the steps stay, and 3, 10, 30 % are passed 233, 70, 23 times. Fo
     python main.py --config=configs/jft.py:Mixer-B/32 --config.input.fraction=FRACTION \
       --config.best=val/top1 --workdir=runs/jft-b32-FRACTION
     python main.py --config=configs/fewshot.py:imagenet2012 \
-      --config.init_from=runs/jft-b32-FRACTION --workdir=runs/jft-b32-FRACTION-fewshot
+      --config.init_from=runs/jft-b32-FRACTION --config.init_step=best \
+      --workdir=runs/jft-b32-FRACTION-fewshot
 
 What the paper leaves open, and what is done here:
 - What is held out: as for ImageNet-21k, the first 25,600 images are `test`, the next `val`. Figure
-  2 stops early by upstream validation: the checkpoint that is best on `val` is kept.
+  2 stops early by upstream validation: the checkpoint that is best on `val` is kept
+  (config.best) and taken (config.init_step).
 - How its parts were drawn. Here a smaller part lies within a larger one (`input.fraction_seed`).
 - Weight decay is on kernels only; the learning rate ends at 1e-5; the head's bias starts at -10, as
   in big_vision. No dropout, no stochastic depth: table 4 has none for these rows.

@@ -7,6 +7,7 @@ Beside each file lies `<file>.sha256`, as `sha256sum` writes it: the digest at t
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import http.client
 import os
@@ -198,10 +199,17 @@ def _network(timeout: float, url: str, part: Path) -> Iterator[None]:
         raise _Interrupted(str(reason) or type(reason).__name__) from None
 
 
+@functools.lru_cache(maxsize=64)
+def _sha256(path: Path, size: int, modified: int) -> str:
+    # A large file is asked for several times a run; another size or time is another content.
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _checked(path: Path, name: str, record: Path, fix: str) -> str:
     """The SHA-256 of `path`; recorded if it is the first, refused if it is not the recorded one."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    status = path.stat()
+    digest = _sha256(path, status.st_size, status.st_mtime_ns)
     if not record.exists():
         new = _beside(record, f".{os.getpid()}")
         new.write_text(f"{digest}  {record.name.removesuffix('.sha256')}\n")

@@ -47,7 +47,10 @@ class BlockSource:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         block = self.block_of(index)
-        return self._fetch(block).result()[index - block.start]
+        try:
+            return self._fetch(block).result()[index - block.start]
+        except RuntimeError:  # one damaged record fails the block
+            return self.source[index]
 
     def will_read(self, index: int) -> None:
         """Begins to fetch the block of an example that is to be read soon."""
@@ -81,10 +84,11 @@ def in_blocks(source: Source, order: Order | None, rows: Sequence[int]) -> tuple
 
     Returns:
       The source or a `BlockSource`, and how many rows ahead an example is to be announced to it:
-      one window, so that while a window is read the next one is fetched, and both are kept.
+      one window, so that while a window is read the next one is fetched. Both are kept, and at an
+      epoch's end, whose last window may be short, the one after that.
     """
     if isinstance(order, Blocks) and hasattr(source, "read"):
-        keep = 2 * order.blocks_at_once(rows)
+        keep = 3 * order.blocks_at_once(rows)
         ahead = order.window * order.block * len(rows) // order.batch_size
         return BlockSource(source, order.block_of, keep), ahead
     if order is None and getattr(source, "remote", False):

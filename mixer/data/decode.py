@@ -134,7 +134,8 @@ def _is_whole_jpeg(data: bytes) -> bool:
 def _orientation(data: bytes) -> int:
     """What the EXIF segment says, 1 ... 8; 1 if there is none or it is damaged."""
     at = 2
-    while data[at] == 0xFF and 0xE0 <= data[at + 1] <= 0xEF:  # the segments before the picture's
+    # The segments of applications and comments, before the picture's.
+    while data[at] == 0xFF and (0xE0 <= data[at + 1] <= 0xEF or data[at + 1] == 0xFE):
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
         if data[at + 4 : at + 10] == b"Exif\0\0":
             return _orientation_of_tiff(data[at + 10 : end])

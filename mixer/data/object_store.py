@@ -128,6 +128,7 @@ def _get(url: str, path: str, headers: dict[str, str]) -> tuple[bytes, http.clie
             # Also an answer that ends too early, and a connection that the server has closed.
             said = f"{type(error).__name__}: {error}"
             connection.close()
+            close()  # the others are as old
         if attempt < _ATTEMPTS:
             # Not all at the same moment: many threads and hosts meet the same outage.
             time.sleep(pause * random.uniform(0.5, 1.5))

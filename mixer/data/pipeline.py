@@ -25,6 +25,8 @@ from mixer.data.transforms import Transform
 
 # By default.
 _MOST_THREADS = 16
+# RuntimeError: ArrayRecord's, of a damaged record.
+_UNREADABLE = (ValueError, OSError, RuntimeError)
 # So many unusable examples one after another are no accident.
 _MOST_SKIPPED = 100
 
@@ -82,7 +84,7 @@ class Rows:
         for skipped in range(_MOST_SKIPPED):
             try:
                 return self._row(index, count) | {"skipped": np.int32(skipped)}
-            except (ValueError, OSError) as error:
+            except _UNREADABLE as error:
                 bad = BadExample(f"{self._where(index)}: {error}")
                 if not self.skip_bad:
                     raise bad from error
@@ -109,7 +111,7 @@ class Rows:
     def _where(self, index: int) -> str:
         try:
             return self.source.where(index)
-        except (ValueError, OSError):  # the record itself is what cannot be read
+        except _UNREADABLE:  # the record itself is what cannot be read
             return f"dataset {self.source.name}, split {self.source.split}, example {index}"
 
 

@@ -48,9 +48,7 @@ def metadata(dataset: str, data_dir: Path | str) -> Iterator[Path]:
         yield data_dir
         return
     with tempfile.TemporaryDirectory(prefix="metadata.") as folder:
-        # The folder is gone when a late answer comes.
-        with contextlib.suppress(FileNotFoundError):
-            patience.within(data_dir, lambda: _copy_metadata(dataset, data_dir, Path(folder)))
+        patience.within(data_dir, lambda: _copy_metadata(dataset, data_dir, Path(folder)))
         yield Path(folder)
 
 

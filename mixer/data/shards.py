@@ -168,12 +168,21 @@ def _laid_out(size: int, pieces: dict[int, bytes]) -> Iterator[ArrayRecordReader
     with tempfile.TemporaryFile(dir=_MEMORY, buffering=0) as file:
         file.truncate(size)
         for offset, content in pieces.items():
-            os.pwrite(file.fileno(), content, offset)
+            _put(file.fileno(), content, offset)
         reader = ArrayRecordReader(
             f"/dev/fd/{file.fileno()}", "readahead_buffer_size:0,max_parallelism:0"
         )
         yield reader
         reader.close()
+
+
+def _put(file: int, content: bytes, offset: int) -> None:
+    try:
+        written = os.pwrite(file, content, offset)
+    except OSError as error:
+        raise errors.Failure(f"{_MEMORY} cannot be written: {error}") from None
+    if written < len(content):
+        raise errors.Failure(f"{_MEMORY} is full: blocks of records are put there to be read")
 
 
 def _fetch_index(url: str, expected: int) -> tuple[list[dict[int, int]], Index]:

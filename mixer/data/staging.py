@@ -169,14 +169,14 @@ def _origins(dataset: str, data_dir: Path | str, version: Path, below: Path) -> 
 
 def _copy_metadata(version: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for path in version.iterdir():
-        if not path.is_file() or not remote_dataset.is_metadata(path.name):
-            continue
-        content, copy = path.read_bytes(), folder / path.name
-        if path.name == "dataset_info.json" and copy.exists() and copy.read_bytes() != content:
-            raise errors.BadInput(
-                f"{folder} holds the copy of another preparation of this dataset: delete it"
-            )
+    files = [p for p in version.iterdir() if p.is_file() and remote_dataset.is_metadata(p.name)]
+    contents = {folder / path.name: path.read_bytes() for path in files}
+    # Among them, from config.run=prepare, are the checksums of the shards.
+    if any(copy.exists() and copy.read_bytes() != new for copy, new in contents.items()):
+        raise errors.BadInput(
+            f"{folder} holds the copy of another preparation of this dataset: delete it"
+        )
+    for copy, content in contents.items():
         with _complete(copy) as file:
             file.write(content)
 

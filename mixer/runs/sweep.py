@@ -46,6 +46,8 @@ def carry_out(
     config: ConfigDict, sweep: build.Sweep, path: epath.Path, protocol: str, stop: StopSignal
 ) -> None:
     """`run`, checked and with signals caught; `path` has results.json if it is complete."""
+    if not path.exists():  # weights that do not fit are refused before anything is written
+        build.training(sweep.choosing[0].config).initial()
     workdir.begin(path, config)
     if not (path / _CHOICE).exists():
         found = _results_of(sweep.choosing, sweep, path, protocol, stop)
@@ -126,7 +128,7 @@ def _choose(trials: Sequence[build.Trial], found: list[dict | None]) -> dict:
 def _statistics(metrics: Sequence[dict[str, float]]) -> dict[str, float | None]:
     """Of each metric the mean and, as <metric>_std, the sample standard deviation."""
     found = {}
-    for name in metrics[0]:
+    for name in sorted(set.intersection(*map(set, metrics))):  # an optional one may lack somewhere
         values = [each[name] for each in metrics]
         found[name] = statistics.fmean(values)
         found[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else None

@@ -96,7 +96,8 @@ class _Session:
         if meta["step"]:
             clock = self._lap("restore", clock)
         start, self.results, self.upstream = meta["step"], meta["results"], meta["upstream"]
-        if training.reader.stage():
+        measured = [reader for e in training.evaluations for reader in e.readers]
+        if any([reader.stage() for reader in (training.reader, *measured)]):
             clock = self._lap("stage", clock)
         with contextlib.ExitStack() as stack:
             self.log = MetricsLog(self.path, meta["lines"], start)

@@ -45,7 +45,7 @@ _RESULT_KEYS = (
     "commit",
 )
 # Keys that leave the numbers alone.
-_FREE = ("runtime.", "input.stage", "prepare.processes", "sweep.machine")
+_FREE = ("input.stage", "prepare.processes", "sweep.machine", "sweep.machines")
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -125,14 +125,18 @@ def check(workdir: epath.Path, config: ConfigDict) -> None:
     changed = [
         f"config.{key}: {old.get(key, 'absent')!r} -> {new.get(key, 'absent')!r}"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not key.startswith(_FREE)
+        if old.get(key) != new.get(key) and not _is_free(key)
     ]
     if changed:
         raise errors.BadInput(
             f"--workdir={workdir} holds another run. Give the same command to go on with it, or "
-            f"another --workdir. What differs (only config.runtime and input.stage may):\n  "
+            f"another --workdir. What differs (only runtime.*, {', '.join(_FREE)} may):\n  "
             + "\n  ".join(changed)
         )
+
+
+def _is_free(key: str) -> bool:
+    return key in _FREE or key.startswith("runtime.")
 
 
 def is_complete(workdir: epath.Path) -> bool:

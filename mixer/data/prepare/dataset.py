@@ -105,7 +105,10 @@ def _is_made(job: Preparation) -> bool:
     with contextlib.suppress(OSError, ValueError):
         made = summary(job.target)
     asked = job.settings() | {"fingerprint": plans.fingerprint(job.reader.files())}
-    if differing := [key for key, value in asked.items() if made.get(key) != value]:
+    differing = [key for key, value in asked.items() if made.get(key) != value]
+    # They may have been removed since, to make room.
+    differing += [f for f, *was in made.get("archives", ()) if plans.status(f) not in (None, was)]
+    if differing:
         raise errors.BadInput(
             f"{job.target} is there already, with other {' and '.join(differing)}: choose another "
             f"config.prepare.name, or move it away"
@@ -249,6 +252,7 @@ def _finish(job: Preparation, plan: plans.Plan, written: list[dict]) -> None:
     saved.pop("plan")
     metadata = saved | {
         "format": _FORMAT,
+        "archives": plan.archives,
         "splits": {
             name: {
                 "examples": sum(result["records"] for result in shards),

@@ -1,5 +1,6 @@
 """One shard: its images read, written in hash order, and read back."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -49,7 +50,8 @@ class Writer:
         shards = self._plan.splits[split].shards
         name = f"{self._name}-{split}.array_record-{number:05}-of-{shards:05}"
         final, done = self._work / SHARDS / name, self._work / DONE / f"{name}.json"
-        if done.exists():
+        # Also empty after a power cut.
+        with contextlib.suppress(FileNotFoundError, ValueError):
             result = json.loads(done.read_text())
             if final.exists() and _sha256(final) == result["sha256"]:
                 return result

@@ -76,13 +76,15 @@ def expand(paths: str) -> list[Path]:
     return found
 
 
-def images(path: Path, start: int = 0) -> Iterator[tuple[str, str, int, int]]:
+def images(
+    path: Path, start: int = 0, end: int | None = None
+) -> Iterator[tuple[str, str, int, int]]:
     """(name, file, offset, size) of the images of an uncompressed tar, read by its headers alone.
 
     Those of a tar within it, <class>.tar, are named <class>/x.jpg.
 
     Args:
-      start: where in `path` the tar begins, for one within another.
+      start, end: where in `path` the tar lies, for one within another.
 
     Raises:
       BadInput: a damaged tar, a link, or a name that leads out of its folder.
@@ -91,10 +93,13 @@ def images(path: Path, start: int = 0) -> Iterator[tuple[str, str, int, int]]:
         file.seek(start)
         with tarfile.open(fileobj=file, mode="r:", tarinfo=_Strict) as tar:
             for member in _each(path, tar):
+                stop = member.offset_data + member.size
+                if end is not None and stop > end:
+                    raise tarfile.ReadError("a tar within it is cut short")
                 if is_image(member.name):
                     yield _name(path, member), str(path), member.offset_data, member.size
                 elif _is_tar(member):
-                    for name, *place in images(path, member.offset_data):
+                    for name, *place in images(path, member.offset_data, stop):
                         yield f"{PurePosixPath(member.name).stem}/{name}", *place
 
 

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from mixer import errors
 from mixer.checkpoint import pretrained, resize
 from mixer.checkpoint.pretrained import Card
+from mixer.runs.build.upstream import init_step
 
 # In the place of a path: an untrained model, which is what training takes by default.
 RANDOM = "random"
@@ -36,6 +37,7 @@ def at_size(
       BadInput: nothing usable there, or no way to that size.
     """
     path, method, given = config.init_from, config.resize_method, pretrained_size_of(config)
+    at = init_step(config)
     load = functools.partial(
         pretrained.load_pretrained,
         path,
@@ -43,11 +45,20 @@ def at_size(
         image_size=image_size,
         pretrained_size=given,
         method=method,
+        head=config.init_head,
+        ema=config.init_ema,
     )
     if path in ("", RANDOM):
         made_for = image_size
     elif pretrained.is_file(path):
         made_for = pretrained.read(path).size(model, image_size, given)
     else:
-        made_for = Card.from_json(pretrained.read_meta(path)["card"]).image_size
+        card = Card.from_json(pretrained.read_meta(path, at)["card"])
+        made_for = card.image_size
+        trained_with, gelu = card.model.get("gelu"), getattr(model, "gelu", None)
+        if trained_with != gelu:
+            raise errors.BadInput(
+                f"{path} was trained with gelu={trained_with!r}: set --config.model.gelu="
+                f"{trained_with}"
+            )
     return resize.at_resolution(model, image_size, made_for, method), load

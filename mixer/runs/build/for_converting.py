@@ -13,7 +13,8 @@ from mixer.checkpoint.pretrained import Card
 from mixer.models import registry
 from mixer.runs.build.at_size import pretrained_size_of
 from mixer.runs.build.for_trained import card_of_published
-from mixer.runs.build.parts import build_model, evaluation_transform, image_size_of, upstream_of
+from mixer.runs.build.parts import build_model, evaluation_transform, image_size_of
+from mixer.runs.build.upstream import upstream_of
 from mixer.runs.imports import import_modules
 
 
@@ -51,7 +52,7 @@ def conversion(config: ConfigDict) -> Conversion:
     if Path(target).expanduser().exists():
         raise errors.BadInput(f"config.convert_to={target!r} exists: remove it, or choose another")
     import_modules(config.imports)
-    upstream, meta = upstream_of(path)
+    upstream, meta = upstream_of(config)
     if meta is not None:
         card, step = Card.from_json(meta["card"]), meta["step"]
         import_modules(card.imports)
@@ -60,7 +61,7 @@ def conversion(config: ConfigDict) -> Conversion:
         card, step = card_of_published(entry) if entry else _card_of_file(config), None
     fields = dict(card.model)
     model = build_model(fields.pop("name"), fields, card.image_size)
-    params = pretrained.load_pretrained(path, model, step=step, head="keep")
+    params = pretrained.load_pretrained(path, model, step=step, head="keep", ema=config.init_ema)
     return Conversion(model, params, card, step, upstream, target)
 
 

@@ -80,9 +80,10 @@ def vtab(config: ConfigDict) -> dict[str, ConfigDict]:
         size = config.vtab.resolution or task.resolution(with_96=config.vtab.with_96)
         of_task = config.copy_and_resolve_references()
         of_task.run = "sweep"
-        of_task.dataset = f"vtab:{name}"
-        of_task.image_size = (size, size)
-        of_task.input.transform = task.train_transform(size)
+        if config.dataset.startswith("vtab:"):  # else it is `smoke`, on digits
+            of_task.dataset = f"vtab:{name}"
+            of_task.image_size = (size, size)
+            of_task.input.transform = task.train_transform(size)
         # Every machine gets its share of all tasks' trials, also where a task has fewer than those.
         shifted = config.sweep.machine + number * len(rates)
         of_task.sweep.machine = shifted % config.sweep.machines
@@ -93,6 +94,10 @@ def vtab(config: ConfigDict) -> dict[str, ConfigDict]:
 def _checked(config: ConfigDict) -> tuple[list[float], Sequence[int]]:
     """Rates, ascending, and seeds."""
     wanted = config.sweep
+    if config.best:
+        raise errors.BadInput(
+            f"config.best={config.best!r}: a sweep takes each training's last step; leave it empty"
+        )
     rates, seeds = tuple(wanted.rates), tuple(wanted.seeds)
     if not (wanted.train and wanted.dev and rates):
         raise errors.BadInput(

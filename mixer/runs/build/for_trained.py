@@ -24,8 +24,8 @@ from mixer.runs.build.parts import (
     evaluation_transform,
     image_size_of,
     precision,
-    upstream_of,
 )
+from mixer.runs.build.upstream import upstream_of
 from mixer.runs.imports import import_modules
 from mixer.training import sharding, step
 
@@ -59,7 +59,7 @@ def trained(config: ConfigDict) -> Trained:
             f"file or published name"
         )
     import_modules(config.imports)
-    upstream, meta = (None, None) if path == RANDOM else upstream_of(path)
+    upstream, meta = (None, None) if path == RANDOM else upstream_of(config)
     if meta is None:
         at, card = None, _card_of_config(config)
     else:
@@ -74,7 +74,7 @@ def trained(config: ConfigDict) -> Trained:
         model, load = at_size(config, model, card.image_size)
         params = load(head="keep")
     else:
-        params = pretrained.load_pretrained(path, model, step=at, head="keep")
+        params = pretrained.load_pretrained(path, model, step=at, head="keep", ema=config.init_ema)
     params = jax.device_put(params, sharding.replicated(mesh))
     return Trained(model, mesh, card, params, at, upstream, precision(model))
 

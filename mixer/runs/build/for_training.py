@@ -27,9 +27,9 @@ from mixer.runs.build.parts import (
     precision,
     training_reader,
     training_source,
-    upstream_of,
     within,
 )
+from mixer.runs.build.upstream import upstream_of
 from mixer.runs.imports import import_modules
 from mixer.runs.reader import Reader
 from mixer.training import durations, losses, optimizer, schedules, sharding, step
@@ -159,7 +159,6 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
         multi_label=several > 0,
     )
     evaluations = build_evaluations(config, model, mesh, card, steps)
-    init_from, init_head = config.init_from, config.init_head
     _check_best(config.best, evaluations, ema=config.ema_decay > 0)
     at_least(1, **{"runtime.keep_checkpoints": config.runtime.keep_checkpoints})
     built = Training(
@@ -170,7 +169,7 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
         init=lambda params: step.init_state(
             model, chain, image_size, seed=config.seed, ema=config.ema_decay > 0, params=params
         ),
-        initial=lambda: _initial(init_from, init_head, load),
+        initial=lambda: _initial(config, load),
         train_step=step.make_step(
             model,
             losses.LOSSES[config.loss],
@@ -205,11 +204,11 @@ def _check_numbers(config: ConfigDict) -> None:
     within(0, math.inf, **{f"optimizer.{k}": config.optimizer[k] for k in keys})
 
 
-def _initial(init_from: str, head: str, load: Callable) -> tuple[Any, dict | None]:
-    if init_from in ("", RANDOM):
+def _initial(config: ConfigDict, load: Callable) -> tuple[Any, dict | None]:
+    if config.init_from in ("", RANDOM):
         return None, None
-    upstream, meta = upstream_of(init_from)
-    return load(step=meta and meta["step"], head=head), upstream
+    upstream, meta = upstream_of(config)
+    return load(step=meta and meta["step"]), upstream
 
 
 def _trace(built: Training) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from ml_collections import ConfigDict
 
 from mixer import batch as batch_lib
 from mixer import errors
-from mixer.checkpoint import adapt, pretrained, zoo
+from mixer.checkpoint import adapt
 from mixer.checkpoint.pretrained import Card
 from mixer.data import order, staging, turbojpeg
 from mixer.data.sources import Source, default_data_dir, max_labels, open_source, place
@@ -253,41 +252,35 @@ def _some(names) -> str:
 
 
 def evaluation_transform(config: ConfigDict) -> str:
-    """The preprocessing that goes with the parameters: the first evaluator's."""
-    return next((e.transform for e in config.evaluators.values() if e.transform), "resize")
+    """The preprocessing that goes with the parameters: that of evaluation.
+
+    If the evaluators differ it is that of `test`, else of `val`; those without a split count only
+    where there are no others.
+
+    Raises:
+      BadInput: they differ, and none of them is called so.
+    """
+    all_of_them = {
+        name: entry.transform
+        for name, entry in config.evaluators.items()
+        if entry.type != "fewshot" and entry.transform
+    }
+    used = {n: t for n, t in all_of_them.items() if config.evaluators[n].split} or all_of_them
+    for name in ("test", "val"):
+        if name in used:
+            return used[name]
+    if len(set(used.values())) > 1:
+        raise errors.BadInput(
+            f"config.evaluators have several transforms ({', '.join(sorted(set(used.values())))}): "
+            f"call one of them test or val, by which the model is to be used later"
+        )
+    return next(iter(used.values()), "resize")
 
 
 def precision(model: nn.Module) -> str:
     """For results.json: dtypes, and how float32 products are made."""
     matmul = jax.config.jax_default_matmul_precision or "platform default"
     return f"{getattr(model, 'dtype', 'float32')} compute, float32 parameters, matmul: {matmul}"
-
-
-def upstream_of(path: str) -> tuple[dict, dict | None]:
-    """What results.json says of `init_from`; with a workdir, the meta of its newest checkpoint."""
-    keys = ("model", "dataset", "epochs", "resolution", "device_days", "path", "sha256")
-    located = zoo.locate(path)
-    if located.sha256 is not None:
-        known = {"path": path, "sha256": located.sha256}
-        if entry := located.entry:
-            known |= {"model": path.partition(":")[0], "dataset": entry.dataset}
-            known |= {"resolution": resolution(entry.image_size)}
-        return dict.fromkeys(keys) | known, None
-    if pretrained.is_file(path):
-        pretrained.read(path)
-        digest = hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
-        return dict.fromkeys(keys) | {"path": path, "sha256": digest}, None
-    meta = pretrained.read_meta(path)
-    card = Card.from_json(meta["card"])
-    known = {
-        "model": card.model["name"],
-        "dataset": card.dataset,
-        "epochs": meta["epochs"],
-        "resolution": resolution(card.image_size),
-        "device_days": meta["device_days"],
-        "path": path,
-    }
-    return dict.fromkeys(keys) | known, meta
 
 
 def resolution(image_size: tuple[int, int]) -> int | list[int]:

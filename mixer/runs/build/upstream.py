@@ -1,0 +1,53 @@
+"""What `config.init_from` names."""
+
+import hashlib
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from mixer import errors
+from mixer.checkpoint import pretrained, zoo
+from mixer.checkpoint.pretrained import Card
+from mixer.runs.build.parts import resolution
+
+
+def init_step(config: ConfigDict) -> int | str | None:
+    """`config.init_step`: "best", a number, or None for the newest.
+
+    Raises:
+      BadInput: something else.
+    """
+    asked = config.init_step
+    if asked in ("", "best"):
+        return asked or None
+    if not asked.isdigit():
+        raise errors.BadInput(f"config.init_step={asked!r}: expected best, a number, or nothing")
+    return int(asked)
+
+
+def upstream_of(config: ConfigDict) -> tuple[dict, dict | None]:
+    """What results.json says of `init_from`; with a workdir, its checkpoint's meta."""
+    path = config.init_from
+    keys = ("model", "dataset", "epochs", "resolution", "device_days", "path", "sha256")
+    located = zoo.locate(path)
+    if located.sha256 is not None:
+        known = {"path": path, "sha256": located.sha256}
+        if entry := located.entry:
+            known |= {"model": path.partition(":")[0], "dataset": entry.dataset}
+            known |= {"resolution": resolution(entry.image_size)}
+        return dict.fromkeys(keys) | known, None
+    if pretrained.is_file(path):
+        pretrained.read(path)
+        digest = hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+        return dict.fromkeys(keys) | {"path": path, "sha256": digest}, None
+    meta = pretrained.read_meta(path, init_step(config))
+    card = Card.from_json(meta["card"])
+    known = {
+        "model": card.model["name"],
+        "dataset": card.dataset,
+        "epochs": meta["epochs"],
+        "resolution": resolution(card.image_size),
+        "device_days": meta["device_days"],
+        "path": path,
+    }
+    return dict.fromkeys(keys) | known, meta
