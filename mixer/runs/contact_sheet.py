@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from etils import epath
 from ml_collections import ConfigDict
 from PIL import Image, ImageDraw
 
@@ -11,15 +12,13 @@ from mixer.runs import build, workdir
 _GAP, _LINE = 4, 12  # pixels between the images, and for the class name under each
 
 
-def run(config: ConfigDict, output: str, protocol: str) -> None:
+@workdir.unless_complete
+def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """Writes contact_sheet.png: the first `config.sheet` training images, augmented, with classes.
 
     Raises:
       BadInput: before anything is written.
     """
-    path = workdir.unfinished(output, config)
-    if path is None:
-        return
     reader, count = build.sheet_reader(config)
     with reader.batches(0, 1) as batches:
         batch = next(batches)

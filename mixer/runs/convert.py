@@ -1,21 +1,20 @@
 """`config.run="convert"`: weights into another kind of file, or a folder for the Hub."""
 
 import jax
+from etils import epath
 from ml_collections import ConfigDict
 
 from mixer.checkpoint import hub, official
 from mixer.runs import build, workdir
 
 
-def run(config: ConfigDict, output: str, protocol: str) -> None:
+@workdir.unless_complete
+def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """Writes `config.convert_to`, then results.json.
 
     Raises:
       BadInput: before anything is written.
     """
-    path = workdir.unfinished(output, config)
-    if path is None:
-        return
     found = build.conversion(config)
     if found.target.endswith("/"):
         hub.save_folder(found.target, found.params, found.model, found.card)

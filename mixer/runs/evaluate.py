@@ -10,15 +10,13 @@ from ml_collections import ConfigDict
 from mixer.runs import build, workdir
 
 
-def run(config: ConfigDict, output: str, protocol: str) -> None:
+@workdir.unless_complete
+def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """Evaluates `config.init_from` and writes results.json.
 
     Raises:
       BadInput: before anything is written.
     """
-    path = workdir.unfinished(output, config)
-    if path is None:
-        return
     trained = build.trained(config)
     evaluations = {f"{found.name}/": found for found in build.evaluations(config, trained)}
     card = trained.card

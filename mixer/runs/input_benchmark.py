@@ -5,6 +5,7 @@ import os
 import statistics
 
 import jax
+from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors
@@ -17,15 +18,13 @@ from mixer.runs import build, workdir
 from mixer.runs.reader import Reader
 
 
-def run(config: ConfigDict, output: str, protocol: str) -> None:
+@workdir.unless_complete
+def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """Times each stage of the input side, then all of it with threads and with processes.
 
     Raises:
       BadInput: before anything is written.
     """
-    path = workdir.unfinished(output, config)
-    if path is None:
-        return
     asked = build.input_benchmark(config)
     reader = asked.reader
     pipelines = _pipelines(reader)

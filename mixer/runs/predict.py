@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import batch as batch_lib
@@ -18,15 +19,13 @@ from mixer.runs import build, workdir
 _TOP, _BATCH = 5, 64
 
 
-def run(config: ConfigDict, output: str, protocol: str) -> None:
+@workdir.unless_complete
+def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """Prints a table and writes predictions.jsonl and results.json.
 
     Raises:
       BadInput: no such file, or a file that is no image; before anything is written.
     """
-    path = workdir.unfinished(output, config)
-    if path is None:
-        return
     files = _files(config.images)
     trained = build.trained(config)
     card = trained.card

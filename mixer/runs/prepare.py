@@ -2,6 +2,7 @@
 
 import time
 
+from etils import epath
 from ml_collections import ConfigDict
 
 from mixer.data.prepare import dataset
@@ -9,16 +10,14 @@ from mixer.runs import build, workdir
 from mixer.training.signals import StopSignal
 
 
-def run(config: ConfigDict, output: str, protocol: str) -> None:
+@workdir.unless_complete
+def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """Writes `<data_dir>/<name>/<version>`; results.json and what was removed into the workdir.
 
     Raises:
       BadInput: before anything is written.
       Failure: what is written so far stands, and the same command goes on with it.
     """
-    path = workdir.unfinished(output, config)
-    if path is None:
-        return
     begin = time.perf_counter()
     job = build.preparation(config)
     with StopSignal() as stop:

@@ -29,16 +29,14 @@ _SHARED = (
 )
 
 
-def run(config: ConfigDict, output: str, protocol: str) -> None:
+@workdir.unless_complete
+def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """Trains until the sweep is complete, was stopped, or waits for other machines.
 
     Raises:
       BadInput: before anything is written.
       Failure: the loss of every rate, or of the chosen one, became NaN or infinite.
     """
-    path = workdir.unfinished(output, config)
-    if path is None:
-        return
     sweep = build.sweep(config)
     with StopSignal() as stop:
         carry_out(config, sweep, path, protocol, stop)

@@ -20,7 +20,7 @@ from mixer.runs import build, workdir
 from mixer.training import loop, sharding, step
 from mixer.training.progress import Progress
 from mixer.training.signals import StopSignal
-from mixer.training.writers import Console, MetricsLog
+from mixer.training.writers import Console, MetricsLog, clock
 
 
 def run(config: ConfigDict, output: str, protocol: str) -> None:
@@ -209,7 +209,7 @@ class _Session:
             f"  loss {summary['train/loss']:.4f}  accuracy {summary['train/accuracy']:.3f}"
             f"  lr {summary['train/learning_rate']:.2e}"
             f"  {summary['images_per_second_per_device']:,.0f} img/s/device"
-            f"  data wait {summary['data_wait_share']:.1%}  left {_clock(left / rate)}"
+            f"  data wait {summary['data_wait_share']:.1%}  left {clock(left / rate)}"
         )
 
     def _evaluate(self, at: int, state: step.TrainState) -> dict[str, float] | None:
@@ -280,7 +280,7 @@ class _Session:
                 "skipped_examples": self.batches.skipped,
             },
         )
-        self.console.line(f"done in {_clock(seconds)}: {self.path / workdir.RESULTS}")
+        self.console.line(f"done in {clock(seconds)}: {self.path / workdir.RESULTS}")
 
 
 def _items(state: step.TrainState) -> dict[str, Any]:
@@ -290,9 +290,3 @@ def _items(state: step.TrainState) -> dict[str, Any]:
 
 def _every(steps: int, total: int) -> Callable[[int], bool]:
     return lambda step: step > 0 and (step % steps == 0 or step == total)
-
-
-def _clock(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    minutes, seconds = divmod(rest, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

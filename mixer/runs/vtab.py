@@ -2,6 +2,7 @@
 
 import json
 
+from etils import epath
 from ml_collections import ConfigDict
 
 from mixer.data import vtab
@@ -9,15 +10,13 @@ from mixer.runs import build, sweep, workdir
 from mixer.training.signals import StopSignal
 
 
-def run(config: ConfigDict, output: str, protocol: str) -> None:
+@workdir.unless_complete
+def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """Sweeps each task in WORKDIR/<task>, until all are complete or there was a stop.
 
     Raises:
       BadInput: before anything is written.
     """
-    path = workdir.unfinished(output, config)
-    if path is None:
-        return
     configs = build.vtab(config)
     done = {name: path / name / workdir.RESULTS for name in configs}
     # Of all tasks, before hours go into the first.

@@ -2,12 +2,13 @@
 
 import contextlib
 import fcntl
+import functools
 import json
 import math
 import os
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,20 @@ def unfinished(output: str, config: ConfigDict) -> epath.Path | None:
     workdir = open_workdir(output)
     check(workdir, config)
     return None if is_complete(workdir) else workdir
+
+
+def unless_complete(
+    run: Callable[[ConfigDict, epath.Path, str], None],
+) -> Callable[[ConfigDict, str, str], None]:
+    """Gives `run` the checked workdir; leaves a complete one alone."""
+
+    @functools.wraps(run)
+    def checked(config: ConfigDict, output: str, protocol: str) -> None:
+        path = unfinished(output, config)
+        if path is not None:
+            run(config, path, protocol)
+
+    return checked
 
 
 def begin(workdir: epath.Path, config: ConfigDict) -> None:

@@ -97,3 +97,10 @@ class Console:
         """Removes the bar."""
         if self._bar is not None:
             self._bar.close()
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds: 1:02:03 or 2:03."""
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
