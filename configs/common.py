@@ -165,8 +165,8 @@ def smoke(config: ConfigDict) -> ConfigDict:
         config.init_from = "random"  # nothing is fetched
     config.input.split = "train"
     if config.sweep.rates:
-        config.sweep.update(train="train[:90%]", dev="train[90%:]", rates=config.sweep.rates[-2:])
-        config.sweep.seeds = (0, 1)
+        config.sweep.update(train="train[:-32]", dev="train[-32:]")
+        config.sweep.update(rates=config.sweep.rates[-2:], seeds=(0, 1))
     if "num_blocks" in config.model:
         config.model.num_blocks = 2
     config.batch_size = 16

@@ -37,7 +37,8 @@ from typing import NamedTuple
 from configs import arguments, common
 from configs.folder import held_out_split
 
-RATES = (0.003, 0.01, 0.03, 0.06)
+# A sweep's smoke test is four trainings.
+_SMOKE_RESOLUTION = 64
 
 
 class _Task(NamedTuple):
@@ -73,12 +74,13 @@ _TASKS = {
 
 def get_config(words: str = ""):
     """Takes a model, a dataset, a resolution and `smoke`."""
-    args = arguments.parse(words, model="Mixer-B/16", dataset="imagenet2012", resolution=224)
+    args = arguments.parse(words, model="Mixer-B/16", dataset="imagenet2012", resolution=0)
+    args.resolution = size = args.resolution or (_SMOKE_RESOLUTION if args.smoke else 224)
     config = common.base(args)
-    task, size = _TASKS.get(args.dataset) or _other(args.dataset), args.resolution
+    task = _TASKS.get(args.dataset) or _other(args.dataset)
     larger = {384: 448}.get(size, round(size * 8 / 7))
     common.fine_tuning(config, steps=task.steps, warmup=task.warmup, rate=0.03)
-    config.sweep.update(train=task.part, dev=task.dev, rates=RATES)
+    config.sweep.update(train=task.part, dev=task.dev, rates=(0.003, 0.01, 0.03, 0.06))
     config.input.split = task.train
     config.input.transform = f"resize({larger})|random_crop|flip_lr"
     resize = "resize_small" if size <= 224 else "resize"
