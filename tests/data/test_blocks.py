@@ -86,7 +86,7 @@ def test_blocks_are_fetched_ahead_and_let_go(server):
     assert server.asked() == asked, "the second window was there before it was read"
     for number in range(64, 383 * 2):
         made(number)
-        assert len(source._blocks) <= source.keep == 2 * (4 + 1)
+        assert len(source._blocks) <= source.keep == 3 * (4 + 1)
     source.close()
     assert source[walk[0]]["image"] and len(source._blocks) == 1
     source.close()

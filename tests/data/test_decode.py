@@ -195,3 +195,12 @@ def test_pixels_are_tensorflows(library):
         for window, theirs in zip(places, pixels, strict=True):
             ours = tensorflow_pixels.by_us(data, window, theirs.shape[:2])
             assert np.abs(ours.astype(int) - theirs).mean() < 0.1
+
+
+def test_orientation_behind_a_comment():
+    image = photo(20, 40)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    data = encoded(image, "JPEG", exif=exif)
+    comment = b"\xff\xfe" + (7).to_bytes(2) + b"hello"
+    assert decode(data[:2] + comment + data[2:]).shape == (40, 20, 3)

@@ -64,3 +64,15 @@ def test_a_silent_server_is_left(content, server, monkeypatch):
     monkeypatch.setattr(object_store, "_TIMEOUT", 0.05)
     server.fail = lambda number: "hang" if number < 2 else None
     assert object_store.read_all(URL) == content
+
+
+def test_connections_that_the_server_has_left_cost_one_attempt(content, server, monkeypatch):
+    class Left:
+        def request(self, *_, **__):
+            raise ConnectionResetError("left")
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(object_store, "_idle", [Left() for _ in range(20)])
+    assert object_store.read_all(URL) == content

@@ -166,6 +166,26 @@ def test_a_dataset_of_bad_examples_ends_the_run(image_folder, make_rows):
         collect(make_rows(source=source, skip_bad=True), stop=1)
 
 
+def test_a_damaged_record_is_named_or_passed_over(data_dir, make_rows):
+    """ArrayRecord's hashes raise RuntimeError."""
+    source = sources.open_source("digits", "train", data_dir)
+
+    class Damaged(type(source)):
+        def __getitem__(self, index):
+            if index == 7:
+                raise RuntimeError("chunk data hash mismatch")
+            return super().__getitem__(index)
+
+        def where(self, index):
+            return super().where(index) if index != 7 else self[index]
+
+    rows = make_rows(order=False, source=Damaged(**vars(source)))
+    with pytest.raises(pipeline.BadExample, match="digits, split train, example 7: chunk data"):
+        collect(rows, stop=1)
+    rows = make_rows(order=False, source=Damaged(**vars(source)), skip_bad=True)
+    assert list(np.flatnonzero(~collect(rows, stop=1)[0]["mask"])) == [7]
+
+
 def test_workers_need_no_jax(data_dir):
     """What a worker imports: the pickled rows and what they refer to."""
     script = f"""

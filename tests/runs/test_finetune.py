@@ -10,6 +10,7 @@ from mixer import errors
 from mixer.data import transforms
 from mixer.data.splits import absolute_ranges
 from mixer.runs import build
+from mixer.runs.build import parts
 from mixer.training import step
 
 CIFAR = {"train": 50_000, "test": 10_000}
@@ -149,3 +150,16 @@ def test_momentum_may_be_kept_in_half_the_bytes(small):
     kinds = {x.dtype.name for x in jax.tree.leaves(state.opt_state) if x.ndim}
     assert kinds == {"bfloat16"}
     assert {x.dtype.name for x in jax.tree.leaves(state.params)} == {"float32"}
+
+
+def test_the_card_has_the_preprocessing_of_the_test_evaluator():
+    config = finetune.get_config("Mixer-B/16,cifar10,224")
+    config.evaluators.test.transform = "resize(256)|central_crop"
+    assert parts.evaluation_transform(config) == "resize(256)|central_crop"
+    config.evaluators.test.split = ""
+    config.evaluators.dev.split = "train[98%:]"
+    assert parts.evaluation_transform(config) == config.evaluators.dev.transform
+    config.evaluators.other = config.evaluators.dev.copy_and_resolve_references()
+    config.evaluators.other.transform = "resize"
+    with pytest.raises(errors.BadInput, match="call one of them test or val"):
+        parts.evaluation_transform(config)

@@ -5,11 +5,14 @@ import json
 import jax
 import numpy as np
 import pytest
+from etils import epath
 from PIL import Image
 from runs_command import run
 
 import mixer
+from configs import folder as folder_config
 from configs import quickstart
+from mixer.checkpoint.store import Store
 from mixer.runs import build
 
 
@@ -70,6 +73,27 @@ def test_load_pretrained_of_a_workdir(trained):
             mixer.load_pretrained(workdir, model, **kwargs)
     with pytest.raises(mixer.BadInput, match="is no workdir"):
         mixer.load_pretrained(workdir / "nothing", model)
+
+
+@pytest.mark.slow
+def test_runs_take_the_best_checkpoint_and_averaged_weights(trained, data_dir):
+    root, workdir = trained
+    config = folder_config.get_config(f"folder:{root},32,smoke")
+    config.run, config.init_from = "evaluate", str(workdir)
+    with Store(epath.Path(workdir) / "checkpoints", read_only=True) as store:
+        scores = {at: store.meta(at)["best"] for at in store.steps()}
+    kept = {at: score for at, score in scores.items() if score is not None}
+    config.init_step = "best"
+    best = build.trained(config)
+    assert best.step == max(kept, key=kept.get)
+    config.init_step, config.init_ema = "", True
+    newest = build.trained(config)
+    assert newest.step == max(scores)
+    averaged = mixer.load_pretrained(workdir, model_of(workdir, num_classes=3), ema=True)
+    jax.tree.map(np.testing.assert_array_equal, newest.params, averaged)
+    config.init_step = "last"
+    with pytest.raises(mixer.BadInput, match="config.init_step='last': expected best, a number"):
+        build.trained(config)
 
 
 @pytest.mark.slow

@@ -252,7 +252,8 @@ def _finish(job: Preparation, plan: plans.Plan, written: list[dict]) -> None:
     saved.pop("plan")
     metadata = saved | {
         "format": _FORMAT,
-        "archives": plan.archives,
+        # Not the copies of streams and compressed ones, which go with the work folder.
+        "archives": [a for a in plan.archives if not Path(a[0]).is_relative_to(job.work)],
         "splits": {
             name: {
                 "examples": sum(result["records"] for result in shards),

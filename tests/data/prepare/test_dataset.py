@@ -276,3 +276,12 @@ def test_test_sets_need_a_split(job, image_folder):
 def test_unknown_kinds_are_refused(job):
     with pytest.raises(errors.BadInput, match="Did you mean 'folder:PATH'"):
         job("foldr:PATH")
+
+
+def test_a_cut_tar_within_a_tar_does_not_run_into_the_next(job, tar, images):
+    inner = tar("inner.tar", dict(list(images.items())[:6])).read_bytes()
+    with tarfile.open(fileobj=io.BytesIO(inner)) as file:
+        cut = inner[: file.getmembers()[5].offset]  # at a border, without an end mark
+    source = f"tar:{tar('outer.tar', {'cat.tar': cut, 'dog.tar': inner})}"
+    with pytest.raises(errors.BadInput, match="a tar within it is cut short"):
+        run(job(source))
