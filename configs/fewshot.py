@@ -3,8 +3,8 @@ r"""Few-shot linear evaluation of a trained model: figures 2 (right) and 4, appe
     python main.py --config=configs/fewshot.py --config.init_from=runs/imagenet21k-b16 \
       --workdir=runs/fewshot
 
-The metrics of results.json are <dataset>/<shots>shot. One dataset: configs/fewshot.py:cifar100, or
-configs/fewshot.py:folder:PATH. Others: --config.evaluators.fewshot.datasets="(('cifar100',
+The metrics of results.json are fewshot/<dataset>/<shots>shot. One dataset:
+configs/fewshot.py:cifar100, or configs/fewshot.py:folder:PATH. Others: --config.evaluators.fewshot.datasets="(('cifar100',
 'train[:98%]', 'train[98%:]'),)". With --config.evaluators.fewshot.optional=True those that are not
 prepared are left out. A file of weights needs its model and resolution:
 configs/fewshot.py:Mixer-B/16,224; with --config.init_from=random that model stays untrained.
@@ -13,7 +13,7 @@ Where the paper leaves the protocol open, there are two rules. `fixed`, big_visi
 is 1024, and accuracies are means over the seeds 0, 1 and 2 that draw the examples; ImageNet's are
 drawn from the first 65,000. `ranked`, the code of 2021 and so most likely the paper's: the first
 examples of each class as they are stored, and for each number of shots that lambda of 2^-10 ...
-2^19 whose rank, by test accuracy, is best in the mean over the datasets (`l2/<shots>shot`).
+2^19 whose rank, by test accuracy, is best in the mean over the datasets (`fewshot/l2/<shots>shot`).
 
 Hardware: the features take a forward pass over both splits. The regressions run on the host, in
 float64: with ImageNet's 50,000 test images about 10 s a draw on 2 cores, 12 draws by `fixed`; by

@@ -126,7 +126,9 @@ def transfer(upstream: Path, downstream: Path, workdir: Path) -> list[str]:
     for name, start in {"pretrained": trained, "untrained": "random"}.items():
         keys = model | {"init_from": start, "evaluators.fewshot.batch_size": 256}
         found = results(f"fewshot.py:folder:{downstream},32", workdir / f"fewshot_{name}", keys)
-        shown = (f"{100 * found['metrics'][f'folder:{downstream}/{k}shot']:.1f}" for k in SHOTS)
+        shown = (
+            f"{100 * found['metrics'][f'fewshot/folder:{downstream}/{k}shot']:.1f}" for k in SHOTS
+        )
         lines.append(f"| {name} | {' | '.join(shown)} |")
     return lines
 

@@ -1,7 +1,7 @@
 """`config.run="evaluate"`: an earlier run's parameters on the config's evaluators."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import jax
 from etils import epath
@@ -18,7 +18,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
       BadInput: before anything is written.
     """
     trained = build.trained(config)
-    evaluations = {f"{found.name}/": found for found in build.evaluations(config, trained)}
+    evaluations = build.evaluations(config, trained)
     card = trained.card
     print(f"{card.model['name']} of {config.init_from}: {card.transform}")
     measure(config, path, protocol, trained, evaluations)
@@ -29,28 +29,27 @@ def measure(
     path: epath.Path,
     protocol: str,
     trained: build.Trained,
-    evaluations: Mapping[str, build.Evaluation | build.FewShot],
+    evaluations: Sequence[build.Evaluation | build.FewShot],
 ) -> None:
     """Measures, prints and writes down.
 
     Args:
       path: the workdir, in which nothing is written yet.
-      evaluations: by what stands before the names of their metrics.
     """
     workdir.begin(path, config)
-    for evaluation in evaluations.values():
+    for evaluation in evaluations:
         with evaluation.readers[0].batches(0, 1) as batches:  # compiles, before the clock starts
             jax.block_until_ready(evaluation.update(trained.params, next(batches)))
     began, images, metrics = time.perf_counter(), 0, {}
-    for prefix, evaluation in evaluations.items():
+    for evaluation in evaluations:
         measured = evaluation.measure(trained.params)
         count = sum(len(reader.source) for reader in evaluation.readers)
         images += count
-        metrics |= {f"{prefix}{name}": value for name, value in measured.items()}
+        metrics |= {f"{evaluation.name}/{name}": value for name, value in measured.items()}
         shown = "  ".join(f"{name} {value:.4f}" for name, value in measured.items())
         print(f"{evaluation.name} ({count:,} images): {shown}", flush=True)
     seconds = time.perf_counter() - began
-    readers = [reader for evaluation in evaluations.values() for reader in evaluation.readers]
+    readers = [reader for evaluation in evaluations for reader in evaluation.readers]
     workdir.write_results(
         path,
         {

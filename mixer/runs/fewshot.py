@@ -8,10 +8,10 @@ from mixer.runs import build, evaluate, workdir
 
 @workdir.unless_complete
 def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
-    """Measures `config.init_from` and writes results.json; its metrics are `<dataset>/<k>shot`.
+    """Measures `config.init_from`; the metrics are `fewshot/<dataset>/<k>shot`.
 
     Raises:
       BadInput: before anything is written.
     """
     trained = build.trained(config)
-    evaluate.measure(config, path, protocol, trained, {"": build.few_shot(config, trained)})
+    evaluate.measure(config, path, protocol, trained, [build.few_shot(config, trained)])

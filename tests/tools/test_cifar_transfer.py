@@ -46,7 +46,7 @@ def test_the_runs_build_and_the_table_is_theirs(images, tmp_path, monkeypatch):
             training = build.training(config)
             assert training.total == 150 and training.card.classes == ("dog", "fox")
         metrics = {"test/top1": (0.5 if scratch else 0.7) + 0.01 * config.seed}
-        metrics |= {f"{config.dataset}/{k}shot": k / 100 for k in cifar_transfer.SHOTS}
+        metrics |= {f"fewshot/{config.dataset}/{k}shot": k / 100 for k in cifar_transfer.SHOTS}
         workdir.mkdir()
         results = {"metrics": metrics, "seconds": 30}
         (workdir / "results.json").write_text(json.dumps(results))
