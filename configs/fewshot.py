@@ -4,10 +4,11 @@ r"""Few-shot linear evaluation of a trained model: figures 2 (right) and 4, appe
       --workdir=runs/fewshot
 
 The metrics of results.json are fewshot/<dataset>/<shots>shot. One dataset:
-configs/fewshot.py:cifar100, or configs/fewshot.py:folder:PATH. Others: --config.evaluators.fewshot.datasets="(('cifar100',
-'train[:98%]', 'train[98%:]'),)". With --config.evaluators.fewshot.optional=True those that are not
-prepared are left out. A file of weights needs its model and resolution:
-configs/fewshot.py:Mixer-B/16,224; with --config.init_from=random that model stays untrained.
+configs/fewshot.py:cifar100, or configs/fewshot.py:folder:PATH. Others:
+--config.evaluators.fewshot.datasets="(('cifar100', 'train[:98%]', 'train[98%:]'),)". With
+--config.evaluators.fewshot.optional=True those that are not prepared are left out. A file of
+weights needs its model and resolution: configs/fewshot.py:Mixer-B/16,224; with
+--config.init_from=random that model stays untrained.
 
 Where the paper leaves the protocol open, there are two rules. `fixed`, big_vision's today: lambda
 is 1024, and accuracies are means over the seeds 0, 1 and 2 that draw the examples; ImageNet's are
