@@ -36,6 +36,7 @@ from typing import NamedTuple
 
 from configs import arguments, common
 from configs.folder import held_out_split
+from mixer.data.transforms import before_crop
 
 # A sweep's smoke test is four trainings.
 _SMOKE_RESOLUTION = 64
@@ -78,7 +79,7 @@ def get_config(words: str = ""):
     args.resolution = size = args.resolution or (_SMOKE_RESOLUTION if args.smoke else 224)
     config = common.base(args)
     task = _TASKS.get(args.dataset) or _other(args.dataset)
-    larger = {384: 448}.get(size, round(size * 8 / 7))
+    larger = before_crop(size)
     common.fine_tuning(config, steps=task.steps, warmup=task.warmup, rate=0.03)
     config.sweep.update(train=task.part, dev=task.dev, rates=(0.003, 0.01, 0.03, 0.06))
     config.input.split = task.train

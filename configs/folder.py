@@ -10,6 +10,7 @@ thousand images and one device: raise `total` and add regularisation before blam
 from pathlib import Path
 
 from configs import arguments, common
+from mixer.data.transforms import before_crop
 
 
 def get_config(words: str = ""):
@@ -25,7 +26,7 @@ def get_config(words: str = ""):
     if "stochastic_depth" in config.model:
         config.model.stochastic_depth = 0.1
     config.schedule.update(warmup="5 epochs", decay="cosine")
-    transform = f"resize_small({round(size * 8 / 7)})|central_crop"
+    transform = f"resize_small({before_crop(size)})|central_crop"
     config.evaluators.test = common.evaluator(config, held_out, transform, "1 epochs")
     config.runtime.checkpoint_every = "1 epochs"
     return common.smoke(config) if args.smoke else config

@@ -22,6 +22,7 @@ ImageNet-V2, -A, -R and -Sketch are measured too if asked for: configs/robustnes
 """
 
 from configs import arguments, common, robustness
+from mixer.data.transforms import before_crop
 
 
 def get_config(words: str = ""):
@@ -40,7 +41,7 @@ def get_config(words: str = ""):
     config.total = "300 epochs"
     config.optimizer.update(name="adam(b1=0.9, b2=0.999)", weight_decay=0.1, clip_norm=1.0)
     config.schedule.update(base=0.001, decay="linear", end=0.00001, warmup="10_000 steps")
-    transform = f"resize_small({round(args.resolution * 8 / 7)})|central_crop"
+    transform = f"resize_small({before_crop(args.resolution)})|central_crop"
     for name, split in {
         "minival": "train[99%:]",
         "val": "validation",

@@ -24,6 +24,7 @@ What the paper leaves open, and what is done here:
 """
 
 from configs import arguments, common
+from mixer.data.transforms import before_crop
 
 # RandAugment's magnitude and mixup's p, by the model's size.
 _SMALL, _LARGE = (10, 0.2), (20, 0.5)
@@ -47,7 +48,7 @@ def get_config(words: str = ""):
     config.total = "300 epochs"
     config.optimizer.update(name="adam(b1=0.9, b2=0.999)", weight_decay=0.1, clip_norm=1.0)
     config.schedule.update(base=0.001, decay="linear", end=0.00001, warmup="10_000 steps")
-    transform = f"resize_small({round(args.resolution * 8 / 7)})|central_crop"
+    transform = f"resize_small({before_crop(args.resolution)})|central_crop"
     for name, split in {
         "test": "full[:25600]",
         "val": "full[25600:51200]",

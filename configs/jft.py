@@ -41,6 +41,7 @@ What the paper leaves open, and what is done here:
 """
 
 from configs import arguments, common
+from mixer.data.transforms import before_crop
 
 # Epochs and learning rate; a model of another family takes Mixer-B's.
 _ROWS = {
@@ -66,7 +67,7 @@ def get_config(words: str = ""):
     config.total = f"{epochs} epochs"
     config.optimizer.update(name="adam(b1=0.9, b2=0.999)", weight_decay=0.03, clip_norm=1.0)
     config.schedule.update(base=rate, decay="linear", end=0.00001, warmup="10_000 steps")
-    transform = f"resize_small({round(args.resolution * 8 / 7)})|central_crop"
+    transform = f"resize_small({before_crop(args.resolution)})|central_crop"
     for name, split in {"test": "full[:25600]", "val": "full[25600:51200]"}.items():
         config.evaluators[name] = common.evaluator(
             config, split, transform, "10_000 steps", "multilabel"

@@ -85,6 +85,11 @@ def _pair(size: Size) -> tuple[int, int]:
     return height, width
 
 
+def before_crop(side: int) -> int:
+    """The size that comes before a crop of `side` pixels: 8/7 of it, 256 for 224; 448 for 384."""
+    return {384: 448}.get(side, round(side * 8 / 7))
+
+
 def _truncate(image: np.ndarray) -> np.ndarray:
     # TensorFlow's cast to uint8 cuts the fraction off. OpenCV's weights sum to 1 only to
     # rounding; the margin keeps a constant image constant.

@@ -15,6 +15,7 @@ import numpy as np
 
 from mixer import errors
 from mixer.data import vtab_labels
+from mixer.data.transforms import before_crop
 from mixer.data.vtab_labels import Derived, Record, Stored
 
 # Images of so many pixels a side and more are fine-tuned at the larger resolution.
@@ -70,7 +71,7 @@ class Task:
 
     def train_transform(self, resolution: int) -> str:
         """A square of 8/7 of the side and a crop, a flip; what the task forbids is left out."""
-        crop = f"resize({round(resolution * 8 / 7)})|random_crop" if self.crop else "resize"
+        crop = f"resize({before_crop(resolution)})|random_crop" if self.crop else "resize"
         return f"{crop}|flip_lr" if self.flip else crop
 
 

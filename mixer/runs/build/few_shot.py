@@ -15,6 +15,7 @@ from mixer import errors
 from mixer.checkpoint import adapt
 from mixer.checkpoint.pretrained import Card
 from mixer.data.sources import max_labels
+from mixer.data.transforms import before_crop
 from mixer.evaluation import features, fewshot
 from mixer.runs.build import parts
 from mixer.runs.reader import Reader
@@ -92,7 +93,9 @@ def build_few_shot(
     if not shots or not all(isinstance(k, int) and k > 0 for k in shots):
         raise errors.BadInput(f"config.{key}.shots={shots}: expected numbers of examples a class")
     height, width = card.image_size
-    transform = entry.transform or f"resize(({_larger(height)}, {_larger(width)}))|central_crop"
+    transform = (
+        entry.transform or f"resize(({before_crop(height)}, {before_crop(width)}))|central_crop"
+    )
     datasets = {}
     for asked in entry.datasets or rule.datasets:
         if len(asked) != 3 or not all(isinstance(part, str) for part in asked):
@@ -123,11 +126,6 @@ def build_few_shot(
         ) from None
     every = steps(entry.every, f"{key}.every") if steps else 0
     return FewShot(name, rule, shots, parts.compiled(forward, mesh), datasets, every)
-
-
-def _larger(side: int) -> int:
-    # 256 pixels for a crop of 224.
-    return round(side * 8 / 7)
 
 
 def _check(key: str, train: Reader, test: Reader) -> None:
