@@ -260,12 +260,9 @@ def evaluation_transform(config: ConfigDict) -> str:
     Raises:
       BadInput: they differ, and none of them is called so.
     """
-    all_of_them = {
-        name: entry.transform
-        for name, entry in config.evaluators.items()
-        if entry.type != "fewshot" and entry.transform
-    }
-    used = {n: t for n, t in all_of_them.items() if config.evaluators[n].split} or all_of_them
+    entries = {name: config.evaluators[name] for name in config.evaluators}
+    known = {n: e.transform for n, e in entries.items() if e.type != "fewshot" and e.transform}
+    used = {name: known[name] for name in known if entries[name].split} or known
     for name in ("test", "val"):
         if name in used:
             return used[name]
