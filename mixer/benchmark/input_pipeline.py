@@ -11,7 +11,7 @@ STAGES = ("read", "decode", "augment", "batch", "transfer")
 
 def stages(
     read: Callable[[int], Any],
-    decoder: Callable[[Any], Any],
+    opened: Callable[[Any], Any],
     transforms: Sequence[Callable],
     put: Callable[[dict], None],
     indices: Sequence[int],
@@ -21,8 +21,8 @@ def stages(
 
     Args:
       read: index -> an image's file.
-      decoder: file -> an image that decodes as much as the first transform asks for; its
-        `pixels()` are all.
+      opened: file -> an image that decodes as much as the first transform asks for, all of it as
+        `pixels()`; or an array already.
       transforms: of the recipe, (image, generator) -> image.
       put: brings a host batch to the devices and waits.
       indices: of the examples to go through.
@@ -43,11 +43,12 @@ def stages(
 
         file = read(index)
         clock["read"] += lap()
-        pixels = decoder(file).pixels()
+        image = opened(file)
+        pixels = image if isinstance(image, np.ndarray) else image.pixels()
         lap()
         transforms[0](pixels, np.random.default_rng(index))
         cropping = lap()
-        image = transforms[0](decoder(file), np.random.default_rng(index))
+        image = transforms[0](opened(file), np.random.default_rng(index))
         clock["decode"] += lap() - cropping
         for transform in transforms[1:]:
             image = transform(image, np.random.default_rng(index))

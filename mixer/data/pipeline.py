@@ -96,9 +96,7 @@ class Rows:
     def _row(self, index: int, count: int) -> dict[str, np.ndarray]:
         rng = np.random.Generator(np.random.Philox(key=[self.seed, 0], counter=[0, 0, 0, count]))
         example = self.source[index]
-        image = example["image"]
-        image = Encoded(image, fast=self.fast_decode) if isinstance(image, bytes) else image
-        image = np.ascontiguousarray(self.transform(image, rng))
+        image = np.ascontiguousarray(self.transform(self.opened(example["image"]), rng))
         expected = self.padding["image"].shape
         if image.shape != expected:
             raise ValueError(f"the transforms made {image.shape}, expected {expected}")
@@ -107,6 +105,10 @@ class Rows:
         except ValueError as error:  # wrong, not unreadable: nothing to skip
             raise BadExample(f"{self._where(index)}: {error}") from error
         return {"image": image, "label": label, "mask": np.bool_(True)}
+
+    def opened(self, image: bytes | np.ndarray) -> Encoded | np.ndarray:
+        """A source's image as the first transform takes it."""
+        return Encoded(image, fast=self.fast_decode) if isinstance(image, bytes) else image
 
     def _where(self, index: int) -> str:
         try:

@@ -11,9 +11,8 @@ from ml_collections import ConfigDict
 from mixer import errors
 from mixer.benchmark import input_pipeline
 from mixer.data import pipeline
-from mixer.data.decode import Encoded
 from mixer.data.randaugment import RandAugment
-from mixer.data.transforms import FlipLeftRight, InceptionCrop
+from mixer.data.transforms import Chain, FlipLeftRight, InceptionCrop
 from mixer.runs import build, workdir
 from mixer.runs.reader import Reader
 
@@ -31,12 +30,13 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     if asked.tf_data:
         pipelines["tf_data"] = _tf_data(reader, asked.images)
     workdir.begin(path, config)
+    reader.stage()
     rows = reader.rows
     print(f"{reader.source.name} {reader.source.split} ({len(reader.source):,} images)")
     spent = input_pipeline.stages(
         lambda index: reader.source[index]["image"],
-        functools.partial(Encoded, fast=rows.fast_decode),
-        rows.transform.transforms,
+        rows.opened,
+        [Chain((transform,)) for transform in rows.transform.transforms],
         lambda batch: jax.block_until_ready(reader.put(batch)),
         [rows.order[count] for count in range(asked.images)],
         len(rows.rows),
