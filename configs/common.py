@@ -45,6 +45,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.input.fast_decode = False  # JPEGs at 1/2, 1/4, 1/8 of their size where that is enough
     config.input.on_bad = "error"  # at an unreadable example; "skip": the next one stands in
     config.batch_size = 4096  # of all devices together
+    config.micro_batches = 1  # into which it is split, to need less memory
     config.total = "300 epochs"  # durations: "N steps", "N epochs" or "N examples"
 
     config.loss = "softmax_xent"  # or sigmoid_xent
@@ -98,6 +99,11 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     # What leaves the numbers alone, and so may change when a run goes on.
     config.runtime = ConfigDict()
     config.runtime.data_dir = ""  # of TFDS datasets; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets
+    config.runtime.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})  # devices; -1: the rest
+    config.runtime.strategy = "replicate"  # of the parameters; or fsdp, tensor
+    config.runtime.rules = ()  # before the strategy's: (("regex", "fsdp"), ("regex", (None, ...)))
+    config.runtime.scan = False  # the blocks as one loop: compiles sooner, copies the parameters
+    config.runtime.remat = "none"  # what is computed twice to save memory; or dots, full
     config.runtime.threads = 0  # 0: one a core, 16 at most; with workers, in each, 0: one
     config.runtime.workers = 0  # processes that read and transform images; 0: threads only
     config.runtime.log_every = "50 steps"

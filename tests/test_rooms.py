@@ -45,7 +45,7 @@ def test_nothing_imports_the_runs_but_main():
 def test_no_file_is_long():
     for path in [*(ROOT / "mixer").rglob("*.py"), *(ROOT / "configs").glob("*.py")]:
         assert len(path.read_text().splitlines()) <= 300, path
-    assert len((ROOT / "mixer/models/mixer.py").read_text().splitlines()) <= 90
+    assert len((ROOT / "mixer/models/mixer.py").read_text().splitlines()) <= 95
 
 
 def test_only_build_reads_the_config():

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer.models import layers
+from mixer.models.stack import stack
 
 
 class MlpBlock(nn.Module):
@@ -55,6 +56,7 @@ class Mixer(nn.Module):
     Training passes train=True and, for dropout and stochastic depth, an rng "dropout". Of the
     2 x num_blocks MLPs, number j drops with probability stochastic_depth * j / (2L - 1).
     dtype is that of the matrix products; parameters, norms, pooling and head stay float32.
+    scan and remat ("none", "dots", "full") trade compile time, time and memory: see `stack`.
     """
 
     num_classes: int
@@ -68,6 +70,8 @@ class Mixer(nn.Module):
     gelu: str = "tanh"
     head_bias_init: float = 0.0
     dtype: str = "float32"
+    scan: bool = False
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, images, train: bool = False):
@@ -79,9 +83,9 @@ class Mixer(nn.Module):
         random = train and (self.dropout > 0 or self.stochastic_depth > 0)
         key = self.make_rng("dropout") if random else None
         slope = self.stochastic_depth / (2 * self.num_blocks - 1)
-        for i in range(self.num_blocks):
-            block = MixerBlock(self.tokens_mlp_dim, self.channels_mlp_dim, mlp)
-            x = block(x, (slope * 2 * i, slope * (2 * i + 1)), layers.fold_in(key, i))
+        block = partial(MixerBlock, self.tokens_mlp_dim, self.channels_mlp_dim, mlp)
+        rates = [(slope * 2 * i, slope * (2 * i + 1)) for i in range(self.num_blocks)]
+        x = stack(self, block, "MixerBlock", x, rates, key)
         x = nn.LayerNorm(dtype=jnp.float32, name="pre_head_layer_norm")(x).mean(axis=1)
         self.sow("intermediates", "pre_logits", x)
         if self.num_classes == 0:

@@ -8,6 +8,8 @@ from flax import linen as nn
 
 from mixer import errors
 
+# Fields that leave the numbers alone: a config holds them in `runtime`.
+FREE = ("scan", "remat")
 _MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {}
 
 
@@ -39,7 +41,7 @@ def model_fields(name: str) -> dict[str, Any]:
     """The fields of the named model that a config can hold, with their values.
 
     These are `num_classes` (None) and all whose value is a number, a string, a truth value, None or
-    a tuple of such.
+    a tuple of such, without those of `FREE`.
 
     Raises:
       BadInput: unknown name.
@@ -48,7 +50,7 @@ def model_fields(name: str) -> dict[str, Any]:
     values = {
         field.name: fields.get(field.name, field.default)
         for field in dataclasses.fields(module)
-        if field.name not in ("parent", "name", "num_classes")
+        if field.name not in ("parent", "name", "num_classes", *FREE)
     }
     return {"num_classes": None} | {k: v for k, v in values.items() if _is_plain(v)}
 

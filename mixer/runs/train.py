@@ -64,7 +64,7 @@ def _create(training: build.Training, times: dict) -> tuple[step.TrainState, dic
     """A state at step 0, and what its parameters come from."""
     began = time.perf_counter()
     params, upstream = training.initial()
-    state = step.create_state(training.mesh, training.init, params)
+    state = step.create_state(training.mesh, training.init, params, training.rules)
     jax.block_until_ready(state)
     times["initialise"] = time.perf_counter() - began
     return state, upstream
@@ -147,7 +147,7 @@ class _Session:
 
     def _restore_or_create(self, created) -> tuple[step.TrainState, dict]:
         training = self.training
-        abstract = step.abstract_state(training.mesh, training.init)
+        abstract = step.abstract_state(training.mesh, training.init, rules=training.rules)
         found = self.store.restore_newest(_items(abstract), print, self._check_data)
         if found is not None:
             items, meta = found

@@ -1,5 +1,8 @@
 """One mesh, its placements, and how host rows become global arrays."""
 
+import math
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -10,9 +13,32 @@ from mixer.batch import Batch
 AXES = ("data", "fsdp", "tensor")
 
 
-def make_mesh() -> Mesh:
-    """All devices of all processes along "data"."""
-    return jax.make_mesh((jax.device_count(), 1, 1), AXES, (AxisType.Auto,) * 3)
+def make_mesh(
+    data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """All devices of all processes in the order of the machine's network, axes `AXES`.
+
+    Args:
+      data, fsdp, tensor: sizes; one of them may be -1, for the rest.
+      devices: others than this machine's.
+
+    Raises:
+      BadInput: sizes that do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
+    given = math.prod(size for size in sizes.values() if size != -1)
+    free = [axis for axis, size in sizes.items() if size == -1]
+    if min(sizes.values()) < -1 or given < 1 or len(free) > 1 or len(devices) % given:
+        given = 0
+    if not given or (not free and given != len(devices)):
+        shown = ", ".join(f"{axis}={size}" for axis, size in sizes.items())
+        raise errors.BadInput(
+            f"config.runtime.mesh: {shown} for {len(devices)} devices: the sizes must multiply to "
+            f"their number, one of them may be -1, for the rest"
+        )
+    shape = tuple(len(devices) // given if size == -1 else size for size in sizes.values())
+    return jax.make_mesh(shape, AXES, (AxisType.Auto,) * 3, devices=devices)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -25,17 +51,21 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
-def check_batch_size(batch_size: int, devices: int, key: str) -> None:
+def check_batch_size(batch_size: int, mesh: Mesh, key: str, micro_batches: int = 1) -> None:
     """Refuses a global batch that cannot be spread evenly.
 
     Raises:
       BadInput: names the nearest sizes that can.
     """
-    if batch_size < 1 or batch_size % devices:
-        below = batch_size // devices * devices
-        near = " or ".join(str(size) for size in (below, below + devices) if size > 0)
+    devices = mesh.shape["data"] * mesh.shape["fsdp"]
+    parts = devices * micro_batches
+    if batch_size < 1 or batch_size % parts:
+        below = batch_size // parts * parts
+        near = " or ".join(str(size) for size in (below, below + parts) if size > 0)
+        split = f" times {micro_batches} micro-batches" if micro_batches > 1 else ""
         raise errors.BadInput(
-            f"config.{key}={batch_size} is not divisible by the {devices} devices: take {near}"
+            f"config.{key}={batch_size} is not divisible by the {devices} devices{split}: "
+            f"take {near}"
         )
 
 

@@ -1,7 +1,7 @@
 """The training state and the one jitted, sharded, donated step that moves it on."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax
@@ -13,8 +13,10 @@ from jax.sharding import Mesh
 
 from mixer import batch as batch_lib
 from mixer.batch import Batch
-from mixer.training import losses, sharding
+from mixer.training import losses, placement, sharding
+from mixer.training.accumulation import mean_gradient
 from mixer.training.mixup import mixup
+from mixer.training.placement import Rule
 
 # What a random key is for; folded into the seed's key.
 _INIT, _DROPOUT, _MIXUP = 0, 1, 2
@@ -61,24 +63,24 @@ def init_state(
     )
 
 
-def create_state(mesh: Mesh, init: Callable[..., TrainState], params: Any = None) -> TrainState:
+def create_state(
+    mesh: Mesh, init: Callable[..., TrainState], params: Any = None, rules: Sequence[Rule] = ()
+) -> TrainState:
     """Runs `init` (params -> state) on the devices, each array made where it lives."""
-    abstract = jax.eval_shape(init, params)
-    places = jax.tree.map(lambda _: sharding.replicated(mesh), abstract)
+    places = jax.tree.map(lambda x: x.sharding, abstract_state(mesh, init, params, rules))
     return jax.jit(init, out_shardings=places)(params)
 
 
-def abstract_state(mesh: Mesh, init: Callable[..., TrainState], params: Any = None) -> TrainState:
-    """The state's shapes, dtypes and placements, nothing allocated."""
+def abstract_state(
+    mesh: Mesh, init: Callable[..., TrainState], params: Any = None, rules: Sequence[Rule] = ()
+) -> TrainState:
+    """The state's shapes, dtypes and placements by `placement.shardings`, nothing allocated."""
+    abstract = jax.eval_shape(init, params)
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding.replicated(mesh)),
-        jax.eval_shape(init, params),
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        abstract,
+        placement.shardings(abstract, abstract.params, mesh, rules),
     )
-
-
-def _precision_at_1(logits: jax.Array, label: jax.Array) -> jax.Array:
-    hits, labelled = batch_lib.hits(logits, label), batch_lib.labelled(label)
-    return hits.sum() / jnp.maximum(labelled.sum(), 1)
 
 
 def make_step(
@@ -91,6 +93,8 @@ def make_step(
     label_smoothing: float = 0.0,
     mixup_p: float = 0.0,
     ema_decay: float = 0.0,
+    micro_batches: int = 1,
+    place: Callable[[Any], Any] = lambda tree: tree,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """step(state, batch) -> (state, metrics), metrics being float32 scalars of the global batch.
 
@@ -98,11 +102,20 @@ def make_step(
     among their labels. Dropout, stochastic depth and mixup draw from (seed, step): no key is
     carried. The averaged parameters follow by ema = d ema + (1 - d) params,
     d = min(ema_decay, (1 + t) / (10 + t)).
+
+    Args:
+      micro_batches: into which the batch is split after mixup, to go through the model one after
+        the other; each draws masks of its own.
+      place: says of a tree like the parameters, within the step, where it lies.
     """
 
-    def objective(params, images, targets, key):
-        logits = model.apply({"params": params}, images, train=True, rngs={"dropout": key})
-        return loss(logits, targets).mean(), logits
+    def objective(params, part, key):
+        logits = model.apply({"params": params}, part["image"], train=True, rngs={"dropout": key})
+        counts = {
+            "hits": batch_lib.hits(logits, part["label"]).sum(),
+            "labelled": batch_lib.labelled(part["label"]).sum(),
+        }
+        return loss(logits, part["target"]).mean(), counts
 
     def step(state: TrainState, batch: Batch):
         dropout_key, mixup_key = (
@@ -112,8 +125,10 @@ def make_step(
         targets = losses.targets(batch["label"], model.num_classes, label_smoothing)
         if mixup_p:
             images, targets = mixup(mixup_key, images, targets, mixup_p)
-        grad = jax.value_and_grad(objective, has_aux=True)
-        (value, logits), grads = grad(state.params, images, targets, dropout_key)
+        rows = {"image": images, "target": targets, "label": batch["label"]}
+        grads, value, counts = mean_gradient(
+            objective, state.params, rows, dropout_key, micro_batches, place
+        )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
@@ -122,7 +137,7 @@ def make_step(
             ema = optax.incremental_update(params, ema, 1 - decay)
         metrics = {
             "loss": value,
-            "accuracy": _precision_at_1(logits, batch["label"]),
+            "accuracy": counts["hits"] / jnp.maximum(counts["labelled"], 1),
             "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
             "grad_norm": optax.tree.norm(grads),
             "param_norm": optax.tree.norm(params),

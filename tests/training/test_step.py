@@ -150,11 +150,14 @@ def test_averaged_parameters_follow_with_a_warm_up():
 
 
 def test_batch_sizes_that_do_not_divide_are_refused():
-    sharding.check_batch_size(64, 8, "batch_size")
+    mesh = mesh_of(8)
+    sharding.check_batch_size(64, mesh, "batch_size")
     with pytest.raises(errors.BadInput, match="batch_size=60 .* 8 devices: take 56 or 64"):
-        sharding.check_batch_size(60, 8, "batch_size")
+        sharding.check_batch_size(60, mesh, "batch_size")
     with pytest.raises(errors.BadInput, match="take 8"):
-        sharding.check_batch_size(0, 8, "batch_size")
+        sharding.check_batch_size(0, mesh, "batch_size")
+    with pytest.raises(errors.BadInput, match="8 devices times 4 micro-batches: take 32 or 64"):
+        sharding.check_batch_size(40, mesh, "batch_size", 4)
 
 
 def test_rows_are_read_from_the_sharding():

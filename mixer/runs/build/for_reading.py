@@ -4,10 +4,10 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
+from mixer.runs.build.layout import mesh_of
 from mixer.runs.build.parts import at_least, training_reader, training_source, within
 from mixer.runs.imports import import_modules
 from mixer.runs.reader import Reader
-from mixer.training import sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,6 @@ def _reader(config: ConfigDict, batch_size: int) -> Reader:
     """In batches of that size, or the next that the devices can share."""
     import_modules(config.imports)
     within(0, 2**32, seed=config.seed)
-    mesh = sharding.make_mesh()
+    mesh = mesh_of(config)
     source, _ = training_source(config)
     return training_reader(config, source, mesh, -(-batch_size // mesh.size) * mesh.size)

@@ -17,6 +17,7 @@ from mixer.models import registry
 from mixer.runs.build.at_size import RANDOM, at_size
 from mixer.runs.build.evaluations import build_evaluations
 from mixer.runs.build.few_shot import FewShot, build_few_shot
+from mixer.runs.build.layout import mesh_of, rules_of
 from mixer.runs.build.parts import (
     Evaluation,
     build_model,
@@ -27,7 +28,7 @@ from mixer.runs.build.parts import (
 )
 from mixer.runs.build.upstream import upstream_of
 from mixer.runs.imports import import_modules
-from mixer.training import sharding, step
+from mixer.training import placement, step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,7 @@ def trained(config: ConfigDict) -> Trained:
         import_modules(card.imports)
     fields = dict(card.model)
     model = build_model(fields.pop("name"), fields, card.image_size)
-    mesh = sharding.make_mesh()
+    mesh = mesh_of(config)
     if path == RANDOM:
         params = jax.jit(lambda: step.init_params(model, card.image_size, config.seed))()
     elif meta is None:
@@ -75,7 +76,7 @@ def trained(config: ConfigDict) -> Trained:
         params = load(head="keep")
     else:
         params = pretrained.load_pretrained(path, model, step=at, head="keep", ema=config.init_ema)
-    params = jax.device_put(params, sharding.replicated(mesh))
+    params = jax.device_put(params, placement.shardings(params, params, mesh, rules_of(config)))
     return Trained(model, mesh, card, params, at, upstream, precision(model))
 
 

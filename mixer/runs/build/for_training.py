@@ -1,6 +1,7 @@
 """From the config to a training run, without writing or compiling anything."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from mixer.data import sources, transforms
 from mixer.runs.build.at_size import RANDOM, at_size
 from mixer.runs.build.evaluations import build_evaluations
 from mixer.runs.build.few_shot import FewShot
+from mixer.runs.build.layout import mesh_of, rules_of, with_memory_saved
 from mixer.runs.build.parts import (
     Evaluation,
     at_least,
@@ -32,7 +34,7 @@ from mixer.runs.build.parts import (
 from mixer.runs.build.upstream import upstream_of
 from mixer.runs.imports import import_modules
 from mixer.runs.reader import Reader
-from mixer.training import durations, losses, optimizer, schedules, sharding, step
+from mixer.training import durations, losses, optimizer, placement, schedules, sharding, step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Training:
     """
 
     mesh: Mesh
+    rules: tuple[placement.Rule, ...]
     card: Card
     reader: Reader
     evaluations: list[Evaluation | FewShot]
@@ -106,8 +109,9 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
     if config.loss not in losses.LOSSES:
         raise errors.unknown("config.loss", config.loss, losses.LOSSES)
     transforms.parse(config.input.transform, image_size)
-    mesh = sharding.make_mesh()
-    sharding.check_batch_size(config.batch_size, mesh.size, "batch_size")
+    mesh, rules = mesh_of(config), rules_of(config)
+    at_least(1, micro_batches=config.micro_batches)
+    sharding.check_batch_size(config.batch_size, mesh, "batch_size", config.micro_batches)
 
     source, whole = training_source(config)
     several = sources.max_labels(source)
@@ -141,6 +145,8 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
         cooldown=steps(config.schedule.cooldown, "schedule.cooldown", 0),
     )
     shapes = adapt.shapes(model, image_size)
+    place = functools.partial(placement.shardings, params=shapes, mesh=mesh, rules=rules)
+    place(shapes)
     chain = optimizer.make_optimizer(
         config.optimizer.name,
         shapes,
@@ -161,8 +167,10 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
     evaluations = build_evaluations(config, model, mesh, card, steps)
     _check_best(config.best, evaluations, ema=config.ema_decay > 0)
     at_least(1, **{"runtime.keep_checkpoints": config.runtime.keep_checkpoints})
+    model = with_memory_saved(model, config)
     built = Training(
         mesh=mesh,
+        rules=rules,
         card=card,
         reader=reader,
         evaluations=evaluations,
@@ -179,6 +187,8 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
             label_smoothing=config.label_smoothing,
             mixup_p=config.mixup,
             ema_decay=config.ema_decay,
+            micro_batches=config.micro_batches,
+            place=lambda tree: jax.lax.with_sharding_constraint(tree, place(tree)),
         ),
         total=total,
         log_every=steps(config.runtime.log_every, "runtime.log_every"),

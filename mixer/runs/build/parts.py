@@ -178,11 +178,8 @@ def apply_of(model: nn.Module) -> Callable:
 
 
 def compiled(update: Callable, mesh: Mesh) -> Callable:
-    """update(params, batch), its results whole on every device."""
-    places = (sharding.replicated(mesh), sharding.batch_sharding(mesh))
-    return step.guarded(
-        jax.jit(update, in_shardings=places, out_shardings=sharding.replicated(mesh))
-    )
+    """update(params, batch), both where they lie, its results whole on every device."""
+    return step.guarded(jax.jit(update, out_shardings=sharding.replicated(mesh)))
 
 
 def evaluation_reader(
@@ -190,7 +187,7 @@ def evaluation_reader(
 ) -> Reader:
     """Reads a split once, in order, as `config.evaluators.<name>` and the model ask for it."""
     batch_size = config.evaluators[name].batch_size
-    sharding.check_batch_size(batch_size, mesh.size, f"evaluators.{name}.batch_size")
+    sharding.check_batch_size(batch_size, mesh, f"evaluators.{name}.batch_size")
     return open_reader(
         open_data(config, dataset, split),
         transform,

@@ -1,0 +1,67 @@
+"""A stack of equal blocks: one after the other or scanned, rematerialised or not.
+
+Neither choice changes the parameters' tree (NAME_0, NAME_1, ...), their initial values or a
+random mask, since keys fold in the block's number.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mixer.models import layers
+
+# What of a block, besides its input, is kept for the backward pass; the rest is computed again.
+REMAT = {
+    "none": jax.checkpoint_policies.everything_saveable,
+    "dots": jax.checkpoint_policies.dots_saveable,  # the matrix products
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+def stack(
+    parent: nn.Module,
+    block: Callable[..., nn.Module],
+    name: str,
+    x: jax.Array,
+    rates: Sequence[Any],
+    key: jax.Array | None,
+) -> jax.Array:
+    """Applies len(rates) blocks to x, within the compact call of `parent`.
+
+    Args:
+      parent: its field `scan` makes the blocks one loop, which is compiled once and runs over a
+        copy of their parameters, [blocks, ...] each; `remat` is one of `REMAT`. With either, no
+        intermediates of the blocks can be captured.
+      block: keywords (name or parent) -> a module, called with (x, rate, key).
+      rates: a tree of numbers for each block, the same everywhere.
+      key: None in evaluation.
+
+    Raises:
+      ValueError: unknown `parent.remat`.
+    """
+    if parent.remat not in REMAT:
+        raise ValueError(f"remat={parent.remat!r}: expected one of {', '.join(REMAT)}")
+    names = [f"{name}_{i}" for i in range(len(rates))]
+    if parent.is_initializing() or not (parent.scan or parent.remat != "none"):
+        for i, (name, rate) in enumerate(zip(names, rates, strict=True)):
+            x = block(name=name)(x, rate, layers.fold_in(key, i))
+        return x
+
+    detached = block(parent=None)
+
+    def apply(x, params, rate, i):
+        return detached.apply({"params": params}, x, rate, layers.fold_in(key, i))
+
+    if parent.remat != "none":
+        apply = jax.checkpoint(apply, policy=REMAT[parent.remat], prevent_cse=not parent.scan)
+    params = [parent.variables["params"][name] for name in names]
+    if not parent.scan:
+        for i, (own, rate) in enumerate(zip(params, rates, strict=True)):
+            x = apply(x, own, rate, i)
+        return x
+    each = jax.tree.map(lambda *leaves: jnp.stack(leaves), *zip(params, rates, strict=True))
+    numbers = jnp.arange(len(names))
+    return jax.lax.scan(lambda x, own: (apply(x, *own), None), x, (*each, numbers))[0]
