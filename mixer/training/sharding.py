@@ -1,16 +1,18 @@
 """One mesh, its placements, and how host rows become global arrays."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
+from flax import linen as nn
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mixer import errors
 from mixer.batch import Batch
 
 AXES = ("data", "fsdp", "tensor")
+_ROWS = ("data", "fsdp")  # the axes that a batch is spread over
 
 
 def make_mesh(
@@ -48,7 +50,31 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows spread over "data" and "fsdp"."""
-    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    return NamedSharding(mesh, PartitionSpec(_ROWS))
+
+
+def by_rows(apply: Callable, mesh: Mesh) -> Callable:
+    """`apply(variables, images, ...)` of a Linen module, every activation spread as the images are.
+
+    Without it the compiler, where parameters are spread too, may rather move activations. All but
+    the first axis are left to it.
+    """
+
+    def call(variables, images, *args, **kwargs):
+        def pin(x):
+            if x.ndim < 2 or len(x) != len(images):
+                return x
+            rest = (PartitionSpec.UNCONSTRAINED,) * (x.ndim - 1)
+            place = NamedSharding(mesh, PartitionSpec(_ROWS, *rest))
+            return jax.lax.with_sharding_constraint(x, place)
+
+        def pin_output(method, args, kwargs, context):
+            return jax.tree.map(pin, method(*args, **kwargs))
+
+        with nn.intercept_methods(pin_output):
+            return apply(variables, pin(images), *args, **kwargs)
+
+    return call
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, key: str, micro_batches: int = 1) -> None:

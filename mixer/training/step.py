@@ -94,7 +94,8 @@ def make_step(
     mixup_p: float = 0.0,
     ema_decay: float = 0.0,
     micro_batches: int = 1,
-    place: Callable[[Any], Any] = lambda tree: tree,
+    mesh: Mesh,
+    rules: Sequence[Rule] = (),
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """step(state, batch) -> (state, metrics), metrics being float32 scalars of the global batch.
 
@@ -106,11 +107,16 @@ def make_step(
     Args:
       micro_batches: into which the batch is split after mixup, to go through the model one after
         the other; each draws masks of its own.
-      place: says of a tree like the parameters, within the step, where it lies.
+      rules: by which the parameters are placed.
     """
+    apply = sharding.by_rows(model.apply, mesh)
+
+    def place(grads):
+        places = placement.shardings(grads, grads, mesh, rules)
+        return jax.lax.with_sharding_constraint(grads, places)
 
     def objective(params, part, key):
-        logits = model.apply({"params": params}, part["image"], train=True, rngs={"dropout": key})
+        logits = apply({"params": params}, part["image"], train=True, rngs={"dropout": key})
         counts = {
             "hits": batch_lib.hits(logits, part["label"]).sum(),
             "labelled": batch_lib.labelled(part["label"]).sum(),

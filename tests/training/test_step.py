@@ -59,6 +59,7 @@ def run(devices, steps=3, ema=0.9, seed=0, mixup_p=0.0, smoothing=0.0, max_label
         label_smoothing=smoothing,
         mixup_p=mixup_p,
         ema_decay=ema,
+        mesh=mesh,
     )
     place = sharding.batch_sharding(mesh)
     batch = sharding.put(host_batch(0, max_labels), place, BATCH)

@@ -1,7 +1,6 @@
 """From the config to a training run, without writing or compiling anything."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -145,8 +144,7 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
         cooldown=steps(config.schedule.cooldown, "schedule.cooldown", 0),
     )
     shapes = adapt.shapes(model, image_size)
-    place = functools.partial(placement.shardings, params=shapes, mesh=mesh, rules=rules)
-    place(shapes)
+    placement.parameter_specs(shapes, mesh, rules)
     chain = optimizer.make_optimizer(
         config.optimizer.name,
         shapes,
@@ -188,7 +186,8 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
             mixup_p=config.mixup,
             ema_decay=config.ema_decay,
             micro_batches=config.micro_batches,
-            place=lambda tree: jax.lax.with_sharding_constraint(tree, place(tree)),
+            mesh=mesh,
+            rules=rules,
         ),
         total=total,
         log_every=steps(config.runtime.log_every, "runtime.log_every"),
