@@ -47,7 +47,7 @@ def _measure(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             published = zoo.PUBLISHED[name].figures[evaluation.name]
             # Figures have three decimals in %.
             passed = round(100 * abs(measured["top1"] - published), 3) <= _TOLERANCE
-            found = measured | {"published": published, "passed": passed}
+            found = {"top1": measured["top1"], "published": published, "passed": passed}
             metrics |= {f"{name}/{evaluation.name}/{key}": v for key, v in found.items()}
             percent = f"{100 * measured['top1']:>10.3f}{100 * published:>10.3f}"
             count = len(evaluation.reader.source)
