@@ -13,12 +13,12 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     size = arguments.resolution
     config = ConfigDict()
     # train, or sweep, vtab, evaluate, predict, fewshot, convert, contact_sheet, input_benchmark,
-    # prepare
+    # prepare, verify_zoo
     config.run = "train"
     config.seed = 0  # of the initial weights, the order, the augmentation, dropout
     config.imports = ""  # modules of yours to import first, comma-separated
     # Weights to start from: a training's workdir, a file or a published name; "random" (to train,
-    # empty) is an untrained model.
+    # empty) is an untrained model. verify_zoo: names, comma-separated; empty: all with figures.
     config.init_from = ""
     config.init_step = (
         ""  # of a workdir; empty: the newest; or best (by its config.best), or a number

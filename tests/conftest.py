@@ -48,10 +48,11 @@ def _tiny_imagenet(directory):
             jpeg.seek(0)
             yield {"image": jpeg, "label": i * 15, "file_name": file_name % (i + 1)}
 
+    names_file = tfds.core.tfds_path("datasets/imagenet2012/labels.txt")
     features = tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(encoding_format="jpeg"),
-            "label": tfds.features.ClassLabel(num_classes=1000),
+            "label": tfds.features.ClassLabel(names_file=names_file),
             "file_name": tfds.features.Text(),
         }
     )

@@ -103,7 +103,9 @@ def _crop(card: Card) -> dict[str, Any]:
     if names == ["resize_small", "central_crop"] and steps[0][1]:
         # timm resizes the smaller side to floor(size / crop_pct).
         pct = math.floor(1e4 * min(card.image_size) / steps[0][1][0]) / 1e4
-        return {"crop_pct": pct, "crop_mode": "center"}
+        found = {"crop_pct": pct, "crop_mode": "center"}
+        bicubic = "bicubic" in (*steps[0][1], *steps[0][2].values())
+        return found | ({"interpolation": "bicubic"} if bicubic else {})
     return {}
 
 
@@ -111,6 +113,7 @@ def _readme(name: str, model, card: Card, config: dict[str, Any]) -> str:
     height, width = card.image_size
     # A folder of images by its name alone: where it lies is nobody's business.
     data = f", trained on {card.dataset.rpartition('/')[2]}" if card.dataset else ""
+    resizing = config["pretrained_cfg"]["interpolation"]
     call = f'timm.create_model("local-dir:{name}", pretrained=True)'
     if model.gelu == "tanh":
         gelu = f"""
@@ -136,6 +139,6 @@ library_name: timm
 {card.model["name"]} (MLP-Mixer, Tolstikhin et al. 2021, arXiv 2105.01601){data}.
 
 - Architecture in timm: `{config["architecture"]}` with `{json.dumps(config["model_args"])}`
-- Images: {height} x {width} pixels in [-1, 1]; in evaluation `{card.transform}`, bilinear
+- Images: {height} x {width} pixels in [-1, 1]; in evaluation `{card.transform}`, {resizing}
 - Classes: {model.num_classes or "none, it gives features"}
 {gelu}"""

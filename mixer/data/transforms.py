@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from mixer import calls, errors
 from mixer.data.decode import Encoded
@@ -126,6 +127,11 @@ def resize_area(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return _truncate(columns.swapaxes(0, 1))
 
 
+def resize_bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Pillow's: antialiased, along the rows, then the columns, each rounded to uint8."""
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
 @dataclasses.dataclass(frozen=True)
 class _Sized:
     size: Size
@@ -145,16 +151,26 @@ class Resize(_Sized):
 @register_transform("resize_small")
 @dataclasses.dataclass(frozen=True)
 class ResizeSmall:
-    """The shorter side to `side` pixels, the aspect ratio kept; by area."""
+    """The shorter side to `side` pixels, the aspect ratio kept.
+
+    By "area", the longer side rounded to the nearest; or "bicubic" and rounded down, as torchvision
+    does to Pillow's images, by which timm evaluates.
+    """
 
     side: int
+    method: str = "area"
 
     def __post_init__(self):
         if not isinstance(self.side, int) or self.side < 1:
             raise ValueError(f"side {self.side!r} is not a positive integer")
+        if self.method not in ("area", "bicubic"):
+            raise ValueError(f"method {self.method!r} is neither 'area' nor 'bicubic'")
 
     def __call__(self, image, rng):
         height, width = image.shape[:2]
+        if self.method == "bicubic":
+            short = min(height, width)
+            return resize_bicubic(image, self.side * height // short, self.side * width // short)
         scale = self.side / min(height, width)
         return resize_area(image, round(height * scale), round(width * scale))
 

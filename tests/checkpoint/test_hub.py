@@ -72,6 +72,15 @@ def test_timms_rounding_gives_our_numbers():
     assert hub._crop(card("central_crop")) == {}
 
 
+@pytest.mark.parametrize("entry", [e for e in mixer.list_pretrained() if e.figures])
+def test_what_came_from_timm_goes_back_as_it_was(entry):
+    """crop_pct, interpolation and mean of timm's own configuration of these weights."""
+    of = mixer.create_model(entry.model, entry.classes)
+    made = hub.describe(of, card(entry.transform, entry.image_size))["pretrained_cfg"]
+    assert made["crop_pct"] == 0.875 and made["interpolation"] == "bicubic"
+    assert hub.describe(of, card("resize"))["pretrained_cfg"]["interpolation"] == "bilinear"
+
+
 def test_every_size_of_the_paper_but_h_is_timms():
     known = {name: card for name in mixer.list_models() if name.startswith("Mixer")}
     for name in known:

@@ -1,15 +1,20 @@
+import io
 import json
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import tfds_stand_ins as stand_ins
 
 from mixer import errors
 from mixer.data import sources
 from mixer.data.real_source import RealSource
 from mixer.evaluation.multilabel import MultiLabel
 from mixer.evaluation.registry import evaluate
+from mixer.runs.reader import open_reader
+from mixer.training import sharding
 
 # How many of the 50,000 published lists have so many labels.
 LENGTHS = (3163, 39_394, 5408, 1319, 411, 161, 88, 41, 13, 2)
@@ -84,6 +89,51 @@ def test_labels_are_joined_by_file_name(data_dir):
         number = own[i]["label"] // 15  # the stand-in's image of that number, from 0
         assert real[i]["label"] == [number * 15 + k for k in range(number % 5)]
         assert f"ILSVRC2012_val_{number + 1:08d}.JPEG" in real.where(i)
+
+
+def test_tfds_own_dataset_gives_the_same_accuracy(data_dir, tmp_path):
+    """`imagenet2012_real`, against the same images and their lists in a file."""
+    lists = [[7], [], [3, 7], [5], [], [9, 8, 1], [7, 2, 4, 6], [0]] * 2
+    file = tmp_path / "real.json"
+    file.write_text(json.dumps(lists + [[1]] * (50_000 - 16)))
+    joined = sources.open_source(f"real:{file}", "validation", data_dir)
+    examples = [
+        {
+            "image": io.BytesIO(joined[i]["image"]),
+            "original_label": 0,
+            "real_label": joined[i]["label"],
+            "file_name": joined.images.records[i]["file_name"].decode(),
+        }
+        for i in range(16)
+    ]
+    stand_ins.write(tmp_path, "imagenet2012_real", {"validation": examples})
+    own = sources.open_source("imagenet2012_real", "validation", tmp_path)
+    assert own.classes == joined.classes and sources.max_labels(own) == 9
+    assert "ILSVRC2012_val_0000" in own.where(3)
+    for i in range(16):
+        assert own[i]["image"] == joined[i]["image"]
+        assert list(own[i]["label"]) == joined[i]["label"]
+
+    def logits(params, images):  # class 7, whatever is seen
+        return jax.nn.one_hot(jnp.full(len(images), 7), 1000)
+
+    evaluator = MultiLabel(logits, 1000)
+    for source in (own, joined):
+        reader = open_reader(
+            source,
+            "resize",
+            (8, 8),
+            batch_size=8,
+            seed=0,
+            order=None,
+            mesh=sharding.make_mesh(),
+            threads=1,
+            workers=0,
+        )
+        with reader.batches() as batches:
+            measured = evaluate(evaluator, jax.jit(evaluator.update), {}, batches)
+        # Of the 16 images 4 have no label: they count nowhere.
+        assert measured["top1"] == pytest.approx(6 / 12)
 
 
 def test_other_images_are_refused(data_dir):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from mixer import calls, errors
 from mixer.data import transforms
@@ -66,6 +67,43 @@ def test_area_enlarging_by_an_integer_repeats_blocks():
     np.testing.assert_array_equal(transforms.resize_area(image, 256, 256), want)
 
 
+def pillow_bicubic(image, size, axis):
+    """Keys' cubic (a = -0.5) as wide as the old pixels under a new one; 22 bits of fraction."""
+    old = image.shape[axis]
+    scale = max(old / size, 1)
+    weights = np.zeros((size, old))
+    for i in range(size):
+        centre = (i + 0.5) * old / size
+        start, stop = max(int(centre - 2 * scale + 0.5), 0), min(int(centre + 2 * scale + 0.5), old)
+        x = np.abs(np.arange(start, stop) - centre + 0.5) / scale
+        near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+        cubic = np.where(x < 1, near, np.where(x < 2, far, 0))
+        weights[i, start:stop] = cubic / cubic.sum()
+    fixed = np.trunc(weights * 2**22 + np.copysign(0.5, weights)).astype(np.int64)
+    sums = np.moveaxis(np.tensordot(fixed, image.astype(np.int64), (1, axis)), 0, axis)
+    return np.clip((sums + 2**21) >> 22, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (13, 29), (60, 45), (37, 20)])
+def test_bicubic_against_numpy(size):
+    """The columns are made from rows that are rounded already."""
+    image = picture(37, 29)
+    want = pillow_bicubic(pillow_bicubic(image, size[1], axis=1), size[0], axis=0)
+    np.testing.assert_array_equal(transforms.resize_bicubic(image, *size), want)
+
+
+@pytest.mark.parametrize("shape", [(375, 500), (500, 375), (333, 500), (256, 300), (90, 61)])
+def test_evaluation_crop_of_timm(shape):
+    """torchvision makes the longer side int(256 * long / short)."""
+    image = picture(*shape)
+    text = "resize_small(256, method='bicubic')|central_crop(224)"
+    got = transforms.parse(text, (224, 224))(image, rng())
+    height, width = (int(256 * side / min(shape)) for side in shape)
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+    top, left = (height - 224) // 2, (width - 224) // 2
+    np.testing.assert_array_equal(got, np.asarray(resized)[top : top + 224, left : left + 224])
+
+
 @pytest.mark.parametrize("value", [0, 1, 100, 199, 254, 255])
 def test_resizing_keeps_a_constant_image(value):
     image = np.full((375, 500, 3), value, np.uint8)
@@ -130,7 +168,8 @@ def test_sizes_follow_the_image_size_and_keep_their_order():
         ("resize(8, 9, 10)", r"resize\(8, 9, 10\).*Its form is resize\(size\)"),
         ("inception_crop(8, area=(0, 200))", r"area .*inception_crop\(size, area=\(5, 100\)\)"),
         ("resize(-1)", "not a positive integer"),
-        ("resize_small", r"resize_small\(side\)"),
+        ("resize_small", r"resize_small\(side, method='area'\)"),
+        ("resize_small(8, method='cubic')", "method 'cubic' is neither 'area' nor 'bicubic'"),
         ("resize(__import__('os'))", "cannot read"),
         ("resize(8).x", "cannot read"),
         ("resize(9)", "makes images of 9 x 9, image_size asks for 8 x 8"),

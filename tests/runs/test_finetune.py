@@ -3,10 +3,12 @@
 import jax
 import numpy as np
 import pytest
+import tfds_stand_ins as stand_ins
 
 import mixer
 from configs import finetune, sweep
 from mixer import errors
+from mixer.checkpoint import arrays
 from mixer.data import transforms
 from mixer.data.splits import absolute_ranges
 from mixer.runs import build
@@ -107,6 +109,46 @@ def test_a_folder_without_test_images_is_cut_in_three(image_folder):
     assert not part & dev and not train & test and len(dev) == len(test) == 10
 
 
+def training_of(dataset, sizes, data_dir):
+    """The recipe with a small model on a stand-in for the dataset."""
+    examples = {name: stand_ins.examples_of(dataset, size) for name, size in sizes.items()}
+    stand_ins.write(data_dir, dataset, examples)
+    config = finetune.get_config(f"Mixer-S/16,{dataset},32")
+    config.model.update(num_blocks=1, hidden_dim=8, tokens_mlp_dim=8, channels_mlp_dim=8)
+    config.init_from, config.runtime.data_dir = "random", str(data_dir)
+    config.batch_size = config.evaluators.test.batch_size = 16
+    return build.training(config)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """A step, an evaluator's update and a state, for as many classes as any of them has."""
+    sizes = {"train": 16, "validation": 16}
+    training = training_of("imagenet2012", sizes, tmp_path_factory.mktemp("imagenet"))
+    state = step.create_state(training.mesh, training.init)
+    made = step.compile_step(training.train_step, state, training.mesh, training.abstract_batch())
+    return step.guarded(made), training.evaluations[0].update, state
+
+
+@pytest.mark.parametrize("dataset", PROTOCOL)
+def test_a_step_and_an_evaluation_of_each_dataset(dataset, compiled, tmp_path):
+    train, evaluate, state = compiled
+    sizes = {name: 24 for name in PROTOCOL[dataset][0]}
+    training = training_of(dataset, sizes, tmp_path)
+    classes = stand_ins.builder_of(dataset).info.features["label"].num_classes
+    assert training.card.model["num_classes"] == classes
+    with training.reader.batches(0, 1) as batches:
+        batch = next(batches)
+    source, drawn = training.reader.source, training.reader.rows.order
+    assert batch["label"].tolist() == [source[drawn[i]]["label"] for i in range(16)]
+    assert len(source) == 24 * (len(sizes) - 1)
+    _, metrics = train(jax.tree.map(lambda x: x.copy(), state), batch)
+    assert float(metrics["loss"]) == pytest.approx(np.log(1000), rel=1e-5)  # the head starts at 0
+    (test,) = training.evaluations
+    totals = [evaluate(state.params, batch) for batch in test.reader.batches()]
+    assert sum(int(part.top1.count) for part in totals) == len(test.reader.source) == 24
+
+
 @pytest.fixture
 def small(data_dir):
     """The recipe with a small model on the digits."""
@@ -116,7 +158,7 @@ def small(data_dir):
     return config
 
 
-def test_it_starts_from_weights_with_a_new_head(small, tmp_path):
+def test_it_starts_from_weights_with_a_new_head(small, tmp_path, monkeypatch):
     """The head is as wide as the digits' own, and is not kept."""
     file = tmp_path / "start.npz"
     fields = small.model.to_dict() | {"num_classes": 10}
@@ -125,7 +167,10 @@ def test_it_starts_from_weights_with_a_new_head(small, tmp_path):
     start["head"] = jax.tree.map(lambda x: x + 1, start["head"])
     mixer.save_pretrained(file, start, model)
     small.init_from = str(file)
+    read, count = arrays.read, []
+    monkeypatch.setattr(arrays, "read", lambda path: count.append(path) or read(path))
     params, upstream = build.training(small).initial()
+    assert len(count) == 2  # to know the image size, and to begin
     assert not params["head"]["kernel"].any() and not params["head"]["bias"].any()
     np.testing.assert_array_equal(params["stem"]["kernel"], start["stem"]["kernel"])
     assert upstream["path"] == str(file)

@@ -131,7 +131,7 @@ def test_convert_and_back(weights, finetuned, tmp_path):
         (weights, "w.npz", "exists: remove it, or choose another"),
         (weights, "w.bin", "expected OUT.npz"),
         (weights, "hub/", "timm has no Mixer of patch_size, num_blocks, hidden_dim = "),
-        (tmp_path / "none.npz", "x.npz", "there is no such file"),
+        (tmp_path / "none.npz", "x.npz", "No such file"),
         ("", "x.npz", "needs --config.init_from"),
     ):
         with pytest.raises(mixer.BadInput, match=message):

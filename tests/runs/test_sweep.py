@@ -199,8 +199,20 @@ def test_vtab_takes_each_tasks_size_and_crops():
         assert of_task.input.transform == alone.input.transform and of_task.run == "sweep"
     config.vtab.with_96 = True
     assert build.vtab(config)["smallnorb_azimuth"].image_size == (224, 224)
+    config.vtab.resolution = 64
+    assert build.vtab(config)["dmlab"].image_size == (64, 64)
     config = vtab_recipe.get_config("Mixer-S/16,64")
     assert {of_task.image_size for of_task in build.vtab(config).values()} == {(64, 64)}
+
+
+@pytest.mark.parametrize(
+    "changed", [{"image_size": (224, 224)}, {"input": {"transform": "resize|flip_lr"}}]
+)
+def test_vtab_refuses_what_each_task_has_of_its_own(changed):
+    config = vtab_recipe.get_config("Mixer-S/16")
+    config.update(changed)
+    with pytest.raises(errors.BadInput, match=r"config\.(image_size|input\.transform)=.*own"):
+        build.vtab(config)
 
 
 SHORT = (

@@ -7,6 +7,7 @@ from mixer.runs.build.for_reading import InputBenchmark, input_benchmark, sheet_
 from mixer.runs.build.for_sweep import Sweep, Trial, sweep, vtab
 from mixer.runs.build.for_trained import Trained, evaluations, few_shot, trained
 from mixer.runs.build.for_training import Training, training
+from mixer.runs.build.for_zoo import verification
 from mixer.runs.build.parts import Evaluation, resolution
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "sweep",
     "trained",
     "training",
+    "verification",
     "vtab",
 ]

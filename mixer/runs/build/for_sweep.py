@@ -74,6 +74,8 @@ def vtab(config: ConfigDict) -> dict[str, ConfigDict]:
       BadInput: an unknown task, or what else cannot be done.
     """
     rates, _ = _checked(config)
+    if config.dataset.startswith("vtab:"):
+        _check_tasks_own(config)
     found = {}
     for number, name in enumerate(tuple(config.vtab.tasks) or vtab_tasks.TASKS):
         task = vtab_tasks.task(name)
@@ -89,6 +91,21 @@ def vtab(config: ConfigDict) -> dict[str, ConfigDict]:
         of_task.sweep.machine = shifted % config.sweep.machines
         found[name] = of_task
     return found
+
+
+def _check_tasks_own(config: ConfigDict) -> None:
+    """Refuses what each task would replace by its own, unless it is as the recipe has made it."""
+    task = vtab_tasks.task(config.dataset.removeprefix("vtab:"))
+    sizes = {config.vtab.resolution or task.resolution(), task.resolution()}
+    for key, value, made in (
+        ("image_size", tuple(config.image_size), [(size, size) for size in sizes]),
+        ("input.transform", config.input.transform, [task.train_transform(s) for s in sizes]),
+    ):
+        if value not in made:
+            raise errors.BadInput(
+                f"config.{key}={value!r}: with config.run=vtab it is each task's own. The size of "
+                f"all is --config.vtab.resolution; else run a task alone, configs/vtab.py:TASK"
+            )
 
 
 def _checked(config: ConfigDict) -> tuple[list[float], Sequence[int]]:

@@ -37,8 +37,11 @@ def upstream_of(config: ConfigDict) -> tuple[dict, dict | None]:
             known |= {"resolution": resolution(entry.image_size)}
         return dict.fromkeys(keys) | known, None
     if pretrained.is_file(path):
-        pretrained.read(path)
-        digest = hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+        try:
+            with Path(path).expanduser().open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise errors.BadInput(f"{path!r} cannot be read: {error.strerror}") from None
         return dict.fromkeys(keys) | {"path": path, "sha256": digest}, None
     meta = pretrained.read_meta(path, init_step(config))
     card = Card.from_json(meta["card"])
