@@ -20,12 +20,14 @@ Rule = tuple[str, str | tuple[str | None, ...]]
 STRATEGIES: dict[str, tuple[Rule, ...]] = {
     "replicate": (),
     # Fully sharded data parallelism (ZeRO-3); biases and norms, below 1 % of a Mixer, stay whole.
-    "fsdp": (("kernel$", "fsdp"),),
+    # The head is split by the model's width, which divides more often than a number of classes.
+    "fsdp": (("head/kernel$", ("fsdp",)), ("kernel$", "fsdp")),
     # An experiment, for Mixers only: both MLPs split by their hidden units, as Megatron does.
     "tensor": (
         ("_mixing/Dense_0/kernel$", (None, "tensor")),
         ("_mixing/Dense_0/bias$", ("tensor",)),
         ("_mixing/Dense_1/kernel$", ("tensor", None)),
+        ("head/kernel$", ("fsdp",)),
         ("kernel$", "fsdp"),
     ),
 }
