@@ -103,6 +103,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.runtime.log_every = "50 steps"
     config.runtime.checkpoint_every = "1000 steps"
     config.runtime.keep_checkpoints = 2  # the newest, besides the best
+    config.runtime.profile = ""  # "11-20": a trace of these steps, into WORKDIR/profile
     return config
 
 

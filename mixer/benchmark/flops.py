@@ -13,6 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, jaxprs_in_params
 
+
+class Uncountable(Exception):
+    """Products in a loop without a known length, or in a kernel."""
+
+
 # Equations that run one jaxpr once, on their own inputs.
 _CALLS = {
     "jit",
@@ -35,7 +40,7 @@ def macs(function: Callable, *args) -> int:
       *args: trees of arrays or of `jax.ShapeDtypeStruct`.
 
     Raises:
-      ValueError: products in a loop without a known length, or in a kernel.
+      Uncountable: see there.
     """
     jaxpr = jax.make_jaxpr(function)(*args).jaxpr
     return _count(jaxpr, [False] * len(jaxpr.invars))[0]
@@ -45,7 +50,7 @@ def forward_macs(model, image_size: tuple[int, int]) -> int:
     """Multiply-accumulates of a model's answer to one image of (height, width).
 
     Raises:
-      ValueError: as `macs`.
+      Uncountable: see there.
     """
     return macs(
         lambda params, images: model.apply({"params": params}, images), *_inputs(model, image_size)
@@ -59,7 +64,7 @@ def training_macs(model, image_size: tuple[int, int]) -> int:
     the parameters. What rematerialisation does again is not counted: it is no part of the model.
 
     Raises:
-      ValueError: as `macs`.
+      Uncountable: see there.
     """
 
     def apply(params, images, key):
@@ -118,7 +123,7 @@ def _count_equation(equation: JaxprEqn, learned: list[bool]) -> tuple[int, list[
     if name == "scan":
         return _scan(*inner, learned, params)
     if any(_count(jaxpr, [False] * len(jaxpr.invars))[0] for jaxpr in inner):
-        raise ValueError(f"products inside of {name!r} cannot be counted")
+        raise Uncountable(f"products inside of {name!r} cannot be counted")
     return 0, outputs
 
 

@@ -17,8 +17,7 @@ from mixer.checkpoint.store import Store
 from mixer.data.sources import fingerprint
 from mixer.errors import BadInput
 from mixer.runs import build, workdir
-from mixer.training import loop, sharding, step
-from mixer.training.progress import Progress
+from mixer.training import loop, profile, sharding, step
 from mixer.training.signals import StopSignal
 from mixer.training.writers import Console, MetricsLog, clock
 
@@ -111,10 +110,15 @@ class _Session:
                 training.train_step, state, training.mesh, training.abstract_batch()
             )
             self.first = self._lap("compile", clock)
-            self.progress = Progress(training.batch_size, training.mesh.size, meta["progress"])
+            self.progress = training.progress(meta["progress"])
+            train_step = stack.enter_context(
+                profile.traced(
+                    step.guarded(compiled), training.profile, start, self.path / "profile"
+                )
+            )
             state, reached = loop.run(
                 state,
-                step.guarded(compiled),
+                train_step,
                 self.batches,
                 self._hooks(),
                 self.progress,
@@ -163,12 +167,7 @@ class _Session:
                 abstract.params, include_stats=False, max_lines=12
             )
         )
-        source = training.reader.source
-        print(
-            f"{training.card.model['name']}, {training.num_params:,} parameters, on {source.name} "
-            f"{source.split} ({len(source):,} images): {training.total:,} steps of "
-            f"{training.batch_size} on {training.mesh.size} {jax.devices()[0].device_kind}"
-        )
+        print(training.headline())
         meta = {"step": 0, "results": {}, "lines": 0, "progress": {}, "evaluation_due": False}
         return state, meta | {"upstream": upstream, "skipped": 0}
 

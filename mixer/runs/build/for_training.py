@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from mixer import batch as batch_lib
 from mixer import errors
 from mixer.batch import Batch
+from mixer.benchmark import flops, peaks
 from mixer.checkpoint import adapt
 from mixer.checkpoint.pretrained import Card
 from mixer.data import sources, transforms
@@ -32,7 +33,8 @@ from mixer.runs.build.parts import (
 from mixer.runs.build.upstream import upstream_of
 from mixer.runs.imports import import_modules
 from mixer.runs.reader import Reader
-from mixer.training import durations, losses, optimizer, schedules, sharding, step
+from mixer.training import durations, losses, optimizer, profile, schedules, sharding, step
+from mixer.training.progress import Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Training:
       initial: () -> (parameters or None, what they come from or None), by `config.init_from`.
       train_step: (state, batch) -> (state, metrics); to be compiled.
       total, log_every, checkpoint_every: steps.
+      profile: the steps to trace; may be empty.
+      flops_per_image: of training; None if they cannot be counted.
     """
 
     mesh: Mesh
@@ -57,10 +61,12 @@ class Training:
     log_every: int
     checkpoint_every: int
     keep_checkpoints: int
+    profile: range
     best: str
     seed: int
     num_params: int
     precision: str
+    flops_per_image: int | None = None
 
     @property
     def batch_size(self) -> int:
@@ -78,6 +84,27 @@ class Training:
         most = sources.max_labels(self.reader.source)
         spec = batch_lib.spec(self.batch_size, self.card.image_size, most)
         return {k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=place) for k, v in spec.items()}
+
+    def headline(self) -> str:
+        """What is trained on what, for the terminal."""
+        source, device = self.reader.source, self.mesh.devices.flat[0]
+        work = self.flops_per_image and f" ({self.flops_per_image / 1e9:.2f} GFLOPs an image)"
+        return (
+            f"{self.card.model['name']}, {self.num_params:,} parameters, on {source.name} "
+            f"{source.split} ({len(source):,} images): {self.total:,} steps of "
+            f"{self.batch_size}{work or ''} on {self.mesh.size} {device.device_kind}"
+        )
+
+    def progress(self, state: dict) -> Progress:
+        """What counts a session's steps, from the `state` of the session before on."""
+        peak = peaks.peak(self.mesh.devices.flat[0])
+        return Progress(
+            self.batch_size,
+            self.mesh.size,
+            state,
+            flops=self.flops_per_image,
+            peak=peak and peak.flops,
+        )
 
 
 def training(config: ConfigDict, going_on: Card | None = None) -> Training:
@@ -184,13 +211,14 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
         log_every=steps(config.runtime.log_every, "runtime.log_every"),
         checkpoint_every=steps(config.runtime.checkpoint_every, "runtime.checkpoint_every"),
         keep_checkpoints=config.runtime.keep_checkpoints,
+        profile=profile.parse_steps(config.runtime.profile, total, "runtime.profile"),
         best=config.best,
         seed=config.seed,
         num_params=sum(x.size for x in jax.tree.leaves(shapes)),
         precision=precision(model),
     )
     _trace(built)
-    return built
+    return dataclasses.replace(built, flops_per_image=_flops(model, image_size))
 
 
 def _check_numbers(config: ConfigDict) -> None:
@@ -220,6 +248,13 @@ def _trace(built: Training) -> None:
         raise errors.BadInput(
             f"a training step with this config.model and config.optimizer fails: {message}"
         ) from error
+
+
+def _flops(model, image_size: tuple[int, int]) -> int | None:
+    try:
+        return 2 * flops.training_macs(model, image_size)
+    except flops.Uncountable:
+        return None
 
 
 def _check_best(best: str, evaluations: list[Evaluation | FewShot], *, ema: bool) -> None:
