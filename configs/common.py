@@ -13,7 +13,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     size = arguments.resolution
     config = ConfigDict()
     # train, or sweep, vtab, evaluate, predict, fewshot, convert, contact_sheet, input_benchmark,
-    # prepare, verify_zoo
+    # prepare, plan, verify_zoo
     config.run = "train"
     config.seed = 0  # of the initial weights, the order, the augmentation, dropout
     config.imports = ""  # modules of yours to import first, comma-separated
@@ -88,6 +88,9 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.vtab.resolution = 0  # of all tasks; 0: 224 for images below 96 x 96 pixels, else 448
     config.vtab.with_96 = False  # 224 also for images of 96 x 96
 
+    config.plan = ConfigDict()  # plan: what a step needs, on devices that need not be there
+    config.plan.topology = ""  # chips of a TPU slice, as v3:4x4; empty: this machine's devices
+
     config.prepare = ConfigDict()  # prepare: a dataset in TFDS layout, see docs/prepare.md
     config.prepare.source = ""  # imagenet:PATH, folder:PATH, tar:PATHS or manifest:FILE
     config.prepare.name = ""  # NAME or NAME:VERSION; empty: imagenet2012, or config.dataset
@@ -109,6 +112,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.runtime.log_every = "50 steps"
     config.runtime.checkpoint_every = "1000 steps"
     config.runtime.keep_checkpoints = 2  # the newest, besides the best
+    config.runtime.profile = ""  # "11-20": a trace of these steps, into WORKDIR/profile
     return config
 
 

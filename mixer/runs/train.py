@@ -17,8 +17,7 @@ from mixer.checkpoint.store import Store
 from mixer.data.sources import fingerprint
 from mixer.errors import BadInput
 from mixer.runs import build, workdir
-from mixer.training import loop, sharding, step
-from mixer.training.progress import Progress
+from mixer.training import loop, profile, sharding, step
 from mixer.training.signals import StopSignal
 from mixer.training.writers import Console, MetricsLog, clock
 
@@ -64,7 +63,7 @@ def _create(training: build.Training, times: dict) -> tuple[step.TrainState, dic
     """A state at step 0, and what its parameters come from."""
     began = time.perf_counter()
     params, upstream = training.initial()
-    state = step.create_state(training.mesh, training.init, params, training.rules)
+    state = training.update.create_state(params)
     jax.block_until_ready(state)
     times["initialise"] = time.perf_counter() - began
     return state, upstream
@@ -107,14 +106,17 @@ class _Session:
             # Threads begin to read here, beside the compilation.
             self.batches = stack.enter_context(training.reader.batches(start, training.total))
             self.batches.skipped = meta["skipped"]
-            compiled = step.compile_step(
-                training.train_step, state, training.mesh, training.abstract_batch()
-            )
+            compiled = training.update.compile()
             self.first = self._lap("compile", clock)
-            self.progress = Progress(training.batch_size, training.mesh.size, meta["progress"])
+            self.progress = training.progress(meta["progress"])
+            train_step = stack.enter_context(
+                profile.traced(
+                    step.guarded(compiled), training.profile, start, self.path / "profile"
+                )
+            )
             state, reached = loop.run(
                 state,
-                step.guarded(compiled),
+                train_step,
                 self.batches,
                 self._hooks(),
                 self.progress,
@@ -147,7 +149,7 @@ class _Session:
 
     def _restore_or_create(self, created) -> tuple[step.TrainState, dict]:
         training = self.training
-        abstract = step.abstract_state(training.mesh, training.init, rules=training.rules)
+        abstract = training.update.abstract_state()
         found = self.store.restore_newest(_items(abstract), print, self._check_data)
         if found is not None:
             items, meta = found
@@ -163,12 +165,7 @@ class _Session:
                 abstract.params, include_stats=False, max_lines=12
             )
         )
-        source = training.reader.source
-        print(
-            f"{training.card.model['name']}, {training.num_params:,} parameters, on {source.name} "
-            f"{source.split} ({len(source):,} images): {training.total:,} steps of "
-            f"{training.batch_size} on {training.mesh.size} {jax.devices()[0].device_kind}"
-        )
+        print(training.headline())
         meta = {"step": 0, "results": {}, "lines": 0, "progress": {}, "evaluation_due": False}
         return state, meta | {"upstream": upstream, "skipped": 0}
 
@@ -271,7 +268,7 @@ class _Session:
                 "epochs": training.epochs,
                 "batch_size": training.batch_size,
                 "seconds": seconds,
-                "params": training.num_params,
+                "params": training.update.num_params,
                 "metrics": self.results,
                 "upstream": self.upstream,
                 "images_per_second_per_device": images / seconds / training.mesh.size,

@@ -203,7 +203,8 @@ def write_json(path: epath.Path, content: dict) -> None:
 def write_results(workdir: epath.Path, results: dict[str, Any], *, on_devices: bool = True) -> None:
     """Writes `results.json`, by which a launcher knows that the run is complete.
 
-    Keys without meaning for the run become null, the devices too for one that used none.
+    Keys without meaning for the run become null, the devices too for one that used none. Those of
+    this machine are written where `results` names no others.
 
     Raises:
       ValueError: a key that the file does not have.
@@ -216,7 +217,7 @@ def write_results(workdir: epath.Path, results: dict[str, Any], *, on_devices: b
         "versions": {name: metadata.version(name) for name in _VERSIONED},
         "commit": _commit(),
     }
-    write_json(workdir / RESULTS, dict.fromkeys(_RESULT_KEYS) | results | found)
+    write_json(workdir / RESULTS, dict.fromkeys(_RESULT_KEYS) | found | results)
 
 
 def _commit() -> str | None:

@@ -63,14 +63,14 @@ def run(
     while True:
         if missing or hooks.save_at(step) or stop:
             progress.drain()
-        began = time.perf_counter()
-        metrics = hooks.evaluate(step, state) if missing and not stop else None
+        with progress.spent_on("evaluation"):
+            metrics = hooks.evaluate(step, state) if missing and not stop else None
         missing = missing and metrics is None
         # A step that was saved before its evaluation is saved again with its metrics.
         if (metrics is not None) if step == saved else (hooks.save_at(step) or stop):
-            hooks.save(step, state, metrics, missing)
+            with progress.spent_on("checkpoint"):
+                hooks.save(step, state, metrics, missing)
             saved = step
-        progress.paused(time.perf_counter() - began)
         if stop and step != saved:
             continue
         if stop or step == total:

@@ -5,8 +5,10 @@ run that was never stopped, the times aside.
 """
 
 import collections
+import contextlib
 import math
 import time
+from collections.abc import Iterator
 
 import jax
 
@@ -31,21 +33,35 @@ class Progress:
       batch_size: of the global batch.
       devices: in the whole run.
       state: `state_dict()` of the checkpoint that the run goes on from.
+      flops: that training on one image takes, if known.
+      peak: a device's FLOP/s at best, if known.
     """
 
     # Steps that may be under way on the device while the host prepares the next.
     _LAG = 2
 
-    def __init__(self, batch_size: int, devices: int, state: dict | None = None):
+    def __init__(
+        self,
+        batch_size: int,
+        devices: int,
+        state: dict | None = None,
+        *,
+        flops: int | None = None,
+        peak: float | None = None,
+    ):
         state = state or {}
-        self._batch_size, self._devices = batch_size, devices
+        self._batch_size, self._devices, self._flops, self._peak = batch_size, devices, flops, peak
         self._pending = collections.deque()
         self._sums: dict[str, float] = dict(state.get("sums", {}))
         self._steps: int = state.get("steps", 0)
         self._before: float = state.get("seconds", 0.0)
         self._begin = time.perf_counter()
-        self._window_begin, self._waited, self._paused, self._timed = self._begin, 0.0, 0.0, 0
+        self._start_window(self._begin)
         self.last: dict[str, float] = {}
+
+    def _start_window(self, now: float) -> None:
+        self._window_begin, self._timed = now, 0
+        self._spent = dict.fromkeys(("data_wait", "evaluation", "checkpoint"), 0.0)
 
     @property
     def seconds(self) -> float:
@@ -55,11 +71,14 @@ class Progress:
     def waited(self, seconds: float) -> None:
         """The loop has waited so long for a batch; counts if the device had run out of steps."""
         if not self._pending or self._pending[-1][1]["loss"].is_ready():
-            self._waited += seconds
+            self._spent["data_wait"] += seconds
 
-    def paused(self, seconds: float) -> None:
-        """The loop has evaluated or saved for so long; left out of the rates."""
-        self._paused += seconds
+    @contextlib.contextmanager
+    def spent_on(self, what: str) -> Iterator[None]:
+        """Counts the block as "evaluation" or "checkpoint", which are left out of the rates."""
+        began = time.perf_counter()
+        yield
+        self._spent[what] += time.perf_counter() - began
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Takes the metrics of `step`, still being computed.
@@ -94,20 +113,31 @@ class Progress:
         self._steps += 1
 
     def summary(self) -> dict[str, float]:
-        """Means since the last summary (the learning rate: of the last step), rates, times."""
+        """Means since the last summary (the learning rate: of the last step), rates, times.
+
+        The `seconds/` add up to those since the last summary; `seconds/compute` is what is left
+        of them: the steps, and the host's own work.
+        """
         self.drain()
         now = time.perf_counter()
-        busy = max(now - self._window_begin - self._paused, 1e-9)
+        busy = now - self._window_begin - self._spent["evaluation"] - self._spent["checkpoint"]
+        busy = max(busy, 1e-9)
+        seconds = {"compute": busy - self._spent["data_wait"]} | self._spent
         means = {f"train/{name}": total / self._steps for name, total in self._sums.items()}
         means["train/learning_rate"] = self.last["learning_rate"]
         rate = self._timed * self._batch_size / busy / self._devices
         result = means | {
             "images_per_second_per_device": rate,
-            "data_wait_share": self._waited / busy,
+            "data_wait_share": self._spent["data_wait"] / busy,
             "device_days": self.seconds * self._devices / 86400,
         }
+        result |= {f"seconds/{what}": spent for what, spent in seconds.items()}
+        if self._flops:
+            result["tflops_per_second_per_device"] = rate * self._flops / 1e12
+            if self._peak:
+                result["mfu"] = rate * self._flops / self._peak
         self._sums, self._steps = {}, 0
-        self._window_begin, self._waited, self._paused, self._timed = now, 0.0, 0.0, 0
+        self._start_window(now)
         return result
 
     def state_dict(self) -> dict:

@@ -1,17 +1,17 @@
 """Every recipe builds, takes a step, reads each of its keys, and spreads over eight devices."""
 
-import dataclasses
 import importlib
+import math
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from jax.sharding import AxisType, Mesh
 from ml_collections import ConfigDict
 
+from mixer.benchmark import hlo
 from mixer.runs import build
-from mixer.training import sharding, step
+from mixer.training import step
 
 RECIPES = sorted(
     path.stem
@@ -28,6 +28,7 @@ READ_ELSEWHERE = {
     "convert_to",
     "sweep",
     "vtab",
+    "plan",
 }
 
 
@@ -73,17 +74,6 @@ def get_config(name, words, image_folder):
     return module.get_config(words)
 
 
-def mesh_of(count):
-    devices = np.array(jax.devices()[:count]).reshape(count, 1, 1)
-    return Mesh(devices, sharding.AXES, axis_types=(AxisType.Auto,) * 3)
-
-
-def compiled(training):
-    state = step.abstract_state(training.mesh, training.init)
-    made = step.compile_step(training.train_step, state, training.mesh, training.abstract_batch())
-    return made
-
-
 @pytest.mark.parametrize("name", RECIPES)
 def test_smoke_builds_steps_and_reads_every_key(name, image_folder, data_dir):
     config = get_config(name, "smoke", image_folder)
@@ -92,9 +82,9 @@ def test_smoke_builds_steps_and_reads_every_key(name, image_folder, data_dir):
     unread = {key for key in leaves(config) if key.partition(".")[0] not in READ_ELSEWHERE} - read
     assert not unread, f"configs/{name}.py sets keys that nothing reads"
     assert training.total == 10 and training.card.model["num_blocks"] == 2
-    state = step.create_state(training.mesh, training.init)
+    state = training.update.create_state()
     if config.run == "train":
-        update = step.guarded(compiled(training))
+        update = step.guarded(training.update.compile())
         for batch in training.reader.batches(0, 2):
             state, metrics = update(state, batch)
         assert np.isfinite(float(metrics["loss"])) and int(state.step) == 2
@@ -114,21 +104,30 @@ def test_preparation_reads_its_keys(image_folder, data_dir):
 
 
 # sweep trains finetune's.
+@pytest.mark.parametrize("strategy", ["replicate", "fsdp"])
 @pytest.mark.parametrize("name", [name for name in RECIPES if name not in ("fewshot", "sweep")])
-def test_eight_devices_share_the_work_and_gather_nothing(name, image_folder, data_dir):
+def test_eight_devices_share_the_work_and_gather_no_activations(
+    name, strategy, image_folder, data_dir
+):
     config = get_config(name, "", image_folder)
     config.total = "20_000 steps"  # the stand-ins for the data are small
     if "num_blocks" in config.model:
         config.model.num_blocks = 2  # all blocks are alike, and compiling takes long
-    config.init_from = "random"
     if config.input.split.startswith("full["):
-        for part in (config.input, *config.evaluators.values()):
-            part.split = "full"
-    training = build.training(config)
-    alone = compiled(dataclasses.replace(training, mesh=mesh_of(1)))
-    spread = compiled(training)
-    total, each = (c.cost_analysis()["flops"] for c in (alone, spread))
-    assert total > 6 * training.num_params  # a step costs more than a look at each parameter
-    assert each <= 1.02 * total / 8
-    assert "all-gather" not in spread.as_text()
-    assert "all-reduce" in spread.as_text()
+        config.input.split = "full"
+    if strategy == "fsdp":
+        config.runtime.strategy, config.runtime.mesh.data, config.runtime.mesh.fsdp = "fsdp", 1, -1
+    update = build.planned(config)
+    program = hlo.read(update.compile().as_text())
+    assert 2 * program.macs * 8 <= 1.02 * update.flops_per_image * update.batch_size
+    gathered = [x for c in program.collectives if c.kind == "all-gather" for x in c.shapes]
+    squeezed = lambda shape: tuple(sorted(side for side in shape if side > 1))
+    parameters = {squeezed(x.shape) for x in jax.tree.leaves(update.shapes)}
+    others = {squeezed(shape) for shape in gathered} - parameters
+    # The head's gradient may be made from all logits where these are fewer numbers than it has.
+    rows, head = update.batch_size, update.shapes["head"]["kernel"]
+    assert others <= {squeezed((rows, head.shape[1]))} and all(
+        math.prod(o) < head.size for o in others
+    )
+    assert bool(gathered) == (strategy == "fsdp")
+    assert "all-reduce" in program.sent()

@@ -125,8 +125,8 @@ def compiled(tmp_path_factory):
     """A step, an evaluator's update and a state, for as many classes as any of them has."""
     sizes = {"train": 16, "validation": 16}
     training = training_of("imagenet2012", sizes, tmp_path_factory.mktemp("imagenet"))
-    state = step.create_state(training.mesh, training.init)
-    made = step.compile_step(training.train_step, state, training.mesh, training.abstract_batch())
+    state = training.update.create_state()
+    made = training.update.compile()
     return step.guarded(made), training.evaluations[0].update, state
 
 
@@ -191,7 +191,7 @@ def test_momentum_may_be_kept_in_half_the_bytes(small):
     small.init_from = "random"
     small.optimizer.name = "sgd(momentum=0.9, accumulator_dtype='bfloat16')"
     training = build.training(small)
-    state = step.abstract_state(training.mesh, training.init)
+    state = training.update.abstract_state()
     kinds = {x.dtype.name for x in jax.tree.leaves(state.opt_state) if x.ndim}
     assert kinds == {"bfloat16"}
     assert {x.dtype.name for x in jax.tree.leaves(state.params)} == {"float32"}

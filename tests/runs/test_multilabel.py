@@ -55,11 +55,10 @@ def test_fractions_that_are_none_are_refused(data_dir, fraction):
 
 def test_a_step_and_an_evaluation(data_dir):
     training = build.training(small())
-    state = step.create_state(training.mesh, training.init)
+    state = training.update.create_state()
     batch = next(training.reader.batches(0, 1))
     assert batch["label"].shape == (16, 3)
-    compiled = step.compile_step(training.train_step, state, training.mesh, batch)
-    state, metrics = step.guarded(compiled)(state, batch)
+    state, metrics = step.guarded(training.update.compile())(state, batch)
     # All logits are -10, so a class costs log(1 + e^-10), and each of a row's labels 10 more.
     label = np.asarray(batch["label"])
     number = np.mean([len(set(row.tolist()) - {-1}) for row in label])

@@ -99,7 +99,7 @@ def test_figure_2s_parts_take_the_same_steps(data_dir):
 
 def test_the_head_starts_at_the_classes_share(data_dir):
     training = build.training(recipe("imagenet", "smoke"))
-    params = training.init(None).params
+    params = training.update.init(None).params
     assert (params["head"]["bias"] == pytest.approx(-6.9)) and not params["head"]["kernel"].any()
 
 

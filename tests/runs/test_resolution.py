@@ -105,7 +105,7 @@ def test_a_run_goes_on_at_a_third_size_by_resampling(finetuned, data_dir):
     params, upstream = training.initial()
     assert upstream["resolution"] == 24 and training.card.model["tokens_mlp_dim"] == 128
     assert params["MixerBlock_0"]["token_mixing"]["Dense_0"]["kernel"].shape == (42, 128)
-    needs = jax.eval_shape(training.init, None).params
+    needs = jax.eval_shape(training.update.init, None).params
     assert jax.tree.map(np.shape, params) == jax.tree.map(lambda leaf: leaf.shape, needs)
 
 

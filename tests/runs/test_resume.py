@@ -3,6 +3,7 @@
 import functools
 import json
 import random
+import re
 import shutil
 import signal
 import time
@@ -30,7 +31,7 @@ SHORT = (
     "--config.runtime.checkpoint_every=6 steps",
 )
 # Times and rates differ from run to run.
-TIMES = {"images_per_second_per_device", "data_wait_share", "device_days"}
+TIMES = re.compile("images_per_second|data_wait_share|device_days|seconds/|tflops|mfu")
 
 
 def final(workdir):
@@ -42,7 +43,7 @@ def final(workdir):
         arrays = store.restore(step, {n: store.abstract(step, n, here) for n in names})
         kept = store.steps()
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    metrics = [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
+    metrics = [{k: v for k, v in line.items() if not TIMES.match(k)} for line in lines]
     results = json.loads((workdir / "results.json").read_text())
     return jax.device_get(arrays), metrics, results["metrics"], kept
 
@@ -55,7 +56,7 @@ def assert_same(first, second):
 @pytest.fixture(scope="module")
 def undisturbed(data_dir, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("undisturbed")
-    code, out, err = run(data_dir, RECIPE, workdir, *SHORT)
+    code, out, err = run(data_dir, RECIPE, workdir, *SHORT, "--config.runtime.profile=5-6")
     assert code == 0, err
     return workdir, out
 
@@ -211,6 +212,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(
 def test_a_complete_run_is_left_alone_and_another_is_refused(undisturbed, data_dir):
     workdir, out = undisturbed
     assert "first step after" in out and "done in" in out
+    assert re.search(r"steps of 16 \(0\.0\d GFLOPs an image\) on 1 cpu", out)
     before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}
     code, out, _ = run(data_dir, RECIPE, workdir, *SHORT, "--config.runtime.threads=1")
     assert code == 0 and "complete" in out
@@ -236,6 +238,12 @@ def test_what_a_complete_run_leaves(undisturbed):
     assert [m["step"] for m in metrics if "test/top1" in m] == [20, 40, 60]
     best = max((m for m in metrics if "test/top1" in m), key=lambda m: m["test/top1"])
     assert best["step"] in kept and kept[-1] == 60
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        assert ("train/loss" in line) == ("tflops_per_second_per_device" in line)
+    spent = sum(v for line in lines for k, v in line.items() if k.startswith("seconds/"))
+    assert 0 < spent <= results["seconds"]  # the rest is after the last line
+    assert any((workdir / "profile").glob("plugins/profile/*/*.xplane.pb"))
     events = EventAccumulator(str(workdir))
     events.Reload()
     curve = [(event.step, event.value) for event in events.Scalars("test/top1")]

@@ -81,8 +81,8 @@ def compiled(tmp_path_factory):
     """A step, an evaluator's update and a state, for as many classes as any task has."""
     with pytest.MonkeyPatch.context() as patch:
         training = training_of("sun397", patch, tmp_path_factory.mktemp("sun397"))
-    state = step.create_state(training.mesh, training.init)
-    made = step.compile_step(training.train_step, state, training.mesh, training.abstract_batch())
+    state = training.update.create_state()
+    made = training.update.compile()
     return step.guarded(made), training.evaluations[0].update, state
 
 

@@ -2,6 +2,7 @@ import itertools
 import math
 import os
 import signal
+import time
 
 import jax.numpy as jnp
 import pytest
@@ -121,6 +122,43 @@ def test_window_means_survive_a_restart():
     assert resumed.seconds > first.state_dict()["seconds"] * 0
     resumed.add(6, metrics(7.0))
     assert resumed.summary()["train/loss"] == 7.0
+
+
+def test_the_seconds_of_a_window_add_up(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    progress = Progress(4, 2, flops=3 * 10**12, peak=1e14)
+
+    def step(at):
+        nonlocal now
+        now += 1  # for the batch
+        progress.waited(1)
+        now += 3  # the step itself
+        progress.add(at, metrics(1))
+
+    for at in (1, 2):
+        step(at)
+        with progress.spent_on("evaluation"):
+            now += 10
+    with progress.spent_on("checkpoint"):
+        now += 5
+    expected = {"compute": 6, "data_wait": 2, "evaluation": 20, "checkpoint": 5}
+    summary = progress.summary()
+    assert summary == summary | {f"seconds/{what}": s for what, s in expected.items()}
+    assert summary["data_wait_share"] == 2 / 8
+    rate = 2 * 4 / 8 / 2  # images a second and device, evaluation and checkpoint aside
+    assert summary["images_per_second_per_device"] == rate
+    assert summary["tflops_per_second_per_device"] == 3 * rate
+    assert summary["mfu"] == pytest.approx(0.03 * rate)
+    step(3)
+    assert progress.summary()["seconds/compute"] == 3
+    assert "mfu" not in summary_of(Progress(4, 2, flops=1))
+    assert "tflops_per_second_per_device" not in summary_of(Progress(4, 2))
+
+
+def summary_of(progress):
+    progress.add(1, metrics(1))
+    return progress.summary()
 
 
 def test_signals_set_a_flag_first_and_interrupt_second(capfd):

@@ -2,6 +2,7 @@
 
 from mixer.runs.build.few_shot import FewShot
 from mixer.runs.build.for_converting import Conversion, conversion
+from mixer.runs.build.for_plan import planned
 from mixer.runs.build.for_preparation import preparation
 from mixer.runs.build.for_reading import InputBenchmark, input_benchmark, sheet_reader
 from mixer.runs.build.for_sweep import Sweep, Trial, sweep, vtab
@@ -9,6 +10,7 @@ from mixer.runs.build.for_trained import Trained, evaluations, few_shot, trained
 from mixer.runs.build.for_training import Training, training
 from mixer.runs.build.for_zoo import verification
 from mixer.runs.build.parts import Evaluation, resolution
+from mixer.runs.build.update import Update
 
 __all__ = [
     "Conversion",
@@ -19,10 +21,12 @@ __all__ = [
     "Trained",
     "Training",
     "Trial",
+    "Update",
     "conversion",
     "evaluations",
     "few_shot",
     "input_benchmark",
+    "planned",
     "preparation",
     "resolution",
     "sheet_reader",

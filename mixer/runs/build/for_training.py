@@ -5,20 +5,18 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mixer import batch as batch_lib
 from mixer import errors
-from mixer.batch import Batch
+from mixer.benchmark import peaks
 from mixer.checkpoint import adapt
 from mixer.checkpoint.pretrained import Card
 from mixer.data import sources, transforms
 from mixer.runs.build.at_size import RANDOM, at_size
 from mixer.runs.build.evaluations import build_evaluations
 from mixer.runs.build.few_shot import FewShot
-from mixer.runs.build.layout import mesh_of, rules_of, with_memory_saved
+from mixer.runs.build.layout import training_mesh
 from mixer.runs.build.parts import (
     Evaluation,
     at_least,
@@ -30,10 +28,12 @@ from mixer.runs.build.parts import (
     training_source,
     within,
 )
+from mixer.runs.build.update import Update, update_of
 from mixer.runs.build.upstream import upstream_of
 from mixer.runs.imports import import_modules
 from mixer.runs.reader import Reader
-from mixer.training import durations, losses, optimizer, placement, schedules, sharding, step
+from mixer.training import durations, profile, schedules
+from mixer.training.progress import Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,28 +41,29 @@ class Training:
     """All that `runs/train.py` needs.
 
     Attributes:
-      init: parameters or None (random ones) -> state; to be jitted.
       initial: () -> (parameters or None, what they come from or None), by `config.init_from`.
-      train_step: (state, batch) -> (state, metrics); to be compiled.
       total, log_every, checkpoint_every: steps.
+      profile: the steps to trace; may be empty.
     """
 
-    mesh: Mesh
-    rules: tuple[placement.Rule, ...]
+    update: Update
     card: Card
     reader: Reader
     evaluations: list[Evaluation | FewShot]
-    init: Callable[[Any], step.TrainState]
     initial: Callable[[], tuple[Any, dict | None]]
-    train_step: Callable
     total: int
     log_every: int
     checkpoint_every: int
     keep_checkpoints: int
+    profile: range
     best: str
     seed: int
-    num_params: int
     precision: str
+
+    @property
+    def mesh(self) -> Mesh:
+        """The devices."""
+        return self.update.mesh
 
     @property
     def batch_size(self) -> int:
@@ -74,12 +75,27 @@ class Training:
         """Passes over what is trained on: with `config.input.fraction`, over that part."""
         return self.total * self.batch_size / len(self.reader.source)
 
-    def abstract_batch(self) -> Batch:
-        """Shapes, dtypes and placement of a global batch."""
-        place = sharding.batch_sharding(self.mesh)
-        most = sources.max_labels(self.reader.source)
-        spec = batch_lib.spec(self.batch_size, self.card.image_size, most)
-        return {k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=place) for k, v in spec.items()}
+    def headline(self) -> str:
+        """What is trained on what, for the terminal."""
+        source, device = self.reader.source, self.mesh.devices.flat[0]
+        update = self.update
+        work = update.flops_per_image and f" ({update.flops_per_image / 1e9:.2f} GFLOPs an image)"
+        return (
+            f"{self.card.model['name']}, {update.num_params:,} parameters, on {source.name} "
+            f"{source.split} ({len(source):,} images): {self.total:,} steps of "
+            f"{self.batch_size}{work or ''} on {self.mesh.size} {device.device_kind}"
+        )
+
+    def progress(self, state: dict) -> Progress:
+        """What counts a session's steps, from the `state` of the session before on."""
+        peak = peaks.peak(self.mesh.devices.flat[0])
+        return Progress(
+            self.batch_size,
+            self.mesh.size,
+            state,
+            flops=self.update.flops_per_image,
+            peak=peak and peak.flops,
+        )
 
 
 def training(config: ConfigDict, going_on: Card | None = None) -> Training:
@@ -93,7 +109,7 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
       BadInput: whatever in the config cannot be done.
     """
     import_modules(config.imports)
-    _check_numbers(config)
+    within(0, math.inf, **{f"schedule.{k}": config.schedule[k] for k in ("base", "end")})
     image_size = image_size_of(config)
     fields = dict(going_on.model) if going_on else config.model.to_dict()
     name, given_classes = fields.pop("name"), fields.pop("num_classes")
@@ -105,20 +121,10 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
             f"config.init_from is empty, and a new head on {name} expects trained weights under "
             f"it: set it to a workdir, a file, a published name or, for none, to random"
         )
-    if config.loss not in losses.LOSSES:
-        raise errors.unknown("config.loss", config.loss, losses.LOSSES)
     transforms.parse(config.input.transform, image_size)
-    mesh, rules = mesh_of(config), rules_of(config)
-    at_least(1, micro_batches=config.micro_batches)
-    sharding.check_batch_size(config.batch_size, mesh, "batch_size", config.micro_batches)
-
+    mesh = training_mesh(config)
     source, whole = training_source(config)
     several = sources.max_labels(source)
-    if several and config.loss == "softmax_xent":
-        raise errors.BadInput(
-            f"config.loss={config.loss!r} is for one label an image, and those of {config.dataset} "
-            f"may have {several}: set config.loss=sigmoid_xent"
-        )
     if given_classes and given_classes != len(source.classes):
         raise errors.BadInput(
             f"config.model.num_classes={given_classes}, but {config.dataset} has "
@@ -126,7 +132,6 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
         )
     model = model.clone(num_classes=len(source.classes))
     model, load = (model, None) if going_on else at_size(config, model, image_size)
-    reader = training_reader(config, source, mesh, config.batch_size)
 
     def steps(duration: str, key: str, least: int = 1) -> int:
         number = durations.to_steps(duration, config.batch_size, whole, key)
@@ -143,16 +148,7 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
         total=total,
         cooldown=steps(config.schedule.cooldown, "schedule.cooldown", 0),
     )
-    shapes = adapt.shapes(model, image_size)
-    placement.parameter_specs(shapes, mesh, rules)
-    chain = optimizer.make_optimizer(
-        config.optimizer.name,
-        shapes,
-        schedule,
-        weight_decay=config.optimizer.weight_decay,
-        clip_norm=config.optimizer.clip_norm,
-        multipliers=config.optimizer.multipliers,
-    )
+    update = update_of(config, model, image_size, schedule, mesh, several)
     card = Card(
         model={"name": name} | {f: getattr(model, f) for f in ("num_classes", *fields)},
         image_size=image_size,
@@ -165,52 +161,21 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
     evaluations = build_evaluations(config, model, mesh, card, steps)
     _check_best(config.best, evaluations, ema=config.ema_decay > 0)
     at_least(1, **{"runtime.keep_checkpoints": config.runtime.keep_checkpoints})
-    model = with_memory_saved(model, config)
-    built = Training(
-        mesh=mesh,
-        rules=rules,
+    return Training(
+        update=update,
         card=card,
-        reader=reader,
+        reader=training_reader(config, source, mesh, config.batch_size),
         evaluations=evaluations,
-        init=lambda params: step.init_state(
-            model, chain, image_size, seed=config.seed, ema=config.ema_decay > 0, params=params
-        ),
         initial=lambda: _initial(config, load),
-        train_step=step.make_step(
-            model,
-            losses.LOSSES[config.loss],
-            chain,
-            schedule,
-            seed=config.seed,
-            label_smoothing=config.label_smoothing,
-            mixup_p=config.mixup,
-            ema_decay=config.ema_decay,
-            micro_batches=config.micro_batches,
-            mesh=mesh,
-            rules=rules,
-        ),
         total=total,
         log_every=steps(config.runtime.log_every, "runtime.log_every"),
         checkpoint_every=steps(config.runtime.checkpoint_every, "runtime.checkpoint_every"),
         keep_checkpoints=config.runtime.keep_checkpoints,
+        profile=profile.parse_steps(config.runtime.profile, total, "runtime.profile"),
         best=config.best,
         seed=config.seed,
-        num_params=sum(x.size for x in jax.tree.leaves(shapes)),
         precision=precision(model),
     )
-    _trace(built)
-    return built
-
-
-def _check_numbers(config: ConfigDict) -> None:
-    within(0, 2**32, seed=config.seed)
-    within(0, 1, label_smoothing=config.label_smoothing, ema_decay=config.ema_decay)
-    dropped = {k: config.model[k] for k in ("dropout", "stochastic_depth") if k in config.model}
-    within(0, 1, **{f"model.{name}": rate for name, rate in dropped.items()})
-    within(0, math.inf, mixup=config.mixup)
-    within(0, math.inf, **{f"schedule.{k}": config.schedule[k] for k in ("base", "end")})
-    keys = ("weight_decay", "clip_norm")
-    within(0, math.inf, **{f"optimizer.{k}": config.optimizer[k] for k in keys})
 
 
 def _initial(config: ConfigDict, load: Callable) -> tuple[Any, dict | None]:
@@ -218,17 +183,6 @@ def _initial(config: ConfigDict, load: Callable) -> tuple[Any, dict | None]:
         return None, None
     upstream, meta = upstream_of(config)
     return load(step=meta and meta["step"]), upstream
-
-
-def _trace(built: Training) -> None:
-    """Finds what only shows when the step is traced, before anything is written."""
-    try:
-        jax.eval_shape(built.train_step, jax.eval_shape(built.init, None), built.abstract_batch())
-    except (TypeError, ValueError, KeyError, AttributeError, ZeroDivisionError) as error:
-        message = (str(error).strip() or repr(error)).splitlines()[0]
-        raise errors.BadInput(
-            f"a training step with this config.model and config.optimizer fails: {message}"
-        ) from error
 
 
 def _check_best(best: str, evaluations: list[Evaluation | FewShot], *, ema: bool) -> None:

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from mixer import errors
 from mixer.models import registry
 from mixer.models.stack import REMAT
+from mixer.runs.build.parts import at_least
 from mixer.training import sharding
 from mixer.training.placement import STRATEGIES, Rule
 
@@ -18,6 +19,14 @@ def mesh_of(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> 
     """`config.runtime.mesh` over all devices, or over `devices`."""
     sizes = config.runtime.mesh
     return sharding.make_mesh(sizes.data, sizes.fsdp, sizes.tensor, devices)
+
+
+def training_mesh(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The same, after checking that the batch can be spread over it."""
+    mesh = mesh_of(config, devices)
+    at_least(1, micro_batches=config.micro_batches)
+    sharding.check_batch_size(config.batch_size, mesh, "batch_size", config.micro_batches)
+    return mesh
 
 
 def rules_of(config: ConfigDict) -> tuple[Rule, ...]:

@@ -1,0 +1,161 @@
+"""From the config to one training step on a mesh, without data."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mixer import batch as batch_lib
+from mixer import errors
+from mixer.batch import Batch
+from mixer.benchmark import flops
+from mixer.checkpoint import adapt
+from mixer.runs.build.layout import rules_of, with_memory_saved
+from mixer.runs.build.parts import within
+from mixer.training import losses, optimizer, placement, sharding, step
+
+
+@dataclasses.dataclass(frozen=True)
+class Update:
+    """One step of a training, from a batch of uint8 images to the next state.
+
+    Attributes:
+      init: parameters or None (random ones) -> state; to be jitted.
+      train_step: (state, batch) -> (state, metrics); to be compiled.
+      shapes: of the parameters.
+      max_labels: L of the batch contract; 0 for data with one label each.
+      flops_per_image: of training; None if they cannot be counted.
+    """
+
+    mesh: Mesh
+    rules: tuple[placement.Rule, ...]
+    init: Callable[[Any], step.TrainState]
+    train_step: Callable
+    shapes: Any
+    batch_size: int
+    image_size: tuple[int, int]
+    max_labels: int
+    flops_per_image: int | None
+
+    @property
+    def num_params(self) -> int:
+        """How many numbers are trained."""
+        return sum(x.size for x in jax.tree.leaves(self.shapes))
+
+    def create_state(self, params: Any = None) -> step.TrainState:
+        """A state at step 0 on the devices, with these parameters or random ones."""
+        return step.create_state(self.mesh, self.init, params, self.rules)
+
+    def abstract_state(self) -> step.TrainState:
+        """Its shapes, dtypes and placements."""
+        return step.abstract_state(self.mesh, self.init, rules=self.rules)
+
+    def abstract_batch(self) -> Batch:
+        """Shapes, dtypes and placement of a global batch."""
+        place = sharding.batch_sharding(self.mesh)
+        spec = batch_lib.spec(self.batch_size, self.image_size, self.max_labels)
+        return {k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=place) for k, v in spec.items()}
+
+    def compile(self) -> jax.stages.Compiled:
+        """The step for this mesh, nothing allocated."""
+        return step.compile_step(
+            self.train_step, self.abstract_state(), self.mesh, self.abstract_batch()
+        )
+
+    def check(self) -> None:
+        """Finds what only shows when the step is traced.
+
+        Raises:
+          BadInput: the step cannot be made.
+        """
+        try:
+            jax.eval_shape(self.train_step, jax.eval_shape(self.init, None), self.abstract_batch())
+        except (TypeError, ValueError, KeyError, AttributeError, ZeroDivisionError) as error:
+            message = (str(error).strip() or repr(error)).splitlines()[0]
+            raise errors.BadInput(
+                f"a training step with this config.model and config.optimizer fails: {message}"
+            ) from error
+
+
+def update_of(
+    config: ConfigDict,
+    model: nn.Module,
+    image_size: tuple[int, int],
+    schedule: optax.Schedule,
+    mesh: Mesh,
+    max_labels: int,
+) -> Update:
+    """Builds the config's step on a `training_mesh`.
+
+    Raises:
+      BadInput: whatever in its numbers, loss, optimizer or placement cannot be done.
+    """
+    _check_numbers(config)
+    if config.loss not in losses.LOSSES:
+        raise errors.unknown("config.loss", config.loss, losses.LOSSES)
+    if max_labels and config.loss == "softmax_xent":
+        raise errors.BadInput(
+            f"config.loss={config.loss!r} is for one label an image, and those of {config.dataset} "
+            f"may have {max_labels}: set config.loss=sigmoid_xent"
+        )
+    rules, shapes = rules_of(config), adapt.shapes(model, image_size)
+    placement.parameter_specs(shapes, mesh, rules)
+    chain = optimizer.make_optimizer(
+        config.optimizer.name,
+        shapes,
+        schedule,
+        weight_decay=config.optimizer.weight_decay,
+        clip_norm=config.optimizer.clip_norm,
+        multipliers=config.optimizer.multipliers,
+    )
+    model = with_memory_saved(model, config)
+    update = Update(
+        mesh=mesh,
+        rules=rules,
+        init=lambda params: step.init_state(
+            model, chain, image_size, seed=config.seed, ema=config.ema_decay > 0, params=params
+        ),
+        train_step=step.make_step(
+            model,
+            losses.LOSSES[config.loss],
+            chain,
+            schedule,
+            seed=config.seed,
+            label_smoothing=config.label_smoothing,
+            mixup_p=config.mixup,
+            ema_decay=config.ema_decay,
+            micro_batches=config.micro_batches,
+            mesh=mesh,
+            rules=rules,
+        ),
+        shapes=shapes,
+        batch_size=config.batch_size,
+        image_size=image_size,
+        max_labels=max_labels,
+        flops_per_image=_flops(model, image_size),
+    )
+    update.check()
+    return update
+
+
+def _check_numbers(config: ConfigDict) -> None:
+    within(0, 2**32, seed=config.seed)
+    within(0, 1, label_smoothing=config.label_smoothing, ema_decay=config.ema_decay)
+    dropped = {k: config.model[k] for k in ("dropout", "stochastic_depth") if k in config.model}
+    within(0, 1, **{f"model.{name}": rate for name, rate in dropped.items()})
+    within(0, math.inf, mixup=config.mixup)
+    keys = ("weight_decay", "clip_norm")
+    within(0, math.inf, **{f"optimizer.{k}": config.optimizer[k] for k in keys})
+
+
+def _flops(model: nn.Module, image_size: tuple[int, int]) -> int | None:
+    try:
+        return 2 * flops.training_macs(model, image_size)
+    except flops.Uncountable:
+        return None

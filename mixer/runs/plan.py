@@ -1,0 +1,168 @@
+"""`config.run="plan"`: what a training step needs on given devices, none of which need be there."""
+
+import dataclasses
+import math
+import re
+import time
+from typing import Any
+
+import jax
+from etils import epath
+from ml_collections import ConfigDict
+
+from mixer.benchmark import hlo, peaks
+from mixer.runs import build, workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Of one step; bytes are those of one device.
+
+    Attributes:
+      parameters, optimizer, averages: of the training state.
+      gradients: in float32, as large as the parameters' part.
+      temporary: all that lives within the step, gradients and activations among it.
+      peak: of all together; None where the compiler says nothing but that it does not fit.
+      capacity: the device's memory; None if it is not known.
+      fits: None if it is not known.
+      flops: of one device; None if they cannot be counted.
+      ideal_flops: those of the model, without rematerialisation, spread evenly.
+      sent: to other devices, by the kind of collective, in rings.
+      compile_seconds: on this machine.
+    """
+
+    parameters: int
+    optimizer: int
+    averages: int
+    gradients: int
+    temporary: int | None
+    peak: int | None
+    capacity: int | None
+    fits: bool | None
+    flops: int | None
+    ideal_flops: float | None
+    sent: dict[str, float]
+    compile_seconds: float
+
+
+@workdir.unless_complete
+def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
+    """Compiles the config's step, prints what it needs and writes results.json.
+
+    Raises:
+      BadInput: before anything is written.
+    """
+    update = build.planned(config)
+    plan = make(update)
+    print("\n".join(_lines(update, plan)), flush=True)
+    workdir.begin(path, config)
+    workdir.write_results(
+        path,
+        {
+            "run": "plan",
+            "protocol": protocol,
+            "model": config.model.name,
+            "dataset": config.dataset,
+            "resolution": build.resolution(update.image_size),
+            "seed": config.seed,
+            "batch_size": update.batch_size,
+            "params": update.num_params,
+            "metrics": _metrics(plan),
+            "device_kind": update.mesh.devices.flat[0].device_kind,
+            "devices": update.mesh.size,
+        },
+    )
+
+
+def make(update: build.Update) -> Plan:
+    """Compiles and reads; nothing is allocated on the devices."""
+    state = update.abstract_state()
+    device = update.mesh.devices.flat[0]
+    peak = peaks.peak(device)
+    capacity = peak and peak.memory
+    work = update.flops_per_image
+    known = dict(
+        parameters=_bytes(state.params),
+        optimizer=_bytes(state.opt_state),
+        averages=_bytes(state.ema),
+        gradients=_bytes(state.params),
+        capacity=capacity,
+        ideal_flops=work and work * update.batch_size / update.mesh.size,
+    )
+    began = time.perf_counter()
+    try:
+        compiled = update.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        needed = re.search(r"Used ([\d.]+)([KMGT]) of", str(error))
+        unit = needed and 1024 ** (1 + "KMGT".index(needed[2]))
+        return Plan(
+            **known,
+            temporary=None,
+            peak=int(float(needed[1]) * unit) if needed else None,
+            fits=False,
+            flops=None,
+            sent={},
+            compile_seconds=time.perf_counter() - began,
+        )
+    seconds = time.perf_counter() - began
+    memory, program = compiled.memory_analysis(), hlo.read(compiled.as_text())
+    used = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    used += memory.output_size_in_bytes - memory.alias_size_in_bytes
+    used += memory.generated_code_size_in_bytes
+    return Plan(
+        **known,
+        temporary=memory.temp_size_in_bytes,
+        peak=used,
+        fits=used <= capacity if capacity else None,
+        flops=2 * program.macs,
+        sent=program.sent(),
+        compile_seconds=seconds,
+    )
+
+
+def _bytes(tree: Any) -> int:
+    """Of one device's part."""
+    return sum(
+        math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree)
+    )
+
+
+def _lines(update: build.Update, plan: Plan) -> list[str]:
+    def gib(value):
+        return "unknown" if value is None else f"{value / 2**30:.2f} GiB"
+
+    verdict = {True: "fits", False: "DOES NOT FIT", None: "whether that fits is not known"}
+    mesh = " x ".join(f"{axis} {size}" for axis, size in update.mesh.shape.items())
+    lines = [
+        f"{update.num_params:,} parameters, batches of {update.batch_size:,} on {update.mesh.size} "
+        f"{update.mesh.devices.flat[0].device_kind} ({mesh})",
+        f"each holds parameters {gib(plan.parameters)}, optimizer {gib(plan.optimizer)}, averages "
+        f"{gib(plan.averages)}; within a step {gib(plan.temporary)}, of which gradients "
+        f"{gib(plan.gradients)}",
+        f"together {gib(plan.peak)} of {gib(plan.capacity)}: {verdict[plan.fits]}",
+    ]
+    if plan.fits is False:
+        lines.append(
+            "what needs less: runtime.scan=True with runtime.remat=dots or full, a larger "
+            "micro_batches, runtime.strategy=fsdp with runtime.mesh.fsdp (each --config.KEY=)"
+        )
+    if plan.flops and plan.ideal_flops:
+        lines.append(
+            f"{update.flops_per_image / 1e9:.2f} GFLOPs a training image; each does "
+            f"{plan.flops / 1e12:.3f} TFLOPs a step, {plan.flops / plan.ideal_flops:.3f} of an "
+            f"equal share"
+        )
+    for kind, size in sorted(plan.sent.items()):
+        lines.append(f"each sends by {kind} {size / 2**20:,.1f} MiB a step")
+    return [*lines, f"compiled in {plan.compile_seconds:.1f} s"]
+
+
+def _metrics(plan: Plan) -> dict[str, float | None]:
+    values = dataclasses.asdict(plan)
+    sent = values.pop("sent")
+    alone = ("fits", "flops", "ideal_flops", "compile_seconds")
+    named = {k if k in alone else f"{k}_bytes": value for k, value in values.items()}
+    named |= {f"sent_by_{kind}_bytes": size for kind, size in sent.items()}
+    return {f"plan/{name}": value for name, value in named.items()}

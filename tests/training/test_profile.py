@@ -1,0 +1,62 @@
+import gzip
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+from etils import epath
+from jax.profiler import ProfileData
+
+from mixer import errors
+from mixer.training import profile
+
+
+def traced_steps(folder):
+    """The numbers of the steps in the trace, as TensorBoard's and as Perfetto's file has them."""
+    (perfetto,) = folder.glob("plugins/profile/*/perfetto_trace.json.gz")
+    events = json.loads(gzip.decompress(perfetto.read_bytes()))["traceEvents"]
+    one = [int(event["args"]["step_num"]) for event in events if event.get("name") == "train"]
+    (xplane,) = folder.glob("plugins/profile/*/*.xplane.pb")
+    lines = [line for plane in ProfileData.from_file(str(xplane)).planes for line in plane.lines]
+    found = [event for line in lines for event in line.events if event.name == "train"]
+    return one, [dict(event.stats)["step_num"] for event in found]
+
+
+@pytest.mark.parametrize(
+    ("steps", "start", "end", "expected"),
+    [
+        (range(3, 5), 0, 8, [3, 4]),
+        (range(1, 2), 0, 3, [1]),
+        (range(3, 5), 0, 3, [3]),  # stopped on the way
+        (range(3, 5), 2, 5, [3, 4]),
+        (range(3, 5), 3, 8, None),  # gone on from where it is too late
+        (range(0), 0, 3, None),
+    ],
+)
+def test_these_steps_and_no_others(tmp_path, steps, start, end, expected):
+    step = jax.jit(lambda state, batch: (state @ batch, {"loss": state.sum()}))
+    eye, folder = jnp.eye(8), epath.Path(tmp_path / "profile")
+    state = eye
+    with profile.traced(step, steps, start, folder) as call:
+        assert (call is step) == (not steps)
+        for _ in range(start, end):
+            state, metrics = call(state, eye)
+    assert metrics["loss"] == 8
+    if expected is None:
+        assert not folder.exists()
+    else:
+        assert traced_steps(folder) == (expected, expected)
+
+
+def test_the_steps_are_those_of_the_run():
+    assert list(profile.parse_steps("2-3", 3, "runtime.profile")) == [2, 3]
+    assert list(profile.parse_steps("3-3", 3, "runtime.profile")) == [3]
+    assert not profile.parse_steps("", 3, "runtime.profile")
+
+
+@pytest.mark.parametrize("text", ["0-3", "3-2", "2-4", "2", "a-b", "2-3 steps", "-1-2"])
+def test_other_steps_are_refused(text):
+    with pytest.raises(
+        errors.BadInput, match=r"config\.runtime\.profile=.*of 1 to 3, such as '3-3'"
+    ):
+        profile.parse_steps(text, 3, "runtime.profile")
