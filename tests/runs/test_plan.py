@@ -1,0 +1,84 @@
+import json
+import os
+
+import jax
+import pytest
+
+from configs import quickstart
+from mixer import errors
+from mixer.runs import build, plan
+
+
+def config(*, name="", **runtime):
+    made = quickstart.get_config(name or "smoke")
+    made.run = "plan"
+    made.runtime.update(runtime)
+    return made
+
+
+def test_a_plan_without_data(tmp_path, monkeypatch, capsys):
+    from configs import imagenet
+
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    asked = imagenet.get_config("Mixer-S/32,64")
+    asked.model.num_blocks = 2
+    asked.run, asked.batch_size, asked.ema_decay = "plan", 64, 0.999
+    asked.runtime.update(strategy="fsdp", mesh={"data": 2, "fsdp": 4, "tensor": 1})
+    plan.run(asked, str(tmp_path / "run"), "imagenet")
+    found = json.loads((tmp_path / "run/results.json").read_text())
+    measured = {k.removeprefix("plan/"): v for k, v in found["metrics"].items()}
+    update = build.planned(asked)
+    assert found["params"] == update.num_params and found["devices"] == 8
+    # A quarter of each, but for what stays whole: norms and biases, under a hundredth.
+    quarter = update.num_params
+    for name in ("parameters", "gradients", "averages"):
+        assert quarter <= measured[f"{name}_bytes"] <= 1.03 * quarter
+    assert measured["optimizer_bytes"] == pytest.approx(2 * measured["parameters_bytes"], abs=64)
+    assert measured["flops"] == pytest.approx(measured["ideal_flops"], rel=0.01)
+    assert measured["sent_by_all-gather_bytes"] > 0
+    assert measured["peak_bytes"] > sum(
+        measured[f"{name}_bytes"] for name in ("parameters", "optimizer", "averages")
+    )
+    out = capsys.readouterr().out
+    assert "8 cpu (data 2 x fsdp 4 x tensor 1)" in out and "is not known" in out
+    plan.run(asked, str(tmp_path / "run"), "imagenet")
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_what_does_not_fit_is_an_answer(tmp_path, data_dir, monkeypatch, capsys):
+    def refuse(self):
+        raise jax.errors.JaxRuntimeError(
+            "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory "
+            "space hbm. Used 20.50G of 15.48G hbm. Exceeded hbm capacity by 5.02G."
+        )
+
+    monkeypatch.setattr(build.Update, "compile", refuse)
+    plan.run(config(), str(tmp_path / "run"), "quickstart")
+    found = json.loads((tmp_path / "run/results.json").read_text())["metrics"]
+    assert found["plan/fits"] is False and found["plan/peak_bytes"] == 20.5 * 2**30
+    out = capsys.readouterr().out
+    assert "DOES NOT FIT" in out and "runtime.remat" in out
+
+
+def test_bad_plans_are_refused(tmp_path, monkeypatch, data_dir):
+    asked = config()
+    asked.plan.topology = "v3:2x2"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.delitem(os.environ, "TPU_LIBRARY_PATH", raising=False)
+    with pytest.raises(errors.BadInput, match=r"pip install -r requirements-tpu-plan.txt"):
+        build.planned(asked)
+    asked = config(mesh={"data": -1, "fsdp": 3, "tensor": 1})
+    with pytest.raises(errors.BadInput, match="fsdp=3.* for 8 devices"):
+        build.planned(asked)
+    asked = config()
+    asked.dataset = "nowhere"
+    with pytest.raises(errors.BadInput, match=r"set --config.model.num_classes="):
+        build.planned(asked)
+    asked.model.num_classes = 7
+    assert build.planned(asked).shapes["head"]["kernel"].shape[1] == 7
+    asked.runtime.strategy = "fspd"
+    with pytest.raises(errors.BadInput, match="Did you mean 'fsdp'"):
+        build.planned(asked)
+    asked.runtime.update(strategy="replicate", remat="ful")
+    with pytest.raises(errors.BadInput, match="Did you mean 'full'"):
+        build.planned(asked)
