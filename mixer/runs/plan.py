@@ -22,7 +22,7 @@ class Plan:
       parameters, optimizer, averages: of the training state.
       gradients: in float32, as large as the parameters' part.
       temporary: all that lives within the step, gradients and activations among it.
-      peak: of all together; None where the compiler says nothing but that it does not fit.
+      peak: of all together. Of what does not fit the compiler names `temporary` or `peak`.
       capacity: the device's memory; None if it is not known.
       fits: None if it is not known.
       flops: of one device; None if they cannot be counted.
@@ -95,12 +95,11 @@ def make(update: build.Update) -> Plan:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        needed = re.search(r"Used ([\d.]+)([KMGT]) of", str(error))
-        unit = needed and 1024 ** (1 + "KMGT".index(needed[2]))
+        temporary, peak = _needed(str(error))
         return Plan(
             **known,
-            temporary=None,
-            peak=int(float(needed[1]) * unit) if needed else None,
+            temporary=temporary,
+            peak=peak,
             fits=False,
             flops=None,
             sent={},
@@ -122,6 +121,15 @@ def make(update: build.Update) -> Plan:
     )
 
 
+def _needed(message: str) -> tuple[int | None, int | None]:
+    """(bytes within a step, bytes of all) by the compiler's complaint, which names one of them."""
+    found = re.search(r"(Used |temporaries \()([\d.]+)([KMGT])", message)
+    if not found:
+        return None, None
+    size = int(float(found[2]) * 1024 ** (1 + "KMGT".index(found[3])))
+    return (None, size) if found[1] == "Used " else (size, None)
+
+
 def _bytes(tree: Any) -> int:
     """Of one device's part."""
     return sum(
@@ -141,7 +149,7 @@ def _lines(update: build.Update, plan: Plan) -> list[str]:
         f"each holds parameters {gib(plan.parameters)}, optimizer {gib(plan.optimizer)}, averages "
         f"{gib(plan.averages)}; within a step {gib(plan.temporary)}, of which gradients "
         f"{gib(plan.gradients)}",
-        f"together {gib(plan.peak)} of {gib(plan.capacity)}: {verdict[plan.fits]}",
+        f"together {gib(plan.peak)}; {gib(plan.capacity)} are there: {verdict[plan.fits]}",
     ]
     if plan.fits is False:
         lines.append(
