@@ -76,15 +76,11 @@ def test_what_is_rematerialised_counts_once():
     assert flops.macs(remat, SQUARE) == 2 * 7**3
     assert flops.macs(jax.grad(remat), SQUARE) == 7 * 7**3  # 2 forwards, 4 backwards, 1 again
 
-    class Model:
-        def init(self, key, images):
-            return {"params": floats_of_ones}
-
-        def apply(self, variables, images, train=False, rngs=None):
-            return remat(variables["params"])
-
-    floats_of_ones = jnp.ones((7, 7))
-    assert flops.training_macs(Model(), (4, 4)) == 6 * 7**3
+    plain = flops.training_macs(small_mixer(stochastic_depth=0.1), (16, 8))
+    for scan in (False, True):
+        for remat in ("dots", "full"):
+            model = small_mixer(stochastic_depth=0.1, scan=scan, remat=remat)
+            assert flops.training_macs(model, (16, 8)) == plain
 
 
 @pytest.mark.parametrize(
