@@ -121,19 +121,25 @@ def _count_equation(equation: JaxprEqn, learned: list[bool]) -> tuple[int, list[
         counts, outputs = zip(*(_count(branch, learned[1:]) for branch in inner), strict=True)
         return max(counts), [any(output) for output in zip(*outputs, strict=True)]
     if name == "scan":
-        return _scan(*inner, learned, params)
+        return _scan(equation, *inner, learned)
     if any(_count(jaxpr, [False] * len(jaxpr.invars))[0] for jaxpr in inner):
         raise Uncountable(f"products inside of {name!r} cannot be counted")
     return 0, outputs
 
 
-def _scan(body: Jaxpr, learned: list[bool], params: dict) -> tuple[int, list[bool]]:
-    start, end = params["num_consts"], params["num_consts"] + params["num_carry"]
+def _scan(equation: JaxprEqn, body: Jaxpr, learned: list[bool]) -> tuple[int, list[bool]]:
+    # Inputs are constants, carry, slices, and outputs carry, slices; slices have one axis less
+    # inside. (The parameters that say how many of each differ between versions of JAX.)
+    def slices(outside, inside):
+        return sum(o.aval.ndim > i.aval.ndim for o, i in zip(outside, inside, strict=True))
+
+    end = len(learned) - slices(equation.invars, body.invars)
+    start = end - (len(body.outvars) - slices(equation.outvars, body.outvars))
     while True:  # a step's carry may depend on what the one before has added
         count, outputs = _count(body, learned)
         carry = [a or b for a, b in zip(learned[start:end], outputs, strict=False)]
         if carry == learned[start:end]:
-            return count * params["length"], outputs
+            return count * equation.params["length"], outputs
         learned = [*learned[:start], *carry, *learned[end:]]
 
 

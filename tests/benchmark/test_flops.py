@@ -76,15 +76,11 @@ def test_what_is_rematerialised_counts_once():
     assert flops.macs(remat, SQUARE) == 2 * 7**3
     assert flops.macs(jax.grad(remat), SQUARE) == 7 * 7**3  # 2 forwards, 4 backwards, 1 again
 
-    class Model:
-        def init(self, key, images):
-            return {"params": floats_of_ones}
-
-        def apply(self, variables, images, train=False, rngs=None):
-            return remat(variables["params"])
-
-    floats_of_ones = jnp.ones((7, 7))
-    assert flops.training_macs(Model(), (4, 4)) == 6 * 7**3
+    plain = flops.training_macs(small_mixer(stochastic_depth=0.1), (16, 8))
+    for scan in (False, True):
+        for remat in ("dots", "full"):
+            model = small_mixer(stochastic_depth=0.1, scan=scan, remat=remat)
+            assert flops.training_macs(model, (16, 8)) == plain
 
 
 @pytest.mark.parametrize(
@@ -96,6 +92,7 @@ def test_what_is_rematerialised_counts_once():
         (lambda x, w: with_own_tangent(x, w), 1),
         (lambda x, w: with_own_gradient(x, w), 1),
         (lambda x, w: jax.lax.scan(lambda y, _: (y @ w, None), x, length=6)[0], 6),
+        (lambda x, w: jax.lax.scan(lambda y, v: (y @ v, y), x, jnp.stack([w, w, w]))[1], 3),
         (lambda x, w: jax.lax.fori_loop(0, 6, lambda _, y: y @ w, x), 6),
         (lambda x, w: jax.lax.cond(x[0, 0] > 0, lambda: x @ w, lambda: x @ w @ w), 2),
         (lambda x, w: jnp.einsum("ij,jk->k", x, w), 1 / 5),
@@ -117,9 +114,9 @@ def test_a_step_of_a_scan_is_learned_if_one_before_it_was():
 
             def step(carry, _):
                 x, shift = carry
-                return (x @ w + shift, variables["params"]), None
+                return (x @ w + shift, variables["params"]), x
 
-            return jax.lax.scan(step, (first, jnp.zeros((7, 7))), length=3)[0]
+            return jax.lax.scan(step, (first, jnp.zeros((7, 7))), jnp.ones(3))
 
     # One product without a gradient; of each of the scan's, the left factor has one.
     assert flops.training_macs(Model(), (4, 7)) == 7**3 + 3 * 2 * 7**3
