@@ -2,9 +2,9 @@
 
     python tools/plan_tables.py --workdir=runs/plans
 
-Needs requirements-tpu-plan.txt, and no TPU. Each entry is a `config.run=plan` of configs/imagenet.py
-at 224 with batches of 4,096 in bfloat16 and scanned blocks. What does not fit is tried again with
-more rematerialisation, then with the batch in 2, 4, ... micro-batches. What has been planned is not
+Needs requirements-tpu-plan.txt, and no TPU. Each entry is a `config.run=plan` of imagenet.py
+with batches of 4,096 in bfloat16 and scanned blocks. What does not fit is tried again with more
+rematerialisation, then with the batch in 2, 4, ... micro-batches. What has been planned is not
 planned again. Writes WORKDIR/tables.md.
 """
 
@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 
 from configs import imagenet
-from mixer.runs import build, plan
+from mixer.runs import plan
 
 GIB = 2**30
 MODELS = ("S/32", "S/16", "B/32", "B/16", "L/32", "L/16", "H/14")
@@ -63,7 +63,7 @@ def row(found: tuple) -> list[str]:
     state = each["parameters_bytes"] + each["optimizer_bytes"]
     cells = ["no" if remat is None else "yes", f"{state / GIB:.2f}"]
     if remat is None:
-        return [*cells, *["–"] * 5]
+        return [*cells, *["-"] * 5]
     sent = ", ".join(
         f"{kind.removeprefix('sent_by_').removesuffix('_bytes')} {size / 2**20:,.0f}"
         for kind, size in sorted(each.items())
@@ -82,7 +82,10 @@ def row(found: tuple) -> list[str]:
 def closed_form(results: dict, strategy: str, parts: int, devices: int, fsdp: int) -> float:
     """MiB that a device sends: kernels are gathered and their gradients summed in bfloat16."""
     size = 2 * results["params"]
-    share = lambda n: (n - 1) / n
+
+    def share(n):
+        return (n - 1) / n
+
     if strategy == "replicate":
         total = 2 * share(devices) * size
     else:
@@ -131,7 +134,7 @@ def main() -> None:
                 sent = sum(v for k, v in results["metrics"].items() if "/sent_by_" in k)
                 flops = results["metrics"]["plan/flops"]
                 form = f"{closed_form(results, strategy, parts, where[1], fsdp):,.0f}"
-                cells += [form if tensor == 1 else "–", f"{sent / flops * 1e6:.1f}"]
+                cells += [form if tensor == 1 else "-", f"{sent / flops * 1e6:.1f}"]
             rows.append(cells)
     head = ["slice", "strategy", *SHARED, "closed form, MiB", "bytes sent per MFLOP"]
     text += "\n\n" + markdown(head, rows) + "\n"

@@ -52,8 +52,8 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     Raises:
       BadInput: before anything is written.
     """
-    update = build.planned(config)
-    plan = make(update)
+    planned = build.planned(config)
+    update, plan = planned.update, make(planned.update)
     print("\n".join(_lines(update, plan)), flush=True)
     workdir.begin(path, config)
     workdir.write_results(
@@ -61,8 +61,8 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
         {
             "run": "plan",
             "protocol": protocol,
-            "model": config.model.name,
-            "dataset": config.dataset,
+            "model": planned.model,
+            "dataset": planned.dataset,
             "resolution": build.resolution(update.image_size),
             "seed": config.seed,
             "batch_size": update.batch_size,

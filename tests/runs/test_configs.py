@@ -117,7 +117,7 @@ def test_eight_devices_share_the_work_and_gather_no_activations(
         config.input.split = "full"
     if strategy == "fsdp":
         config.runtime.strategy, config.runtime.mesh.data, config.runtime.mesh.fsdp = "fsdp", 1, -1
-    update = build.planned(config)
+    update = build.planned(config).update
     program = hlo.read(update.compile().as_text())
     assert 2 * program.macs * 8 <= 1.02 * update.flops_per_image * update.batch_size
     gathered = [x for c in program.collectives if c.kind == "all-gather" for x in c.shapes]

@@ -27,7 +27,7 @@ def test_a_plan_without_data(tmp_path, monkeypatch, capsys):
     plan.run(asked, str(tmp_path / "run"), "imagenet")
     found = json.loads((tmp_path / "run/results.json").read_text())
     measured = {k.removeprefix("plan/"): v for k, v in found["metrics"].items()}
-    update = build.planned(asked)
+    update = build.planned(asked).update
     assert found["params"] == update.num_params and found["devices"] == 8
     # A quarter of each, but for what stays whole: norms and biases, under a hundredth.
     quarter = update.num_params
@@ -80,7 +80,7 @@ def test_bad_plans_are_refused(tmp_path, monkeypatch, data_dir):
     with pytest.raises(errors.BadInput, match=r"set --config.model.num_classes="):
         build.planned(asked)
     asked.model.num_classes = 7
-    assert build.planned(asked).shapes["head"]["kernel"].shape[1] == 7
+    assert build.planned(asked).update.shapes["head"]["kernel"].shape[1] == 7
     asked.runtime.strategy = "fspd"
     with pytest.raises(errors.BadInput, match="Did you mean 'fsdp'"):
         build.planned(asked)

@@ -2,7 +2,7 @@
 
 from mixer.runs.build.few_shot import FewShot
 from mixer.runs.build.for_converting import Conversion, conversion
-from mixer.runs.build.for_plan import planned
+from mixer.runs.build.for_plan import Planned, planned
 from mixer.runs.build.for_preparation import preparation
 from mixer.runs.build.for_reading import InputBenchmark, input_benchmark, sheet_reader
 from mixer.runs.build.for_sweep import Sweep, Trial, sweep, vtab
@@ -17,6 +17,7 @@ __all__ = [
     "Evaluation",
     "FewShot",
     "InputBenchmark",
+    "Planned",
     "Sweep",
     "Trained",
     "Training",

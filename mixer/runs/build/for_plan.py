@@ -1,5 +1,6 @@
 """From the config to a training step for devices that need not be there."""
 
+import dataclasses
 import importlib.util
 import os
 
@@ -17,7 +18,16 @@ from mixer.runs.imports import import_modules
 from mixer.training import schedules
 
 
-def planned(config: ConfigDict) -> Update:
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """A step, and what the model and the dataset are called."""
+
+    model: str
+    dataset: str
+    update: Update
+
+
+def planned(config: ConfigDict) -> Planned:
     """The config's step for `config.plan.topology`, or for this machine's devices.
 
     The dataset need not be prepared, if it is one of TFDS's or `config.model.num_classes` is set.
@@ -35,7 +45,8 @@ def planned(config: ConfigDict) -> Update:
     model = build_model(name, fields | {"num_classes": classes}, image_size)
     # What it is in numbers changes neither the work nor the memory.
     schedule = schedules.make_schedule("constant", base=1e-3, end=0, warmup=0, total=1)
-    return update_of(config, model, image_size, schedule, mesh, max_labels)
+    update = update_of(config, model, image_size, schedule, mesh, max_labels)
+    return Planned(name, config.dataset, update)
 
 
 def _classes(config: ConfigDict) -> tuple[int, int]:
