@@ -15,6 +15,7 @@ _RUNS = (
     "contact_sheet",
     "input_benchmark",
     "prepare",
+    "doctor",
 )
 
 

@@ -2,6 +2,7 @@
 
 from mixer.runs.build.few_shot import FewShot
 from mixer.runs.build.for_converting import Conversion, conversion
+from mixer.runs.build.for_doctor import Checkup, checkup
 from mixer.runs.build.for_preparation import preparation
 from mixer.runs.build.for_reading import InputBenchmark, input_benchmark, sheet_reader
 from mixer.runs.build.for_sweep import Sweep, Trial, sweep, vtab
@@ -10,6 +11,7 @@ from mixer.runs.build.for_training import Training, training
 from mixer.runs.build.parts import Evaluation, resolution
 
 __all__ = [
+    "Checkup",
     "Conversion",
     "Evaluation",
     "FewShot",
@@ -18,6 +20,7 @@ __all__ = [
     "Trained",
     "Training",
     "Trial",
+    "checkup",
     "conversion",
     "evaluations",
     "few_shot",
