@@ -13,7 +13,8 @@
 #   delete   gives the TPU back
 #   train    -- ARGUMENTS: all of it, again and again until results.json is in the workdir: a TPU
 #            that was preempted is deleted and asked for anew, a run that failed is started again,
-#            but no more than three times without a new checkpoint. Start it again to watch on.
+#            but it gives up at the third time without a new checkpoint. Ctrl-C ends the watching
+#            alone: the run goes on, and `train` again takes it up
 #
 #   --type=TYPE        such as v5litepod-32 (create, train)
 #   --version=VERSION  of the TPU's software; by default the one for that type
@@ -74,7 +75,7 @@ check() {
     [[ $name =~ ^[a-z][-a-z0-9]{0,38}$ ]] ||
         bad "--name='$name': expected lower-case letters, digits and dashes, a letter first"
     [[ -n $project ]] || bad "--project is missing: see gcloud projects list"
-    [[ -n $zone ]] || bad "--zone is missing: one that has the type, see gcloud compute tpus locations list"
+    [[ -n $zone ]] || bad "--zone is missing: see gcloud compute tpus locations list"
     [[ $poll =~ ^[0-9]+$ ]] || bad "--poll='$poll': expected seconds"
     case $command in create | train) check_type ;; esac
     case $command in
@@ -104,7 +105,7 @@ check_type() {
         v5p-*) version=v2-alpha-tpuv5 ;;
         v5litepod-*) version=v2-alpha-tpuv5-lite ;;
         v[234]-*) version=tpu-ubuntu2204-base ;;
-        *) bad "--type='$type': expected v6e-N, v5p-N, v5litepod-N, v4-N, v3-N or v2-N; for another, give --version too" ;;
+        *) bad "--type='$type': expected v6e-N, v5p-N, v5litepod-N, v4-N, v3-N, v2-N, or --version too" ;;
     esac
 }
 
@@ -138,7 +139,8 @@ tpus() { call gcloud compute tpus "$@" --project="$project" --zone="$zone" --qui
 ask() {
     local options=(--node-id="$name" --accelerator-type="$type" --runtime-version="$version")
     [[ -z $spot ]] || options+=(--spot)
-    [[ -z $disk ]] || options+=(--data-disk="mode=read-only,source=projects/$project/zones/$zone/disks/$disk")
+    [[ -z $disk ]] ||
+        options+=(--data-disk="mode=read-only,source=projects/$project/zones/$zone/disks/$disk")
     tpus queued-resources create "$name" "${options[@]}"
 }
 
@@ -203,8 +205,8 @@ pack() {
     if [[ -n $(git -C "$root" status --porcelain --untracked-files=no) ]]; then
         fail "$root has changes that are not committed: commit or stash them, as a commit is what runs"
     fi
-    git clone --quiet --depth=1 "file://$root" "$scratch/code"
-    tar -czf "$scratch/code.tar.gz" -C "$scratch" code
+    call git clone --quiet --depth=1 "file://$root" "$scratch/code"
+    call tar -czf "$scratch/code.tar.gz" -C "$scratch" code
 }
 
 setup() {
@@ -215,7 +217,13 @@ setup() {
         { [[ -z $disk ]] || on all mount_disk /mnt/data; }
 }
 # shellcheck disable=SC2016 # it is for the worker
-unpack='mkdir -p mlp-mixer && flock --nonblock mlp-mixer/run.lock sh -c "rm -rf mlp-mixer/code && tar -xzf mlp-mixer.tar.gz -C mlp-mixer" || { echo "error: $(hostname) cannot take the code; if a run is under way: launch/tpu_vm.sh stop" >&2; exit 1; }'
+unpack='
+    mkdir -p mlp-mixer
+    replace="rm -rf mlp-mixer/code && tar -xzf mlp-mixer.tar.gz -C mlp-mixer"
+    flock --nonblock mlp-mixer/run.lock sh -c "$replace" || {
+        echo "error: $(hostname) cannot take the code; is a run under way? launch/tpu_vm.sh stop" >&2
+        exit 1
+    }'
 
 # shellcheck source=train.sh
 source "$here/train.sh"
@@ -233,7 +241,10 @@ case $command$dry in
     createyes) ask ;;
     setup*) setup ;;
     doctor*) on all doctor "${arguments[@]}" ;;
-    run*) on all start "${arguments[@]}" || fail "not all workers have started: launch/tpu_vm.sh stop ends those that have" ;;
+    run*)
+        on all start "${arguments[@]}" ||
+            fail "not all workers have started: launch/tpu_vm.sh stop ends those that have"
+        ;;
     logs*) on "$worker" logs ;;
     status*)
         tpus queued-resources describe "$name" --format="value(state.state)"

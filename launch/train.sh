@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `launch/tpu_vm.sh train`: goes on until the run is complete. Read by tpu_vm.sh, whose words it uses.
+# `launch/tpu_vm.sh train`: goes on until the run is complete. Part of tpu_vm.sh, which reads it.
 # shellcheck disable=SC2154 # they are set there
 
 complete() { gcloud storage ls "$workdir/results.json" >/dev/null 2>&1; }
@@ -44,6 +44,7 @@ watch() {
         case $now in
             READY) ;;
             UNKNOWN) continue ;;
+            NONE | DELETING) fail "$name was deleted from elsewhere; the same command asks for it anew" ;;
             *) say "$name: $now" && return ;;
         esac
         if ! workers=$(statuses); then

@@ -61,7 +61,7 @@ def open_workdir(workdir: str) -> epath.Path:
         path = epath.Path(workdir)
         path.exists()
     except ImportError as error:
-        hint = "for gs:// it is pip install gcsfs"
+        hint = "for gs:// it is pip install -r requirements-gcs.txt"
         raise errors.BadInput(f"--workdir={workdir}: {error}; {hint}") from None
     except Exception as error:
         raise errors.BadInput(f"--workdir={workdir} cannot be reached: {error}") from None

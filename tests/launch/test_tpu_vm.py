@@ -203,7 +203,7 @@ def test_run_stop_status_and_run_again(cloud):
     code, _, err = cloud.launch("run", arguments=arguments)
     assert code != 0 and "a run is under way" in err
     code, _, err = cloud.launch("setup", NEW[1])
-    assert code != 0 and "if a run is under way" in err
+    assert code != 0 and "is a run under way?" in err
     cloud.wait_for(starts=2)
     assert cloud.launch("stop")[0] == 0
     assert cloud.launch("status")[1].count(": stopped") == 2
@@ -214,14 +214,19 @@ def test_run_stop_status_and_run_again(cloud):
     assert cloud.asked("queued-resources", "delete")[0][5] == "--force"
 
 
-def test_train_ends_when_it_is_stopped_from_elsewhere(cloud):
+def test_train_ends_when_the_run_is_stopped_or_deleted_from_elsewhere(cloud):
     cloud.script(workers=1, acts=("wait",))
     training = cloud.start("train", *NEW, arguments=[f"--workdir={WORKDIR}"])
     cloud.wait_for(starts=1)
     assert cloud.launch("stop")[0] == 0
     out, _ = training.communicate(timeout=60)
     assert training.returncode == 0 and "stopped by launch/tpu_vm.sh stop" in out
-    assert len(cloud.starts()) == 1
+    training = cloud.start("train", *NEW, arguments=[f"--workdir={WORKDIR}"])
+    cloud.wait_for(starts=2)
+    assert cloud.launch("delete")[0] == 0
+    _, err = training.communicate(timeout=60)
+    assert training.returncode == 1 and "one was deleted from elsewhere" in err
+    assert len(cloud.asked("queued-resources", "create")) == 1
 
 
 def test_dry_run_calls_nothing_and_prints_what_a_shell_would_take(cloud):
@@ -229,9 +234,8 @@ def test_dry_run_calls_nothing_and_prints_what_a_shell_would_take(cloud):
     code, out, err = cloud.launch("train", *options, arguments=[f"--workdir={WORKDIR}", *ODD])
     assert code == 0, err
     assert not cloud.noted("calls")
-    words = subprocess.check_output(
-        ["bash", "-c", out.replace("gcloud ", "printf '%s\\0' gcloud ")], text=True
-    ).split("\0")
+    shell = "gcloud() { printf '%s\\0' \"$@\"; }; git() { :; }; tar() { :; }\n"
+    words = subprocess.check_output(["bash", "-euc", shell + out], text=True).split("\0")
     assert "--spot" in words
     assert "--data-disk=mode=read-only,source=projects/lab/zones/here-a/disks/data" in words
     (start,) = [word for word in words if "worker.sh start" in word]
