@@ -4,6 +4,8 @@ import os
 import threading
 
 import pytest
+from etils import epath
+from fsspec.implementations.memory import MemoryFileSystem
 
 from configs import quickstart
 from mixer import errors
@@ -229,3 +231,23 @@ def test_clocks_and_versions_that_differ(config, tmp_path):
     assert wrong.keys() == {"packages", "clocks", "shared workdir"}
     assert wrong["clocks"].startswith("host 1 (odd) is 60 s ahead of host 0")
     assert "jax 0.9.0 on host 1 (odd): install the same wheels" in wrong["packages"]
+
+
+def test_a_workdir_in_a_bucket(config, monkeypatch):
+    class Bucket(MemoryFileSystem):
+        protocol, store, pseudo_dirs = ("gs", "gcs"), {}, [""]
+
+    bucket = Bucket(skip_instance_cache=True)
+    kind = type(epath.backend.fsspec_backend)
+    monkeypatch.setattr(kind, "_get_filesystem", lambda *_: bucket)
+    first, second = Hosts(2).verdicts(*[(config, "gs://bucket/run")] * 2)
+    assert first == second and failed(first) == {}
+    assert first["workdir"] == (True, "gs://bucket/run can be written")
+    assert first["shared workdir"][0] and not bucket.store
+
+    def refuse(*_, **__):
+        raise PermissionError("403 storage.objects.create")
+
+    monkeypatch.setattr(Bucket, "open", refuse)
+    wrong = failed(examine(config, "gs://bucket/run"))
+    assert list(wrong) == ["workdir"] and "cannot be written: 403" in wrong["workdir"]
