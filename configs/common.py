@@ -13,7 +13,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     size = arguments.resolution
     config = ConfigDict()
     # train, or sweep, vtab, evaluate, predict, fewshot, convert, contact_sheet, input_benchmark,
-    # prepare, plan, verify_zoo
+    # prepare, plan, verify_zoo, doctor
     config.run = "train"
     config.seed = 0  # of the initial weights, the order, the augmentation, dropout
     config.imports = ""  # modules of yours to import first, comma-separated

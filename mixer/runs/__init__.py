@@ -17,6 +17,7 @@ _RUNS = (
     "prepare",
     "plan",
     "verify_zoo",
+    "doctor",
 )
 
 

@@ -46,7 +46,7 @@ _RESULT_KEYS = (
 )
 # Keys that leave the numbers alone.
 _FREE = ("input.stage", "prepare.processes", "sweep.machine", "sweep.machines")
-_VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
 def open_workdir(workdir: str) -> epath.Path:
@@ -61,7 +61,7 @@ def open_workdir(workdir: str) -> epath.Path:
         path = epath.Path(workdir)
         path.exists()
     except ImportError as error:
-        hint = "for gs:// it is pip install gcsfs"
+        hint = "for gs:// it is pip install -r requirements-gcs.txt"
         raise errors.BadInput(f"--workdir={workdir}: {error}; {hint}") from None
     except Exception as error:
         raise errors.BadInput(f"--workdir={workdir} cannot be reached: {error}") from None
@@ -214,13 +214,14 @@ def write_results(workdir: epath.Path, results: dict[str, Any], *, on_devices: b
     found = {
         "device_kind": jax.devices()[0].device_kind if on_devices else None,
         "devices": jax.device_count() if on_devices else None,
-        "versions": {name: metadata.version(name) for name in _VERSIONED},
-        "commit": _commit(),
+        "versions": {name: metadata.version(name) for name in VERSIONED},
+        "commit": commit(),
     }
     write_json(workdir / RESULTS, dict.fromkeys(_RESULT_KEYS) | found | results)
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
+    """The commit that is checked out; None without git."""
     root = Path(__file__).parents[2]
     try:
         command = ["git", "-C", str(root), "rev-parse", "HEAD"]

@@ -2,6 +2,7 @@
 
 from mixer.runs.build.few_shot import FewShot
 from mixer.runs.build.for_converting import Conversion, conversion
+from mixer.runs.build.for_doctor import Checkup, checkup
 from mixer.runs.build.for_plan import Planned, planned
 from mixer.runs.build.for_preparation import preparation
 from mixer.runs.build.for_reading import InputBenchmark, input_benchmark, sheet_reader
@@ -13,6 +14,7 @@ from mixer.runs.build.parts import Evaluation, resolution
 from mixer.runs.build.update import Update
 
 __all__ = [
+    "Checkup",
     "Conversion",
     "Evaluation",
     "FewShot",
@@ -23,6 +25,7 @@ __all__ = [
     "Training",
     "Trial",
     "Update",
+    "checkup",
     "conversion",
     "evaluations",
     "few_shot",

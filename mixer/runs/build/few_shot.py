@@ -73,6 +73,18 @@ class FewShot:
         return fewshot.summarize(self.rule, found) | skipped
 
 
+def rule_of(config: ConfigDict, name: str) -> fewshot.Rule:
+    """The rule of `config.evaluators.<name>`, by whose datasets it measures if it names none.
+
+    Raises:
+      BadInput: an unknown one.
+    """
+    asked = config.evaluators[name].rule
+    if asked not in fewshot.RULES:
+        raise errors.unknown(f"config.evaluators.{name}.rule", asked, fewshot.RULES)
+    return fewshot.RULES[asked]
+
+
 def build_few_shot(
     config: ConfigDict,
     name: str,
@@ -87,9 +99,7 @@ def build_few_shot(
       BadInput: an unknown rule, or a dataset or a model that the protocol is not for.
     """
     entry, key = config.evaluators[name], f"evaluators.{name}"
-    if entry.rule not in fewshot.RULES:
-        raise errors.unknown(f"config.{key}.rule", entry.rule, fewshot.RULES)
-    rule, shots = fewshot.RULES[entry.rule], tuple(entry.shots)
+    rule, shots = rule_of(config, name), tuple(entry.shots)
     if not shots or not all(isinstance(k, int) and k > 0 for k in shots):
         raise errors.BadInput(f"config.{key}.shots={shots}: expected numbers of examples a class")
     height, width = card.image_size

@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# `launch/tpu_vm.sh train`: goes on until the run is complete. Part of tpu_vm.sh, which reads it.
+# shellcheck disable=SC2154 # they are set there
+
+complete() { gcloud storage ls "$workdir/results.json" >/dev/null 2>&1; }
+
+# Gives up at the third without a new checkpoint.
+setback() {
+    local now=""
+    if [[ -n $workdir ]]; then
+        now=$(gcloud storage ls "$workdir/**/_CHECKPOINT_METADATA" 2>/dev/null || true)
+    fi
+    if [[ $now != "$saved" ]]; then
+        setbacks=0 saved=$now
+    fi
+    setbacks=$((setbacks + 1))
+    say "$1"
+    ((setbacks < 3)) || fail "given up: three times without a new checkpoint. $name is not deleted"
+    sleep "$poll"
+}
+
+all_run() { [[ -n $1 ]] && ! grep -qv ': running$' <<<"$1"; }
+
+statuses() { on all status 2>"$scratch/said" | grep '^worker '; }
+
+begin() {
+    local code=0
+    say "setting $name up"
+    on all stop 60 >/dev/null 2>&1 || true # what is left of an earlier start
+    setup && on all doctor "${arguments[@]}" && on all start "${arguments[@]}" || code=$?
+    case $code in
+        0) say "started: launch/tpu_vm.sh logs --name=$name --project=$project --zone=$zone" ;;
+        2) fail "main.py or gcloud refuses its arguments (see above)" ;;
+        *) return 1 ;;
+    esac
+}
+
+# Returns when there is nothing to watch any more.
+watch() {
+    local now workers silent=0
+    while sleep "$poll"; do
+        if complete; then return; fi
+        now=$(state)
+        case $now in
+            READY) ;;
+            UNKNOWN) continue ;;
+            NONE | DELETING) fail "$name was deleted from elsewhere; the same command asks for it anew" ;;
+            *) say "$name: $now" && return ;;
+        esac
+        if ! workers=$(statuses); then
+            silent=$((silent + 1))
+            ((silent < 5)) && continue
+            cat "$scratch/said" >&2
+            give_back || true
+            setback "a worker of $name has not answered five times: another TPU"
+            return
+        fi
+        silent=0
+        if all_run "$workers"; then continue; fi
+        if complete; then return; fi
+        echo "$workers"
+        case $workers$'\n' in
+            *": stopped"*)
+                say "stopped by launch/tpu_vm.sh stop; the same command goes on"
+                exit 0
+                ;;
+            *": exit 2"$'\n'*) on all tails && fail "main.py refuses its arguments (see above)" ;;
+        esac
+        on all tails || true
+        setback "not all workers are running: they are started again"
+        return
+    done
+}
+
+train() {
+    local workers
+    until complete; do
+        obtain
+        workers=$(statuses) || workers=""
+        if all_run "$workers" || begin; then
+            watch
+        elif [[ $(state) == READY ]]; then
+            setback "$name could not be set up or started (see above)"
+        fi
+    done
+    say "complete: $workdir/results.json. $name is not deleted: launch/tpu_vm.sh delete"
+}

@@ -1,0 +1,114 @@
+"""From the config to what has to be there before a run of it starts."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+from ml_collections import ConfigDict
+
+from mixer import errors
+from mixer.checkpoint import adapt
+from mixer.data.sources import Source
+from mixer.runs.build.few_shot import rule_of
+from mixer.runs.build.parts import (
+    build_model,
+    image_size_of,
+    open_data,
+    training_reader,
+    training_source,
+)
+from mixer.runs.imports import import_modules
+from mixer.training import sharding
+
+# Adam's parameters and two moments, in float32.
+_BYTES_A_PARAMETER = 12
+# Of a process's rows: one that is made, two that wait, one on its way to the devices.
+_BATCHES_IN_MEMORY = 4
+# Of each worker process: one that it makes, one that waits.
+_BATCHES_A_WORKER = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkup:
+    """What `runs/doctor.py` looks at.
+
+    Attributes:
+      sources: by what the data are for, what opens them where they lie. It gives None for optional
+        ones that are not there.
+      stage: opens the training data by way of `config.input.stage`; None without.
+      checkpoint_bytes: () -> the size of a checkpoint, about.
+      checkpoints: so many lie in the workdir at a time.
+      batch_bytes, shared_bytes: of this process's batches in memory, of those in /dev/shm.
+    """
+
+    sources: dict[str, Callable[[], Source | None]]
+    stage: Callable[[], object] | None
+    checkpoint_bytes: Callable[[], int]
+    checkpoints: int
+    batch_bytes: int
+    shared_bytes: int
+
+
+def checkup(config: ConfigDict, processes: int) -> Checkup:
+    """What a training with this config needs of one of so many processes; opens nothing yet.
+
+    Raises:
+      BadInput: an image size that is none, one of `config.imports` that is not there.
+    """
+    import_modules(config.imports)
+    batch = -(-config.batch_size // processes) * math.prod(image_size_of(config)) * 3
+    in_place = config.copy_and_resolve_references()
+    in_place.input.stage = ""
+    return Checkup(
+        sources={"training": lambda: training_source(in_place)[0]} | _evaluated(in_place),
+        stage=functools.partial(_staged, config) if config.input.stage else None,
+        checkpoint_bytes=lambda: _checkpoint_bytes(in_place),
+        checkpoints=config.runtime.keep_checkpoints + bool(config.best) + 1,  # one being written
+        batch_bytes=_BATCHES_IN_MEMORY * batch,
+        shared_bytes=_BATCHES_A_WORKER * batch * config.runtime.workers,
+    )
+
+
+def _evaluated(config: ConfigDict) -> dict[str, Callable[[], Source | None]]:
+    found = {}
+    for name in sorted(config.evaluators):
+        entry = config.evaluators[name]
+        if entry.type == "fewshot":
+            datasets = entry.datasets or rule_of(config, name).datasets
+            read = [(dataset, split) for dataset, *splits in datasets for split in splits]
+        else:
+            read = [(entry.dataset or config.dataset, entry.split)] if entry.split else []
+        for dataset, split in read:
+            opens = functools.partial(_open, config, dataset, split, entry.optional)
+            found[f"{name}, {dataset} {split}"] = opens
+    return found
+
+
+def _open(config: ConfigDict, dataset: str, split: str, optional: bool) -> Source | None:
+    try:
+        return open_data(config, dataset, split)
+    except errors.Missing:
+        if not optional:
+            raise
+        return None
+
+
+def _staged(config: ConfigDict) -> object:
+    source, _ = training_source(config)
+    return training_reader(config, source, sharding.make_mesh(), config.batch_size)
+
+
+def _checkpoint_bytes(config: ConfigDict) -> int:
+    fields = config.model.to_dict()
+    name, classes = fields.pop("name"), fields.pop("num_classes")
+    if not classes:
+        try:
+            classes = len(training_source(config)[0].classes)
+        except errors.BadInput:  # which is said of the data
+            classes = 1
+    size = image_size_of(config)
+    shapes = adapt.shapes(build_model(name, fields | {"num_classes": classes}, size), size)
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    return _BYTES_A_PARAMETER * parameters

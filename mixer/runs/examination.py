@@ -1,0 +1,231 @@
+"""One host's part of `config.run="doctor"`: what it has, and what is wrong with it."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import psutil
+from etils import epath
+from ml_collections import ConfigDict
+
+from mixer import errors
+from mixer.data.decode import Encoded
+from mixer.runs import build, workdir
+
+SKEW = 5.0  # seconds that two clocks may differ
+_ROOT = Path(__file__).parents[2]
+_OLDEST = (3, 11)
+_PACKAGES = (*workdir.VERSIONED, "libtpu")
+_REQUIREMENTS = {"TPU": "requirements-tpu.txt", "NVIDIA GPU": "requirements-cuda.txt"}
+_SHARED_MEMORY = Path("/dev/shm")
+
+
+def accelerator(root: Path = Path("/")) -> str | None:
+    """What this machine has by its device files, whatever JAX sees: TPU, NVIDIA GPU or none.
+
+    Args:
+      root: where `dev` and `sys` lie.
+    """
+    if any(root.glob("dev/nvidia[0-9]*")):
+        return "NVIDIA GPU"
+    vendors = root.glob("sys/bus/pci/devices/*/vendor")
+    google = any(path.read_text().strip() == "0x1ae0" for path in vendors)
+    if any(root.glob("dev/accel[0-9]*")) or (google and any(root.glob("dev/vfio/[0-9]*"))):
+        return "TPU"
+    return None
+
+
+class Examination:
+    """This host's checks. Each returns what it found, or raises with what is wrong and the fix.
+
+    Args:
+      output: the --workdir.
+      token, index: what all hosts call this examination, and this host's number.
+      present: the machine's `accelerator()`.
+    """
+
+    def __init__(
+        self,
+        checkup: build.Checkup,
+        config: ConfigDict,
+        output: str,
+        token: str,
+        index: int,
+        present: str | None,
+    ):
+        self._checkup, self._config, self._output = checkup, config, output
+        self._token, self._index, self._present = token, index, present
+
+    def findings(self) -> dict[str, tuple[bool, str]]:
+        """By check, whether it passed, and what it says. A file stays in the workdir: `clean`."""
+        checks = {
+            "python": _python,
+            "packages": self._packages,
+            "devices": self._devices,
+            "code": _code,
+            "config": lambda: _digest(json.dumps(workdir.as_json(self._config)).encode()),
+            "workdir": self._workdir,
+            "space": self._space,
+            "memory": self._memory,
+        }
+        for name, opens in self._checkup.sources.items():
+            checks[f"data, {name}"] = lambda opens=opens: _read(opens)
+        if self._checkup.stage:
+            checks["staging"] = self._stage
+        return {name: _attempt(check) for name, check in checks.items()}
+
+    def sees(self, host: int) -> bool:
+        """Whether the file that another host has left is there."""
+        try:
+            return self._probe(host).exists()
+        except errors.BadInput:
+            return False
+
+    def clean(self) -> None:
+        """Removes this host's file, if it is there."""
+        if self.sees(self._index):
+            self._probe(self._index).unlink()
+
+    def _packages(self) -> str:
+        versions = {}
+        for name in _PACKAGES:
+            try:
+                versions[name] = importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        if self._present == "TPU" and "libtpu" not in versions:
+            raise errors.Failure("no libtpu on a TPU: pip install -r requirements-tpu.txt")
+        return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+    def _devices(self) -> str:
+        devices = jax.devices()
+        if devices[0].platform == "cpu" and self._present:
+            platforms = jax.config.jax_platforms
+            fix = f"pip install -r {_REQUIREMENTS[self._present]}, and end what else uses it"
+            raise errors.Failure(
+                f"JAX sees only the CPU on a machine with a {self._present}: "
+                + (f"unset JAX_PLATFORMS={platforms}" if platforms else fix)
+            )
+        return f"{len(devices)} {devices[0].device_kind}, {jax.local_device_count()} on each host"
+
+    def _folder(self) -> epath.Path:
+        """The workdir, or what there is above it; a URL as it is."""
+        path = workdir.open_workdir(self._output)
+        while not self._is_remote and not path.exists():
+            path = path.parent
+        return path
+
+    @property
+    def _is_remote(self) -> bool:
+        return "://" in self._output
+
+    def _probe(self, host: int) -> epath.Path:
+        return self._folder() / f".doctor.{self._token}.{host}"
+
+    def _workdir(self) -> str:
+        folder, probe = self._folder(), self._probe(self._index)
+        if not self._is_remote and not folder.is_dir():
+            raise errors.Failure(f"--workdir={self._output}: {folder} is a file; take a folder")
+        began = time.time()
+        try:
+            probe.write_text(self._token)
+            written, ended = probe.stat().mtime, time.time()
+        except Exception as error:  # a store has errors of its own
+            raise errors.Failure(
+                f"--workdir={self._output} cannot be written: {error}. Take another, or give this "
+                f"account the right to write there"
+            ) from None
+        # Stores may give whole seconds, or no time at all (0).
+        off = max(began - 1 - written, written - ended, 0) if written else 0
+        if off > SKEW:
+            raise errors.Failure(
+                f"the clock of {folder} and this machine's are {off:,.0f} s apart: set both by NTP"
+            )
+        return f"{self._output} can be written"
+
+    def _space(self) -> str:
+        count = self._checkup.checkpoints
+        needed = count * self._checkup.checkpoint_bytes()
+        text = f"{count} checkpoints take about {_gigabytes(needed)}"
+        if self._is_remote:
+            return text
+        free = shutil.disk_usage(self._folder()).free
+        if free < needed:
+            raise errors.Failure(
+                f"{text}, and {self._output} has {_gigabytes(free)} free: free some, take another "
+                f"--workdir, or lower config.runtime.keep_checkpoints"
+            )
+        return f"{text} of {_gigabytes(free)} free"
+
+    def _memory(self) -> str:
+        # A checkpoint is written from a copy in the host's memory.
+        needed = self._checkup.batch_bytes + self._checkup.checkpoint_bytes()
+        free = psutil.virtual_memory().available
+        text = f"batches and a checkpoint take about {_gigabytes(needed)} of {_gigabytes(free)}"
+        if free < needed:
+            raise errors.Failure(
+                f"{text} free: end other processes, or take a smaller batch or a larger machine"
+            )
+        shared = self._checkup.shared_bytes
+        if not shared or not _SHARED_MEMORY.exists():
+            return f"{text} free"
+        free = shutil.disk_usage(_SHARED_MEMORY).free
+        text += f", worker processes {_gigabytes(shared)} of {_gigabytes(free)} in {_SHARED_MEMORY}"
+        if free < shared:
+            raise errors.Failure(
+                f"{text}: enlarge it (mount -o remount,size=..., docker run --shm-size=...), or "
+                f"lower config.runtime.workers"
+            )
+        return text
+
+    def _stage(self) -> str:
+        self._checkup.stage()
+        return "there is room for the copies"
+
+
+def _attempt(check: Callable[[], str]) -> tuple[bool, str]:
+    try:
+        return True, check()
+    except Exception as error:  # whatever it is, the other checks go on
+        return False, (str(error).strip() or repr(error)).splitlines()[0]
+
+
+def _python() -> str:
+    if sys.version_info[:2] < _OLDEST:
+        raise errors.Failure(f"{platform.python_version()}, expected 3.11 or later")
+    return platform.python_version()
+
+
+def _code() -> str:
+    files = [_ROOT / "main.py", *_ROOT.glob("mixer/**/*.py"), *_ROOT.glob("configs/*.py")]
+    content = b"".join(path.read_bytes() for path in sorted(files))
+    return f"commit {(workdir.commit() or 'unknown')[:12]}, files {_digest(content)}"
+
+
+def _read(opens: Callable) -> str:
+    source = opens()
+    if source is None:
+        return "optional, and not there: left out"
+    try:
+        image = source[0]["image"]
+        pixels = Encoded(image).pixels() if isinstance(image, bytes) else image
+    except (ValueError, OSError, RuntimeError) as error:
+        raise errors.Failure(
+            f"{source.name} {source.split}, its first example: {error}. Copy or prepare it anew"
+        ) from error
+    return f"{len(source):,} examples, the first of {pixels.shape[0]} x {pixels.shape[1]} pixels"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=6).hexdigest()
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:,.2f} GB"

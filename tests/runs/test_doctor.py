@@ -1,0 +1,253 @@
+"""The doctor finds what is wrong, all of it, and leaves the workdir as it was."""
+
+import os
+import threading
+
+import pytest
+from etils import epath
+from fsspec.implementations.memory import MemoryFileSystem
+
+from configs import quickstart
+from mixer import errors
+from mixer.runs import build, doctor, examination, workdir
+
+
+@pytest.fixture
+def config(data_dir):
+    return quickstart.get_config("smoke")
+
+
+def examine(config, output, gather=lambda one: [one], index=0, present=None):
+    checkup = build.checkup(config, processes=1)
+    one = examination.Examination(checkup, config, str(output), "token", index, present)
+    return doctor.verdicts(one, gather)
+
+
+def failed(lines):
+    return {name: text for name, (good, text) in lines.items() if not good}
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_finds_its_workdir_as_it_was(config, tmp_path, capsys):
+    output = tmp_path / "deep" / "run"
+    asked = config.copy_and_resolve_references()
+    asked.run = "doctor"
+    doctor.run(asked, str(output), "quickstart:smoke")
+    assert list(tmp_path.iterdir()) == []
+    path = workdir.unfinished(str(output), config)
+    workdir.begin(path, config)
+    before = contents(tmp_path)
+    with workdir.hold(path):  # the run is under way
+        doctor.run(asked, str(output), "quickstart:smoke")
+    assert contents(tmp_path) == before | {output / ".lock": b""}
+    assert workdir.unfinished(str(output), config) == path
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 20 and all(line.startswith("ok ") for line in lines)
+    assert any("data, test, digits test[:32]: 32 examples" in line for line in lines)
+
+
+def test_all_that_is_wrong_is_said_at_once(config, image_folder, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    images = sorted((image_folder / "train").rglob("*.png"))
+    config.dataset = f"folder:{image_folder}"
+    config.evaluators.test.split = "test"
+    for image in images:
+        image.write_bytes(b"no image")
+    config.evaluators.more = config.evaluators.test.copy_and_resolve_references()
+    config.evaluators.more.dataset = "cifar10"
+    config.evaluators.less = config.evaluators.more.copy_and_resolve_references()
+    config.evaluators.less.optional = True
+    with pytest.raises(
+        errors.Failure, match="3 of 12 checks failed: workdir; data, training; data, more"
+    ):
+        doctor.run(config, str(tmp_path / "file" / "run"), "quickstart:smoke")
+    out = capsys.readouterr().out
+    assert f"failed  workdir: --workdir={tmp_path}/file/run: {tmp_path}/file is a file" in out
+    assert "its first example: not a readable image: 8 bytes of no known format. Copy" in out
+    assert "failed  data, more, cifar10 test: dataset 'cifar10' is not prepared in" in out
+    assert "ok      data, less, cifar10 test: optional, and not there: left out" in out
+    assert "ok      data, test, " in out
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_workdir_that_takes_no_files(config, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError("not allowed")
+
+    monkeypatch.setattr(type(workdir.open_workdir(str(tmp_path))), "write_text", refuse)
+    (text,) = failed(examine(config, tmp_path)).values()
+    assert text.startswith(f"--workdir={tmp_path} cannot be written: not allowed. Take another")
+
+
+def test_a_file_system_whose_clock_is_wrong(config, tmp_path, monkeypatch):
+    kind = type(workdir.open_workdir(str(tmp_path)))
+    write = kind.write_text
+
+    def late(path, text):
+        write(path, text)
+        os.utime(path, (1e9, 1e9))
+
+    monkeypatch.setattr(kind, "write_text", late)
+    assert "s apart: set both by NTP" in failed(examine(config, tmp_path))["workdir"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "present"),
+    [
+        ({"dev/nvidia0": "", "dev/nvidiactl": ""}, "NVIDIA GPU"),
+        ({"dev/accel0": ""}, "TPU"),
+        ({"dev/vfio/0": "", "sys/bus/pci/devices/0000:00:04.0/vendor": "0x1ae0\n"}, "TPU"),
+        # Another maker's device handed through; a machine of Google's without a TPU.
+        ({"dev/vfio/0": "", "sys/bus/pci/devices/0000:00:04.0/vendor": "0x8086\n"}, None),
+        ({"dev/vfio/vfio": "", "sys/bus/pci/devices/0000:00:04.0/vendor": "0x1ae0\n"}, None),
+        ({"dev/nvidiactl": "", "dev/sda": ""}, None),
+    ],
+)
+def test_the_accelerator_by_its_device_files(tmp_path, files, present):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert examination.accelerator(tmp_path) == present
+
+
+def test_a_silent_fall_back_to_the_cpu(config, tmp_path, monkeypatch):
+    assert failed(examine(config, tmp_path)) == {}
+    (text,) = failed(examine(config, tmp_path, present="NVIDIA GPU")).values()
+    assert text == ("JAX sees only the CPU on a machine with a NVIDIA GPU: unset JAX_PLATFORMS=cpu")
+    monkeypatch.setattr(examination.importlib.metadata, "version", _without("libtpu"))
+    wrong = failed(examine(config, tmp_path, present="TPU"))
+    assert wrong.keys() == {"devices", "packages"}
+    assert wrong["packages"] == "no libtpu on a TPU: pip install -r requirements-tpu.txt"
+
+
+def _without(package, version=examination.importlib.metadata.version):
+    def found(name):
+        if name == package:
+            raise examination.importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    return found
+
+
+def test_too_little_space_and_memory(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(examination.shutil, "disk_usage", lambda _: _Free(1000))
+    config.runtime.workers = 2
+    wrong = failed(examine(config, tmp_path))
+    assert wrong.keys() == {"space", "memory"}
+    assert "lower config.runtime.keep_checkpoints" in wrong["space"]
+    assert "/dev/shm: enlarge it" in wrong["memory"]
+    config.batch_size = 2**40
+    assert "take a smaller batch" in failed(examine(config, tmp_path))["memory"]
+
+
+class _Free:
+    def __init__(self, free):
+        self.free = free
+
+
+def test_a_staging_folder_that_is_too_small(config, tmp_path, data_dir):
+    config.dataset = "imagenet2012"
+    config.input.stage = str(tmp_path / "stage")
+    config.evaluators.test.update(dataset="imagenet2012", split="validation")
+    assert "staging" not in failed(examine(config, tmp_path / "run"))
+    config.dataset = "digits:1"
+    assert "staging" in failed(examine(config, tmp_path / "run"))
+
+
+class Hosts:
+    """A gathering of threads, one a host."""
+
+    def __init__(self, count):
+        self.barrier = threading.Barrier(count, timeout=60)
+        self.given = [None] * count
+
+    def gather(self, index):
+        def one(value):
+            self.given[index] = value
+            self.barrier.wait()
+            everything = list(self.given)
+            self.barrier.wait()
+            return everything
+
+        return one
+
+    def verdicts(self, *commands):
+        """What each host says when it is started with its (config, workdir)."""
+        said = [None] * len(commands)
+
+        def run(index, config, output):
+            said[index] = examine(config, output, self.gather(index), index)
+
+        threads = [
+            threading.Thread(target=run, args=(index, *command))
+            for index, command in enumerate(commands)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return said
+
+
+def test_hosts_that_agree(config, tmp_path):
+    first, second = Hosts(2).verdicts((config, tmp_path), (config, tmp_path))
+    assert first == second and failed(first) == {}
+    assert first["shared workdir"] == (True, "what one host writes, all see")
+    assert first["clocks"][0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_hosts_that_differ(config, image_folder, tmp_path):
+    other = config.copy_and_resolve_references()
+    other.seed = 1
+    other.dataset = "nothing"
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    first, second = Hosts(2).verdicts((config, tmp_path / "a"), (other, tmp_path / "b"))
+    wrong = failed(first)
+    assert first == second
+    test = "data, test, digits test[:32]"
+    assert wrong.keys() == {"config", "data, training", test, "shared workdir"}
+    assert wrong[test].startswith("not in its config on host 1 (")
+    assert "on host 0 (" in wrong["config"] and "on host 1 (" in wrong["config"]
+    assert wrong["config"].endswith(": give the same command on all hosts")
+    assert "host 1" in wrong["data, training"] and "host 0" not in wrong["data, training"]
+    assert "host 0" in wrong["shared workdir"] and "host 1" in wrong["shared workdir"]
+
+
+def test_clocks_and_versions_that_differ(config, tmp_path):
+    def gather(one):
+        """Beside this host one that is a minute ahead and has another JAX."""
+        if "time" in one:
+            return [one, one | {"time": one["time"] + 60, "sees": [True, True]}]
+        findings = one["findings"] | {"packages": (True, "jax 0.9.0")}
+        return [one, {"host": "odd", "findings": findings}]
+
+    wrong = failed(examine(config, tmp_path, gather))
+    assert wrong.keys() == {"packages", "clocks", "shared workdir"}
+    assert wrong["clocks"].startswith("host 1 (odd) is 60 s ahead of host 0")
+    assert "jax 0.9.0 on host 1 (odd): install the same wheels" in wrong["packages"]
+
+
+def test_a_workdir_in_a_bucket(config, monkeypatch):
+    class Bucket(MemoryFileSystem):
+        protocol, store, pseudo_dirs = ("gs", "gcs"), {}, [""]
+
+    bucket = Bucket(skip_instance_cache=True)
+    kind = type(epath.backend.fsspec_backend)
+    monkeypatch.setattr(kind, "_get_filesystem", lambda *_: bucket)
+    first, second = Hosts(2).verdicts(*[(config, "gs://bucket/run")] * 2)
+    assert first == second and failed(first) == {}
+    assert first["workdir"] == (True, "gs://bucket/run can be written")
+    assert first["shared workdir"][0] and not bucket.store
+
+    def refuse(*_, **__):
+        raise PermissionError("403 storage.objects.create")
+
+    monkeypatch.setattr(Bucket, "open", refuse)
+    wrong = failed(examine(config, "gs://bucket/run"))
+    assert list(wrong) == ["workdir"] and "cannot be written: 403" in wrong["workdir"]
