@@ -1,6 +1,7 @@
 """The same training run on every mesh, with every strategy, and in micro-batches."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec
 
+import mixer
 from mixer import errors
 from mixer.benchmark import flops, hlo
 from mixer.models.mixer import Mixer
@@ -136,6 +138,22 @@ def test_an_optimizers_moments_lie_where_their_parameter_does():
         assert tree["pre_head_layer_norm"]["scale"].sharding.spec == whole
     assert adam.count.sharding.spec == whole and state.step.sharding.spec == whole
     assert state.params["head"]["kernel"].sharding.shard_shape((32, 8)) == (4, 8)
+
+
+def bytes_on_a_device(state):
+    leaves = jax.tree.leaves((state.params, state.opt_state))
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves)
+
+
+def test_eight_devices_share_the_state_of_the_largest_mixer():
+    model, size = mixer.create_model("Mixer-H/14", num_classes=1000), (224, 224)
+    init = lambda p: step.init_state(model, optax.adam(1), size, seed=0, ema=False, params=p)
+    whole, parts = (
+        bytes_on_a_device(step.abstract_state(sharding.make_mesh(*sizes), init, None, rules))
+        for sizes, rules in (((8,), ()), ((1, 8), placement.STRATEGIES["fsdp"]))
+    )
+    assert whole == 4 * (3 * 432_350_952 + 1)
+    assert whole / 8 < parts <= 1.02 * whole / 8
 
 
 SHAPES = {
