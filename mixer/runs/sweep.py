@@ -8,7 +8,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.runs import build, train, workdir
+from mixer.runs import build, distributed, train, workdir
 from mixer.training.progress import NonFinite
 from mixer.training.signals import StopSignal
 
@@ -38,7 +38,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
       Failure: the loss of every rate, or of the chosen one, became NaN or infinite.
     """
     sweep = build.sweep(config)
-    with StopSignal() as stop:
+    with distributed.stop_signal() as stop:
         carry_out(config, sweep, path, protocol, stop)
 
 
@@ -85,7 +85,7 @@ def _results_of(
     None at all if there was a stop, or if others have yet to bring theirs.
     """
     for trial in trials[sweep.machine :: sweep.machines]:
-        if stop:
+        if stop.poll():
             return None
         place = path / "trials" / trial.name
         if _ended(place):

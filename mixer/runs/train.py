@@ -16,7 +16,7 @@ from mixer.checkpoint.pretrained import Card, read_meta
 from mixer.checkpoint.store import Store
 from mixer.data.sources import fingerprint
 from mixer.errors import BadInput
-from mixer.runs import build, workdir
+from mixer.runs import agreement, build, distributed, workdir
 from mixer.training import loop, sharding, step
 from mixer.training.progress import Progress
 from mixer.training.signals import StopSignal
@@ -31,7 +31,7 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
       NonFinite: the last good checkpoint stands.
     """
     times = {"start and imports": time.time() - psutil.Process().create_time()}
-    with StopSignal() as stop:
+    with distributed.stop_signal() as stop:
         train(config, output, protocol, stop, times)
 
 
@@ -42,15 +42,34 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
     if path is None:
         return
     training = build.training(config, _card_so_far(path))
+    agreement.same(_facts(training))
     times["build"] = time.perf_counter() - began
     checkpoints = path / "checkpoints"
     created = None if checkpoints.exists() else _create(training, times)
     workdir.begin(path, config)
     with (
         workdir.hold(path),
-        Store(checkpoints, keep=training.keep_checkpoints, best=training.best) as store,
+        Store(
+            checkpoints,
+            keep=training.keep_checkpoints,
+            best=training.best,
+            together=agreement.first_trouble,
+        ) as store,
+        distributed.watch(checkpoints),
     ):
         _Session(training, path, store, stop, protocol, times).run(created)
+
+
+def _facts(training: build.Training) -> dict[str, Any]:
+    """What the processes must find alike, each on its own disk, for equally many steps."""
+    readers = {"training": [training.reader]} | {e.name: e.readers for e in training.evaluations}
+    return {"steps": training.total} | {
+        f"the examples of {reader.source.name} {reader.source.split} ({name})": fingerprint(
+            reader.source
+        )
+        for name, several in readers.items()
+        for reader in several
+    }
 
 
 def _card_so_far(path: epath.Path) -> Card | None:
@@ -100,13 +119,13 @@ class _Session:
         if any([reader.stage() for reader in (training.reader, *measured)]):
             clock = self._lap("stage", clock)
         with contextlib.ExitStack() as stack:
-            self.log = MetricsLog(self.path, meta["lines"], start)
+            self.log = MetricsLog(self.path, meta["lines"], start, silent=distributed.index() > 0)
             stack.callback(self.log.close)
             self.console = Console(training.total, start)
             stack.callback(self.console.close)
             # Threads begin to read here, beside the compilation.
             self.batches = stack.enter_context(training.reader.batches(start, training.total))
-            self.batches.skipped = meta["skipped"]
+            self.batches.skipped = 0 if distributed.index() else meta["skipped"]
             compiled = step.compile_step(
                 training.train_step, state, training.mesh, training.abstract_batch()
             )
@@ -201,7 +220,7 @@ class _Session:
     def _log(self, at: int, summary: dict[str, float]) -> None:
         epoch = at * self.training.epochs / self.training.total
         if self.training.reader.rows.skip_bad:
-            summary = summary | {"skipped_examples": self.batches.skipped}
+            summary = summary | {"skipped_examples": self.batches.skipped_by_all()}
         self.log.write(at, {"epoch": epoch} | summary)
         left = (self.training.total - at) * self.training.batch_size
         rate = summary["images_per_second_per_device"] * self.training.mesh.size
@@ -220,7 +239,7 @@ class _Session:
             if state.ema is not None:
                 kinds[f"{evaluation.name}_ema"] = state.ema
             for name, params in kinds.items():
-                measured = evaluation.measure(params, lambda: bool(self.stop))
+                measured = evaluation.measure(params, self.stop.poll)
                 if measured is None:
                     return None
                 metrics |= {f"{name}/{key}": value for key, value in measured.items()}
@@ -244,7 +263,7 @@ class _Session:
             "data": self.data,
             "upstream": self.upstream,
             "evaluation_due": evaluation_due,
-            "skipped": self.batches.skipped,
+            "skipped": self.batches.skipped_by_all(),
             "epochs": at * training.epochs / training.total,
             "device_days": progress["seconds"] * training.mesh.size / 86400,
         }
@@ -278,7 +297,7 @@ class _Session:
                 "device_days": seconds * training.mesh.size / 86400,
                 "precision": training.precision,
                 "fast_decode": training.reader.rows.fast_decode,
-                "skipped_examples": self.batches.skipped,
+                "skipped_examples": self.batches.skipped_by_all(),
             },
         )
         self.console.line(f"done in {clock(seconds)}: {self.path / workdir.RESULTS}")

@@ -6,8 +6,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer.data import vtab
-from mixer.runs import build, sweep, workdir
-from mixer.training.signals import StopSignal
+from mixer.runs import build, distributed, sweep, workdir
 
 
 @workdir.unless_complete
@@ -21,12 +20,12 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     done = {name: path / name / workdir.RESULTS for name in configs}
     # Of all tasks, before hours go into the first.
     sweeps = {name: build.sweep(configs[name]) for name in configs if not done[name].exists()}
-    with StopSignal() as stop:
+    with distributed.stop_signal() as stop:
         workdir.begin(path, config)
         for name, its_sweep in sweeps.items():
             print(f"task {name}", flush=True)
             sweep.carry_out(configs[name], its_sweep, path / name, protocol, stop)
-            if stop:
+            if stop.poll():
                 return
     if not all(file.exists() for file in done.values()):
         return
