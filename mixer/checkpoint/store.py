@@ -16,8 +16,8 @@ from etils import epath
 from mixer.checkpoint.checksum import checksums
 from mixer.errors import Failure
 
-# A missing `grain` handler and similar remarks of Orbax's are of no use to our users.
-logging.getLogger("absl").setLevel(logging.ERROR)
+# Remarks of Orbax's, and what its threads log before it is raised here, are of no use to our users.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 _META = "meta"
 _policies = ocp.checkpoint_managers

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -130,7 +131,12 @@ class _Session:
                 training.train_step, state, training.mesh, training.abstract_batch()
             )
             self.first = self._lap("compile", clock)
-            self.progress = Progress(training.batch_size, training.mesh.size, meta["progress"])
+            self.progress = Progress(
+                training.batch_size,
+                training.mesh.size,
+                meta["progress"],
+                may_skip=training.skip_nonfinite,
+            )
             state, reached = loop.run(
                 state,
                 step.guarded(compiled),
@@ -226,7 +232,8 @@ class _Session:
         rate = summary["images_per_second_per_device"] * self.training.mesh.size
         self.console.line(
             f"step {at:,}/{self.training.total:,}  epoch {epoch:.1f}"
-            f"  loss {summary['train/loss']:.4f}  accuracy {summary['train/accuracy']:.3f}"
+            f"  loss {summary.get('train/loss', math.nan):.4f}"
+            f"  accuracy {summary.get('train/accuracy', math.nan):.3f}"
             f"  lr {summary['train/learning_rate']:.2e}"
             f"  {summary['images_per_second_per_device']:,.0f} img/s/device"
             f"  data wait {summary['data_wait_share']:.1%}  left {clock(left / rate)}"

@@ -30,18 +30,25 @@ class Progress:
     Args:
       batch_size: of the global batch.
       devices: in the whole run.
+      may_skip: so many steps in a row may have had a gradient that is not finite, where the
+        optimizer leaves such updates out; they count in no mean.
       state: `state_dict()` of the checkpoint that the run goes on from.
     """
 
     # Steps that may be under way on the device while the host prepares the next.
     _LAG = 2
 
-    def __init__(self, batch_size: int, devices: int, state: dict | None = None):
+    def __init__(
+        self, batch_size: int, devices: int, state: dict | None = None, *, may_skip: int = 0
+    ):
         state = state or {}
         self._batch_size, self._devices = batch_size, devices
         self._pending = collections.deque()
         self._sums: dict[str, float] = dict(state.get("sums", {}))
         self._steps: int = state.get("steps", 0)
+        self._may_skip = may_skip
+        self._skipped: int = state.get("skipped", 0)
+        self._in_a_row: int = state.get("skipped_in_a_row", 0)
         self._before: float = state.get("seconds", 0.0)
         self._begin = time.perf_counter()
         self._window_begin, self._waited, self._paused, self._timed = self._begin, 0.0, 0.0, 0
@@ -86,9 +93,16 @@ class Progress:
     def _absorb(self) -> None:
         step, metrics = self._pending.popleft()
         self.last = {name: float(value) for name, value in metrics.items()}
-        for name in sorted(self.last, key="loss".__ne__):  # the loss first: it says most
-            if not math.isfinite(self.last[name]):
-                raise NonFinite(step, name, self.last[name])
+        bad = [name for name, value in self.last.items() if not math.isfinite(value)]
+        # Only what goes into an update may be bad; what comes out of it tells that it was left out.
+        left_out = "grad_norm" in bad and set(bad) <= {"grad_norm", "loss"}
+        self._in_a_row = self._in_a_row + 1 if left_out else 0
+        if bad and not 0 < self._in_a_row <= self._may_skip:
+            name = "loss" if "loss" in bad else bad[0]  # the loss says most
+            raise NonFinite(step, name, self.last[name])
+        if left_out:
+            self._skipped += 1
+            return
         for name, value in self.last.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._steps += 1
@@ -99,6 +113,8 @@ class Progress:
         now = time.perf_counter()
         busy = max(now - self._window_begin - self._paused, 1e-9)
         means = {f"train/{name}": total / self._steps for name, total in self._sums.items()}
+        if self._may_skip:
+            means["skipped_updates"] = self._skipped
         means["train/learning_rate"] = self.last["learning_rate"]
         rate = self._timed * self._batch_size / busy / self._devices
         result = means | {
@@ -113,4 +129,10 @@ class Progress:
     def state_dict(self) -> dict:
         """What a checkpoint needs; JSON."""
         self.drain()
-        return {"sums": self._sums, "steps": self._steps, "seconds": self.seconds}
+        return {
+            "sums": self._sums,
+            "steps": self._steps,
+            "seconds": self.seconds,
+            "skipped": self._skipped,
+            "skipped_in_a_row": self._in_a_row,
+        }

@@ -32,7 +32,7 @@ from mixer.runs.build.parts import (
 from mixer.runs.build.upstream import upstream_of
 from mixer.runs.imports import import_modules
 from mixer.runs.reader import Reader
-from mixer.training import durations, losses, optimizer, schedules, sharding, step
+from mixer.training import durations, losses, nonfinite, optimizer, schedules, sharding, step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Training:
     checkpoint_every: int
     keep_checkpoints: int
     best: str
+    skip_nonfinite: int
     seed: int
     num_params: int
     precision: str
@@ -149,6 +150,8 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
         clip_norm=config.optimizer.clip_norm,
         multipliers=config.optimizer.multipliers,
     )
+    if config.skip_nonfinite:
+        chain = nonfinite.skip_nonfinite(chain)
     card = Card(
         model={"name": name} | {f: getattr(model, f) for f in ("num_classes", *fields)},
         image_size=image_size,
@@ -185,6 +188,7 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
         checkpoint_every=steps(config.runtime.checkpoint_every, "runtime.checkpoint_every"),
         keep_checkpoints=config.runtime.keep_checkpoints,
         best=config.best,
+        skip_nonfinite=config.skip_nonfinite,
         seed=config.seed,
         num_params=sum(x.size for x in jax.tree.leaves(shapes)),
         precision=precision(model),
@@ -195,6 +199,7 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
 
 def _check_numbers(config: ConfigDict) -> None:
     within(0, 2**32, seed=config.seed)
+    at_least(0, skip_nonfinite=config.skip_nonfinite)
     within(0, 1, label_smoothing=config.label_smoothing, ema_decay=config.ema_decay)
     dropped = {k: config.model[k] for k in ("dropout", "stochastic_depth") if k in config.model}
     within(0, 1, **{f"model.{name}": rate for name, rate in dropped.items()})
