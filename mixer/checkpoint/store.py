@@ -1,9 +1,11 @@
 """A run's checkpoints: Orbax, asynchronous and atomic, every array checked when it comes back."""
 
 import contextlib
+import errno
 import gc
 import io
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +22,11 @@ from mixer.errors import Failure
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 _META = "meta"
+# Said somewhere in the middle of what Orbax raises.
+_DISK_TROUBLE = [
+    os.strerror(number)
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+]
 _policies = ocp.checkpoint_managers
 
 
@@ -151,10 +158,12 @@ class Store:
         except (MemoryError, jax.errors.JaxRuntimeError):
             raise  # the machine's or another process's trouble, not the disk's
         except Exception as error:
-            line = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+            text = str(error).strip() or type(error).__name__
+            known = (reason for reason in _DISK_TROUBLE if reason in text)
+            reason = next(known, text.splitlines()[0][:300])
             raise Failure(
-                f"a checkpoint in {self._directory} could not be written: {line}. Those before it "
-                f"stand; with room on the disk the same command goes on"
+                f"a checkpoint in {self._directory} could not be written: {reason}. Those before "
+                f"it stand; when there is room again the same command goes on"
             ) from error
 
     def meta(self, step: int) -> dict:
