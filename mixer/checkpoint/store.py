@@ -1,14 +1,8 @@
 """A run's checkpoints: Orbax, asynchronous and atomic, every array checked when it comes back."""
 
 import contextlib
-import errno
-import gc
-import io
 import logging
-import os
-import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,22 +10,14 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from mixer.checkpoint.checksum import checksums
+from mixer.checkpoint.damage import DamagedCheckpoint, reading, writing
 from mixer.errors import Failure
 
 # Remarks of Orbax's, and what its threads log before it is raised here, are of no use to our users.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 _META = "meta"
-# Said somewhere in the middle of what Orbax raises.
-_DISK_TROUBLE = [
-    os.strerror(number)
-    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
-]
 _policies = ocp.checkpoint_managers
-
-
-class DamagedCheckpoint(Failure):
-    """A checkpoint that cannot be read back as it was written."""
 
 
 class _Manager(ocp.CheckpointManager):
@@ -129,7 +115,7 @@ class Store:
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         known = metrics or {}
         chosen = {self._best: known[self._best]} if self._best in known else None
-        with self._writing():
+        with writing(str(self._directory)):
             if step in self._manager.all_steps():
                 self._manager.delete(step)
             accepted = self._manager.save(
@@ -148,23 +134,8 @@ class Store:
         Raises:
           Failure: it could not be written; those before it stand.
         """
-        with self._writing():
+        with writing(str(self._directory)):
             self._manager.wait_until_finished()
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except (MemoryError, jax.errors.JaxRuntimeError):
-            raise  # the machine's or another process's trouble, not the disk's
-        except Exception as error:
-            text = str(error).strip() or type(error).__name__
-            known = (reason for reason in _DISK_TROUBLE if reason in text)
-            reason = next(known, text.splitlines()[0][:300])
-            raise Failure(
-                f"a checkpoint in {self._directory} could not be written: {reason}. Those before "
-                f"it stand; when there is room again the same command goes on"
-            ) from error
 
     def meta(self, step: int) -> dict:
         """The JSON saved with `step`.
@@ -172,7 +143,7 @@ class Store:
         Raises:
           DamagedCheckpoint: it cannot be read.
         """
-        with _damage(f"{self._directory}/{step}: {_META}"):
+        with reading(f"{self._directory}/{step}: {_META}"):
             args = ocp.args.Composite(**{_META: ocp.args.JsonRestore()})
             return dict(self._reader.restore(step, args=args)[_META])
 
@@ -188,7 +159,7 @@ class Store:
     def _read(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
         items = {}
         for name, tree in abstract.items():
-            with _damage(f"{self._directory}/{step}: {name}"):
+            with reading(f"{self._directory}/{step}: {name}"):
                 args = ocp.args.Composite(**{name: ocp.args.StandardRestore(tree)})
                 items[name] = self._reader.restore(step, args=args)[name]
         return items
@@ -210,7 +181,7 @@ class Store:
         Raises:
           DamagedCheckpoint: there is no such item or it cannot be read.
         """
-        with _damage(f"{self._directory}/{step}: {item}"):
+        with reading(f"{self._directory}/{step}: {item}"):
             with ocp.StandardCheckpointer() as reader:
                 metadata = reader.metadata(self._directory / str(step) / item).item_metadata
             return jax.tree.map(
@@ -274,32 +245,3 @@ class Store:
             report(f"moved to {target}")
         self._together(None)
         self._manager.reload()
-
-
-@contextlib.contextmanager
-def _damage(where: str) -> Iterator[None]:
-    """Turns whatever Orbax raises on bad files into one `DamagedCheckpoint`.
-
-    When one read fails, Orbax leaves the others to complain from their threads, a traceback each.
-    """
-    log = logging.getLogger("asyncio")
-    noise = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(noise):
-            log.disabled = True
-            try:
-                yield
-            except (MemoryError, PermissionError, TimeoutError, jax.errors.JaxRuntimeError):
-                raise  # the machine's trouble, not the file's
-            except Exception as error:
-                array = re.search(r'"([\w.]+)/(?:\.zarray|[\d.]+)"', str(error))
-                named = f"array {array[1].replace('.', '/')}: " if array else ""
-                lines = str(error).strip().splitlines() or [type(error).__name__]
-                time.sleep(0.5)  # for those threads to be through
-                raise DamagedCheckpoint(
-                    f"{where} cannot be read: {named}{lines[0][:200]}"
-                ) from error.with_traceback(None)
-            finally:
-                gc.collect()
-    finally:
-        log.disabled = False

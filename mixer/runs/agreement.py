@@ -12,6 +12,7 @@ from jax._src.distributed import global_state
 from ml_collections import ConfigDict
 
 from mixer import errors
+from mixer.data.sources import fingerprint
 from mixer.runs import distributed
 
 # Seconds that one may be behind another; one that is lost is noticed sooner, by its heartbeat.
@@ -92,6 +93,20 @@ def same_command(config: ConfigDict, workdir: str, protocol: str) -> None:
     if distributed.count() > 1:
         facts = {"--workdir": workdir, "--config": protocol, "the hash of mixer/": _source()}
         same(facts | versions() | flat(as_json(config), "config."))
+
+
+def same_work(training) -> None:
+    """Refuses to begin where a process would take other steps or read other examples.
+
+    Raises:
+      BadInput: lists what differs.
+    """
+    readers = {"training": [training.reader]} | {e.name: e.readers for e in training.evaluations}
+    facts = {"the number of steps": training.total}
+    for name, several in readers.items():
+        for source in (reader.source for reader in several):
+            facts[f"the examples of {source.name} {source.split} ({name})"] = fingerprint(source)
+    same(facts)
 
 
 def same(facts: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
     if path is None:
         return
     training = build.training(config, _card_so_far(path))
-    agreement.same(_facts(training))
+    agreement.same_work(training)
     times["build"] = time.perf_counter() - began
     checkpoints = path / "checkpoints"
     created = None if checkpoints.exists() else _create(training, times)
@@ -59,18 +59,6 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
         distributed.watch(checkpoints),
     ):
         _Session(training, path, store, stop, protocol, times).run(created)
-
-
-def _facts(training: build.Training) -> dict[str, Any]:
-    """What the processes must find alike, each on its own disk, for equally many steps."""
-    readers = {"training": [training.reader]} | {e.name: e.readers for e in training.evaluations}
-    return {"steps": training.total} | {
-        f"the examples of {reader.source.name} {reader.source.split} ({name})": fingerprint(
-            reader.source
-        )
-        for name, several in readers.items()
-        for reader in several
-    }
 
 
 def _card_so_far(path: epath.Path) -> Card | None:
@@ -104,7 +92,6 @@ class _Session:
     ):
         self.training, self.path, self.store, self.stop = training, path, store, stop
         self.protocol = protocol
-        self.data = fingerprint(training.reader.source)
         self.results: dict[str, float] = {}
         self.times = times  # seconds from the command to the first step, by what they went into
         self.first: float | None = None  # when compiling ended, until the first step is done
@@ -120,7 +107,7 @@ class _Session:
         if any([reader.stage() for reader in (training.reader, *measured)]):
             clock = self._lap("stage", clock)
         with contextlib.ExitStack() as stack:
-            self.log = MetricsLog(self.path, meta["lines"], start, silent=distributed.index() > 0)
+            self.log = MetricsLog(self.path, meta["lines"], start)
             stack.callback(self.log.close)
             self.console = Console(training.total, start)
             stack.callback(self.console.close)
@@ -132,10 +119,7 @@ class _Session:
             )
             self.first = self._lap("compile", clock)
             self.progress = Progress(
-                training.batch_size,
-                training.mesh.size,
-                meta["progress"],
-                may_skip=training.skip_nonfinite,
+                training.batch_size, training.mesh.size, meta["progress"], training.skip_nonfinite
             )
             state, reached = loop.run(
                 state,
@@ -173,7 +157,11 @@ class _Session:
     def _restore_or_create(self, created) -> tuple[step.TrainState, dict]:
         training = self.training
         abstract = step.abstract_state(training.mesh, training.init)
-        found = self.store.restore_newest(_items(abstract), print, self._check_data)
+        found = self.store.restore_newest(
+            _items(abstract),
+            print,
+            lambda meta: workdir.check_data(self.path, training.reader.source, meta["data"]),
+        )
         if found is not None:
             items, meta = found
             counter = jax.device_put(
@@ -196,14 +184,6 @@ class _Session:
         )
         meta = {"step": 0, "results": {}, "lines": 0, "progress": {}, "evaluation_due": False}
         return state, meta | {"upstream": upstream, "skipped": 0}
-
-    def _check_data(self, meta: dict) -> None:
-        if meta["data"] != self.data:
-            source = self.training.reader.source
-            raise BadInput(
-                f"the examples of {source.name} {source.split} ({len(source):,} now) are not those "
-                f"that {self.path} was trained on: put them back, or start in another --workdir"
-            )
 
     def _due(self, at: int) -> list[build.Evaluation | build.FewShot]:
         return [e for e in self.training.evaluations if _every(e.every, self.training.total)(at)]
@@ -267,7 +247,7 @@ class _Session:
             "results": self.results,
             "best": (metrics or {}).get(training.best),
             "lines": self.log.lines,
-            "data": self.data,
+            "data": fingerprint(training.reader.source),
             "upstream": self.upstream,
             "evaluation_due": evaluation_due,
             "skipped": self.batches.skipped_by_all(),

@@ -17,6 +17,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors
+from mixer.data.sources import Source, fingerprint
 from mixer.runs import agreement, distributed
 from mixer.runs.agreement import as_json, flat
 
@@ -126,6 +127,19 @@ def check(workdir: epath.Path, config: ConfigDict) -> None:
             f"--workdir={workdir} holds another run. Give the same command to go on with it, or "
             f"another --workdir. What differs (only runtime.*, {', '.join(_FREE)} may):\n  "
             + "\n  ".join(changed)
+        )
+
+
+def check_data(workdir: epath.Path, source: Source, recorded: str) -> None:
+    """Refuses to go on with other examples than those whose `fingerprint` was recorded.
+
+    Raises:
+      BadInput: they changed.
+    """
+    if fingerprint(source) != recorded:
+        raise errors.BadInput(
+            f"the examples of {source.name} {source.split} ({len(source):,} now) are not those "
+            f"that {workdir} was trained on: put them back, or start in another --workdir"
         )
 
 

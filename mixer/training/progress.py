@@ -38,9 +38,7 @@ class Progress:
     # Steps that may be under way on the device while the host prepares the next.
     _LAG = 2
 
-    def __init__(
-        self, batch_size: int, devices: int, state: dict | None = None, *, may_skip: int = 0
-    ):
+    def __init__(self, batch_size: int, devices: int, state: dict | None = None, may_skip: int = 0):
         state = state or {}
         self._batch_size, self._devices = batch_size, devices
         self._pending = collections.deque()

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 
+import jax
 import tqdm
 from etils import epath
 from tensorboard.compat.proto import event_pb2, summary_pb2
@@ -16,17 +17,18 @@ from mixer.errors import Failure
 class MetricsLog:
     """One JSON object a line, each with its `step`; the same numbers as TensorBoard scalars.
 
+    Of several processes the first writes.
+
     Args:
       workdir: holds metrics.jsonl and the event files.
       lines: how many lines the checkpoint knows of that the run goes on from; the rest is cut.
       step: of that checkpoint, from which on TensorBoard is told to forget.
-      silent: nothing is written; another process does it.
     """
 
-    def __init__(self, workdir: epath.Path, lines: int, step: int, *, silent: bool = False):
+    def __init__(self, workdir: epath.Path, lines: int, step: int):
         self._events = None
         self.lines = lines
-        if silent:
+        if jax.process_index():
             return
         self._path = workdir / "metrics.jsonl"
         text = self._path.read_text() if self._path.exists() else ""

@@ -14,7 +14,8 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from configs import quickstart
-from mixer.checkpoint.store import DamagedCheckpoint, Store
+from mixer.checkpoint.damage import DamagedCheckpoint
+from mixer.checkpoint.store import Store
 from mixer.errors import BadInput, Failure
 from mixer.runs import agreement, build, distributed
 from mixer.training import step as step_lib
