@@ -1,4 +1,7 @@
-"""python main.py --config=configs/NAME.py[:ARGS] --workdir=DIR [--config.KEY=VALUE ...]"""
+"""python main.py --config=configs/NAME.py[:ARGS] --workdir=DIR [--config.KEY=VALUE ...]
+
+On many hosts, in a process of each: --coordinator=HOST:PORT --num_processes=N --process_id=I
+"""
 
 import os
 import re
@@ -16,6 +19,9 @@ else:
 
     config_flags.DEFINE_config_file("config", None, "Recipe: configs/NAME.py[:ARGS].")
     flags.DEFINE_string("workdir", None, "Output folder of this run.")
+    flags.DEFINE_string("coordinator", None, "Of several processes: HOST:PORT of the first.")
+    flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
 
 
 def main(argv: list[str]) -> int:
@@ -24,23 +30,46 @@ def main(argv: list[str]) -> int:
     Returns:
       The exit code: 0 complete or stopped after saving, 1 failed, 2 bad input.
     """
-    from mixer.errors import BadInput, Failure
+    from mixer.errors import BadInput
 
     try:
         config, workdir, protocol = _parse(argv)
-        from mixer import runs
-
-        runs.load(config.run).run(config, workdir, protocol)
     except BadInput as error:
         return _fail(str(error), 2)
+    from mixer.runs import distributed
+
+    return distributed.leave(_run(config, workdir, protocol))
+
+
+def _run(config, workdir: str, protocol: str) -> int:
+    from mixer import runs
+    from mixer.errors import BadInput, Failure
+    from mixer.runs import agreement, devices, distributed
+
+    who = ""
+    try:
+        distributed.start(
+            flags.FLAGS.coordinator, flags.FLAGS.num_processes, flags.FLAGS.process_id, config.run
+        )
+        who = f"{distributed.name()}: " if distributed.count() > 1 else ""
+        if config.run != "doctor":  # which says all that is wrong, not the first of it
+            agreement.same_command(config, workdir, protocol)
+            devices.check()
+        runs.load(config.run).run(config, workdir, protocol)
+    except BadInput as error:
+        return _fail(f"{who}{error}", 2)
     except BrokenPipeError:
         # Whoever read our output has left (`| head`); Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except KeyboardInterrupt:
-        return _fail("interrupted; the last checkpoint stands", 1)
-    except Failure as error:
-        return _fail(str(error), 1)
+        return _fail(f"{who}interrupted; the last checkpoint stands", 1)
+    except (Failure, OSError) as error:  # a full disk, a folder that may not be written any more
+        return _fail(f"{who}{error}", 1)
+    except Exception as error:
+        if who:
+            distributed.end(error)
+        raise
     return 0
 
 

@@ -56,6 +56,9 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.optimizer.weight_decay = 0.1  # times the rate; kernels only
     config.optimizer.clip_norm = 1.0  # global norm of the gradient; 0: no clipping
     config.optimizer.multipliers = ()  # (("regex", rate multiplier), ...); 0 freezes
+    # How many updates in a row may be left out because their gradient is NaN or infinite; one more
+    # ends the run.
+    config.skip_nonfinite = 0
     config.schedule = ConfigDict()
     config.schedule.base = 0.001  # the learning rate after warm-up
     config.schedule.decay = "linear"  # or cosine, constant

@@ -10,7 +10,8 @@ from flax import traverse_util
 
 from mixer import errors
 from mixer.checkpoint import adapt, arrays, names, resize, zoo
-from mixer.checkpoint.store import DamagedCheckpoint, Store
+from mixer.checkpoint.damage import DamagedCheckpoint
+from mixer.checkpoint.store import Store
 from mixer.checkpoint.stored import Stored
 
 

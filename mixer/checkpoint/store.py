@@ -1,12 +1,8 @@
 """A run's checkpoints: Orbax, asynchronous and atomic, every array checked when it comes back."""
 
 import contextlib
-import gc
-import io
 import logging
-import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,17 +10,21 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from mixer.checkpoint.checksum import checksums
+from mixer.checkpoint.damage import DamagedCheckpoint, reading, writing
 from mixer.errors import Failure
 
-# A missing `grain` handler and similar remarks of Orbax's are of no use to our users.
-logging.getLogger("absl").setLevel(logging.ERROR)
+# Remarks of Orbax's, and what its threads log before it is raised here, are of no use to our users.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 _META = "meta"
 _policies = ocp.checkpoint_managers
 
 
-class DamagedCheckpoint(Failure):
-    """A checkpoint that cannot be read back as it was written."""
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, that leaves the question of preemption to the training loop, which counts it."""
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
 
 
 class Store:
@@ -35,9 +35,20 @@ class Store:
       keep: how many of the newest are kept.
       best: name of the metric whose highest checkpoint is kept besides; "" for none.
       read_only: to load only.
+      together: where several processes share the arrays: given this one's trouble or None, the
+        first trouble of any. All call it, at the same points.
     """
 
-    def __init__(self, directory: str, *, keep: int = 1, best: str = "", read_only: bool = False):
+    def __init__(
+        self,
+        directory: str,
+        *,
+        keep: int = 1,
+        best: str = "",
+        read_only: bool = False,
+        together: Callable[[str | None], str | None] = lambda trouble: trouble,
+    ):
+        self._together = together
         self._directory = epath.Path(directory).expanduser()
         if "://" not in str(directory):
             self._directory = epath.Path(self._directory.absolute())
@@ -50,25 +61,39 @@ class Store:
                     keep_checkpoints_without_metrics=False,
                 )
             )
-        self._manager = ocp.CheckpointManager(
+        me = jax.process_index()
+        # It waits for no other process, so that one that cannot read its part does not hold up all.
+        self._reader = self._manager = ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(
-                create=not read_only,
-                read_only=read_only,
-                cleanup_tmp_directories=not read_only,
-                # Without it Orbax keeps metrics in memory only; a resumed run would know none.
-                best_fn=(lambda metrics: metrics[best]) if best else None,
-                preservation_policy=_policies.AnyPreservationPolicy(policies),
+                create=False,
+                read_only=True,
+                cleanup_tmp_directories=False,
+                multiprocessing_options=ocp.options.MultiprocessingOptions(
+                    primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"reader_{me}"
+                ),
             ),
         )
+        if not read_only:
+            self._manager = _Manager(
+                self._directory,
+                options=ocp.CheckpointManagerOptions(
+                    # Without it Orbax keeps metrics in memory only; a resumed run would know none.
+                    best_fn=(lambda metrics: metrics[best]) if best else None,
+                    preservation_policy=_policies.AnyPreservationPolicy(policies),
+                    cleanup_tmp_directories=True,
+                ),
+            )
         self._best = best
 
     def __enter__(self) -> "Store":
         return self
 
-    def __exit__(self, *_) -> None:
-        self.wait()
-        self._manager.close()
+    def __exit__(self, kind, *_) -> None:
+        # The error that ends the run is the one to be told.
+        with contextlib.suppress(Failure) if kind else contextlib.nullcontext():
+            self.wait()
+            self._manager.close()
 
     def steps(self) -> list[int]:
         """Steps with a checkpoint, ascending."""
@@ -82,28 +107,35 @@ class Store:
         A checkpoint of the same step is replaced.
 
         Raises:
+          Failure: it cannot be written; those before it stand.
           RuntimeError: Orbax would not save.
         """
         self.wait()
-        if step in self._manager.all_steps():
-            self._manager.delete(step)
         meta = meta | {"step": step, "checksums": {k: checksums(v) for k, v in items.items()}}
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         known = metrics or {}
         chosen = {self._best: known[self._best]} if self._best in known else None
-        accepted = self._manager.save(
-            step,
-            args=ocp.args.Composite(**args, **{_META: ocp.args.JsonSave(meta)}),
-            metrics=chosen,
-        )
+        with writing(str(self._directory)):
+            if step in self._manager.all_steps():
+                self._manager.delete(step)
+            accepted = self._manager.save(
+                step,
+                args=ocp.args.Composite(**args, **{_META: ocp.args.JsonSave(meta)}),
+                metrics=chosen,
+            )
         if not accepted:
             raise RuntimeError(
                 f"Orbax refused to save step {step} in {self._directory}: it holds {self.steps()}"
             )
 
     def wait(self) -> None:
-        """Returns when the last save is on disk; an error of it is raised here."""
-        self._manager.wait_until_finished()
+        """Returns when the last save is on disk.
+
+        Raises:
+          Failure: it could not be written; those before it stand.
+        """
+        with writing(str(self._directory)):
+            self._manager.wait_until_finished()
 
     def meta(self, step: int) -> dict:
         """The JSON saved with `step`.
@@ -111,9 +143,9 @@ class Store:
         Raises:
           DamagedCheckpoint: it cannot be read.
         """
-        with _damage(f"{self._directory}/{step}: {_META}"):
+        with reading(f"{self._directory}/{step}: {_META}"):
             args = ocp.args.Composite(**{_META: ocp.args.JsonRestore()})
-            return dict(self._manager.restore(step, args=args)[_META])
+            return dict(self._reader.restore(step, args=args)[_META])
 
     def restore(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
         """Reads items back into the shapes, dtypes and placements of `abstract`, and checks them.
@@ -121,15 +153,20 @@ class Store:
         Raises:
           DamagedCheckpoint: names the array that is missing, unreadable or altered.
         """
-        return self._read(step, abstract, self.meta(step))
+        self.wait()
+        return self._check(step, self._read(step, abstract), self.meta(step))
 
-    def _read(self, step: int, abstract: dict[str, Any], meta: dict) -> dict[str, Any]:
+    def _read(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
         items = {}
         for name, tree in abstract.items():
-            with _damage(f"{self._directory}/{step}: {name}"):
+            with reading(f"{self._directory}/{step}: {name}"):
                 args = ocp.args.Composite(**{name: ocp.args.StandardRestore(tree)})
-                items[name] = self._manager.restore(step, args=args)[name]
-            stored, found = meta["checksums"][name], checksums(items[name])
+                items[name] = self._reader.restore(step, args=args)[name]
+        return items
+
+    def _check(self, step: int, items: dict[str, Any], meta: dict) -> dict[str, Any]:
+        for name, tree in items.items():
+            stored, found = meta["checksums"][name], checksums(tree)
             for leaf in stored:
                 if stored[leaf] != found.get(leaf):
                     raise DamagedCheckpoint(
@@ -144,7 +181,7 @@ class Store:
         Raises:
           DamagedCheckpoint: there is no such item or it cannot be read.
         """
-        with _damage(f"{self._directory}/{step}: {item}"):
+        with reading(f"{self._directory}/{step}: {item}"):
             with ocp.StandardCheckpointer() as reader:
                 metadata = reader.metadata(self._directory / str(step) / item).item_metadata
             return jax.tree.map(
@@ -169,9 +206,10 @@ class Store:
         bad = []
         for step in reversed(self.steps()):
             try:
-                meta = self.meta(step)
+                meta = self._agreed(lambda step=step: self.meta(step))
                 check(meta)
-                found = self._read(step, abstract, meta), meta
+                items = self._agreed(lambda step=step: self._read(step, abstract))
+                found = self._check(step, items, meta), meta
             except DamagedCheckpoint as error:
                 report(f"damaged checkpoint: {error}")
                 bad.append((step, error))
@@ -186,40 +224,24 @@ class Store:
             )
         return None
 
+    def _agreed(self, read: Callable[[], Any]) -> Any:
+        """`read()`; a checkpoint that one process finds damaged is damaged for all."""
+        found = trouble = None
+        try:
+            found = read()
+        except DamagedCheckpoint as error:
+            trouble = str(error)
+        if trouble := self._together(trouble):
+            raise DamagedCheckpoint(trouble)
+        return found
+
     def _set_aside(self, step: int, report: Callable[[str], None]) -> None:
-        folder = self._directory.parent / "damaged"
-        folder.mkdir(parents=True, exist_ok=True)
-        names = [str(step), *(f"{step}.{i}" for i in range(1, 1000))]
-        target = next(folder / name for name in names if not (folder / name).exists())
-        (self._directory / str(step)).rename(target)
+        if jax.process_index() == 0:
+            folder = self._directory.parent / "damaged"
+            folder.mkdir(parents=True, exist_ok=True)
+            names = [str(step), *(f"{step}.{i}" for i in range(1, 1000))]
+            target = next(folder / name for name in names if not (folder / name).exists())
+            (self._directory / str(step)).rename(target)
+            report(f"moved to {target}")
+        self._together(None)
         self._manager.reload()
-        report(f"moved to {target}")
-
-
-@contextlib.contextmanager
-def _damage(where: str) -> Iterator[None]:
-    """Turns whatever Orbax raises on bad files into one `DamagedCheckpoint`.
-
-    When one read fails, Orbax leaves the others to complain from their threads, a traceback each.
-    """
-    log = logging.getLogger("asyncio")
-    noise = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(noise):
-            log.disabled = True
-            try:
-                yield
-            except (MemoryError, PermissionError, TimeoutError, jax.errors.JaxRuntimeError):
-                raise  # the machine's trouble, not the file's
-            except Exception as error:
-                array = re.search(r'"([\w.]+)/(?:\.zarray|[\d.]+)"', str(error))
-                named = f"array {array[1].replace('.', '/')}: " if array else ""
-                lines = str(error).strip().splitlines() or [type(error).__name__]
-                time.sleep(0.5)  # for those threads to be through
-                raise DamagedCheckpoint(
-                    f"{where} cannot be read: {named}{lines[0][:200]}"
-                ) from error.with_traceback(None)
-            finally:
-                gc.collect()
-    finally:
-        log.disabled = False

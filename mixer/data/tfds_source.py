@@ -126,6 +126,8 @@ class TfdsSource:
         return [self._example(r) for r in self.records.__getitems__(range(start, stop))]
 
     def _example(self, record: dict[str, Any]) -> dict[str, Any]:
+        if record["image"] is None:  # ArrayRecord gives such for what lies beyond a file's end
+            raise ValueError("the record is empty: its file was cut short")
         label = record[self.label_feature]
         return {"image": record["image"], "label": label if self.max_labels else int(label)}
 

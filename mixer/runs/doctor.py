@@ -11,14 +11,12 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.runs import build
-from mixer.runs.examination import SKEW, Examination, accelerator
+from mixer.runs import agreement, build, devices, distributed
+from mixer.runs.examination import SKEW, Examination
 
 # One host's object -> those of all hosts, in their order.
 Gather = Callable[[Any], list[Any]]
@@ -40,32 +38,19 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
     Raises:
       Failure: names those that failed.
     """
-    index, processes, gather = _hosts()
-    checkup = build.checkup(config, processes)
-    (token, *_) = gather(uuid.uuid4().hex)
-    examination = Examination(checkup, config, output, token, index, accelerator())
-    lines = verdicts(examination, gather)
-    if index == 0:
-        for name, (good, text) in lines.items():
-            print(f"{'ok' if good else 'failed':8}{name}: {text}", flush=True)
+    checkup = build.checkup(config, distributed.count())
+    (token, *_) = _gather(uuid.uuid4().hex)
+    me = distributed.index()
+    examination = Examination(checkup, config, output, token, me, devices.accelerator())
+    lines = verdicts(examination, _gather)
+    for name, (good, text) in lines.items():
+        print(f"{'ok' if good else 'failed':8}{name}: {text}", flush=True)
     if failed := [name for name, (good, _) in lines.items() if not good]:
         raise errors.Failure(f"{len(failed)} of {len(lines)} checks failed: {'; '.join(failed)}")
 
 
-def _hosts() -> tuple[int, int, Gather]:
-    """This process's number, the number of processes, and how they exchange objects."""
-    try:
-        return jax.process_index(), jax.process_count(), _gather
-    except RuntimeError:  # no devices, as the check of them says
-        return 0, 1, lambda one: [one]
-
-
 def _gather(one: Any) -> list[Any]:
-    sent = np.frombuffer(json.dumps(one).encode(), np.uint8)
-    sizes = multihost_utils.process_allgather(np.int32(sent.size)).ravel()
-    padded = np.pad(sent, (0, int(sizes.max()) - sent.size))
-    received = multihost_utils.process_allgather(padded)
-    return [json.loads(row[:size].tobytes()) for row, size in zip(received, sizes, strict=True)]
+    return [json.loads(text) for text in agreement.exchange(json.dumps(one))]
 
 
 def verdicts(examination: Examination, gather: Gather) -> dict[str, Verdict]:

@@ -17,29 +17,14 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.data.decode import Encoded
-from mixer.runs import build, workdir
+from mixer.runs import agreement, build, workdir
 
 SKEW = 5.0  # seconds that two clocks may differ
 _ROOT = Path(__file__).parents[2]
 _OLDEST = (3, 11)
-_PACKAGES = (*workdir.VERSIONED, "libtpu")
+_PACKAGES = (*agreement.VERSIONED, "libtpu")
 _REQUIREMENTS = {"TPU": "requirements-tpu.txt", "NVIDIA GPU": "requirements-cuda.txt"}
 _SHARED_MEMORY = Path("/dev/shm")
-
-
-def accelerator(root: Path = Path("/")) -> str | None:
-    """What this machine has by its device files, whatever JAX sees: TPU, NVIDIA GPU or none.
-
-    Args:
-      root: where `dev` and `sys` lie.
-    """
-    if any(root.glob("dev/nvidia[0-9]*")):
-        return "NVIDIA GPU"
-    vendors = root.glob("sys/bus/pci/devices/*/vendor")
-    google = any(path.read_text().strip() == "0x1ae0" for path in vendors)
-    if any(root.glob("dev/accel[0-9]*")) or (google and any(root.glob("dev/vfio/[0-9]*"))):
-        return "TPU"
-    return None
 
 
 class Examination:
@@ -48,7 +33,7 @@ class Examination:
     Args:
       output: the --workdir.
       token, index: what all hosts call this examination, and this host's number.
-      present: the machine's `accelerator()`.
+      present: the machine's `devices.accelerator()`.
     """
 
     def __init__(
@@ -70,7 +55,7 @@ class Examination:
             "packages": self._packages,
             "devices": self._devices,
             "code": _code,
-            "config": lambda: _digest(json.dumps(workdir.as_json(self._config)).encode()),
+            "config": lambda: _digest(json.dumps(agreement.as_json(self._config)).encode()),
             "workdir": self._workdir,
             "space": self._space,
             "memory": self._memory,

@@ -21,9 +21,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     begin = time.perf_counter()
     job = build.preparation(config)
     with StopSignal() as stop:
-        made = dataset.prepare(
-            job, accept=lambda: workdir.begin(path, config), stop=lambda: bool(stop)
-        )
+        made = dataset.prepare(job, accept=lambda: workdir.begin(path, config), stop=stop.poll)
     if not made:
         return
     about = dataset.summary(job.target)

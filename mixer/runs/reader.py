@@ -12,6 +12,7 @@ from mixer.data import pipeline, sources, transforms
 from mixer.data.blocks import in_blocks
 from mixer.data.order import Order
 from mixer.data.sources import Source
+from mixer.runs import agreement
 from mixer.training import sharding
 
 
@@ -54,7 +55,7 @@ class Reader:
             self.rows, start=start, stop=stop, threads=self.threads, workers=self.workers
         )
         close = getattr(self.source, "close", lambda: None)
-        return Batches(host, self.put, close)
+        return Batches(host, self.put, close, self.rows.skip_bad)
 
 
 class Batches:
@@ -69,8 +70,9 @@ class Batches:
         host: grain.DatasetIterator,
         put: Callable[[Batch], Batch],
         close: Callable[[], None],
+        may_skip: bool,
     ):
-        self._host, self._put, self._close = host, put, close
+        self._host, self._put, self._close, self._may_skip = host, put, close, may_skip
         self.skipped = 0
         host.start_prefetch()
 
@@ -81,6 +83,10 @@ class Batches:
         rows = next(self._host)
         self.skipped += int(rows.pop("skipped").sum())
         return self._put(rows)
+
+    def skipped_by_all(self) -> int:
+        """`skipped` of all processes together; all have to ask."""
+        return agreement.total(self.skipped) if self._may_skip else 0
 
     def __enter__(self) -> "Batches":
         return self

@@ -8,7 +8,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.runs import build, train, workdir
+from mixer.runs import agreement, build, distributed, train, workdir
 from mixer.training.progress import NonFinite
 from mixer.training.signals import StopSignal
 
@@ -38,7 +38,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
       Failure: the loss of every rate, or of the chosen one, became NaN or infinite.
     """
     sweep = build.sweep(config)
-    with StopSignal() as stop:
+    with distributed.stop_signal() as stop:
         carry_out(config, sweep, path, protocol, stop)
 
 
@@ -49,12 +49,12 @@ def carry_out(
     if not path.exists():  # weights that do not fit are refused before anything is written
         build.training(sweep.choosing[0].config).initial()
     workdir.begin(path, config)
-    if not (path / _CHOICE).exists():
+    if not agreement.from_first((path / _CHOICE).exists):
         found = _results_of(sweep.choosing, sweep, path, protocol, stop)
         if found is None:
             return
         workdir.write_json(path / _CHOICE, _choose(sweep.choosing, found))
-    choice = json.loads((path / _CHOICE).read_text())
+    choice = _read(path / _CHOICE)
     trials = sweep.final[choice["learning_rate"]]
     found = _results_of(trials, sweep, path, protocol, stop)
     if found is None:
@@ -62,7 +62,8 @@ def carry_out(
     if None in found:
         bad = trials[found.index(None)].name
         raise errors.Failure(f"the loss of {bad} became NaN or infinite, see {path / 'trials'}")
-    done = [json.loads(file.read_text()) for file in (path / "trials").glob("*/results.json")]
+    files = (path / "trials").glob("*/results.json")
+    done = agreement.from_first(lambda: [json.loads(file.read_text()) for file in files])
     metrics = _statistics([each["metrics"] for each in found])
     print(_table(choice, found, metrics))
     workdir.write_results(
@@ -85,7 +86,7 @@ def _results_of(
     None at all if there was a stop, or if others have yet to bring theirs.
     """
     for trial in trials[sweep.machine :: sweep.machines]:
-        if stop:
+        if stop.poll():
             return None
         place = path / "trials" / trial.name
         if _ended(place):
@@ -102,14 +103,17 @@ def _results_of(
     if missing := [place.name for place in places if not _ended(place)]:
         print(f"not complete elsewhere: {', '.join(missing)}. Then the same command goes on")
         return None
-    return [
-        None if (place / _DIVERGED).exists() else json.loads((place / workdir.RESULTS).read_text())
-        for place in places
-    ]
+    return [_read(place / workdir.RESULTS) for place in places]
 
 
 def _ended(place: epath.Path) -> bool:
-    return (place / workdir.RESULTS).exists() or (place / _DIVERGED).exists()
+    files = (place / workdir.RESULTS, place / _DIVERGED)
+    return agreement.from_first(lambda: any(file.exists() for file in files))
+
+
+def _read(file: epath.Path) -> dict | None:
+    """A JSON file's content, None if there is none; process 0 has written it."""
+    return agreement.from_first(lambda: json.loads(file.read_text()) if file.exists() else None)
 
 
 def _choose(trials: Sequence[build.Trial], found: list[dict | None]) -> dict:

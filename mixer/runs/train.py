@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,7 @@ from mixer.checkpoint.pretrained import Card, read_meta
 from mixer.checkpoint.store import Store
 from mixer.data.sources import fingerprint
 from mixer.errors import BadInput
-from mixer.runs import build, workdir
+from mixer.runs import agreement, build, distributed, workdir
 from mixer.training import loop, profile, sharding, step
 from mixer.training.signals import StopSignal
 from mixer.training.writers import Console, MetricsLog, clock
@@ -30,7 +31,7 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
       NonFinite: the last good checkpoint stands.
     """
     times = {"start and imports": time.time() - psutil.Process().create_time()}
-    with StopSignal() as stop:
+    with distributed.stop_signal() as stop:
         train(config, output, protocol, stop, times)
 
 
@@ -41,13 +42,20 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
     if path is None:
         return
     training = build.training(config, _card_so_far(path))
+    agreement.same_work(training)
     times["build"] = time.perf_counter() - began
     checkpoints = path / "checkpoints"
     created = None if checkpoints.exists() else _create(training, times)
     workdir.begin(path, config)
     with (
         workdir.hold(path),
-        Store(checkpoints, keep=training.keep_checkpoints, best=training.best) as store,
+        Store(
+            checkpoints,
+            keep=training.keep_checkpoints,
+            best=training.best,
+            together=agreement.first_trouble,
+        ) as store,
+        distributed.watch(checkpoints),
     ):
         _Session(training, path, store, stop, protocol, times).run(created)
 
@@ -83,7 +91,6 @@ class _Session:
     ):
         self.training, self.path, self.store, self.stop = training, path, store, stop
         self.protocol = protocol
-        self.data = fingerprint(training.reader.source)
         self.results: dict[str, float] = {}
         self.times = times  # seconds from the command to the first step, by what they went into
         self.first: float | None = None  # when compiling ended, until the first step is done
@@ -105,7 +112,7 @@ class _Session:
             stack.callback(self.console.close)
             # Threads begin to read here, beside the compilation.
             self.batches = stack.enter_context(training.reader.batches(start, training.total))
-            self.batches.skipped = meta["skipped"]
+            self.batches.skipped = 0 if distributed.index() else meta["skipped"]
             compiled = training.update.compile()
             self.first = self._lap("compile", clock)
             self.progress = training.progress(meta["progress"])
@@ -150,7 +157,11 @@ class _Session:
     def _restore_or_create(self, created) -> tuple[step.TrainState, dict]:
         training = self.training
         abstract = training.update.abstract_state()
-        found = self.store.restore_newest(_items(abstract), print, self._check_data)
+        found = self.store.restore_newest(
+            _items(abstract),
+            print,
+            lambda meta: workdir.check_data(self.path, training.reader.source, meta["data"]),
+        )
         if found is not None:
             items, meta = found
             counter = jax.device_put(
@@ -168,14 +179,6 @@ class _Session:
         print(training.headline())
         meta = {"step": 0, "results": {}, "lines": 0, "progress": {}, "evaluation_due": False}
         return state, meta | {"upstream": upstream, "skipped": 0}
-
-    def _check_data(self, meta: dict) -> None:
-        if meta["data"] != self.data:
-            source = self.training.reader.source
-            raise BadInput(
-                f"the examples of {source.name} {source.split} ({len(source):,} now) are not those "
-                f"that {self.path} was trained on: put them back, or start in another --workdir"
-            )
 
     def _due(self, at: int) -> list[build.Evaluation | build.FewShot]:
         return [e for e in self.training.evaluations if _every(e.every, self.training.total)(at)]
@@ -198,13 +201,14 @@ class _Session:
     def _log(self, at: int, summary: dict[str, float]) -> None:
         epoch = at * self.training.epochs / self.training.total
         if self.training.reader.rows.skip_bad:
-            summary = summary | {"skipped_examples": self.batches.skipped}
+            summary = summary | {"skipped_examples": self.batches.skipped_by_all()}
         self.log.write(at, {"epoch": epoch} | summary)
         left = (self.training.total - at) * self.training.batch_size
         rate = summary["images_per_second_per_device"] * self.training.mesh.size
         self.console.line(
             f"step {at:,}/{self.training.total:,}  epoch {epoch:.1f}"
-            f"  loss {summary['train/loss']:.4f}  accuracy {summary['train/accuracy']:.3f}"
+            f"  loss {summary.get('train/loss', math.nan):.4f}"
+            f"  accuracy {summary.get('train/accuracy', math.nan):.3f}"
             f"  lr {summary['train/learning_rate']:.2e}"
             f"  {summary['images_per_second_per_device']:,.0f} img/s/device"
             f"  data wait {summary['data_wait_share']:.1%}  left {clock(left / rate)}"
@@ -217,7 +221,7 @@ class _Session:
             if state.ema is not None:
                 kinds[f"{evaluation.name}_ema"] = state.ema
             for name, params in kinds.items():
-                measured = evaluation.measure(params, lambda: bool(self.stop))
+                measured = evaluation.measure(params, self.stop.poll)
                 if measured is None:
                     return None
                 metrics |= {f"{name}/{key}": value for key, value in measured.items()}
@@ -238,10 +242,10 @@ class _Session:
             "results": self.results,
             "best": (metrics or {}).get(training.best),
             "lines": self.log.lines,
-            "data": self.data,
+            "data": fingerprint(training.reader.source),
             "upstream": self.upstream,
             "evaluation_due": evaluation_due,
-            "skipped": self.batches.skipped,
+            "skipped": self.batches.skipped_by_all(),
             "epochs": at * training.epochs / training.total,
             "device_days": progress["seconds"] * training.mesh.size / 86400,
         }
@@ -275,7 +279,7 @@ class _Session:
                 "device_days": seconds * training.mesh.size / 86400,
                 "precision": training.precision,
                 "fast_decode": training.reader.rows.fast_decode,
-                "skipped_examples": self.batches.skipped,
+                "skipped_examples": self.batches.skipped_by_all(),
             },
         )
         self.console.line(f"done in {clock(seconds)}: {self.path / workdir.RESULTS}")

@@ -6,8 +6,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer.data import vtab
-from mixer.runs import build, sweep, workdir
-from mixer.training.signals import StopSignal
+from mixer.runs import agreement, build, distributed, sweep, workdir
 
 
 @workdir.unless_complete
@@ -19,18 +18,19 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """
     configs = build.vtab(config)
     done = {name: path / name / workdir.RESULTS for name in configs}
+    missing = agreement.from_first(lambda: [n for n in configs if not done[n].exists()])
     # Of all tasks, before hours go into the first.
-    sweeps = {name: build.sweep(configs[name]) for name in configs if not done[name].exists()}
-    with StopSignal() as stop:
+    sweeps = {name: build.sweep(configs[name]) for name in missing}
+    with distributed.stop_signal() as stop:
         workdir.begin(path, config)
         for name, its_sweep in sweeps.items():
             print(f"task {name}", flush=True)
             sweep.carry_out(configs[name], its_sweep, path / name, protocol, stop)
-            if stop:
+            if stop.poll():
                 return
-    if not all(file.exists() for file in done.values()):
+    if not agreement.from_first(lambda: all(file.exists() for file in done.values())):
         return
-    found = {name: json.loads(file.read_text()) for name, file in done.items()}
+    found = agreement.from_first(lambda: {n: json.loads(f.read_text()) for n, f in done.items()})
     accuracies = {name: results["metrics"]["test/top1"] for name, results in found.items()}
     scores = vtab.means(accuracies)
     for name, accuracy in (accuracies | scores).items():

@@ -9,7 +9,6 @@ import os
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,9 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors
+from mixer.data.sources import Source, fingerprint
+from mixer.runs import agreement, distributed
+from mixer.runs.agreement import as_json, flat
 
 CONFIG, RESULTS = "config.json", "results.json"
 _RESULT_KEYS = (
@@ -46,7 +48,6 @@ _RESULT_KEYS = (
 )
 # Keys that leave the numbers alone.
 _FREE = ("input.stage", "prepare.processes", "sweep.machine", "sweep.machines")
-VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
 def open_workdir(workdir: str) -> epath.Path:
@@ -70,11 +71,18 @@ def open_workdir(workdir: str) -> epath.Path:
 
 @contextlib.contextmanager
 def hold(workdir: epath.Path) -> Iterator[None]:
-    """Keeps other processes of this machine out of a local workdir.
+    """Keeps other runs of this machine out of a local workdir.
 
     Raises:
-      BadInput: another process is at work there.
+      BadInput: another run is at work there.
     """
+    with contextlib.ExitStack() as stack:
+        agreement.from_first(lambda: stack.enter_context(_lock(workdir)))
+        yield
+
+
+@contextlib.contextmanager
+def _lock(workdir: epath.Path) -> Iterator[None]:
     if "://" in str(workdir):
         yield
         return
@@ -88,19 +96,6 @@ def hold(workdir: epath.Path) -> Iterator[None]:
         yield
 
 
-def as_json(config: ConfigDict) -> dict[str, Any]:
-    """The config as it is written down."""
-    return json.loads(json.dumps(config.to_dict(), sort_keys=True))
-
-
-def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat
-
-
 def check(workdir: epath.Path, config: ConfigDict) -> None:
     """Refuses to mix two different runs in one folder; what leaves the numbers alone may differ.
 
@@ -110,7 +105,7 @@ def check(workdir: epath.Path, config: ConfigDict) -> None:
     try:
         json.dumps(as_json(config), allow_nan=False)
     except ValueError:
-        bad = [k for k, v in _flat(as_json(config)).items() if v in (math.inf, -math.inf) or v != v]
+        bad = [k for k, v in flat(as_json(config)).items() if v in (math.inf, -math.inf) or v != v]
         raise errors.BadInput(f"config.{bad[0]} is not finite") from None
     if not (workdir / CONFIG).exists():
         if workdir.exists() and not workdir.is_dir():
@@ -121,7 +116,7 @@ def check(workdir: epath.Path, config: ConfigDict) -> None:
                 f"another folder"
             )
         return
-    old, new = _flat(json.loads((workdir / CONFIG).read_text())), _flat(as_json(config))
+    old, new = flat(json.loads((workdir / CONFIG).read_text())), flat(as_json(config))
     changed = [
         f"config.{key}: {old.get(key, 'absent')!r} -> {new.get(key, 'absent')!r}"
         for key in sorted(old.keys() | new.keys())
@@ -132,6 +127,19 @@ def check(workdir: epath.Path, config: ConfigDict) -> None:
             f"--workdir={workdir} holds another run. Give the same command to go on with it, or "
             f"another --workdir. What differs (only runtime.*, {', '.join(_FREE)} may):\n  "
             + "\n  ".join(changed)
+        )
+
+
+def check_data(workdir: epath.Path, source: Source, recorded: str) -> None:
+    """Refuses to go on with other examples than those whose `fingerprint` was recorded.
+
+    Raises:
+      BadInput: they changed.
+    """
+    if fingerprint(source) != recorded:
+        raise errors.BadInput(
+            f"the examples of {source.name} {source.split} ({len(source):,} now) are not those "
+            f"that {workdir} was trained on: put them back, or start in another --workdir"
         )
 
 
@@ -154,8 +162,12 @@ def unfinished(output: str, config: ConfigDict) -> epath.Path | None:
       BadInput: a folder that cannot be reached or holds something else; see `check`.
     """
     workdir = open_workdir(output)
-    check(workdir, config)
-    return None if is_complete(workdir) else workdir
+
+    def complete() -> bool:
+        check(workdir, config)
+        return is_complete(workdir)
+
+    return None if agreement.from_first(complete) else workdir
 
 
 def unless_complete(
@@ -178,19 +190,25 @@ def begin(workdir: epath.Path, config: ConfigDict) -> None:
     Raises:
       BadInput: the folder cannot be written.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_json(workdir / CONFIG, as_json(config))
-    except OSError as error:
-        raise errors.BadInput(f"--workdir={workdir} cannot be written: {error}") from None
+
+    def write() -> None:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            write_json(workdir / CONFIG, as_json(config))
+        except OSError as error:
+            raise errors.BadInput(f"--workdir={workdir} cannot be written: {error}") from None
+
+    agreement.from_first(write)
 
 
 def write_json(path: epath.Path, content: dict) -> None:
-    """Writes a file that its readers see whole or not at all.
+    """Writes a file that its readers see whole or not at all; of several processes the first does.
 
     Raises:
       Failure: a number is not finite.
     """
+    if distributed.index():
+        return
     # Written beside and renamed, under a name of its own: several machines may write the same.
     beside = path.parent / f".{path.name}.{uuid.uuid4().hex}.incomplete"
     try:
@@ -214,7 +232,7 @@ def write_results(workdir: epath.Path, results: dict[str, Any], *, on_devices: b
     found = {
         "device_kind": jax.devices()[0].device_kind if on_devices else None,
         "devices": jax.device_count() if on_devices else None,
-        "versions": {name: metadata.version(name) for name in VERSIONED},
+        "versions": agreement.versions(),
         "commit": commit(),
     }
     write_json(workdir / RESULTS, dict.fromkeys(_RESULT_KEYS) | found | results)

@@ -45,7 +45,7 @@ def run(
     total: int,
     evaluation_due: bool = False,
 ) -> tuple[TrainState, int]:
-    """Trains from `start` steps done to `total`, or until `stop` is set.
+    """Trains from `start` steps done to `total`, or until `stop` says so when polled.
 
     After a step come, where due: the log line, the evaluation, the checkpoint; a stop saves one.
 
@@ -61,6 +61,7 @@ def run(
     step = saved = start
     missing = evaluation_due
     while True:
+        stop.poll()
         if missing or hooks.save_at(step) or stop:
             progress.drain()
         with progress.spent_on("evaluation"):
@@ -71,8 +72,6 @@ def run(
             with progress.spent_on("checkpoint"):
                 hooks.save(step, state, metrics, missing)
             saved = step
-        if stop and step != saved:
-            continue
         if stop or step == total:
             return state, step
         began = time.perf_counter()

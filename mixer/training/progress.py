@@ -32,6 +32,8 @@ class Progress:
     Args:
       batch_size: of the global batch.
       devices: in the whole run.
+      may_skip: so many steps in a row may have had a gradient that is not finite, where the
+        optimizer leaves such updates out; they count in no mean.
       state: `state_dict()` of the checkpoint that the run goes on from.
       flops: that training on one image takes, if known.
       peak: a device's FLOP/s at best, if known.
@@ -46,6 +48,7 @@ class Progress:
         devices: int,
         state: dict | None = None,
         *,
+        may_skip: int = 0,
         flops: int | None = None,
         peak: float | None = None,
     ):
@@ -54,6 +57,9 @@ class Progress:
         self._pending = collections.deque()
         self._sums: dict[str, float] = dict(state.get("sums", {}))
         self._steps: int = state.get("steps", 0)
+        self._may_skip = may_skip
+        self._skipped: int = state.get("skipped", 0)
+        self._in_a_row: int = state.get("skipped_in_a_row", 0)
         self._before: float = state.get("seconds", 0.0)
         self._begin = time.perf_counter()
         self._start_window(self._begin)
@@ -105,9 +111,16 @@ class Progress:
     def _absorb(self) -> None:
         step, metrics = self._pending.popleft()
         self.last = {name: float(value) for name, value in metrics.items()}
-        for name in sorted(self.last, key="loss".__ne__):  # the loss first: it says most
-            if not math.isfinite(self.last[name]):
-                raise NonFinite(step, name, self.last[name])
+        bad = [name for name, value in self.last.items() if not math.isfinite(value)]
+        # Only what goes into an update may be bad; what comes out of it tells that it was left out.
+        left_out = "grad_norm" in bad and set(bad) <= {"grad_norm", "loss"}
+        self._in_a_row = self._in_a_row + 1 if left_out else 0
+        if bad and not 0 < self._in_a_row <= self._may_skip:
+            name = "loss" if "loss" in bad else bad[0]  # the loss says most
+            raise NonFinite(step, name, self.last[name])
+        if left_out:
+            self._skipped += 1
+            return
         for name, value in self.last.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._steps += 1
@@ -124,6 +137,8 @@ class Progress:
         busy = max(busy, 1e-9)
         seconds = {"compute": busy - self._spent["data_wait"]} | self._spent
         means = {f"train/{name}": total / self._steps for name, total in self._sums.items()}
+        if self._may_skip:
+            means["skipped_updates"] = self._skipped
         means["train/learning_rate"] = self.last["learning_rate"]
         rate = self._timed * self._batch_size / busy / self._devices
         result = means | {
@@ -143,4 +158,10 @@ class Progress:
     def state_dict(self) -> dict:
         """What a checkpoint needs; JSON."""
         self.drain()
-        return {"sums": self._sums, "steps": self._steps, "seconds": self.seconds}
+        return {
+            "sums": self._sums,
+            "steps": self._steps,
+            "seconds": self.seconds,
+            "skipped": self._skipped,
+            "skipped_in_a_row": self._in_a_row,
+        }

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 
+import jax
 import tqdm
 from etils import epath
 from tensorboard.compat.proto import event_pb2, summary_pb2
@@ -16,6 +17,8 @@ from mixer.errors import Failure
 class MetricsLog:
     """One JSON object a line, each with its `step`; the same numbers as TensorBoard scalars.
 
+    Of several processes the first writes.
+
     Args:
       workdir: holds metrics.jsonl and the event files.
       lines: how many lines the checkpoint knows of that the run goes on from; the rest is cut.
@@ -23,6 +26,10 @@ class MetricsLog:
     """
 
     def __init__(self, workdir: epath.Path, lines: int, step: int):
+        self._events = None
+        self.lines = lines
+        if jax.process_index():
+            return
         self._path = workdir / "metrics.jsonl"
         text = self._path.read_text() if self._path.exists() else ""
         kept = "".join(text.splitlines(keepends=True)[:lines])
@@ -47,19 +54,22 @@ class MetricsLog:
             line = json.dumps({"step": step} | metrics, allow_nan=False) + "\n"
         except ValueError:
             raise Failure(f"a metric at step {step} is not finite: {metrics}") from None
+        self.lines += 1
+        if self._events is None:
+            return
         if "://" in str(self._path):  # object stores have no append
-            self._path.write_text((self._path.read_text() if self.lines else "") + line)
+            self._path.write_text((self._path.read_text() if self._path.exists() else "") + line)
         else:
             with self._path.open("a") as file:
                 file.write(line)
-        self.lines += 1
         values = [summary_pb2.Summary.Value(tag=k, simple_value=v) for k, v in metrics.items()]
         self._event(step, summary=summary_pb2.Summary(value=values))
         self._events.flush()
 
     def close(self) -> None:
         """Ends the event file."""
-        self._events.close()
+        if self._events is not None:
+            self._events.close()
 
     def _event(self, step: int, **content) -> None:
         self._events.add_event(event_pb2.Event(wall_time=time.time(), step=step, **content))

@@ -9,7 +9,8 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from mixer.checkpoint.checksum import checksums
-from mixer.checkpoint.store import DamagedCheckpoint, Store
+from mixer.checkpoint.damage import DamagedCheckpoint
+from mixer.checkpoint.store import Store
 
 
 def place(devices=8, *axes):

@@ -1,6 +1,7 @@
 """Starts main.py as a user does."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -35,3 +36,19 @@ def run(data_dir, config, workdir, *overrides, **more):
     process = start(data_dir, config, workdir, *overrides, **more)
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
+
+
+def together(count, devices, data_dir, config, workdir, *overrides, **more):
+    """So many processes of one run, which share this number of devices."""
+    flags = several(count)
+    more |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices // count}"}
+    return [start(data_dir, config, workdir, *overrides, *flags[i], **more) for i in range(count)]
+
+
+def several(count):
+    """The flags of each of so many processes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    both = (f"--coordinator=localhost:{port}", f"--num_processes={count}")
+    return [(*both, f"--process_id={i}") for i in range(count)]

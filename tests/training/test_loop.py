@@ -13,14 +13,23 @@ from mixer.training.signals import StopSignal
 
 
 def metrics(loss):
-    return {"loss": jnp.float32(loss), "accuracy": jnp.float32(0), "learning_rate": jnp.float32(1)}
+    """Of a step whose gradient is as sound as its loss."""
+    numbers = {"loss": loss, "accuracy": 0, "learning_rate": 1, "grad_norm": loss, "param_norm": 2}
+    return {name: jnp.float32(value) for name, value in numbers.items()}
+
+
+class Stop(list):
+    """Set by an append."""
+
+    def poll(self):
+        return bool(self)
 
 
 class Recorder:
     """A run of pretence: the state is a number, its step adds the batch."""
 
     def __init__(self, total=10, log=4, evaluate=5, save=3, stop=None, losses=None):
-        self.events, self.stop, self.total = [], stop if stop is not None else [], total
+        self.events, self.stop, self.total = [], Stop(stop or ()), total
         self.losses = losses or itertools.repeat(1.0)
         self.every = lambda n: lambda s: s > 0 and (s % n == 0 or s == total)
         self.log, self.evaluate, self.save = log, evaluate, save
@@ -110,6 +119,28 @@ def test_a_non_finite_loss_stops_and_saves_nothing_after_it():
         assert all(event[1] < 6 for event in recorder.events)
 
 
+def test_steps_that_may_be_left_out_count_in_no_mean_and_only_so_many_in_a_row():
+    first = Progress(4, 2, may_skip=2)
+    for step, loss in enumerate((3.0, math.nan, math.inf, 5.0, math.nan), 1):
+        first.add(step, metrics(loss))
+    state = first.state_dict()
+    assert first.summary()["train/loss"] == 4.0
+    resumed = Progress(4, 2, state, may_skip=2)
+    resumed.add(6, metrics(math.nan))
+    resumed.drain()
+    assert resumed.summary()["skipped_updates"] == 4
+    resumed.add(7, metrics(math.nan))
+    with pytest.raises(NonFinite, match="the loss became nan at step 7"):
+        resumed.drain()
+
+
+def test_weights_that_are_not_finite_are_never_left_out():
+    progress = Progress(4, 2, may_skip=5)
+    progress.add(1, metrics(math.nan) | {"param_norm": jnp.float32(math.inf)})
+    with pytest.raises(NonFinite):
+        progress.drain()
+
+
 def test_window_means_survive_a_restart():
     first = Progress(4, 2)
     for step in range(1, 4):
@@ -164,9 +195,10 @@ def summary_of(progress):
 def test_signals_set_a_flag_first_and_interrupt_second(capfd):
     before = signal.getsignal(signal.SIGTERM)
     with StopSignal() as stop:
-        assert not stop
+        assert not stop.poll()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stop and stop.received == "SIGTERM"
+        assert not stop  # until it is asked: all that happens between two polls sees the same
+        assert stop.poll() and stop and stop.received == "SIGTERM"
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) is before

@@ -4,7 +4,7 @@ import optax
 import pytest
 
 from mixer import errors
-from mixer.training import losses, optimizer
+from mixer.training import losses, nonfinite, optimizer
 
 
 def tree(seed):
@@ -137,3 +137,32 @@ def test_losses_against_numpy():
     p = 1 / (1 + np.exp(-logits.astype(np.float64)))
     binary = -(targets * np.log(p) + (1 - targets) * np.log(1 - p)).sum(1)
     np.testing.assert_allclose(losses.sigmoid_xent(logits, targets), binary, rtol=1e-4)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_update_by_a_bad_gradient_is_left_out_and_the_schedule_goes_on(bad):
+    make = lambda: nonfinite.skip_nonfinite(
+        optimizer.make_optimizer("adam", tree(0), RATE, weight_decay=0.1, clip_norm=1.0)
+    )
+    update = jax.jit(make().update)
+
+    def run(spoil):
+        params, state = tree(0), make().init(tree(0))
+        for t in range(4):
+            gradient = tree(t + 1)
+            if t == spoil:
+                gradient["stem"]["kernel"][0, 0, 0, 0] = bad
+            before, moments = params, optax.tree.get(state, "mu")
+            updates, state = update(gradient, state, params)
+            params = optax.apply_updates(params, updates)
+            if t == spoil:
+                for now, then in ((params, before), (optax.tree.get(state, "mu"), moments)):
+                    jax.tree.map(np.testing.assert_array_equal, now, then)
+        return params, state
+
+    params, state = run(2)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+    counts = [count for path, count in optax.tree.get_all_with_path(state, "count")]
+    assert len(counts) == 2 and all(count == 4 for count in counts)
+    for name, array in flat(run(None)[0]).items():
+        np.testing.assert_allclose(array, numpy_adamw()[name], rtol=2e-5, atol=1e-6)

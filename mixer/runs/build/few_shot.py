@@ -63,7 +63,7 @@ class FewShot:
                 if splits[-1] is None:
                     return None
                 if reader.rows.skip_bad:
-                    skipped["skipped"] = skipped.get("skipped", 0) + batches.skipped
+                    skipped["skipped"] = skipped.get("skipped", 0) + batches.skipped_by_all()
             classes = len(reader.source.classes)
             found[dataset] = fewshot.accuracies(
                 self.rule, self.shots, *splits, classes, interrupted

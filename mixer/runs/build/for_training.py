@@ -57,6 +57,7 @@ class Training:
     keep_checkpoints: int
     profile: range
     best: str
+    skip_nonfinite: int
     seed: int
     precision: str
 
@@ -93,6 +94,7 @@ class Training:
             self.batch_size,
             self.mesh.size,
             state,
+            may_skip=self.skip_nonfinite,
             flops=self.update.flops_per_image,
             peak=peak and peak.flops,
         )
@@ -173,6 +175,7 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
         keep_checkpoints=config.runtime.keep_checkpoints,
         profile=profile.parse_steps(config.runtime.profile, total, "runtime.profile"),
         best=config.best,
+        skip_nonfinite=config.skip_nonfinite,
         seed=config.seed,
         precision=precision(model),
     )

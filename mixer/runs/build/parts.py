@@ -115,7 +115,7 @@ class Evaluation:
         with self.reader.batches() as batches:
             measured = evaluate(self.evaluator, self.update, params, batches, interrupted)
         if measured is not None and self.reader.rows.skip_bad:
-            measured["skipped"] = batches.skipped
+            measured["skipped"] = batches.skipped_by_all()
         return measured
 
 

@@ -17,8 +17,8 @@ from mixer.batch import Batch
 from mixer.benchmark import flops
 from mixer.checkpoint import adapt
 from mixer.runs.build.layout import rules_of, with_memory_saved
-from mixer.runs.build.parts import within
-from mixer.training import losses, optimizer, placement, sharding, step
+from mixer.runs.build.parts import at_least, within
+from mixer.training import losses, nonfinite, optimizer, placement, sharding, step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +114,8 @@ def update_of(
         clip_norm=config.optimizer.clip_norm,
         multipliers=config.optimizer.multipliers,
     )
+    if config.skip_nonfinite:
+        chain = nonfinite.skip_nonfinite(chain)
     model = with_memory_saved(model, config)
     update = Update(
         mesh=mesh,
@@ -146,6 +148,7 @@ def update_of(
 
 def _check_numbers(config: ConfigDict) -> None:
     within(0, 2**32, seed=config.seed)
+    at_least(0, skip_nonfinite=config.skip_nonfinite)
     within(0, 1, label_smoothing=config.label_smoothing, ema_decay=config.ema_decay)
     dropped = {k: config.model[k] for k in ("dropout", "stochastic_depth") if k in config.model}
     within(0, 1, **{f"model.{name}": rate for name, rate in dropped.items()})

@@ -1,0 +1,141 @@
+"""What the processes of a run tell each other, through JAX's key-value store; alone, nothing."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from jax._src.distributed import global_state
+from ml_collections import ConfigDict
+
+from mixer import errors
+from mixer.data.sources import fingerprint
+from mixer.runs import distributed
+
+# Seconds that one may be behind another; one that is lost is noticed sooner, by its heartbeat.
+_PATIENCE = 1800
+VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+_calls = itertools.count()
+
+
+def exchange(text: str) -> list[str]:
+    """What each process has given, in their order; all have to call it."""
+    if distributed.count() == 1:
+        return [text]
+    client, place = global_state.client, f"mixer/{next(_calls)}"
+    client.key_value_set(f"{place}/{distributed.index():06}", text)
+    client.wait_at_barrier(place, _PATIENCE * 1000)
+    return [value for _, value in sorted(client.key_value_dir_get(place))]
+
+
+def total(number: int) -> int:
+    """The sum over the processes."""
+    return sum(map(int, exchange(str(number))))
+
+
+def first_trouble(trouble: str | None) -> str | None:
+    """The trouble that any process has, the first one's first; None if there is none."""
+    return next((text for text in exchange(trouble or "") if text), None)
+
+
+def from_first(decide: Callable[[], Any]) -> Any:
+    """What `decide()` returns in process 0, as JSON; its errors too are everybody's.
+
+    Raises:
+      BadInput, Failure: what process 0 raised.
+    """
+    if distributed.count() == 1:
+        return decide()
+    outcome, raised = {}, None
+    if distributed.index() == 0:
+        try:
+            outcome["value"] = decide()
+        except (errors.BadInput, errors.Failure) as error:
+            raised = error
+            outcome["bad" if isinstance(error, errors.BadInput) else "failure"] = str(error)
+    outcome = json.loads(exchange(json.dumps(outcome))[0])
+    if raised:
+        raise raised
+    if "value" not in outcome:
+        kind = errors.BadInput if "bad" in outcome else errors.Failure
+        raise kind(outcome.popitem()[1])
+    return outcome["value"]
+
+
+def as_json(config: ConfigDict) -> dict[str, Any]:
+    """The config as it is written down."""
+    return json.loads(json.dumps(config.to_dict(), sort_keys=True))
+
+
+def flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    found = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        found |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that the numbers depend on."""
+    return {name: metadata.version(name) for name in VERSIONED}
+
+
+def same_command(config: ConfigDict, workdir: str, protocol: str) -> None:
+    """Refuses to begin where commands, code or packages differ between the processes.
+
+    Raises:
+      BadInput: lists what differs.
+    """
+    if distributed.count() > 1:
+        facts = {"--workdir": workdir, "--config": protocol, "the hash of mixer/": _source()}
+        same(facts | versions() | flat(as_json(config), "config."))
+
+
+def same_work(training) -> None:
+    """Refuses to begin where a process would take other steps or read other examples.
+
+    Raises:
+      BadInput: lists what differs.
+    """
+    readers = {"training": [training.reader]} | {e.name: e.readers for e in training.evaluations}
+    facts = {"the number of steps": training.total}
+    for name, several in readers.items():
+        for source in (reader.source for reader in several):
+            facts[f"the examples of {source.name} {source.split} ({name})"] = fingerprint(source)
+    same(facts)
+
+
+def same(facts: dict[str, Any]) -> None:
+    """Refuses to go on where the processes do not agree.
+
+    Raises:
+      BadInput: lists what differs, with the values of process 0 and of the first that has another.
+    """
+    mine = json.dumps(facts, sort_keys=True, default=str)
+    digests = exchange(hashlib.sha256(mine.encode()).hexdigest())
+    other = next((i for i, digest in enumerate(digests) if digest != digests[0]), None)
+    if other is None:
+        return
+    shown = exchange(mine if distributed.index() in (0, other) else "")
+    ours, theirs = json.loads(shown[0]), json.loads(shown[other])
+    absent = "absent"
+    lines = [
+        f"{key}: {ours.get(key, absent)!r} in process 0, {theirs.get(key, absent)!r} in process "
+        f"{other}"
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key, absent) != theirs.get(key, absent)
+    ]
+    raise errors.BadInput("the processes were not started alike:\n  " + "\n  ".join(lines))
+
+
+def _source() -> str:
+    """Changes with the package's source."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(str(file.relative_to(package)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]

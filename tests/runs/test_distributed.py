@@ -1,0 +1,170 @@
+"""Real processes on one machine, their collectives over TCP: one run, whoever dies on the way."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import one_of_several
+import pytest
+from runs_command import ROOT, environment, several, start, together
+
+from configs import quickstart
+from mixer.checkpoint import pretrained
+from mixer.runs import train
+
+RECIPE = "configs/quickstart.py"
+SHORT = {
+    "total": "60 steps",
+    "schedule.warmup": "10 steps",
+    "batch_size": 16,
+    "model.num_blocks": 1,
+    "evaluators.test.every": "20 steps",
+    "evaluators.test.split": "test[:27]",
+    "evaluators.test.batch_size": 16,
+    "runtime.log_every": "5 steps",
+    "runtime.checkpoint_every": "10 steps",
+}
+
+
+@pytest.mark.slow
+def test_four_processes_see_what_one_does(data_dir, tmp_path):
+    more = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "PYTHONPATH": str(ROOT)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, one_of_several.__file__, tmp_path]
+            + [flag.partition("=")[2] for flag in flags],
+            env=environment(data_dir, **more),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for flags in several(4)
+    ]
+    rows, metrics = one_of_several.rows_and_metrics()
+    for process in processes:
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, out
+    found = [json.loads((tmp_path / f"{i}.json").read_text()) for i in range(4)]
+    assert all(len(each["rows"]) == len(rows) // 4 for each in found)
+    assert {row: digest for each in found for row, digest in each["rows"].items()} == rows
+    for each in found:
+        assert each["metrics"].keys() == metrics.keys() and 0 < metrics["top1"] < 1
+        assert each["metrics"]["top1"] == metrics["top1"]
+        assert each["metrics"]["nll"] == pytest.approx(metrics["nll"], abs=1e-5)
+
+        said = each["agreements"]
+        assert said["total"] == 6 and said["first"] == {"process": 0} and said["alike"] is None
+        assert said["refused"] == "BadInput: only process 0 has looked"
+        assert "config.seed: 0 in process 0, 1 in process 2" in said["unlike"]
+        assert "steps" not in said["unlike"]
+
+        # One cannot read the newest: all take the one before, whatever the placement.
+        checkpoints = each["checkpoints"]
+        assert checkpoints["right"] and checkpoints["step"] == 1 and checkpoints["steps"] == [1]
+        assert "process 1 cannot read step 2" in checkpoints["reports"][0]
+    assert (tmp_path / "damaged" / "2").is_dir()
+
+
+def logged(workdir):
+    path = workdir / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return json.loads(lines[-1])["step"] if lines else 0
+
+
+def go_on(processes, workdir, steps):
+    """Lets a run go so far."""
+    end, first = time.monotonic() + 120, logged(workdir)
+    while logged(workdir) < max(first, 1) + steps:
+        for process in processes:
+            assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.01)
+
+
+def outcome(processes):
+    return [(p.returncode, out, err) for p in processes for out, err in [p.communicate(timeout=90)]]
+
+
+def saved(workdir):
+    return max(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+
+
+@pytest.mark.slow
+def test_one_run_by_one_process_by_four_and_by_two(data_dir, tmp_path):
+    alone, workdir = tmp_path / "alone", tmp_path / "several"
+    config = quickstart.get_config("")
+    config.update_from_flattened_dict(SHORT | {"runtime.keep_checkpoints": 100})
+    train.run(config, str(alone), "quickstart")
+    # As if it had been killed after step 10.
+    shutil.copytree(alone, workdir)
+    (workdir / "results.json").unlink()
+    for folder in (workdir / "checkpoints").iterdir():
+        if int(folder.name) > 10:
+            shutil.rmtree(folder)
+    cut(workdir / "metrics.jsonl", 10)
+
+    flags = [f"--config.{key}={value}" for key, value in SHORT.items()]
+    begin = lambda n: together(n, 4, data_dir, RECIPE, workdir, *flags)
+    processes = begin(4)
+    go_on(processes, workdir, 10)
+    processes[2].send_signal(signal.SIGTERM)
+    ends = outcome(processes)
+    assert [code for code, _, _ in ends] == [0] * 4, ends
+    assert "going on from step 10 of 60" in ends[0][1]
+    assert f"saved step {saved(workdir)} of 60" in ends[0][1]
+    assert not any(out for _, out, _ in ends[1:]), "only the first prints"
+
+    stopped = saved(workdir)
+    processes = begin(2)
+    go_on(processes, workdir, 20)
+    killed = time.monotonic()
+    processes[1].kill()
+    (code, _, err), _ = outcome(processes)
+    assert code == 1 and time.monotonic() - killed < 60
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("error: process 0 of 2 has lost another one")
+    assert f"The last checkpoint is {workdir}/checkpoints/{saved(workdir)}" in last
+    assert not (workdir / "results.json").exists()
+
+    assert stopped < saved(workdir)
+    assert_same_run(workdir, alone, saved(workdir))
+
+
+def cut(log, step):
+    lines = log.read_text().splitlines(keepends=True)
+    log.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
+
+
+def assert_same_run(workdir, alone, step):
+    """Up to a step at which both have a checkpoint."""
+    ours, theirs = (pretrained.read(str(path), step=step).arrays for path in (workdir, alone))
+    assert ours.keys() == theirs.keys()
+    for name, array in theirs.items():
+        if not name.endswith("token_mixing/Dense_1/bias"):  # its gradient is all but 0
+            distance = np.linalg.norm(ours[name] - array) / np.linalg.norm(array)
+            assert distance < 5e-6, (name, distance)
+    for path in (workdir, alone):
+        cut(path / "metrics.jsonl", step)
+    lines = [(path / "metrics.jsonl").read_text().splitlines() for path in (workdir, alone)]
+    for mine, other in zip(*lines, strict=True):
+        mine, other = json.loads(mine), json.loads(other)
+        assert mine.keys() == other.keys()
+        for key in ("step", "train/loss", "train/accuracy", "test/top1", "test/nll"):
+            assert mine.get(key) == pytest.approx(other.get(key), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_processes_that_do_not_fit_together_are_refused(data_dir, tmp_path):
+    workdir = tmp_path / "none"
+    processes = [
+        start(data_dir, RECIPE, workdir, f"--config.seed={seed}", *flags)
+        for seed, flags in zip((0, 7), several(2), strict=True)
+    ]
+    for i, (code, _, err) in enumerate(outcome(processes)):
+        assert code == 2 and f"error: process {i} of 2: the processes were not started" in err
+        assert "config.seed: 0 in process 0, 7 in process 1" in err
+    assert not workdir.exists()

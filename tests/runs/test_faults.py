@@ -1,0 +1,44 @@
+"""What goes wrong under a run: said in a line, exit code 1, and the last checkpoint stands."""
+
+import resource
+import shutil
+import sys
+
+import pytest
+from runs_command import start
+from test_resume import wait_for
+
+
+def saved(workdir):
+    folder = workdir / "checkpoints"
+    names = [p.name for p in folder.iterdir()] if folder.exists() else []
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits another process")
+def test_a_disk_without_room_then_a_dataset_that_is_cut_short(data_dir, tmp_path):
+    workdir, data = tmp_path / "run", tmp_path / "data"
+    shutil.copytree(data_dir / "digits", data / "digits")
+    recipe = "configs/quickstart.py:smoke"
+    long = ("--config.total=5000 steps", "--config.evaluators.test.every=5000 steps")
+
+    process = start(data, recipe, workdir, *long)
+    wait_for(lambda: saved(workdir), process)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    last = err.strip().splitlines()[-1]
+    assert last.startswith(f"error: a checkpoint in {workdir}/checkpoints could not be written")
+    assert "File too large" in last
+
+    kept = saved(workdir)
+    process = start(data, recipe, workdir, *long)
+    wait_for(lambda: saved(workdir)[-1] > kept[-1], process)
+    for shard in data.rglob("*train.array_record*"):
+        shard.write_bytes(b"")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1 and "Traceback" not in err
+    assert f"going on from step {kept[-1]:,} of" in out
+    assert "error: dataset digits, split train, example" in err and "cut short" in err
+    assert saved(workdir)[-1] > kept[-1]
