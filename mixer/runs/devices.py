@@ -36,8 +36,8 @@ def check() -> None:
     here = accelerator()
     if here and any(map(importlib.util.find_spec, _PACKAGES[here])):
         raise errors.BadInput(
-            f"a {here} is here and its packages are installed, but JAX came up with the CPU: see its "
-            f"warning above (a driver too old, or devices that another process holds), or set "
+            f"a {here} and its packages are here, but JAX came up with the CPU: see its warning "
+            f"above (a driver too old, or devices that another process holds), or set "
             f"JAX_PLATFORMS=cpu to train on the CPU"
         )
 

@@ -17,10 +17,10 @@ from collections.abc import Iterator
 
 import jax
 from etils import epath
-from jax._src import hardware_utils
 from jax._src.distributed import global_state  # JAX shows neither ids nor key-value store elsewhere
 
 from mixer import errors
+from mixer.runs import devices
 from mixer.training.signals import StopSignal, StopTogether
 
 # Runs that several processes can do together.
@@ -103,7 +103,7 @@ def _in_slurm_step() -> bool:
 def _on_tpu() -> bool:
     if os.environ.get("JAX_PLATFORMS", "tpu").partition(",")[0] != "tpu":
         return False
-    return hardware_utils.num_available_tpu_chips_and_device_id()[0] > 0
+    return devices.accelerator() == "TPU"
 
 
 def _join(run: str, coordinator=None, processes=None, process=None, **options) -> None:

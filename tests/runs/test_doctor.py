@@ -9,7 +9,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from configs import quickstart
 from mixer import errors
-from mixer.runs import build, doctor, examination, workdir
+from mixer.runs import build, devices, doctor, examination, workdir
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_the_accelerator_by_its_device_files(tmp_path, files, present):
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
-    assert examination.accelerator(tmp_path) == present
+    assert devices.accelerator(tmp_path) == present
 
 
 def test_a_silent_fall_back_to_the_cpu(config, tmp_path, monkeypatch):
