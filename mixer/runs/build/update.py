@@ -140,10 +140,10 @@ def update_of(
         batch_size=config.batch_size,
         image_size=image_size,
         max_labels=max_labels,
-        flops_per_image=_flops(model, image_size),
+        flops_per_image=None,
     )
     update.check()
-    return update
+    return dataclasses.replace(update, flops_per_image=_flops(model, image_size))
 
 
 def _check_numbers(config: ConfigDict) -> None:
