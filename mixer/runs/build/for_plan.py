@@ -80,6 +80,7 @@ def _tpus(topology: str) -> list:
     jax.config.update("jax_platforms", "cpu")
     # It is the compiler alone that is wanted: nothing is to be asked of a cloud.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # no chip is held
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v3-8")
     # Cloud TPU runs both cores of a v4 chip as one device.
