@@ -25,9 +25,12 @@ def exchange(text: str) -> list[str]:
     """What each process has given, in their order; all have to call it."""
     if distributed.count() == 1:
         return [text]
-    client, place = global_state.client, f"mixer/{next(_calls)}"
+    client, call = global_state.client, next(_calls)
+    place = f"mixer/{call}"
     client.key_value_set(f"{place}/{distributed.index():06}", text)
     client.wait_at_barrier(place, _PATIENCE * 1000)
+    if call and distributed.index() == 0:
+        client.key_value_delete(f"mixer/{call - 1}")  # by now everyone has read it
     return [value for _, value in sorted(client.key_value_dir_get(place))]
 
 

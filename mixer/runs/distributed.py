@@ -127,6 +127,8 @@ def _join(run: str, coordinator=None, processes=None, process=None, **options) -
             **options,
         )
     except (RuntimeError, ValueError) as error:
+        if coordinator is None and isinstance(error, ValueError):
+            return  # JAX found nothing to join: a single TPU host
         line = str(error).strip().splitlines()[0]
         raise errors.BadInput(
             f"{who} cannot begin at {where}: {line}. Process 0 has to run on that host, and the "
@@ -197,7 +199,8 @@ def watch(checkpoints: epath.Path) -> Iterator[None]:
     except (errors.BadInput, errors.Failure):
         raise
     except Exception as error:
-        if count() > 1:
+        disk = isinstance(error, OSError) and not isinstance(error, TimeoutError)
+        if count() > 1 and not disk:
             end(error)
         raise
 
