@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))  # the package need not be installed
 
 from mixer.checkpoint.store import Store  # noqa: E402
 
-EVALUATE, SAVE = 40, 25
+EVALUATE, SAVE = 30, 20
 # Checkpoints and evaluations as dense as is needed to meet them.
 OVERRIDES = (
     "--config.model.dropout=0.1",
@@ -80,8 +80,8 @@ def evaluating(workdir: Path) -> bool:
     return last["step"] % EVALUATE == 0 and "train/loss" in last
 
 
-def kill_once(workdir: Path, rng: random.Random, span: float) -> dict | None:
-    """One session and its end; None if it was complete before.
+def kill_once(workdir: Path, rng: random.Random, span: float) -> dict:
+    """One session and its end.
 
     Args:
       span: seconds within which the moment lies.
@@ -99,8 +99,8 @@ def kill_once(workdir: Path, rng: random.Random, span: float) -> dict | None:
         time.sleep(0.001)
     time.sleep(short)
     process.kill()
-    if process.wait() >= 0:
-        return None
+    if (code := process.wait()) >= 0:
+        sys.exit(f"it ended by itself, with {code}, before a kill: {workdir.with_suffix('.txt')}")
     lines = logged(workdir)
     return {
         "aim": aim,
@@ -171,11 +171,8 @@ def main() -> int:
         # A start, and twice the part of the training that each session may take.
         trained = json.loads((peace / "results.json").read_text())["seconds"]
         span = state["seconds"] - trained + 2 * trained / args.kills
-        kill = kill_once(killed, rng, span)
-        if kill is None:
-            sys.exit(f"complete after {len(kills)} kills: take a higher --kills or other moments")
-        kills.append(kill)
-        print(f"{len(kills)}: {kill}", flush=True)
+        kills.append(kill_once(killed, rng, span))
+        print(f"{len(kills)}: {kills[-1]}", flush=True)
     record.write_text(json.dumps(state, indent=1))
     if not (killed / "results.json").exists():
         finish(killed)
