@@ -93,7 +93,8 @@ class Store:
         # The error that ends the run is the one to be told.
         with contextlib.suppress(Failure) if kind else contextlib.nullcontext():
             self.wait()
-            self._manager.close()
+            for manager in {self._manager, self._reader}:
+                manager.close()
 
     def steps(self) -> list[int]:
         """Steps with a checkpoint, ascending."""

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 from etils import epath
@@ -109,8 +109,8 @@ def _on_tpu() -> bool:
 def _join(run: str, coordinator=None, processes=None, process=None, **options) -> None:
     who = "this process" if process is None else f"process {process} of {processes}"
     where = coordinator or "the coordinator that was found"
-    _Abort.install()
-    _Abort.words = lambda: (
+    _last.install()
+    _last.words = lambda: (
         f"{who}: not all processes have met at {where} within {_MEET} s: start them all with the "
         f"same flags, and see that they can reach it"
     )
@@ -139,37 +139,38 @@ def _join(run: str, coordinator=None, processes=None, process=None, **options) -
             f"config.run={run} is for one process, not for {count()}: {', '.join(TOGETHER)} can "
             f"be done together"
         )
-    _Abort.words = lambda: _lost()
+    _last.words = _lost
     if index():
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # one console is enough
 
 
-class _Abort:
+class _LastWords:
     """What is to be said when the runtime ends this process."""
 
-    words = staticmethod(lambda: "")
-    checkpoints: epath.Path | None = None
-    _said = threading.Lock()
-    _handler = None
+    def __init__(self):
+        self.words: Callable[[], str] = str
+        self.checkpoints: epath.Path | None = None
+        self._said = threading.Lock()
 
-    @classmethod
-    def install(cls) -> None:
+    def install(self) -> None:
         # abort() raises SIGABRT in the thread that calls it. Python's own handlers would only run
         # later, in the main thread, and there is no later.
         kind = ctypes.CFUNCTYPE(None, ctypes.c_int)
-        cls._handler = kind(lambda _: cls.leave(cls.words()))
+        self._handler = kind(lambda _: self.leave(self.words()))
         libc = ctypes.CDLL(None)
         libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, kind), ctypes.c_void_p
-        libc.signal(signal.SIGABRT, cls._handler)
+        libc.signal(signal.SIGABRT, self._handler)
 
-    @classmethod
-    def leave(cls, words: str) -> None:
+    def leave(self, words: str) -> None:
         """Says it and exits at once: JAX's own way out waits for those that are lost."""
-        if not cls._said.acquire(blocking=False):
+        if not self._said.acquire(blocking=False):
             time.sleep(_PART)  # another thread is at it
         sys.stdout.flush()
         os.write(2, f"error: {words}\n".encode())
         os._exit(1)
+
+
+_last = _LastWords()
 
 
 def _lost() -> str:
@@ -180,20 +181,20 @@ def _lost() -> str:
 
 
 def _last_checkpoint() -> str:
-    if _Abort.checkpoints is None:
+    if _last.checkpoints is None:
         return "Nothing was saved yet"
     with contextlib.suppress(Exception):
-        steps = [int(p.name) for p in _Abort.checkpoints.iterdir() if p.name.isdigit()]
+        steps = [int(p.name) for p in _last.checkpoints.iterdir() if p.name.isdigit()]
         if steps:
-            return f"The last checkpoint is {_Abort.checkpoints / str(max(steps))}"
-        return f"No checkpoint is in {_Abort.checkpoints} yet"
-    return f"The checkpoints are in {_Abort.checkpoints}"
+            return f"The last checkpoint is {_last.checkpoints / str(max(steps))}"
+        return f"No checkpoint is in {_last.checkpoints} yet"
+    return f"The checkpoints are in {_last.checkpoints}"
 
 
 @contextlib.contextmanager
 def watch(checkpoints: epath.Path) -> Iterator[None]:
     """Where a run saves; what goes wrong between the processes ends this one at once, in a line."""
-    _Abort.checkpoints = checkpoints
+    _last.checkpoints = checkpoints
     try:
         yield
     except (errors.BadInput, errors.Failure):
@@ -210,8 +211,8 @@ def end(error: Exception) -> None:
     line = str(error).strip().partition("\n")[0][:300] or type(error).__name__
     if not _BETWEEN_PROCESSES.search(str(error)):
         traceback.print_exception(error)
-        _Abort.leave(f"{name()} failed: {line}. {_last_checkpoint()}")
-    _Abort.leave(f"{_lost()} ({line})")
+        _last.leave(f"{name()} failed: {line}. {_last_checkpoint()}")
+    _last.leave(f"{_lost()} ({line})")
 
 
 def stop_signal() -> StopSignal:
@@ -225,7 +226,7 @@ def leave(code: int) -> int:
         return code
     sys.stdout.flush()
     if code == 0:
-        _Abort.words = lambda: f"{name()} is done, but another one did not come to its end"
+        _last.words = lambda: f"{name()} is done, but another one did not come to its end"
         jax.distributed.shutdown()
         return 0
     # Those that fail alike say so each by itself; nobody waits for the others.

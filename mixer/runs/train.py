@@ -91,6 +91,7 @@ class _Session:
     ):
         self.training, self.path, self.store, self.stop = training, path, store, stop
         self.protocol = protocol
+        self.data = fingerprint(training.reader.source)
         self.results: dict[str, float] = {}
         self.times = times  # seconds from the command to the first step, by what they went into
         self.first: float | None = None  # when compiling ended, until the first step is done
@@ -242,7 +243,7 @@ class _Session:
             "results": self.results,
             "best": (metrics or {}).get(training.best),
             "lines": self.log.lines,
-            "data": fingerprint(training.reader.source),
+            "data": self.data,
             "upstream": self.upstream,
             "evaluation_due": evaluation_due,
             "skipped": self.batches.skipped_by_all(),

@@ -14,7 +14,8 @@ from runs_command import ROOT, environment, several, start, together
 
 from configs import quickstart
 from mixer.checkpoint import pretrained
-from mixer.runs import train
+from mixer.errors import BadInput
+from mixer.runs import agreement, devices, distributed, train
 
 RECIPE = "configs/quickstart.py"
 SHORT = {
@@ -168,3 +169,40 @@ def test_processes_that_do_not_fit_together_are_refused(data_dir, tmp_path):
         assert code == 2 and f"error: process {i} of 2: the processes were not started" in err
         assert "config.seed: 0 in process 0, 7 in process 1" in err
     assert not workdir.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("host:1", None, 0), "--num_processes is missing"),
+        (("host:1", 2, 2), "--process_id=2: expected 0 to 1"),
+        (("host", 2, 0), "--coordinator=host: expected HOST:PORT"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(flags, message):
+    with pytest.raises(BadInput, match=message):
+        distributed.start(*flags, "train")
+    assert distributed.count() == 1
+
+
+def test_one_process_has_nobody_to_wait_for():
+    distributed.start("host:1", 1, 0, "train")
+    assert agreement.total(3) == 3 and agreement.from_first(lambda: [1]) == [1]
+
+
+def test_the_cpu_in_the_place_of_what_was_asked_for_is_refused(monkeypatch):
+    monkeypatch.setattr(devices.jax, "default_backend", lambda: "cpu")
+    monkeypatch.setattr(devices, "_accelerator", lambda: "")
+    for asked, allowed in (("cpu", True), ("", True), ("cuda", False), ("tpu,cpu", False)):
+        monkeypatch.setenv("JAX_PLATFORMS", asked)
+        if allowed:
+            devices.check()
+        else:
+            with pytest.raises(BadInput, match="finds only the CPU"):
+                devices.check()
+    monkeypatch.setattr(devices, "_accelerator", lambda: "an NVIDIA GPU")
+    monkeypatch.setenv("JAX_PLATFORMS", "")
+    with pytest.raises(BadInput, match="an NVIDIA GPU is here"):
+        devices.check()
+    monkeypatch.setattr(devices.jax, "default_backend", lambda: "gpu")
+    devices.check()
