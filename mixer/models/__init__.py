@@ -1,7 +1,10 @@
 """Models. Each family is one file; its published sizes are registered here."""
 
+from mixer.models.convnext import ConvNeXt
+from mixer.models.gmlp import GMLP
 from mixer.models.mixer import Mixer
 from mixer.models.registry import register_model
+from mixer.models.resmlp import ResMLP
 
 # Table 1: patch P, layers, hidden C, D_S, D_C.
 for _name, _patch, _blocks, _hidden, _tokens, _channels in (
@@ -21,4 +24,55 @@ for _name, _patch, _blocks, _hidden, _tokens, _channels in (
         hidden_dim=_hidden,
         tokens_mlp_dim=_tokens,
         channels_mlp_dim=_channels,
+    )
+
+# Patch P, layers, hidden C, initial scale of the branches.
+for _name, _patch, _blocks, _hidden, _scale in (
+    ("ResMLP-S12", 16, 12, 384, 0.1),
+    ("ResMLP-S24", 16, 24, 384, 1e-5),
+    ("ResMLP-S36", 16, 36, 384, 1e-6),
+    ("ResMLP-B24/16", 16, 24, 768, 1e-6),
+    ("ResMLP-B24/8", 8, 24, 768, 1e-6),
+):
+    register_model(
+        _name,
+        ResMLP,
+        patch_size=_patch,
+        num_blocks=_blocks,
+        hidden_dim=_hidden,
+        channels_mlp_dim=4 * _hidden,
+        layer_scale_init=_scale,
+    )
+
+# Hidden C, 1 - survival probability.
+for _name, _hidden, _drop in (
+    ("gMLP-Ti", 128, 0.0),
+    ("gMLP-S", 256, 0.05),
+    ("gMLP-B", 512, 0.2),
+):
+    register_model(
+        _name,
+        GMLP,
+        patch_size=16,
+        num_blocks=30,
+        hidden_dim=_hidden,
+        ffn_dim=6 * _hidden,
+        stochastic_depth=_drop,
+    )
+
+# Blocks of the stages, width of the first, stochastic depth from scratch on ImageNet-1k (of XL, on
+# ImageNet-21k).
+for _name, _blocks, _width, _drop in (
+    ("ConvNeXt-T", (3, 3, 9, 3), 96, 0.1),
+    ("ConvNeXt-S", (3, 3, 27, 3), 96, 0.4),
+    ("ConvNeXt-B", (3, 3, 27, 3), 128, 0.5),
+    ("ConvNeXt-L", (3, 3, 27, 3), 192, 0.5),
+    ("ConvNeXt-XL", (3, 3, 27, 3), 256, 0.2),
+):
+    register_model(
+        _name,
+        ConvNeXt,
+        num_blocks=_blocks,
+        widths=tuple(_width * 2**stage for stage in range(4)),
+        stochastic_depth=_drop,
     )

@@ -1,13 +1,17 @@
-"""Pieces that model families share: regularisers, the GELU's two forms, the check of the grid.
+"""Pieces that model families share: MLP, head, regularisers, GELU's two forms, the grid's check.
 
 Randomness is drawn from an explicit key, folded with the place where it is used, never from
 Flax's per-module streams: so a scan over blocks or rematerialisation leaves every mask as it was.
 """
 
+import functools
 import math
+import operator
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 
 def gelu(x: jax.Array, form: str) -> jax.Array:
@@ -19,6 +23,46 @@ def gelu(x: jax.Array, form: str) -> jax.Array:
     if form not in ("tanh", "erf"):
         raise ValueError(f"gelu={form!r}: expected 'tanh' or 'erf'")
     return jax.nn.gelu(x, approximate=form == "tanh")
+
+
+class MlpBlock(nn.Module):
+    """[..., D] -> hidden_dim -> [..., D], GELU between."""
+
+    hidden_dim: int
+    dropout: float
+    gelu: str
+    dtype: str
+    kernel_init: Callable = nn.linear.default_kernel_init
+
+    @nn.compact
+    def __call__(self, x, key=None):
+        dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=self.kernel_init)
+        y = dropout(gelu(dense(self.hidden_dim)(x), self.gelu), self.dropout, key, 0)
+        return dropout(dense(x.shape[-1])(y), self.dropout, key, 1)
+
+
+class LayerScale(nn.Module):
+    """A learned factor for each channel, `init` at first (Touvron et al. 2021, CaiT)."""
+
+    init: float
+
+    @nn.compact
+    def __call__(self, x):
+        gamma = self.param("gamma", nn.initializers.constant(self.init), x.shape[-1:])
+        return x * gamma.astype(x.dtype)
+
+
+def head(model: nn.Module, x: jax.Array, kernel_init=nn.initializers.zeros) -> jax.Array:
+    """The end of a `model`, in its compact call: features [N, C] -> logits, both float32.
+
+    The features are sown as `pre_logits`, and returned where `model.num_classes` is 0.
+    """
+    x = x.astype(jnp.float32)
+    model.sow("intermediates", "pre_logits", x)
+    if model.num_classes == 0:
+        return x
+    bias_init = nn.initializers.constant(model.head_bias_init)
+    return nn.Dense(model.num_classes, kernel_init=kernel_init, bias_init=bias_init, name="head")(x)
 
 
 def fold_in(key: jax.Array | None, place: int) -> jax.Array | None:
@@ -51,14 +95,15 @@ def _keep(x, rate, key, shape):
     return jnp.where(kept, x / (1 - rate), 0).astype(x.dtype)
 
 
-def check_grid(images: jax.Array, patch_size: int, params) -> None:
+def check_grid(images: jax.Array, patch_size: int, params, mixing: str) -> None:
     """Refuses images that the patch size does not divide or the parameters were not made for.
 
     Args:
       images: [N, H, W, 3].
       patch_size: P, pixels.
       params: the model's parameters, None while they are being made. The stem's kernel is
-        [P, P, 3, C]; where there is token mixing, its first kernel is [S, D_S].
+        [P, P, 3, C].
+      mixing: the name of a kernel [S, ...] for S tokens.
 
     Raises:
       ValueError: names both grids and the way out.
@@ -79,7 +124,7 @@ def check_grid(images: jax.Array, patch_size: int, params) -> None:
             f"the parameters were made for patch_size {stored_patch}, the model has {patch_size}"
         )
     tokens = (height // patch_size) * (width // patch_size)
-    stored = params["MixerBlock_0"]["token_mixing"]["Dense_0"]["kernel"].shape[0]
+    stored = functools.reduce(operator.getitem, mixing.split("/"), params).shape[0]
     if stored != tokens:
         side = math.isqrt(stored)
         made_for = f"{stored} tokens"

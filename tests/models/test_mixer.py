@@ -38,7 +38,7 @@ def count(tree):
 
 
 def test_parameter_counts_of_all_models():
-    assert mixer.list_models() == sorted(COUNTS)
+    assert set(COUNTS) <= set(mixer.list_models())
     for name, (millions, exact) in COUNTS.items():
         model = mixer.create_model(name, num_classes=1000)
         side = 224
