@@ -1,10 +1,12 @@
 """Models. Each family is one file; its published sizes are registered here."""
 
+from mixer.models.bit import BiT
 from mixer.models.convnext import ConvNeXt
 from mixer.models.gmlp import GMLP
 from mixer.models.mixer import Mixer
 from mixer.models.registry import register_model
 from mixer.models.resmlp import ResMLP
+from mixer.models.vit import ViT
 
 # Table 1: patch P, layers, hidden C, D_S, D_C.
 for _name, _patch, _blocks, _hidden, _tokens, _channels in (
@@ -19,12 +21,51 @@ for _name, _patch, _blocks, _hidden, _tokens, _channels in (
     register_model(
         _name,
         Mixer,
+        verified="other implementation",
         patch_size=_patch,
         num_blocks=_blocks,
         hidden_dim=_hidden,
         tokens_mlp_dim=_tokens,
         channels_mlp_dim=_channels,
     )
+
+# Patch P, layers, hidden D, MLP, heads; Ti and S are later than the paper (its table 1: B, L, H).
+for _name, _patch, _blocks, _hidden, _mlp, _heads in (
+    ("ViT-Ti/16", 16, 12, 192, 768, 3),
+    ("ViT-S/32", 32, 12, 384, 1536, 6),
+    ("ViT-S/16", 16, 12, 384, 1536, 6),
+    ("ViT-B/32", 32, 12, 768, 3072, 12),
+    ("ViT-B/16", 16, 12, 768, 3072, 12),
+    ("ViT-L/32", 32, 24, 1024, 4096, 16),
+    ("ViT-L/16", 16, 24, 1024, 4096, 16),
+    ("ViT-H/14", 14, 32, 1280, 5120, 16),
+):
+    register_model(
+        _name,
+        ViT,
+        verified="other implementation",
+        patch_size=_patch,
+        num_blocks=_blocks,
+        hidden_dim=_hidden,
+        mlp_dim=_mlp,
+        num_heads=_heads,
+    )
+
+# Layers, their units by stage, width factors. R200x3 is ViT's and Mixer's, not BiT's own.
+for _layers, _units, _factors in (
+    (50, (3, 4, 6, 3), (1, 2, 3)),
+    (101, (3, 4, 23, 3), (1, 3)),
+    (152, (3, 8, 36, 3), (1, 2, 4)),
+    (200, (3, 24, 36, 3), (3,)),
+):
+    for _factor in _factors:
+        register_model(
+            f"BiT-R{_layers}x{_factor}",
+            BiT,
+            verified="other implementation",
+            num_blocks=_units,
+            width=64 * _factor,
+        )
 
 # Patch P, layers, hidden C, initial scale of the branches.
 for _name, _patch, _blocks, _hidden, _scale in (
@@ -37,6 +78,7 @@ for _name, _patch, _blocks, _hidden, _scale in (
     register_model(
         _name,
         ResMLP,
+        verified="counts",
         patch_size=_patch,
         num_blocks=_blocks,
         hidden_dim=_hidden,
@@ -53,6 +95,7 @@ for _name, _hidden, _drop in (
     register_model(
         _name,
         GMLP,
+        verified="counts",
         patch_size=16,
         num_blocks=30,
         hidden_dim=_hidden,
@@ -72,6 +115,7 @@ for _name, _blocks, _width, _drop in (
     register_model(
         _name,
         ConvNeXt,
+        verified="counts",
         num_blocks=_blocks,
         widths=tuple(_width * 2**stage for stage in range(4)),
         stochastic_depth=_drop,

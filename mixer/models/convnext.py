@@ -60,7 +60,7 @@ class ConvNeXt(nn.Module):
     @nn.compact
     def __call__(self, images, train: bool = False):
         conv = partial(nn.Conv, padding="VALID", kernel_init=_KERNEL_INIT, dtype=self.dtype)
-        key = self.make_rng("dropout") if train and self.stochastic_depth > 0 else None
+        key = layers.dropout_key(self, train)
         block = partial(ConvNeXtBlock, self.layer_scale_init, self.gelu, self.dtype)
         ramp = iter(np.linspace(0, self.stochastic_depth, sum(self.num_blocks)).tolist())
         x = images

@@ -59,13 +59,13 @@ class GMLP(nn.Module):
 
     @nn.compact
     def __call__(self, images, train: bool = False):
-        mixing = "GMLPBlock_0/token_mixing/kernel"
-        layers.check_grid(images, self.patch_size, self.variables.get("params"), mixing)
-        patch = (self.patch_size,) * 2
-        x = nn.Conv(self.hidden_dim, patch, patch, dtype=self.dtype, name="stem")(images)
-        x = x.reshape(len(x), -1, self.hidden_dim)
-        key = self.make_rng("dropout") if train and self.stochastic_depth > 0 else None
+        x = layers.patch_stem(self, images, _tokens)
+        key = layers.dropout_key(self, train)
         block = partial(GMLPBlock, self.ffn_dim, self.gelu, self.dtype)
         x = stack(self, block, "GMLPBlock", x, [self.stochastic_depth] * self.num_blocks, key)
         x = nn.LayerNorm(dtype=jnp.float32, name="pre_head_layer_norm")(x).mean(axis=1)
         return layers.head(self, x)
+
+
+def _tokens(params):
+    return len(params["GMLPBlock_0"]["token_mixing"]["kernel"])

@@ -59,17 +59,14 @@ class Mixer(nn.Module):
 
     @nn.compact
     def __call__(self, images, train: bool = False):
-        mixing = "MixerBlock_0/token_mixing/Dense_0/kernel"
-        layers.check_grid(images, self.patch_size, self.variables.get("params"), mixing)
-        patch = (self.patch_size,) * 2
-        x = nn.Conv(self.hidden_dim, patch, patch, dtype=self.dtype, name="stem")(images)
-        x = x.reshape(len(x), -1, self.hidden_dim)
+        x = layers.patch_stem(self, images, _tokens)
         mlp = partial(layers.MlpBlock, dropout=self.dropout, gelu=self.gelu, dtype=self.dtype)
-        random = train and (self.dropout > 0 or self.stochastic_depth > 0)
-        key = self.make_rng("dropout") if random else None
-        slope = self.stochastic_depth / (2 * self.num_blocks - 1)
         block = partial(MixerBlock, self.tokens_mlp_dim, self.channels_mlp_dim, mlp)
-        rates = [(slope * 2 * i, slope * (2 * i + 1)) for i in range(self.num_blocks)]
-        x = stack(self, block, "MixerBlock", x, rates, key)
+        rates = layers.depth_rates(self.stochastic_depth, self.num_blocks)
+        x = stack(self, block, "MixerBlock", x, rates, layers.dropout_key(self, train))
         x = nn.LayerNorm(dtype=jnp.float32, name="pre_head_layer_norm")(x).mean(axis=1)
         return layers.head(self, x)
+
+
+def _tokens(params):
+    return len(params["MixerBlock_0"]["token_mixing"]["Dense_0"]["kernel"])

@@ -72,12 +72,8 @@ class ResMLP(nn.Module):
 
     @nn.compact
     def __call__(self, images, train: bool = False):
-        mixing = "ResMLPBlock_0/token_mixing/kernel"
-        layers.check_grid(images, self.patch_size, self.variables.get("params"), mixing)
-        conv = partial(nn.Conv, kernel_init=_KERNEL_INIT, dtype=self.dtype, name="stem")
-        x = conv(self.hidden_dim, (self.patch_size,) * 2, (self.patch_size,) * 2)(images)
-        x = x.reshape(len(x), -1, self.hidden_dim)
-        key = self.make_rng("dropout") if train and self.stochastic_depth > 0 else None
+        x = layers.patch_stem(self, images, _tokens, _KERNEL_INIT)
+        key = layers.dropout_key(self, train)
         block = partial(
             ResMLPBlock, self.channels_mlp_dim, self.layer_scale_init, self.gelu, self.dtype
         )
@@ -85,3 +81,7 @@ class ResMLP(nn.Module):
         x = stack(self, block, "ResMLPBlock", x, rates, key)
         x = Affine(name="pre_head_affine")(x).mean(axis=1)
         return layers.head(self, x, _KERNEL_INIT)
+
+
+def _tokens(params):
+    return len(params["ResMLPBlock_0"]["token_mixing"]["kernel"])
