@@ -1,7 +1,8 @@
 """Parameters made for one image size, in a model for another (section 3 and appendix C).
 
-Only token mixing knows where a patch lies: its first kernel is [S, D_S], its second [D_S, S], the
-second bias [S], for S tokens in raster order over the grid. Two ways to another grid:
+Of a ViT only the table of positions knows where a patch lies: see `positions`. A convolutional
+net's parameters are for any size. Of a Mixer only token mixing knows: its first kernel is [S, D_S],
+its second [D_S, S], the second bias [S], for S tokens in raster order. Two ways to another grid:
 
 Block-diagonal, the paper's, where the new grid is K_h x K_w times the old. The image is cut into
 K_h x K_w parts, each with a copy of the old weights: D_S grows K_h K_w times, the kernels are
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from mixer import errors
+from mixer.checkpoint import adapt, names, positions
 
 METHODS = ("auto", "block_diagonal", "resample")
 
@@ -60,8 +62,8 @@ def at_resolution(
       model: the Module at its pretraining width.
       image_size: pixels (height, width), or one number, that it is to be used at.
       pretrained_size: pixels that the parameters were made for.
-      method: "auto" takes "block_diagonal" where the new grid of patches is an integer multiple
-        of the old along each side, else "resample".
+      method: of a Mixer, "auto" takes "block_diagonal" where the new grid of patches is an integer
+        multiple of the old along each side, else "resample"; a table of positions is resampled.
 
     Returns:
       `model`, its `tokens_mlp_dim` K_h K_w times as large if the scheme is block-diagonal.
@@ -88,11 +90,13 @@ def resize(
       params: nested dict of float32 NumPy arrays.
 
     Returns:
-      The same tree with new token mixing; `params` itself if the grid stays.
+      The same tree with new token mixing or positions; `params` itself if the grid stays.
     """
     old, new, factors = _plan(model, image_size, pretrained_size, method)
     if old == new:
         return params
+    if "pos_embedding" in params:
+        return params | {"pos_embedding": positions.resized(params["pos_embedding"], old, new)}
     change = _resample(old, new) if factors is None else _block_diagonal(old, factors)
     return params | {
         name: part | {"token_mixing": change(part["token_mixing"])}
@@ -142,13 +146,23 @@ def _plan(model, image_size, pretrained_size, method):
     if method not in METHODS:
         raise errors.unknown("method", method, METHODS)
     if image_size == pretrained_size:
-        return None, None, None  # also of models without a grid
-    if not (hasattr(model, "patch_size") and hasattr(model, "tokens_mlp_dim")):
-        raise errors.BadInput(
-            f"a {type(model).__name__} cannot go from {_by(pretrained_size)} to "
-            f"{_by(image_size)}: only a Mixer's parameters can be resized; use the size they have"
-        )
+        return None, None, None
+    family = names.family_of(model)
+    if family is None or family.patches is None:
+        if family is None and _differ(model, image_size, pretrained_size):
+            raise errors.BadInput(
+                f"a {type(model).__name__} cannot go from {_by(pretrained_size)} to "
+                f"{_by(image_size)}: there is no rule for its parameters; use the size they have"
+            )
+        return None, None, None
     old, new = grid(pretrained_size, model.patch_size), grid(image_size, model.patch_size)
+    if not hasattr(model, "tokens_mlp_dim"):
+        if method == "block_diagonal":
+            raise errors.BadInput(
+                f"method='block_diagonal' is for token mixing; a {family.name}'s positions are "
+                f"resampled: leave it out"
+            )
+        return old, new, None
     integers = new[0] % old[0] == 0 and new[1] % old[1] == 0
     if method == "block_diagonal" and not integers:
         raise errors.BadInput(
@@ -158,6 +172,11 @@ def _plan(model, image_size, pretrained_size, method):
         )
     resampled = method == "resample" or not integers
     return old, new, None if resampled else (new[0] // old[0], new[1] // old[1])
+
+
+def _differ(model, *sizes) -> bool:
+    one, other = (adapt.shapes(model, size) for size in sizes)
+    return one != other
 
 
 def _block_diagonal(old: tuple[int, int], factors: tuple[int, int]):

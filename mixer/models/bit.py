@@ -93,7 +93,7 @@ class BiT(nn.Module):
         x = nn.max_pool(x, (3, 3), (2, 2))
         for i, size in enumerate(self.num_blocks):
             unit = partial(Bottleneck, self.width * 2**i, self.dtype)
-            name, stride = f"block{i + 1}_unit", 1 if i == 0 else 2
+            name, stride = f"stage_{i}_unit", 1 if i == 0 else 2
             x = stack(self, partial(unit, stride, True), name, x, [None])
             x = stack(self, unit, name, x, [None] * (size - 1), first=1)
         x = nn.relu(group_norm("norm_pre_head")(x)).mean((1, 2))

@@ -145,10 +145,22 @@ def test_the_same_grid_is_left_alone(method):
     np.testing.assert_array_equal(resize.bilinear(7, 7), np.eye(7))
 
 
-def test_a_model_without_a_grid_has_one_size():
-    assert mixer.at_resolution(nn.Dense(3), 24, 24) == nn.Dense(3)
-    with pytest.raises(mixer.BadInput, match="a Dense cannot go from 12 x 12 to 24 x 24"):
-        mixer.at_resolution(nn.Dense(3), 24, 12)
+class Flat(nn.Module):
+    """A model of a user's."""
+
+    @nn.compact
+    def __call__(self, images):
+        return nn.Dense(3)(images.reshape(len(images), -1))
+
+
+def test_models_without_a_grid():
+    """They stay as they are if their parameters have the same shapes, else there is no way."""
+    assert mixer.at_resolution(Flat(), 24, 24) == Flat()
+    assert mixer.at_resolution(nn.Dense(3), 24, 12) == nn.Dense(3)
+    bit = mixer.create_model("BiT-R50x1", 10)
+    assert mixer.at_resolution(bit, 480, 224) == bit
+    with pytest.raises(mixer.BadInput, match="a Flat cannot go from 12 x 12 to 24 x 24"):
+        mixer.at_resolution(Flat(), 24, 12)
 
 
 def test_which_way_auto_goes():

@@ -1,0 +1,7 @@
+"""The files of each family of models that others publish."""
+
+from mixer.checkpoint.families.bit import BIT
+from mixer.checkpoint.families.mixer import MIXER
+from mixer.checkpoint.families.vit import VIT
+
+FAMILIES = {family.name: family for family in (MIXER, VIT, BIT)}
