@@ -43,6 +43,11 @@ class Row(NamedTuple):
     theirs: str
     turn: Turn = AS_IS
 
+    @property
+    def all_ours(self) -> tuple[str, ...]:
+        """`ours`, one or several."""
+        return (self.ours,) if isinstance(self.ours, str) else self.ours
+
 
 def torch_rows(*rows: tuple) -> tuple[Row, ...]:
     """Rows of PyTorch's names; kernels that say no turn are `TORCH_KERNEL`."""
@@ -98,11 +103,9 @@ class Layout:
             except ValueError:
                 raise ValueError(f"{theirs} has shape {array.shape}") from None
             numbers = [number - self.first for number in numbers]
-            if isinstance(row.ours, str):
-                yield theirs, row.ours.format(*numbers), turned
-            else:
-                for ours, part in zip(row.ours, turned, strict=True):
-                    yield theirs, ours.format(*numbers), part
+            parts = turned if len(row.all_ours) > 1 else [turned]
+            for ours, part in zip(row.all_ours, parts, strict=True):
+                yield theirs, ours.format(*numbers), part
 
     def write(self, arrays: Arrays, model) -> Arrays:
         """Our arrays under their names.
@@ -114,17 +117,19 @@ class Layout:
         for name in arrays:
             if name not in left:
                 continue
-            for row in self.rows:
-                several = (row.ours,) if isinstance(row.ours, str) else row.ours
-                if (numbers := _numbers(several[0], name)) is not None:
-                    break
-            else:
-                raise KeyError(name)
-            parts = [left.pop(ours.format(*numbers)) for ours in several]
-            array = parts[0] if isinstance(row.ours, str) else np.stack(parts)
+            row, numbers = self._row_of(name)
+            parts = [left.pop(ours.format(*numbers)) for ours in row.all_ours]
+            array = np.stack(parts) if len(parts) > 1 else parts[0]
             theirs = row.theirs.format(*(number + self.first for number in numbers))
             found[theirs] = row.turn.theirs(array, model)
         return found
+
+    def _row_of(self, ours: str) -> tuple[Row, list[int]]:
+        for row in self.rows:
+            for template in row.all_ours:
+                if (numbers := _numbers(template, ours)) is not None:
+                    return row, numbers
+        raise KeyError(ours)
 
     def _spell(self, name: str) -> str:
         for pattern, replacement in self.aliases:

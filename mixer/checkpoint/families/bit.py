@@ -1,7 +1,7 @@
 """A BiT's files.
 
-"published" are BiT's own. In big_vision's, also of its distilled R50x1, the vectors of group norm are
-[1, 1, 1, C].
+"published" are BiT's own. In big_vision's, also in its distilled R50x1, the vectors of group norm
+are [1, 1, 1, C].
 """
 
 from mixer.checkpoint.layouts import AS_IS, Family, Layout, Row, Turn, torch_rows

@@ -1,0 +1,120 @@
+"""What every family keeps, on the small members that are compared with timm's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import traverse_util
+from jax.extend.core import jaxprs_in_params
+
+from tools.timm_parity import CASES, FIXTURES, TOLERANCE
+
+# Parameters without any effect, by the end of their names.
+INVARIANT = {
+    # The same is added to all channels of a token, and every LayerNorm takes it out again.
+    "Mixer": ("token_mixing/Dense_1/bias",),
+    # The same is added to all of a query's logits, and the softmax takes it out again.
+    "ViT": ("key/bias",),
+    "BiT": (),
+}
+LABELS = np.array([1, 3])
+families = pytest.mark.parametrize("name", INVARIANT)
+
+
+def gradient_of(model):
+    def loss(params, images):
+        logits = model.apply({"params": params}, images)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, LABELS).sum()
+
+    return jax.jit(jax.value_and_grad(loss))
+
+
+def jaxpr_of(case, *, train=False, **fields):
+    model, key = case.model.clone(**fields), jax.random.key(0)
+    apply = lambda p, x: model.apply({"params": p}, x, train=train, rngs={"dropout": key})
+    return jax.make_jaxpr(apply)(case.params(), case.images())
+
+
+def products(jaxpr):
+    """The operands' dtypes of all matrix products and convolutions."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+            yield {str(variable.aval.dtype) for variable in equation.invars}
+        for inner in jaxprs_in_params(equation.params):
+            yield from products(inner)
+
+
+def test_every_compared_family_is_here():
+    assert {name.partition("-")[0] for name in CASES} == set(INVARIANT)
+
+
+@families
+def test_gradients_with_scan_and_remat_too(name):
+    """All parameters have one save the known ones, the same however it is computed; it descends."""
+    case = CASES[name]
+    params, images = case.params(), case.images()
+    with jax.default_matmul_precision("highest"):
+        plain = gradient_of(case.model)
+        value, wanted = plain(params, images)
+        for saving in ({"remat": "dots"}, {"scan": True, "remat": "full"}):
+            found = gradient_of(case.model.clone(**saving))(params, images)
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+                found,
+                (value, wanted),
+            )
+        for parameter, gradient in traverse_util.flatten_dict(wanted, sep="/").items():
+            invariant = parameter.endswith(INVARIANT[name])
+            assert (np.abs(gradient).max() > 1e-5) != invariant, parameter
+        for _ in range(5):
+            _, gradient = plain(params, images)
+            length = optax.global_norm(gradient)
+            params = jax.tree.map(lambda p, g, n=length: p - 0.2 * g / n, params, gradient)
+        assert plain(params, images)[0] < 0.7 * value
+
+
+@families
+def test_it_begins_at_zero_and_is_finite(name):
+    case = CASES[name]
+    init = jax.jit(case.model.clone(head_bias_init=-3.0).init_with_output)
+    logits, variables = init(jax.random.key(0), case.images())
+    np.testing.assert_array_equal(logits, -3)
+    leaves = jax.tree.leaves(variables["params"])
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
+
+
+@families
+def test_only_chance_tells_training_from_evaluation(name):
+    """By what is computed, written out."""
+    case = CASES[name]
+    evaluated = str(jaxpr_of(case))
+    assert str(jaxpr_of(case, train=True)) == evaluated
+    for field in ("dropout", "stochastic_depth"):
+        if hasattr(case.model, field):
+            assert str(jaxpr_of(case, **{field: 0.5})) == evaluated
+            drawn = str(jaxpr_of(case, train=True, **{field: 0.5}))
+            assert "random_bits" in drawn and "random_bits" not in evaluated
+
+
+@families
+@jax.numpy_dtype_promotion("standard")  # Flax's norms promote by themselves
+def test_bfloat16_for_all_products_but_the_heads(name):
+    jaxpr = jaxpr_of(CASES[name], dtype="bfloat16")
+    assert jaxpr.out_avals[0].dtype == jnp.float32
+    *within, last = products(jaxpr.jaxpr)
+    assert last == {"float32"} and within
+    assert all(dtypes == {"bfloat16"} for dtypes in within)
+
+
+@families
+def test_features_are_what_the_head_sees(name):
+    case = CASES[name]
+    model, head = case.model.clone(num_classes=0), case.params()["head"]
+    with jax.default_matmul_precision("highest"):
+        apply = jax.jit(lambda p, x: model.apply({"params": p}, x, mutable="intermediates"))
+        features, state = apply(case.params(), case.images())
+    np.testing.assert_array_equal(state["intermediates"]["pre_logits"][0], features)
+    with np.load(FIXTURES / f"{name}.npz") as stored:
+        logits = features @ head["kernel"] + head["bias"]
+        np.testing.assert_allclose(logits, stored["logits"], atol=TOLERANCE)
