@@ -180,8 +180,8 @@ def smoke(config: ConfigDict) -> ConfigDict:
     if config.sweep.rates:
         config.sweep.update(train="train[:-32]", dev="train[-32:]")
         config.sweep.update(rates=config.sweep.rates[-2:], seeds=(0, 1))
-    if "num_blocks" in config.model:
-        config.model.num_blocks = 2
+    if "num_blocks" in config.model:  # of each stage, in models that have such
+        config.model.num_blocks = 2 if isinstance(config.model.num_blocks, int) else (1, 1)
     config.batch_size = 16
     config.total = "10 steps"
     config.schedule.warmup = "2 steps"

@@ -80,7 +80,7 @@ class ViT(nn.Module):
     def __call__(self, images, train: bool = False):
         if self.pooling not in ("token", "gap"):
             raise ValueError(f"pooling={self.pooling!r}: expected 'token' or 'gap'")
-        x = layers.patch_stem(self, images, self._tokens)
+        x = layers.patch_stem(self, images, _tokens)
         if self.pooling == "token":
             cls = self.param("cls", nn.initializers.zeros, (1, 1, self.hidden_dim))
             cls = jnp.broadcast_to(cls, (len(x), *cls.shape[1:])).astype(x.dtype)
@@ -107,5 +107,6 @@ class ViT(nn.Module):
             x = nn.tanh(nn.Dense(self.representation_size, name="representation")(x))
         return layers.head(self, x)
 
-    def _tokens(self, params):
-        return params["pos_embedding"].shape[1] - (self.pooling == "token")
+
+def _tokens(params):
+    return params["pos_embedding"].shape[1] - ("cls" in params)
