@@ -145,7 +145,11 @@ def is_file(path: str) -> bool:
 
 
 def read(path: str, model, *, step: int | str | None = None, item: str = "params") -> Stored:
-    """All parameters at `path` for a `model`, their shapes not yet held against it."""
+    """All parameters at `path`, by our names, not yet held against a model.
+
+    Args:
+      model: the Module that a file's are for, which tells how to read them; a workdir needs none.
+    """
     if is_file(path):
         found, names_of = names.to_ours(arrays.read(zoo.locate(path).path), path, model)
         return Stored(found, None, f"{path} ({names_of})")

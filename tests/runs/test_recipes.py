@@ -90,9 +90,9 @@ def test_the_smoke_test_of_another_family(model, data_dir):
     training = build.training(recipe("imagenet", f"{model},32,smoke"))
     fields = training.card.model
     assert fields["name"] == model and fields["num_blocks"] in (2, (1, 1))
-    state = training.init(None)
     batch = next(iter(training.reader.batches(0, 1)))
-    _, metrics = jax.jit(training.train_step)(state, batch)
+    step = training.update.compile()
+    _, metrics = step(training.update.create_state(), batch)
     assert np.isfinite(metrics["loss"])
 
 
