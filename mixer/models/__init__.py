@@ -3,7 +3,9 @@
 from mixer.models.bit import BiT
 from mixer.models.convnext import ConvNeXt
 from mixer.models.gmlp import GMLP
+from mixer.models.halonet import HaloNet
 from mixer.models.mixer import Mixer
+from mixer.models.nfnet import NFNet
 from mixer.models.registry import register_model
 from mixer.models.resmlp import ResMLP
 from mixer.models.vit import ViT
@@ -119,4 +121,49 @@ for _name, _blocks, _width, _drop in (
         num_blocks=_blocks,
         widths=tuple(_width * 2**stage for stage in range(4)),
         stochastic_depth=_drop,
+    )
+
+# Size factor of the depth, dropout.
+for _name, _factor, _drop in (
+    ("NFNet-F0", 1, 0.2),
+    ("NFNet-F1", 2, 0.3),
+    ("NFNet-F2", 3, 0.4),
+    ("NFNet-F3", 4, 0.4),
+    ("NFNet-F4", 5, 0.5),
+    ("NFNet-F5", 6, 0.5),
+    ("NFNet-F6", 7, 0.5),
+    ("NFNet-F7", 8, 0.5),
+    ("NFNet-F4+", 5, 0.5),
+):
+    register_model(
+        _name,
+        NFNet,
+        num_blocks=tuple(_factor * blocks for blocks in (1, 2, 6, 3)),
+        widths=(384, 768, 2048, 2048) if _name.endswith("+") else (256, 512, 1536, 1536),
+        dropout=_drop,
+        stochastic_depth=0.25,
+    )
+
+# Block b, halo h, r_v, r_b, blocks of the third stage, d_f.
+for _name, _block, _halo, _value, _out, _third, _final in (
+    ("HaloNet-H0", 8, 3, 1.0, 0.5, 7, 0),
+    ("HaloNet-H1", 8, 3, 1.0, 1.0, 10, 0),
+    ("HaloNet-H2", 8, 3, 1.0, 1.25, 11, 0),
+    ("HaloNet-H3", 10, 3, 1.0, 1.5, 12, 1024),
+    ("HaloNet-H4", 12, 2, 1.0, 3.0, 12, 1280),
+    ("HaloNet-H5", 14, 2, 2.5, 2.0, 23, 1536),
+    ("HaloNet-H6", 8, 4, 3.0, 2.75, 24, 1536),
+    ("HaloNet-H7", 10, 3, 4.0, 3.5, 26, 2048),
+):
+    register_model(
+        _name,
+        HaloNet,
+        num_blocks=(3, 3, _third, 3),
+        widths=(64, 128, 256, 512),
+        num_heads=(4, 8, 8, 8),
+        block_size=_block,
+        halo_size=_halo,
+        value_ratio=_value,
+        out_ratio=_out,
+        final_dim=_final,
     )
