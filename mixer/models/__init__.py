@@ -138,6 +138,7 @@ for _name, _factor, _drop in (
     register_model(
         _name,
         NFNet,
+        verified="counts",
         num_blocks=tuple(_factor * blocks for blocks in (1, 2, 6, 3)),
         widths=(384, 768, 2048, 2048) if _name.endswith("+") else (256, 512, 1536, 1536),
         dropout=_drop,
@@ -158,6 +159,7 @@ for _name, _block, _halo, _value, _out, _third, _final in (
     register_model(
         _name,
         HaloNet,
+        verified="counts",
         num_blocks=(3, 3, _third, 3),
         widths=(64, 128, 256, 512),
         num_heads=(4, 8, 8, 8),

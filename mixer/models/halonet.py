@@ -33,52 +33,54 @@ class HaloAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        (height, width, channels), stride = x.shape[1:], self.stride
-        block, halo, heads = self.block_size, self.halo_size, self.num_heads
+        block, halo, stride = self.block_size, self.halo_size, self.stride
         if block % stride:
             raise ValueError(f"block_size={block}: expected an even number")
-        window, depth = block + 2 * halo, channels // heads
-        rows, columns = -(-height // block), -(-width // block)
+        window, depth = block + 2 * halo, x.shape[-1] // self.num_heads
+        blocks = tuple(-(-size // block) for size in x.shape[1:3])
         dense = partial(nn.Dense, use_bias=False, dtype=self.dtype)
-        query = dense(channels, name="query")(x[:, ::stride, ::stride]) * depth**-0.5
-        high, wide = query.shape[1:3]
-        side = block // stride
-        short = (rows * side - high, columns * side - wide)
-        query = jnp.pad(query, ((0, 0), (0, short[0]), (0, short[1]), (0, 0)))
-        query = query.reshape(-1, rows, side, columns, side, heads, depth)
+        query = dense(x.shape[-1], name="query")(x[:, ::stride, ::stride]) * depth**-0.5
+        memory = dense(x.shape[-1] + self.value_dim, name="key_value")(x)
+        size, memory = query.shape[1:3], windows(memory, blocks, block, halo)
+        query = windows(query, blocks, block // stride, 0)
+        query, key, value = (
+            part.reshape(*part.shape[:-1], self.num_heads, -1)
+            for part in (query, *jnp.split(memory, [x.shape[-1]], axis=-1))
+        )
+        logits = jnp.einsum("NRiCjhd,NRaCbhd->NRCijhab", query, key)
+        for number, axis in enumerate(("rows", "columns")):
+            # Row t of the table is for the offset t - (window - 1).
+            init = nn.initializers.normal(depth**-0.5)
+            table = self.param(f"relative_{axis}", init, (2 * window - 1, depth))
+            scores = jnp.einsum("NRiCjhd,td->NRCijht", query, table.astype(query.dtype))
+            scores = _parts(scores, window - 1 - halo, stride, window, 3 + number)
+            logits += jnp.expand_dims(scores, -1 - number)
+        weights = jax.nn.softmax(logits.astype(jnp.float32), axis=(-2, -1)).astype(value.dtype)
+        y = jnp.einsum("NRCijhab,NRaCbhd->NRiCjhd", weights, value)
+        y = y.reshape(len(y), y.shape[1] * y.shape[2], y.shape[3] * y.shape[4], -1)
+        return y[:, : size[0], : size[1]]
 
-        def windows(x):
-            for axis, blocks in ((1, rows), (3, columns)):
-                before_after = [(0, 0)] * x.ndim
-                before_after[axis] = halo, halo + blocks * block - x.shape[axis]
-                x = jnp.pad(x, before_after)
-                last = (blocks - 1) * block + 1
-                # By slices, which unlike a gather have a cheap gradient.
-                x = jnp.stack(
-                    [jax.lax.slice_in_dim(x, i, i + last, block, axis) for i in range(window)],
-                    axis + 1,
-                )
-            return x.reshape(*x.shape[:-1], heads, -1)
 
-        key = windows(dense(channels, name="key")(x))
-        value = windows(dense(self.value_dim, name="value")(x))
-        logits = jnp.einsum("NRiCjhd,NRaCbhd->NRChijab", query, key)
-        init = nn.initializers.normal(depth**-0.5)
-        for name, axis in (("rows", 4), ("columns", 5)):
-            # Row t is for offset t - (window - 1): all by one product, then each query takes its own.
-            table = self.param(f"relative_{name}", init, (2 * window - 1, depth))
-            scores = jnp.einsum("NRiCjhd,td->NRChijt", query, table.astype(query.dtype))
-            of_queries = []
-            for i in range(side):
-                start = window - 1 - halo - stride * i
-                scores_i = jax.lax.index_in_dim(scores, i, axis, keepdims=False)
-                of_queries.append(scores_i[..., start : start + window])
-            scores = jnp.stack(of_queries, axis)
-            logits += scores[..., None] if name == "rows" else scores[..., None, :]
-        logits = logits.astype(jnp.float32)
-        weights = jax.nn.softmax(logits, axis=(-2, -1)).astype(value.dtype)
-        y = jnp.einsum("NRChijab,NRaCbhd->NRiCjhd", weights, value)
-        return y.reshape(-1, rows * side, columns * side, self.value_dim)[:, :high, :wide]
+def windows(x, blocks, side, halo):
+    """[N, H, W, C] -> [N, R, side + 2 halo, C, side + 2 halo, C]: R x C blocks, each with a halo.
+
+    Zeros are outside of the map. Made of slices, which unlike a gather have a cheap gradient.
+    """
+    for axis, count in zip((1, 3), blocks, strict=True):
+        around = [(0, 0)] * x.ndim
+        around[axis] = halo, halo + count * side - x.shape[axis]
+        x, end = jnp.pad(x, around), (count - 1) * side + 1
+        offsets = range(side + 2 * halo)
+        x = [jax.lax.slice_in_dim(x, i, i + end, side, axis) for i in offsets]
+        x = jnp.stack(x, axis + 1)
+    return x
+
+
+def _parts(scores, first, step, length, axis):
+    """Of query i along `axis`, `length` numbers of the last axis, from first - i * step on."""
+    scores = jnp.moveaxis(scores, axis, 0)
+    parts = [part[..., first - i * step :][..., :length] for i, part in enumerate(scores)]
+    return jnp.stack(parts, axis)
 
 
 class HaloBlock(nn.Module):
@@ -154,9 +156,9 @@ class HaloNet(nn.Module):
             )
             out_dim = int(width * self.out_ratio)
             block = partial(HaloBlock, width, out_dim, attention, norm, self.dtype)
-            first, name, rates = partial(block, stride=min(2, i + 1)), f"stage_{i}_block", [0.0]
-            x = stack(self, first, name, x, rates, None)
-            x = stack(self, block, name, x, rates * (blocks - 1), None, first=1)
+            name = f"stage_{i}_block"
+            x = stack(self, partial(block, stride=min(2, i + 1)), name, x, [None])
+            x = stack(self, block, name, x, [None] * (blocks - 1), first=1)
         if self.final_dim:
             final = nn.Dense(self.final_dim, use_bias=False, dtype=self.dtype, name="final")
             x = nn.relu(norm(name="final_norm")(final(x)))

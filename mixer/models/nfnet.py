@@ -120,8 +120,7 @@ class NFNet(nn.Module):
         x = act(conv(32, 3, name="stem_1")(x))
         x = act(conv(64, 3, name="stem_2")(x))
         x = conv(self.widths[0] // 2, 3, stride=2, name="stem_3")(x)
-        random = train and (self.dropout > 0 or self.stochastic_depth > 0)
-        key = self.make_rng("dropout") if random else None
+        key = layers.dropout_key(self, train)
         variance, slope, done = 1.0, self.stochastic_depth / sum(self.num_blocks), 0
         for i, (blocks, width) in enumerate(zip(self.num_blocks, self.widths, strict=False)):
             block = partial(NFBlock, width, self.gelu, self.dtype)

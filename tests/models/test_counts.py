@@ -25,6 +25,8 @@ VERIFIED = {
     "ResMLP": "counts",
     "gMLP": "counts",
     "ConvNeXt": "counts",
+    "NFNet": "counts",
+    "HaloNet": "counts",
 }
 
 
