@@ -29,6 +29,8 @@ TORCH_KERNEL = Turn(
     ours=lambda array, model: array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T,
     theirs=lambda array, model: array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T,
 )
+# A Dense kernel is a convolution's of 1 x 1 there.
+TORCH_1X1 = Turn(lambda a, m: a[:, :, 0, 0].T, lambda a, m: a.T[:, :, None, None])
 
 
 class Row(NamedTuple):
@@ -147,11 +149,31 @@ class Family:
         .safetensors, last.
       patches: our arrays -> for how many patches they are, or None where they lack what says so;
         None of a family whose parameters depend on no grid.
+      mixes_tokens: whether what depends on the grid are the blocks' `token_mixing`.
     """
 
     name: str
     layouts: Sequence[Layout]
     patches: Callable[[Arrays], int | None] | None = None
+    mixes_tokens: bool = False
+
+
+def from_timm(name: str, mark: str, rows: Sequence[Row], mixing: str = "") -> Family:
+    """A family published in timm's form alone: an .npz file has the names of our tree.
+
+    Args:
+      mark: our template of an array by which each of the two is known.
+      mixing: the end of the name of a bias [S] in `token_mixing`, where there is any.
+    """
+    (theirs,) = (row.theirs for row in rows if row.ours == mark)
+    own = [Row(row.ours, row.ours) for row in rows]
+    layouts = (Layout("our own names", mark, own), Layout("timm's names", theirs, rows))
+    return Family(name, layouts, size_of(mixing) if mixing else None, mixes_tokens=bool(mixing))
+
+
+def size_of(end: str) -> Callable[[Arrays], int | None]:
+    """arrays -> the size of one whose name ends so, or None."""
+    return lambda arrays: next((v.size for name, v in arrays.items() if name.endswith(end)), None)
 
 
 @functools.cache

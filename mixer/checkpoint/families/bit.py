@@ -4,11 +4,10 @@
 are [1, 1, 1, C].
 """
 
-from mixer.checkpoint.layouts import AS_IS, Family, Layout, Row, Turn, torch_rows
+from mixer.checkpoint.layouts import AS_IS, TORCH_1X1, Family, Layout, Row, Turn, torch_rows
 
 _OURS = "stage_{0}_unit_{1}/"
 _HEAD_NPZ = Turn(lambda a, m: a[0, 0], lambda a, m: a[None, None])
-_HEAD_TIMM = Turn(lambda a, m: a[:, :, 0, 0].T, lambda a, m: a.T[:, :, None, None])
 _VECTOR = Turn(ours=lambda a, m: a.ravel())
 
 # Ours; published; big_vision's; timm's.
@@ -77,7 +76,7 @@ BIT = Family(
             "stages.{0}.blocks.{1}.conv3.weight",
             torch_rows(
                 *((ours, timm) for ours, _, _, timm in _ALL),
-                ("head/kernel", "head.fc.weight", _HEAD_TIMM),
+                ("head/kernel", "head.fc.weight", TORCH_1X1),
             ),
         ),
     ),

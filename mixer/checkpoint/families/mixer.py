@@ -5,7 +5,7 @@ format that preceded it; it numbers a block's submodules together, so the second
 number but 0, and its token-mixing arrays may hold singleton axes.
 """
 
-from mixer.checkpoint.layouts import SQUEEZED, Family, Layout, Row, torch_rows
+from mixer.checkpoint.layouts import SQUEEZED, Family, Layout, Row, size_of, torch_rows
 
 _OURS = "MixerBlock_{0}/"
 _OLDER = "Mixer/encoderblock_{0}/"
@@ -37,11 +37,6 @@ _BLOCK_TABLE = (
 _ALL = _TABLE + tuple((_OURS + a, _OLDER + b, _TIMM + c) for a, b, c in _BLOCK_TABLE)
 
 
-def _patches(arrays):
-    mark = "/token_mixing/Dense_1/bias"
-    return next((v.size for name, v in arrays.items() if name.endswith(mark)), None)
-
-
 MIXER = Family(
     "Mixer",
     (
@@ -65,5 +60,6 @@ MIXER = Family(
             torch_rows(*((ours, timm) for ours, _, timm in _ALL)),
         ),
     ),
-    _patches,
+    size_of("/token_mixing/Dense_1/bias"),
+    mixes_tokens=True,
 )
