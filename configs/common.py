@@ -55,6 +55,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.optimizer.name = "adam"  # with options: "adam(b2=0.95)", "sgd(momentum=0.9)"
     config.optimizer.weight_decay = 0.1  # times the rate; kernels only
     config.optimizer.clip_norm = 1.0  # global norm of the gradient; 0: no clipping
+    config.optimizer.agc = 0.0  # NFNets: adaptive clipping, unit by unit (there 0.01); 0: none
     config.optimizer.multipliers = ()  # (("regex", rate multiplier), ...); 0 freezes
     # How many updates in a row may be left out because their gradient is NaN or infinite; one more
     # ends the run.

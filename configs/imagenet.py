@@ -30,7 +30,7 @@ def get_config(words: str = ""):
     """Takes a model, a resolution, another dataset and `smoke`."""
     args = arguments.parse(words, model="Mixer-B/16", dataset="imagenet2012", resolution=224)
     config = common.base(args)
-    if "stochastic_depth" in config.model:
+    if config.model.get("stochastic_depth") == 0:  # some families bring their paper's rate
         config.model.stochastic_depth = 0.1
     if "head_bias_init" in config.model:
         config.model.head_bias_init = -6.9  # about -ln 1000: sigmoids start at the classes' share
