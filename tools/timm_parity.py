@@ -60,6 +60,11 @@ class Case:
         """Random parameters: each array's depend on its name alone."""
         flat = traverse_util.flatten_dict(adapt.shapes(self.model, self.image_size), sep="/")
         drawn = {name: _draw(name, array.shape) for name, array in flat.items()}
+        for name in flat:
+            # Standardised weights are the same at any scale, save for what timm adds to their
+            # variance, which is seen in small ones.
+            if name.endswith("kernel") and name.replace("kernel", "gain") in flat:
+                drawn[name] *= math.sqrt(math.prod(drawn[name].shape[:-1]))
         return traverse_util.unflatten_dict(drawn, sep="/")
 
     def images(self) -> np.ndarray:
@@ -126,10 +131,59 @@ def _bit():
     )
 
 
+def _resmlp():
+    from timm.models.mlp_mixer import Affine, MlpMixer, ResBlock
+
+    return MlpMixer(
+        num_classes=5,
+        img_size=(8, 12),
+        patch_size=4,
+        num_blocks=2,
+        embed_dim=8,
+        mlp_ratio=2.0,
+        block_layer=ResBlock,
+        norm_layer=Affine,
+    )
+
+
+def _gmlp():
+    from timm.layers import GatedMlp
+    from timm.models.mlp_mixer import MlpMixer, SpatialGatingBlock
+
+    return MlpMixer(
+        num_classes=5,
+        img_size=(8, 12),
+        patch_size=4,
+        num_blocks=2,
+        embed_dim=8,
+        mlp_ratio=3.0,
+        block_layer=SpatialGatingBlock,
+        mlp_layer=GatedMlp,
+    )
+
+
+def _convnext():
+    from timm.models.convnext import ConvNeXt
+
+    return ConvNeXt(num_classes=5, depths=(1, 2, 1, 1), dims=(4, 8, 12, 16))
+
+
+def _nfnet():
+    from timm.models.nfnet import NormFreeNet, _dm_nfnet_cfg
+
+    config = _dm_nfnet_cfg(depths=(1, 3), channels=(256, 512), act_layer="gelu")
+    return NormFreeNet(config, num_classes=5)
+
+
 _MIXER = {"patch_size": 4, "num_blocks": 2, "hidden_dim": 8, "tokens_mlp_dim": 10}
 _MIXER |= {"channels_mlp_dim": 16, "gelu": "erf"}
 _VIT = {"patch_size": 4, "num_blocks": 2, "hidden_dim": 12, "num_heads": 3, "mlp_dim": 24}
 _VIT |= {"gelu": "erf"}
+_CERTAIN = {"stochastic_depth": 0.0}  # some bring a rate
+_RESMLP = {"patch_size": 4, "num_blocks": 2, "hidden_dim": 8, "channels_mlp_dim": 16}
+_GMLP = {"patch_size": 4, "num_blocks": 2, "hidden_dim": 8, "ffn_dim": 24} | _CERTAIN
+_CONVNEXT = {"num_blocks": (1, 2, 1, 1), "widths": (4, 8, 12, 16)} | _CERTAIN
+_NFNET = {"num_blocks": (1, 3), "widths": (256, 512), "dropout": 0.0, "gelu": "erf"} | _CERTAIN
 CASES = {
     "Mixer": Case("Mixer-S/16", _MIXER, (8, 12), _mixer),
     "ViT": Case("ViT-S/16", _VIT, (8, 12), _vit, reads_npz=True),
@@ -140,6 +194,10 @@ CASES = {
         functools.partial(_vit, global_pool="avg", class_token=False, fc_norm=False),
     ),
     "BiT": Case("BiT-R50x1", {"num_blocks": (3, 1), "width": 32}, (29, 42), _bit, reads_npz=True),
+    "ResMLP": Case("ResMLP-S12", _RESMLP, (8, 12), _resmlp),
+    "gMLP": Case("gMLP-S", _GMLP, (8, 12), _gmlp),
+    "ConvNeXt": Case("ConvNeXt-T", _CONVNEXT, (69, 96), _convnext),
+    "NFNet": Case("NFNet-F0", _NFNET, (29, 42), _nfnet),
 }
 
 
