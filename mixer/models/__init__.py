@@ -80,7 +80,7 @@ for _name, _patch, _blocks, _hidden, _scale in (
     register_model(
         _name,
         ResMLP,
-        verified="counts",
+        verified="other implementation",
         patch_size=_patch,
         num_blocks=_blocks,
         hidden_dim=_hidden,
@@ -97,7 +97,7 @@ for _name, _hidden, _drop in (
     register_model(
         _name,
         GMLP,
-        verified="counts",
+        verified="other implementation",
         patch_size=16,
         num_blocks=30,
         hidden_dim=_hidden,
@@ -117,7 +117,7 @@ for _name, _blocks, _width, _drop in (
     register_model(
         _name,
         ConvNeXt,
-        verified="counts",
+        verified="other implementation",
         num_blocks=_blocks,
         widths=tuple(_width * 2**stage for stage in range(4)),
         stochastic_depth=_drop,
@@ -138,7 +138,7 @@ for _name, _factor, _drop in (
     register_model(
         _name,
         NFNet,
-        verified="counts",
+        verified="counts" if _name.endswith("+") else "other implementation",
         num_blocks=tuple(_factor * blocks for blocks in (1, 2, 6, 3)),
         widths=(384, 768, 2048, 2048) if _name.endswith("+") else (256, 512, 1536, 1536),
         dropout=_drop,

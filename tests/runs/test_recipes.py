@@ -96,6 +96,22 @@ def test_the_smoke_test_of_another_family(model, data_dir):
     assert np.isfinite(metrics["loss"])
 
 
+@pytest.mark.parametrize(
+    "model, rate",
+    [
+        ("ResMLP-B24/8", 0.1),
+        ("gMLP-B", 0.2),
+        ("ConvNeXt-S", 0.4),
+        ("NFNet-F0", 0.25),
+        ("HaloNet-H0", None),
+    ],
+)
+def test_the_other_families_with_their_own_rates(model, rate, data_dir):
+    assert recipe("imagenet", model).model.get("stochastic_depth") == rate
+    training = build.training(recipe("imagenet", f"{model},32,smoke"))  # traces a step
+    assert training.card.model["num_blocks"] in (2, (1, 1))
+
+
 def test_models_without_a_row_take_their_neighbours():
     def settings(name, model):
         config = recipe(name, model)
