@@ -11,12 +11,12 @@ from mixer.checkpoint.stored import Stored
 
 
 def save_pretrained(path: str, params: dict[str, Any], model) -> None:
-    """Writes the parameters of a Mixer, ViT or BiT to `path`.
+    """Writes the parameters of a model of any family but HaloNet to `path`.
 
     Args:
       path: the file. One ending in .npz has the names and shapes of the family's published files
-        (a Mixer's are the tree's own); one in .safetensors timm's names and axis order, as float32.
-        It appears complete or not at all.
+        (the tree's own, of a Mixer and where only timm's are known); one in .safetensors timm's
+        names and axis order, as float32. It appears complete or not at all.
       params: nested dict of arrays that `model` can use.
       model: the Module that they are for, checked against them.
 

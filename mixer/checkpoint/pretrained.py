@@ -97,7 +97,7 @@ def load_pretrained(
     """Loads the parameters of a training run, a file or a published name for `model`.
 
     Args:
-      path: a workdir of this project; an .npz file of a Mixer, ViT or BiT as published or of
+      path: a workdir of this project; an .npz file of a Mixer, ViT or BiT as published, or of
         `mixer.save_pretrained`; a .safetensors file of timm's; a name of `mixer.list_pretrained`;
         or the address of a file: gs://, https://, hf://ORG/REPO[/FILE]. What is fetched is kept and
         checked by its SHA-256: see `mixer.checkpoint.download`. (timm computes with the exact GELU,
