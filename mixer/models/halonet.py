@@ -117,11 +117,11 @@ class HaloNet(nn.Module):
     The models have no state, so the norms are of groups of 16 channels in one image, where the
     paper's are over the batch; the parameters are as many. Its authors' code is not public: block
     and halo sizes, ratios and depths are those on which two public transcriptions of the paper
-    agree, the number of heads is one's. ReLU, the stem, where the norms stand and strided queries
-    are as in timm, the attention's scale as in the authors' BoTNet. Of each table of relative
-    positions halo_size rows at both ends are never used, but counted by all. Not established, and
-    so not here, is "H4 (base 128, Conv-12)" of the Mixer paper's table 2: H4 with twice the width
-    and convolutions in the first two stages has 70 million parameters, the published one 87.
+    agree, the numbers of heads are one's. ReLU, the stem, where the norms stand and strided queries
+    are as in timm, which scales q.k alone. Of each table of relative positions halo_size rows at
+    both ends are never used, but counted by all. Not established, and so not here, is "H4 (base
+    128, Conv-12)" of the Mixer paper's table 2: H4 with twice the width and convolutions in the
+    first two stages has 70 million parameters, the published one 87.
     """
 
     num_classes: int
@@ -156,9 +156,9 @@ class HaloNet(nn.Module):
             )
             out_dim = int(width * self.out_ratio)
             block = partial(HaloBlock, width, out_dim, attention, norm, self.dtype)
-            name = f"stage_{i}_block"
-            x = stack(self, partial(block, stride=min(2, i + 1)), name, x, [None])
-            x = stack(self, block, name, x, [None] * (blocks - 1), first=1)
+            name, rates = f"stage_{i}_block", [None] * blocks
+            x = stack(self, partial(block, stride=min(2, i + 1)), name, x, rates[:1])
+            x = stack(self, block, name, x, rates[1:], first=1)
         if self.final_dim:
             final = nn.Dense(self.final_dim, use_bias=False, dtype=self.dtype, name="final")
             x = nn.relu(norm(name="final_norm")(final(x)))

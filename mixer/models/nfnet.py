@@ -125,7 +125,7 @@ class NFNet(nn.Module):
         for i, (blocks, width) in enumerate(zip(self.num_blocks, self.widths, strict=False)):
             block = partial(NFBlock, width, self.gelu, self.dtype)
             # The projection takes h, whose variance is 1: the sum begins anew.
-            variances = [variance] + [1 + _ALPHA**2 * j for j in range(1, blocks)]
+            variances = [variance, *(1 + _ALPHA**2 * j for j in range(1, blocks))][:blocks]
             rates = [(v**-0.5, slope * (done + j)) for j, v in enumerate(variances)]
             name, own = f"stage_{i}_block", layers.fold_in(key, i)
             x = stack(self, partial(block, stride=min(2, i + 1)), name, x, rates[:1], own)
