@@ -55,6 +55,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.optimizer.name = "adam"  # with options: "adam(b2=0.95)", "sgd(momentum=0.9)"
     config.optimizer.weight_decay = 0.1  # times the rate; kernels only
     config.optimizer.clip_norm = 1.0  # global norm of the gradient; 0: no clipping
+    config.optimizer.agc = 0.0  # NFNets: adaptive clipping, unit by unit (there 0.01); 0: none
     config.optimizer.multipliers = ()  # (("regex", rate multiplier), ...); 0 freezes
     # How many updates in a row may be left out because their gradient is NaN or infinite; one more
     # ends the run.
@@ -180,8 +181,8 @@ def smoke(config: ConfigDict) -> ConfigDict:
     if config.sweep.rates:
         config.sweep.update(train="train[:-32]", dev="train[-32:]")
         config.sweep.update(rates=config.sweep.rates[-2:], seeds=(0, 1))
-    if "num_blocks" in config.model:
-        config.model.num_blocks = 2
+    if "num_blocks" in config.model:  # of each stage, in models that have such
+        config.model.num_blocks = 2 if isinstance(config.model.num_blocks, int) else (1, 1)
     config.batch_size = 16
     config.total = "10 steps"
     config.schedule.warmup = "2 steps"

@@ -23,7 +23,7 @@ def get_config(words: str = ""):
         config.input.split = "train[:90%]"
     config.batch_size = 256
     config.total = "50 epochs"
-    if "stochastic_depth" in config.model:
+    if config.model.get("stochastic_depth") == 0:  # some families bring their paper's rate
         config.model.stochastic_depth = 0.1
     config.schedule.update(warmup="5 epochs", decay="cosine")
     transform = f"resize_small({before_crop(size)})|central_crop"

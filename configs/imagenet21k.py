@@ -20,7 +20,8 @@ What the paper leaves open, and what is done here:
   measures as many that are trained on.
 - Weight decay is on kernels only; the learning rate ends at 1e-5; the head's bias starts at -10, as
   in big_vision.
-- Table 4 has no row for other models: Mixer-H takes L's values, the rest B's.
+- Table 4 has no row for other models: ViT-L and all H take L's values, the rest B's. (Table 3 has
+  ViTs trained with "extra regularization" for as many epochs: its strength is not printed.)
 """
 
 from configs import arguments, common
@@ -28,19 +29,19 @@ from mixer.data.transforms import before_crop
 
 # RandAugment's magnitude and mixup's p, by the model's size.
 _SMALL, _LARGE = (10, 0.2), (20, 0.5)
-_AUGMENTATION = {"Mixer-L": _LARGE, "Mixer-H": _LARGE}
+_LARGE_MODELS = ("Mixer-L", "Mixer-H", "ViT-L", "ViT-H")
 
 
 def get_config(words: str = ""):
     """Takes a model, a resolution, another dataset and `smoke`."""
     args = arguments.parse(words, model="Mixer-B/16", dataset="imagenet21k", resolution=224)
     config = common.base(args)
-    if "stochastic_depth" in config.model:
+    if config.model.get("stochastic_depth") == 0:  # some families bring their paper's rate
         config.model.stochastic_depth = 0.1
     if "head_bias_init" in config.model:
         config.model.head_bias_init = -10.0
     config.loss = "sigmoid_xent"
-    magnitude, config.mixup = _AUGMENTATION.get(args.model.partition("/")[0], _SMALL)
+    magnitude, config.mixup = _LARGE if args.model.startswith(_LARGE_MODELS) else _SMALL
     config.prepare.split = "full"
     config.input.split = "full[51200:]"
     config.input.transform = f"inception_crop|flip_lr|randaug(2, {magnitude})"

@@ -31,7 +31,8 @@ def fit(
         "head" the stored head is dropped.
       head: "auto" keeps a head of the right shape, else resets it and says so; "keep" refuses
         another shape; "reset" makes kernel 0 and bias `head_bias_init`. A kept head of zeros is
-        said: the published ImageNet-21k heads are.
+        said: the published ImageNet-21k heads are. A stored representation layer that the model
+        does not have is dropped and said; a head that reads it is not kept.
       source: where `stored` comes from, for the messages.
 
     Raises:
@@ -43,6 +44,17 @@ def fit(
     wanted = traverse_util.flatten_dict(expected, sep="/")
     head_names = [name for name in wanted if name.startswith("head/")]
     fits = all(name in flat and flat[name].shape == wanted[name].shape for name in head_names)
+    layer = "representation/kernel"
+    if layer in flat and layer not in wanted:
+        width = flat[layer].shape[-1]
+        if head_names and head == "keep":
+            raise errors.BadInput(
+                f"{source}: its head reads a layer of {width}: set the model's "
+                f"representation_size={width}, or head='reset'"
+            )
+        report(f"{source}: its representation layer of {width}, which the model lacks, is dropped")
+        flat = {name: value for name, value in flat.items() if not name.startswith(layer[:-6])}
+        fits = False
     if head_names and (head == "reset" or (head == "auto" and not fits)):
         if head == "auto":
             classes = wanted["head/bias"].shape[0]

@@ -58,7 +58,7 @@ def write(path: str, arrays: dict[str, np.ndarray]) -> None:
     beside = file.with_name(f".{file.name}.incomplete")
     try:
         with beside.open("wb") as stream:
-            writer(stream, {name: np.ascontiguousarray(array) for name, array in arrays.items()})
+            writer(stream, {name: np.asarray(array, order="C") for name, array in arrays.items()})
         beside.replace(file)
     except OSError as error:
         raise errors.BadInput(f"{str(path)!r} cannot be written: {error}") from None

@@ -54,8 +54,13 @@ def describe(model, card: Card) -> dict[str, Any]:
     """The content of config.json.
 
     Raises:
-      BadInput: timm has no architecture of these sizes.
+      BadInput: no Mixer, or timm has no architecture of these sizes.
     """
+    if not hasattr(model, "tokens_mlp_dim"):
+        raise errors.BadInput(
+            f"folders are made of Mixers only, and the model is a {type(model).__name__}: convert "
+            f"to a .safetensors file instead"
+        )
     key = tuple(getattr(model, f, None) for f in ("patch_size", "num_blocks", "hidden_dim"))
     if key not in _ARCHITECTURES:
         raise errors.BadInput(

@@ -1,4 +1,4 @@
-"""Parameters in a file for others: the paper's `.npz`, timm's `.safetensors`."""
+"""Parameters in a file for others: `.npz` as published, timm's `.safetensors`."""
 
 from typing import Any
 
@@ -11,23 +11,22 @@ from mixer.checkpoint.stored import Stored
 
 
 def save_pretrained(path: str, params: dict[str, Any], model) -> None:
-    """Writes a Mixer's parameters to `path`.
+    """Writes the parameters of a model of any family but HaloNet to `path`.
 
     Args:
-      path: the file. One ending in .npz has the names of the paper's release, which are the
-        tree's own; one in .safetensors timm's names and axis order, as float32. It appears
-        complete or not at all.
+      path: the file. One ending in .npz has the names and shapes of the family's published files
+        (the tree's own, of a Mixer and where only timm's are known); one in .safetensors timm's
+        names and axis order, as float32. It appears complete or not at all.
       params: nested dict of arrays that `model` can use.
       model: the Module that they are for, checked against them.
 
     Raises:
-      BadInput: another ending, no Mixer, other names or shapes than the model's, or numbers that
-        are not finite.
+      BadInput: another ending, another family, other names or shapes than the model's, or numbers
+        that are not finite.
     """
     ending = arrays.ending(path)
     flat = traverse_util.flatten_dict(jax.device_get(params), sep="/")
     flat = {name: np.asarray(flat[name], np.float32) for name in names.in_order(flat)}
-    count = Stored(flat, None, "params").patches(model)
-    wanted = adapt.shapes(model, (model.patch_size, model.patch_size * count))
+    wanted = adapt.shapes(model, Stored(flat, None, "params").some_size(model))
     adapt.compare(flat, traverse_util.flatten_dict(wanted, sep="/"), "params")
-    arrays.write(path, flat if ending == ".npz" else names.to_timm(flat))
+    arrays.write(path, names.to_theirs(flat, model, timm=ending == ".safetensors"))

@@ -97,11 +97,11 @@ def load_pretrained(
     """Loads the parameters of a training run, a file or a published name for `model`.
 
     Args:
-      path: a workdir of this project; an .npz file of the paper's release, of the internal format
-        before it, or of `mixer.save_pretrained`; a .safetensors file of timm's; a name of
-        `mixer.list_pretrained`; or the address of a file: gs://, https://, hf://ORG/REPO[/FILE].
-        What is fetched is kept and checked by its SHA-256: see `mixer.checkpoint.download`. (timm
-        computes with the exact GELU, `gelu="erf"`; the paper's models were trained with "tanh".)
+      path: a workdir of this project; an .npz file of a Mixer, ViT or BiT as published, or of
+        `mixer.save_pretrained`; a .safetensors file of timm's; a name of `mixer.list_pretrained`;
+        or the address of a file: gs://, https://, hf://ORG/REPO[/FILE]. What is fetched is kept and
+        checked by its SHA-256: see `mixer.checkpoint.download`. (timm computes with the exact GELU,
+        `gelu="erf"`; the paper's models were trained with "tanh".)
       model: the Module at its pretraining width. Its `num_classes` decides about the head: 0 drops
         it.
       image_size: pixels (height, width), or one number, that the parameters are to be used at, in
@@ -124,15 +124,12 @@ def load_pretrained(
       Failure: no connection to fetch it.
     """
     located = zoo.locate(str(path))
-    stored = read(located.path, step=step, item="ema" if ema else "params")
-    tokens = stored.patches(model)
+    stored = read(located.path, model, step=step, item="ema" if ema else "params")
     if image_size is not None:
         old = stored.size(model, image_size, pretrained_size)
-    # Without an image size the grid may stay unknown: the shapes depend on its number of patches.
-    fits = stored.image_size if tokens is None else (model.patch_size, model.patch_size * tokens)
     fitted = adapt.fit(
         stored.arrays,
-        adapt.shapes(model, fits),
+        adapt.shapes(model, stored.some_size(model, image_size)),
         head=head,
         head_bias_init=getattr(model, "head_bias_init", 0.0),
         source=stored.source,
@@ -147,10 +144,14 @@ def is_file(path: str) -> bool:
     return zoo.locate(path).path.endswith(arrays.ENDINGS)
 
 
-def read(path: str, *, step: int | str | None = None, item: str = "params") -> Stored:
-    """All parameters at `path`, not yet held against a model; see `load_pretrained`."""
+def read(path: str, model, *, step: int | str | None = None, item: str = "params") -> Stored:
+    """All parameters at `path`, by our names, not yet held against a model.
+
+    Args:
+      model: the Module that a file's are for, which tells how to read them; a workdir needs none.
+    """
     if is_file(path):
-        found, names_of = names.to_ours(arrays.read(zoo.locate(path).path), path)
+        found, names_of = names.to_ours(arrays.read(zoo.locate(path).path), path, model)
         return Stored(found, None, f"{path} ({names_of})")
     tree, image_size, source = _from_workdir(path, step, item)
     return Stored(traverse_util.flatten_dict(tree, sep="/"), image_size, source)

@@ -1,21 +1,24 @@
 """Parameters made for one image size, in a model for another (section 3 and appendix C).
 
-Only token mixing knows where a patch lies: its first kernel is [S, D_S], its second [D_S, S], the
-second bias [S], for S tokens in raster order over the grid. Two ways to another grid:
+Of a ViT only the table of positions knows where a patch lies: see `positions`. A convolutional
+net's parameters are for any size. Of a Mixer only token mixing knows: its first kernel is [S, D_S],
+its second [D_S, S], the second bias [S], for S tokens in raster order. A ResMLP and a gMLP have one
+kernel there, [S, S], and a bias [S]. Two ways to another grid:
 
 Block-diagonal, the paper's, where the new grid is K_h x K_w times the old. The image is cut into
-K_h x K_w parts, each with a copy of the old weights: D_S grows K_h K_w times, the kernels are
-block-diagonal once tokens are sorted by part, and the new model's output is the mean of the old
-one's outputs for the parts, exactly.
+K_h x K_w parts, each with a copy of the old weights: D_S, where there is one, grows K_h K_w times,
+the kernels are block-diagonal once tokens are sorted by part, and the new model's output is the
+mean of the old one's outputs for the parts, exactly.
 
 Resampling, for any grid, D_S as it was: the new token-mixing MLP is the old one between two resizes
 of the token map, D [S, S'] back to the old grid and U [S', S] to the new one, bilinear and
-antialiased: K1' = D^T K1, K2' = K2 U^T, b2' = U b2. Where the grid grows D is the pseudo-inverse of
-U, so that a map enlarged by U is mixed to what it was mixed to before, enlarged; a bilinear D would
-blur what U has blurred already. Where it shrinks, D is the bilinear resize. The rows of D and U sum
-to 1. So each hidden unit keeps the sum of its input weights and sees of constant tokens what it
-saw, a constant output stays constant, and a constant image keeps its representation as far as the
-model adds nothing by position; what it adds is interpolated.
+antialiased: K1' = D^T K1, K2' = K2 U^T, b2' = U b2; a single kernel is D^T K U^T. Where the grid
+grows D is the pseudo-inverse of U, so that a map enlarged by U is mixed to what it was mixed to
+before, enlarged; a bilinear D would blur what U has blurred already. Where it shrinks, D is the
+bilinear resize. The rows of D and U sum to 1. So each hidden unit keeps the sum of its input
+weights and sees of constant tokens what it saw, a constant output stays constant, and a constant
+image keeps its representation as far as the model adds nothing by position; what it adds is
+interpolated.
 """
 
 import math
@@ -24,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from mixer import errors
+from mixer.checkpoint import adapt, names, positions
 
 METHODS = ("auto", "block_diagonal", "resample")
 
@@ -60,19 +64,20 @@ def at_resolution(
       model: the Module at its pretraining width.
       image_size: pixels (height, width), or one number, that it is to be used at.
       pretrained_size: pixels that the parameters were made for.
-      method: "auto" takes "block_diagonal" where the new grid of patches is an integer multiple
-        of the old along each side, else "resample".
+      method: of token mixing, "auto" takes "block_diagonal" where the new grid of patches is an
+        integer multiple of the old along each side, else "resample"; positions are resampled.
 
     Returns:
-      `model`, its `tokens_mlp_dim` K_h K_w times as large if the scheme is block-diagonal.
+      `model`, a Mixer's `tokens_mlp_dim` K_h K_w times as large if the scheme is block-diagonal.
 
     Raises:
       BadInput: a size that the patches do not tile, an unknown method, one that cannot make this
         grid, or a model that has no other size.
     """
     _, _, factors = _plan(model, pair(image_size), pair(pretrained_size), method)
-    copies = math.prod(factors or ())
-    return model.clone(tokens_mlp_dim=model.tokens_mlp_dim * copies) if copies > 1 else model
+    if factors is None or not hasattr(model, "tokens_mlp_dim"):
+        return model
+    return model.clone(tokens_mlp_dim=model.tokens_mlp_dim * math.prod(factors))
 
 
 def resize(
@@ -88,11 +93,13 @@ def resize(
       params: nested dict of float32 NumPy arrays.
 
     Returns:
-      The same tree with new token mixing; `params` itself if the grid stays.
+      The same tree with new token mixing or positions; `params` itself if the grid stays.
     """
     old, new, factors = _plan(model, image_size, pretrained_size, method)
     if old == new:
         return params
+    if "pos_embedding" in params:
+        return params | {"pos_embedding": positions.resized(params["pos_embedding"], old, new)}
     change = _resample(old, new) if factors is None else _block_diagonal(old, factors)
     return params | {
         name: part | {"token_mixing": change(part["token_mixing"])}
@@ -142,13 +149,23 @@ def _plan(model, image_size, pretrained_size, method):
     if method not in METHODS:
         raise errors.unknown("method", method, METHODS)
     if image_size == pretrained_size:
-        return None, None, None  # also of models without a grid
-    if not (hasattr(model, "patch_size") and hasattr(model, "tokens_mlp_dim")):
-        raise errors.BadInput(
-            f"a {type(model).__name__} cannot go from {_by(pretrained_size)} to "
-            f"{_by(image_size)}: only a Mixer's parameters can be resized; use the size they have"
-        )
+        return None, None, None
+    family = names.family_of(model)
+    if family is None or family.patches is None:
+        if family is None and _differ(model, image_size, pretrained_size):
+            raise errors.BadInput(
+                f"a {type(model).__name__} cannot go from {_by(pretrained_size)} to "
+                f"{_by(image_size)}: there is no rule for its parameters; use the size they have"
+            )
+        return None, None, None
     old, new = grid(pretrained_size, model.patch_size), grid(image_size, model.patch_size)
+    if not family.mixes_tokens:
+        if method == "block_diagonal":
+            raise errors.BadInput(
+                f"method='block_diagonal' is for token mixing; a {family.name}'s positions are "
+                f"resampled: leave it out"
+            )
+        return old, new, None
     integers = new[0] % old[0] == 0 and new[1] % old[1] == 0
     if method == "block_diagonal" and not integers:
         raise errors.BadInput(
@@ -158,6 +175,11 @@ def _plan(model, image_size, pretrained_size, method):
         )
     resampled = method == "resample" or not integers
     return old, new, None if resampled else (new[0] // old[0], new[1] // old[1])
+
+
+def _differ(model, *sizes) -> bool:
+    one, other = (adapt.shapes(model, size) for size in sizes)
+    return one != other
 
 
 def _block_diagonal(old: tuple[int, int], factors: tuple[int, int]):
@@ -170,8 +192,12 @@ def _block_diagonal(old: tuple[int, int], factors: tuple[int, int]):
     token = (row[:, None] * old[1] + col).ravel()
     mine = part[:, None] == np.arange(copies)  # [S', K]
 
-    def change(mlp):
-        first, second = mlp["Dense_0"], mlp["Dense_1"]
+    def change(mixing):
+        if "kernel" in mixing:
+            same = part[:, None] == part
+            kernel = np.where(same, mixing["kernel"][np.ix_(token, token)], 0)
+            return {"kernel": kernel, "bias": mixing["bias"][token]}
+        first, second = mixing["Dense_0"], mixing["Dense_1"]
         tall = np.where(mine[:, :, None], first["kernel"][token][:, None], 0)
         wide = np.where(mine.T[:, None], second["kernel"][None, :, token], 0)
         return {
@@ -195,15 +221,16 @@ def _resample(old: tuple[int, int], new: tuple[int, int]):
     ]
     up, down = np.kron(*up), np.kron(*down)
 
-    def change(mlp):
-        first, second = mlp["Dense_0"], mlp["Dense_1"]
-        return {
-            "Dense_0": first | {"kernel": (down.T @ first["kernel"]).astype(np.float32)},
-            "Dense_1": {
-                "kernel": (second["kernel"] @ up.T).astype(np.float32),
-                "bias": (up @ second["bias"]).astype(np.float32),
-            },
-        }
+    def outwards(dense):
+        kernel, bias = dense["kernel"] @ up.T, up @ dense["bias"]
+        return {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
+
+    def change(mixing):
+        if "kernel" in mixing:
+            return outwards(mixing | {"kernel": down.T @ mixing["kernel"]})
+        first, second = mixing["Dense_0"], mixing["Dense_1"]
+        kernel = (down.T @ first["kernel"]).astype(np.float32)
+        return {"Dense_0": first | {"kernel": kernel}, "Dense_1": outwards(second)}
 
     return change
 

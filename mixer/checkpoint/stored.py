@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from mixer import errors
-from mixer.checkpoint import resize
+from mixer.checkpoint import names, resize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,18 +24,20 @@ class Stored:
     source: str
 
     def patches(self, model) -> int | None:
-        """How many patches a Mixer's parameters are for; None of a workdir's other model.
+        """How many patches the parameters are for; None where they depend on no grid.
 
         Raises:
-          BadInput: they are for patches of another size, or `model` is no Mixer.
+          BadInput: they are for patches of another size, or what says for how many is missing.
         """
-        mark = "/token_mixing/Dense_1/bias"
-        count = next((v.size for name, v in self.arrays.items() if name.endswith(mark)), None)
-        if count is None or not hasattr(model, "patch_size"):
+        family = names.family_of(model)
+        if family is None or family.patches is None:
+            return None
+        count = family.patches(self.arrays)
+        if count is None:
             if self.image_size is None:
                 raise errors.BadInput(
-                    f"{self.source}: only a Mixer's parameters can be in a file, and the model is "
-                    f"a {type(model).__name__}"
+                    f"{self.source} does not say for how many patches it is: token mixing or the "
+                    f"table of positions is missing"
                 )
             return None
         stem = self.arrays.get("stem/kernel")
@@ -47,6 +49,17 @@ class Stored:
             )
         return count
 
+    def some_size(self, model, image_size: int | tuple[int, int] | None = None) -> tuple[int, int]:
+        """(height, width) of images that fit, their grid perhaps another: enough for the shapes.
+
+        Args:
+          image_size: what they are to be used at; counts where they are for any size.
+        """
+        count = self.patches(model)
+        if count is not None:
+            return model.patch_size, model.patch_size * count
+        return self.image_size or resize.pair(image_size or 224)
+
     def size(
         self,
         model,
@@ -55,8 +68,8 @@ class Stored:
     ) -> tuple[int, int]:
         """(height, width) in pixels of the images that the parameters were made for.
 
-        A workdir's record; else `pretrained_size`; else `image_size` if it has as many patches;
-        else the square.
+        A workdir's record; else `pretrained_size`; else `image_size` if it has as many patches or
+        patches do not matter; else the square.
 
         Raises:
           BadInput: `pretrained_size` contradicts what is stored, or is needed.
@@ -69,7 +82,10 @@ class Stored:
                     f"{self.image_size}: leave it out"
                 )
             return self.image_size
-        count, patch = self.patches(model), model.patch_size
+        count = self.patches(model)
+        if count is None:
+            return wanted
+        patch = model.patch_size
         if given:
             rows, columns = resize.grid(given, patch)
             if rows * columns != count:

@@ -1,13 +1,16 @@
-"""Pieces that model families share: regularisers, the GELU's two forms, the check of the grid.
+"""Pieces that model families share: stem, MLP, head, regularisers, the check of the grid.
 
 Randomness is drawn from an explicit key, folded with the place where it is used, never from
 Flax's per-module streams: so a scan over blocks or rematerialisation leaves every mask as it was.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 
 def gelu(x: jax.Array, form: str) -> jax.Array:
@@ -19,6 +22,84 @@ def gelu(x: jax.Array, form: str) -> jax.Array:
     if form not in ("tanh", "erf"):
         raise ValueError(f"gelu={form!r}: expected 'tanh' or 'erf'")
     return jax.nn.gelu(x, approximate=form == "tanh")
+
+
+class MlpBlock(nn.Module):
+    """[..., D] -> hidden_dim -> [..., D], GELU between."""
+
+    hidden_dim: int
+    dropout: float
+    gelu: str
+    dtype: str
+    kernel_init: Callable = nn.linear.default_kernel_init
+    bias_init: Callable = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x, key=None):
+        init = {"kernel_init": self.kernel_init, "bias_init": self.bias_init}
+        y = nn.Dense(self.hidden_dim, dtype=self.dtype, **init)(x)
+        y = dropout(gelu(y, self.gelu), self.dropout, key, 0)
+        y = nn.Dense(x.shape[-1], dtype=self.dtype, **init)(y)
+        return dropout(y, self.dropout, key, 1)
+
+
+class LayerScale(nn.Module):
+    """A learned factor for each channel, `init` at first (Touvron et al. 2021, CaiT)."""
+
+    init: float
+
+    @nn.compact
+    def __call__(self, x):
+        gamma = self.param("gamma", nn.initializers.constant(self.init), x.shape[-1:])
+        return x * gamma.astype(x.dtype)
+
+
+def patch_stem(
+    model: nn.Module,
+    images: jax.Array,
+    tokens: Callable[[Any], int],
+    kernel_init: Callable = nn.linear.default_kernel_init,
+) -> jax.Array:
+    """Images [N, H, W, 3] -> each patch projected, in raster order: [N, S, C].
+
+    Args:
+      model: in whose compact call this is; it has patch_size P, hidden_dim C and dtype.
+      tokens: the model's parameters -> for how many patches they were made.
+
+    Raises:
+      ValueError: as `check_grid`.
+    """
+    check_grid(images, model.patch_size, model.variables.get("params"), tokens)
+    patch, init = (model.patch_size,) * 2, {"kernel_init": kernel_init}
+    x = nn.Conv(model.hidden_dim, patch, patch, dtype=model.dtype, name="stem", **init)(images)
+    return x.reshape(len(x), -1, model.hidden_dim)
+
+
+def head(
+    model: nn.Module, x: jax.Array, kernel_init: Callable = nn.initializers.zeros
+) -> jax.Array:
+    """The end of a `model`, in its compact call: features [N, C] -> logits, both float32.
+
+    The features are sown as `pre_logits`, and returned where `model.num_classes` is 0.
+    """
+    x = x.astype(jnp.float32)
+    model.sow("intermediates", "pre_logits", x)
+    if model.num_classes == 0:
+        return x
+    bias_init = nn.initializers.constant(model.head_bias_init)
+    return nn.Dense(model.num_classes, kernel_init=kernel_init, bias_init=bias_init, name="head")(x)
+
+
+def dropout_key(model: nn.Module, train: bool) -> jax.Array | None:
+    """The key of the call's random masks; None where the model's fields make none of them."""
+    random = train and (getattr(model, "dropout", 0) > 0 or model.stochastic_depth > 0)
+    return model.make_rng("dropout") if random else None
+
+
+def depth_rates(last: float, num_blocks: int) -> list[tuple[float, float]]:
+    """Of each block's two branches the drop probability: from 0, linearly, to `last`."""
+    slope = last / (2 * num_blocks - 1)
+    return [(slope * 2 * i, slope * (2 * i + 1)) for i in range(num_blocks)]
 
 
 def fold_in(key: jax.Array | None, place: int) -> jax.Array | None:
@@ -51,14 +132,17 @@ def _keep(x, rate, key, shape):
     return jnp.where(kept, x / (1 - rate), 0).astype(x.dtype)
 
 
-def check_grid(images: jax.Array, patch_size: int, params) -> None:
+def check_grid(
+    images: jax.Array, patch_size: int, params: Any, tokens: Callable[[Any], int]
+) -> None:
     """Refuses images that the patch size does not divide or the parameters were not made for.
 
     Args:
       images: [N, H, W, 3].
       patch_size: P, pixels.
       params: the model's parameters, None while they are being made. The stem's kernel is
-        [P, P, 3, C]; where there is token mixing, its first kernel is [S, D_S].
+        [P, P, 3, C].
+      tokens: the parameters -> for how many patches they were made.
 
     Raises:
       ValueError: names both grids and the way out.
@@ -78,9 +162,8 @@ def check_grid(images: jax.Array, patch_size: int, params) -> None:
         raise ValueError(
             f"the parameters were made for patch_size {stored_patch}, the model has {patch_size}"
         )
-    tokens = (height // patch_size) * (width // patch_size)
-    stored = params["MixerBlock_0"]["token_mixing"]["Dense_0"]["kernel"].shape[0]
-    if stored != tokens:
+    rows, columns, stored = height // patch_size, width // patch_size, tokens(params)
+    if stored != rows * columns:
         side = math.isqrt(stored)
         made_for = f"{stored} tokens"
         if side * side == stored:
@@ -88,9 +171,9 @@ def check_grid(images: jax.Array, patch_size: int, params) -> None:
             made_for += f" (a {side} x {side} grid: {pixels} x {pixels} pixels, if square)"
         raise ValueError(
             f"the parameters were made for {made_for}; images of {height} x {width} with "
-            f"patch_size {patch_size} are a {height // patch_size} x {width // patch_size} grid "
-            f"of {tokens} tokens. Resize the images, or load the parameters for this size with "
-            f"mixer.load_pretrained(..., image_size=({height}, {width})), for the model "
+            f"patch_size {patch_size} are a {rows} x {columns} grid "
+            f"of {rows * columns} tokens. Resize the images, or load the parameters for this size "
+            f"with mixer.load_pretrained(..., image_size=({height}, {width})), for the model "
             f"mixer.at_resolution(...)"
         )
 

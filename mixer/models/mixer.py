@@ -15,28 +15,12 @@ from mixer.models import layers
 from mixer.models.stack import stack
 
 
-class MlpBlock(nn.Module):
-    """[..., D] -> hidden_dim -> [..., D], GELU between."""
-
-    hidden_dim: int
-    dropout: float
-    gelu: str
-    dtype: str
-
-    @nn.compact
-    def __call__(self, x, key=None):
-        y = nn.Dense(self.hidden_dim, dtype=self.dtype)(x)
-        y = layers.dropout(layers.gelu(y, self.gelu), self.dropout, key, 0)
-        y = nn.Dense(x.shape[-1], dtype=self.dtype)(y)
-        return layers.dropout(y, self.dropout, key, 1)
-
-
 class MixerBlock(nn.Module):
     """One Mixer layer; `drop` holds the two MLPs' stochastic-depth probabilities."""
 
     tokens_mlp_dim: int
     channels_mlp_dim: int
-    mlp: Callable[..., MlpBlock]
+    mlp: Callable[..., layers.MlpBlock]
 
     @nn.compact
     def __call__(self, x, drop=(0.0, 0.0), key=None):
@@ -75,20 +59,14 @@ class Mixer(nn.Module):
 
     @nn.compact
     def __call__(self, images, train: bool = False):
-        layers.check_grid(images, self.patch_size, self.variables.get("params"))
-        patch = (self.patch_size,) * 2
-        x = nn.Conv(self.hidden_dim, patch, patch, dtype=self.dtype, name="stem")(images)
-        x = x.reshape(len(x), -1, self.hidden_dim)
-        mlp = partial(MlpBlock, dropout=self.dropout, gelu=self.gelu, dtype=self.dtype)
-        random = train and (self.dropout > 0 or self.stochastic_depth > 0)
-        key = self.make_rng("dropout") if random else None
-        slope = self.stochastic_depth / (2 * self.num_blocks - 1)
+        x = layers.patch_stem(self, images, _tokens)
+        mlp = partial(layers.MlpBlock, dropout=self.dropout, gelu=self.gelu, dtype=self.dtype)
         block = partial(MixerBlock, self.tokens_mlp_dim, self.channels_mlp_dim, mlp)
-        rates = [(slope * 2 * i, slope * (2 * i + 1)) for i in range(self.num_blocks)]
-        x = stack(self, block, "MixerBlock", x, rates, key)
+        rates = layers.depth_rates(self.stochastic_depth, self.num_blocks)
+        x = stack(self, block, "MixerBlock", x, rates, layers.dropout_key(self, train))
         x = nn.LayerNorm(dtype=jnp.float32, name="pre_head_layer_norm")(x).mean(axis=1)
-        self.sow("intermediates", "pre_logits", x)
-        if self.num_classes == 0:
-            return x
-        zeros, bias = nn.initializers.zeros, nn.initializers.constant(self.head_bias_init)
-        return nn.Dense(self.num_classes, kernel_init=zeros, bias_init=bias, name="head")(x)
+        return layers.head(self, x)
+
+
+def _tokens(params):
+    return len(params["MixerBlock_0"]["token_mixing"]["Dense_0"]["kernel"])

@@ -10,25 +10,46 @@ from mixer import errors
 
 # Fields that leave the numbers alone: a config holds them in `runtime`.
 FREE = ("scan", "remat")
+# How far a model is verified, the furthest first.
+LEVELS = (
+    "weights",  # published weights load and give the published logits or accuracy
+    "other implementation",  # with the same random weights its logits are another code's
+    "counts",  # as many parameters as published
+    "nothing",
+)
 _MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {}
+_VERIFIED: dict[str, str] = {}
 
 
-def register_model(name: str, module: Callable[..., nn.Module], **fields) -> None:
+def register_model(
+    name: str, module: Callable[..., nn.Module], *, verified: str = "nothing", **fields
+) -> None:
     """Makes `name` a model: the linen Module class `module` with these field values.
 
     A family of your own is registered from your package, named in `config.imports`.
 
+    Args:
+      verified: how far tests show that it is the published model, one of `LEVELS`.
+
     Raises:
-      ValueError: `name` stands for another model already.
+      ValueError: `name` stands for another model already, or another level.
     """
+    if verified not in LEVELS:
+        raise ValueError(f"verified={verified!r}: expected one of {', '.join(LEVELS)}")
     entry = (module, fields)
     if _MODELS.setdefault(name, entry) != entry:
         raise ValueError(f"model {name!r} is already registered as {_MODELS[name]}")
+    _VERIFIED[name] = verified
 
 
-def list_models() -> list[str]:
-    """Every registered name, sorted."""
-    return sorted(_MODELS)
+def list_models(verbose: bool = False) -> list[str] | dict[str, str]:
+    """Every registered name, sorted; `verbose=True`: {name: how far it is verified}.
+
+    "weights": published weights load and give the published logits or accuracy; "other
+    implementation": its logits are timm's with the same random weights; "counts": it has as many
+    parameters as published; "nothing": a model of your own.
+    """
+    return {name: _VERIFIED[name] for name in sorted(_MODELS)} if verbose else sorted(_MODELS)
 
 
 def _lookup(name: str) -> tuple[Callable[..., nn.Module], dict[str, Any]]:

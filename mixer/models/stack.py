@@ -27,7 +27,8 @@ def stack(
     name: str,
     x: jax.Array,
     rates: Sequence[Any],
-    key: jax.Array | None,
+    key: jax.Array | None = None,
+    first: int = 0,
 ) -> jax.Array:
     """Applies len(rates) blocks to x, within the compact call of `parent`.
 
@@ -36,17 +37,20 @@ def stack(
         copy of their parameters, [blocks, ...] each; `remat` is one of `REMAT`. With either, no
         intermediates of the blocks can be captured.
       block: keywords (name or parent) -> a module, called with (x, rate, key).
-      rates: a tree of numbers for each block, the same everywhere.
+      rates: a tree of numbers for each block, the same everywhere; None where it takes none.
       key: None in evaluation.
+      first: the first block's number.
 
     Raises:
       ValueError: unknown `parent.remat`.
     """
     if parent.remat not in REMAT:
         raise ValueError(f"remat={parent.remat!r}: expected one of {', '.join(REMAT)}")
-    names = [f"{name}_{i}" for i in range(len(rates))]
-    if parent.is_initializing() or not (parent.scan or parent.remat != "none"):
-        for i, (name, rate) in enumerate(zip(names, rates, strict=True)):
+    numbers = range(first, first + len(rates))
+    names = [f"{name}_{i}" for i in numbers]
+    scan = parent.scan and len(rates) > 1
+    if parent.is_initializing() or not (scan or parent.remat != "none"):
+        for i, name, rate in zip(numbers, names, rates, strict=True):
             x = block(name=name)(x, rate, layers.fold_in(key, i))
         return x
 
@@ -56,12 +60,11 @@ def stack(
         return detached.apply({"params": params}, x, rate, layers.fold_in(key, i))
 
     if parent.remat != "none":
-        apply = jax.checkpoint(apply, policy=REMAT[parent.remat], prevent_cse=not parent.scan)
+        apply = jax.checkpoint(apply, policy=REMAT[parent.remat], prevent_cse=not scan)
     params = [parent.variables["params"][name] for name in names]
-    if not parent.scan:
-        for i, (own, rate) in enumerate(zip(params, rates, strict=True)):
+    if not scan:
+        for i, own, rate in zip(numbers, params, rates, strict=True):
             x = apply(x, own, rate, i)
         return x
     each = jax.tree.map(lambda *leaves: jnp.stack(leaves), *zip(params, rates, strict=True))
-    numbers = jnp.arange(len(names))
-    return jax.lax.scan(lambda x, own: (apply(x, *own), None), x, (*each, numbers))[0]
+    return jax.lax.scan(lambda x, own: (apply(x, *own), None), x, (*each, jnp.array(numbers)))[0]

@@ -76,6 +76,7 @@ def make_optimizer(
     *,
     weight_decay: float,
     clip_norm: float,
+    agc: float = 0.0,
     multipliers: Sequence[tuple[str, float]] = (),
 ) -> optax.GradientTransformation:
     """w -= rate(t) * multiplier * (direction + weight_decay * w), decay on kernels only.
@@ -86,6 +87,9 @@ def make_optimizer(
       schedule: step -> learning rate.
       weight_decay: decoupled, AdamW's form (the paper's convention); 0 for none.
       clip_norm: largest global norm of the gradient, all trained parameters together; 0 for none.
+      agc: adaptive gradient clipping, before that (Brock et al. 2021): largest norm of a unit's
+        gradient, as a share of that of its weights or of 0.001. A unit is an output of a kernel, or
+        a vector or scalar as a whole; the head's kernel is left out. 0 for none.
       multipliers: (regular expression, multiplier of the rate); 0 freezes: no update, no decay,
         and no part in the norm.
 
@@ -97,7 +101,12 @@ def make_optimizer(
     if values == {0.0}:
         raise errors.BadInput("config.optimizer.multipliers freezes every parameter")
     kernels = by_name(params, lambda n: n.endswith("/kernel"))
-    chain = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
+    chain = []
+    if agc:
+        clipped = by_name(params, lambda n: n != "head/kernel")
+        chain.append(optax.masked(optax.adaptive_grad_clip(agc, eps=1e-3), clipped))
+    if clip_norm:
+        chain.append(optax.clip_by_global_norm(clip_norm))
     chain.append(calls.build("optimizer", name, OPTIMIZERS))
     if weight_decay:
         chain.append(optax.add_decayed_weights(weight_decay, mask=kernels))

@@ -90,5 +90,7 @@ def test_every_size_of_the_paper_but_h_is_timms():
         size, patch = name.removeprefix("Mixer-").lower().split("/")
         assert found["architecture"] == f"mixer_{size}{patch}_224"
         assert found["model_args"]["mlp_ratio"] == [0.5, 4.0]
+    with pytest.raises(mixer.BadInput, match="of Mixers only, and the model is a ViT: convert"):
+        hub.describe(mixer.create_model("ViT-B/16", 1000), card())
     with pytest.raises(mixer.BadInput, match=r"\(14, 32, 1280\).*\.safetensors"):
         hub.describe(mixer.create_model("Mixer-H/14", 1000), card())

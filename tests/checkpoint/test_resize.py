@@ -137,6 +137,58 @@ def resampled(old, new):
     return weights, enlarged(old, new, "resample", weights)[1]
 
 
+SINGLE = {
+    "ResMLP-S12": {"num_blocks": 2, "hidden_dim": 8, "channels_mlp_dim": 16},
+    "gMLP-S": {"num_blocks": 2, "hidden_dim": 8, "ffn_dim": 16},
+}
+
+
+def single(name, old, new, method="auto"):
+    """A model that mixes by one matrix, its parameters for the grid `old`, and those for `new`."""
+    of = mixer.create_model(name, 5, patch_size=P, **SINGLE[name])
+    sizes = (new[0] * P, new[1] * P), (old[0] * P, old[1] * P)
+    rng = np.random.default_rng(0)
+    shapes = adapt.shapes(of, sizes[1])
+    weights = jax.tree.map(lambda s: rng.normal(0, 0.5, s.shape).astype(np.float32), shapes)
+    assert mixer.at_resolution(of, *sizes, method) == of
+    resized = resize.resize(weights, of, *sizes, method)
+    expected = adapt.shapes(of, sizes[0])
+    jax.tree.map(lambda r, e: (r.shape, r.dtype) == (e.shape, e.dtype) or 1 / 0, resized, expected)
+    return of, weights, resized
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_block_diagonal_of_one_matrix_is_the_mean_over_the_parts(name):
+    of, weights, resized = single(name, (2, 3), (4, 9))
+    large = images((4, 9))
+    parts = [part for rows in np.split(large, 2, 1) for part in np.split(rows, 3, 2)]
+    mean = logits(of, weights, np.concatenate(parts)).reshape(6, len(large), -1).mean(axis=0)
+    np.testing.assert_allclose(logits(of, resized, large), mean, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name, block", [("ResMLP-S12", "ResMLPBlock"), ("gMLP-S", "GMLPBlock")])
+@pytest.mark.parametrize("new", [(5, 4), (2, 3), (6, 8)])
+def test_resampling_one_matrix(name, block, new):
+    """To more patches it commutes with enlarging, to fewer it mixes between two resizes."""
+    old = (3, 4)
+    _, weights, resized = single(name, old, new, "resample")
+    before, after = (w[f"{block}_1"]["token_mixing"] for w in (weights, resized))
+
+    def mix(dense, tokens):
+        y = dense["kernel"].T @ tokens.reshape(-1, 7) + dense["bias"][:, None]
+        return y.reshape(tokens.shape)
+
+    to = lambda grid, tokens: np.asarray(jax.image.resize(tokens, (*grid, 7), "linear"))
+    rng = np.random.default_rng(2)
+    if new > old:
+        small = rng.normal(size=(*old, 7)).astype(np.float32)
+        found, expected = mix(after, to(new, small)), to(new, mix(before, small))
+    else:
+        tokens = rng.normal(size=(*new, 7)).astype(np.float32)
+        found, expected = mix(after, tokens), to(new, mix(before, to(old, tokens)))
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
 @pytest.mark.parametrize("method", resize.METHODS)
 def test_the_same_grid_is_left_alone(method):
     target, resized = enlarged((3, 4), (3, 4), method)
@@ -145,10 +197,22 @@ def test_the_same_grid_is_left_alone(method):
     np.testing.assert_array_equal(resize.bilinear(7, 7), np.eye(7))
 
 
-def test_a_model_without_a_grid_has_one_size():
-    assert mixer.at_resolution(nn.Dense(3), 24, 24) == nn.Dense(3)
-    with pytest.raises(mixer.BadInput, match="a Dense cannot go from 12 x 12 to 24 x 24"):
-        mixer.at_resolution(nn.Dense(3), 24, 12)
+class Flat(nn.Module):
+    """A model of a user's."""
+
+    @nn.compact
+    def __call__(self, images):
+        return nn.Dense(3)(images.reshape(len(images), -1))
+
+
+def test_models_without_a_grid():
+    """They stay as they are if their parameters have the same shapes, else there is no way."""
+    assert mixer.at_resolution(Flat(), 24, 24) == Flat()
+    assert mixer.at_resolution(nn.Dense(3), 24, 12) == nn.Dense(3)
+    bit = mixer.create_model("BiT-R50x1", 10)
+    assert mixer.at_resolution(bit, 480, 224) == bit
+    with pytest.raises(mixer.BadInput, match="a Flat cannot go from 12 x 12 to 24 x 24"):
+        mixer.at_resolution(Flat(), 24, 12)
 
 
 def test_which_way_auto_goes():

@@ -142,7 +142,7 @@ def cut(log, step):
 
 def assert_same_run(workdir, alone, step):
     """Up to a step at which both have a checkpoint."""
-    ours, theirs = (pretrained.read(str(path), step=step).arrays for path in (workdir, alone))
+    ours, theirs = (pretrained.read(str(p), None, step=step).arrays for p in (workdir, alone))
     assert ours.keys() == theirs.keys()
     for name, array in theirs.items():
         if not name.endswith("token_mixing/Dense_1/bias"):  # its gradient is all but 0

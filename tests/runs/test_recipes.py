@@ -3,6 +3,7 @@
 import importlib
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 from runs_command import run
@@ -59,6 +60,57 @@ def test_pretraining_is_table_4s_row(name, model):
     assert config.evaluators.val.transform == "resize_small(256)|central_crop"
 
 
+# Table 3's epochs; rates and weight decay of table 3 in ViT's own paper (none has R200x3's).
+JFT_OTHERS = {
+    "ViT-B/32": (7, 0.0008),
+    "ViT-L/32": (7, 0.0006),
+    "ViT-L/16": (14, 0.0004),
+    "ViT-H/14": (14, 0.0003),
+    "BiT-R50x1": (7, 0.001),
+    "BiT-R50x2": (7, 0.001),
+    "BiT-R101x1": (7, 0.0008),
+    "BiT-R152x1": (7, 0.0006),
+    "BiT-R152x2": (14, 0.0006),
+    "BiT-R200x3": (14, 0.0006),
+}
+
+
+@pytest.mark.parametrize("model", JFT_OTHERS)
+def test_the_papers_other_models_on_jft(model):
+    config = recipe("jft", model)
+    epochs, rate = JFT_OTHERS[model]
+    assert config.total == f"{epochs} epochs" and config.schedule.base == rate
+    assert config.optimizer.weight_decay == 0.1
+    assert config.optimizer.name == "adam(b1=0.9, b2=0.999)" and config.batch_size == 4096
+
+
+@pytest.mark.parametrize("model", ("ViT-Ti/16", "BiT-R50x1"))
+def test_the_smoke_test_of_another_family(model, data_dir):
+    training = build.training(recipe("imagenet", f"{model},32,smoke"))
+    fields = training.card.model
+    assert fields["name"] == model and fields["num_blocks"] in (2, (1, 1))
+    batch = next(iter(training.reader.batches(0, 1)))
+    step = training.update.compile()
+    _, metrics = step(training.update.create_state(), batch)
+    assert np.isfinite(metrics["loss"])
+
+
+@pytest.mark.parametrize(
+    "model, rate",
+    [
+        ("ResMLP-B24/8", 0.1),
+        ("gMLP-B", 0.2),
+        ("ConvNeXt-S", 0.4),
+        ("NFNet-F0", 0.25),
+        ("HaloNet-H0", None),
+    ],
+)
+def test_the_other_families_with_their_own_rates(model, rate, data_dir):
+    assert recipe("imagenet", model).model.get("stochastic_depth") == rate
+    training = build.training(recipe("imagenet", f"{model},32,smoke"))  # traces a step
+    assert training.card.model["num_blocks"] in (2, (1, 1))
+
+
 def test_models_without_a_row_take_their_neighbours():
     def settings(name, model):
         config = recipe(name, model)
@@ -66,7 +118,10 @@ def test_models_without_a_row_take_their_neighbours():
         return {key: config[key] for key in keys}
 
     assert settings("imagenet21k", "Mixer-S/32") == settings("imagenet21k", "Mixer-B/16")
-    assert settings("imagenet21k", "Mixer-H/14") == settings("imagenet21k", "Mixer-L/16")
+    for model in ("Mixer-H/14", "ViT-L/32", "ViT-H/14"):
+        assert settings("imagenet21k", model) == settings("imagenet21k", "Mixer-L/16")
+    for model in ("ViT-B/16", "BiT-R101x3"):
+        assert settings("imagenet21k", model) == settings("imagenet21k", "Mixer-B/16")
 
 
 @pytest.mark.parametrize("name, total", [("imagenet21k", 14_197_122), ("jft", 303_000_000)])

@@ -108,6 +108,34 @@ def test_frozen_parameters_stay_and_leave_the_norm():
     assert max(sizes) == 20, "no moments are kept for the frozen stem (48 numbers)"
 
 
+def test_adaptive_clipping_unit_by_unit():
+    """NFNet's: a unit's gradient has at most `agc` of its weights' norm, or of 0.001."""
+    shapes = {"conv": (3, 3, 2, 4), "dense": (5, 6), "bias": (6,), "skip_gain": (1,)}
+    rng = np.random.default_rng(0)
+    draw = lambda size: {k: np.float32(size * rng.standard_normal(s)) for k, s in shapes.items()}
+    params, grads = draw(1.0), draw(0.05)
+    params["bias"][:] = 0
+    params |= {"head": {"kernel": params["dense"]}}
+    grads |= {"head": {"kernel": grads["dense"]}}
+    made = optimizer.make_optimizer(
+        "sgd(momentum=0.0)", params, lambda t: 1.0, weight_decay=0, clip_norm=0, agc=0.05
+    )
+    updates, _ = made.update(grads, made.init(params), params)
+    np.testing.assert_allclose(updates["head"]["kernel"], -grads["head"]["kernel"])
+    shares = []
+    for name, axes in (("conv", (0, 1, 2)), ("dense", 0), ("bias", None), ("skip_gain", None)):
+        norm = lambda x, a=axes: np.sqrt((x**2).sum(a))
+        share = norm(grads[name]) / (0.05 * np.maximum(norm(params[name]), 1e-3))
+        np.testing.assert_allclose(updates[name], -grads[name] / np.maximum(share, 1), rtol=1e-5)
+        shares.extend(np.ravel(share))
+    assert min(shares) < 1 < max(shares)
+    frozen = optimizer.make_optimizer(
+        "sgd", params, RATE, weight_decay=0, clip_norm=1, agc=0.05, multipliers=(("conv", 0),)
+    )
+    updates, _ = frozen.update(grads, frozen.init(params), params)
+    assert not updates["conv"].any() and updates["dense"].any()
+
+
 def test_bad_optimizers_are_refused():
     def refused(message, name="adam", multipliers=()):
         with pytest.raises(errors.BadInput, match=message):

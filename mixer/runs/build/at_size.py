@@ -51,12 +51,12 @@ def at_size(
     if path in ("", RANDOM):
         made_for = image_size
     elif pretrained.is_file(path):
-        made_for = pretrained.read(path).size(model, image_size, given)
+        made_for = pretrained.read(path, model).size(model, image_size, given)
     else:
         card = Card.from_json(pretrained.read_meta(path, at)["card"])
         made_for = card.image_size
-        trained_with, gelu = card.model.get("gelu"), getattr(model, "gelu", None)
-        if trained_with != gelu:
+        trained_with, gelu = (which.get("gelu") for which in (card.model, vars(model)))
+        if None not in (trained_with, gelu) and trained_with != gelu:
             raise errors.BadInput(
                 f"{path} was trained with gelu={trained_with!r}: set --config.model.gelu="
                 f"{trained_with}"

@@ -66,10 +66,11 @@ def conversion(config: ConfigDict) -> Conversion:
 
 
 def _card_of_file(config: ConfigDict) -> Card:
-    stored, fields = pretrained.read(config.init_from), config.model.to_dict()
+    fields = config.model.to_dict()
+    model = registry.create_model(**fields | {"num_classes": 0})
+    stored = pretrained.read(config.init_from, model)
     head = stored.arrays.get("head/bias")
     fields["num_classes"] = fields["num_classes"] or (0 if head is None else head.size)
-    model = registry.create_model(**fields)
     return Card(
         model=fields,
         image_size=stored.size(model, image_size_of(config), pretrained_size_of(config)),

@@ -112,6 +112,7 @@ def update_of(
         schedule,
         weight_decay=config.optimizer.weight_decay,
         clip_norm=config.optimizer.clip_norm,
+        agc=config.optimizer.agc,
         multipliers=config.optimizer.multipliers,
     )
     if config.skip_nonfinite:
@@ -153,7 +154,7 @@ def _check_numbers(config: ConfigDict) -> None:
     dropped = {k: config.model[k] for k in ("dropout", "stochastic_depth") if k in config.model}
     within(0, 1, **{f"model.{name}": rate for name, rate in dropped.items()})
     within(0, math.inf, mixup=config.mixup)
-    keys = ("weight_decay", "clip_norm")
+    keys = ("weight_decay", "clip_norm", "agc")
     within(0, math.inf, **{f"optimizer.{k}": config.optimizer[k] for k in keys})
 
 

@@ -1,0 +1,78 @@
+"""ConvNeXt (Liu et al. 2022, arXiv 2201.03545).
+
+Four stages at 1/4, 1/8, 1/16 and 1/32 of the image's size. A block, on x [N, H, W, C]:
+    y = x + s W2 gelu(W1 LN(7x7 depthwise convolution of x))   C -> 4C -> C, s for each channel
+"""
+
+from functools import partial
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from mixer.models import layers
+from mixer.models.stack import stack
+
+_KERNEL_INIT = nn.initializers.normal(0.02)
+
+
+class ConvNeXtBlock(nn.Module):
+    """One block, dropped with probability `drop`."""
+
+    layer_scale_init: float
+    gelu: str
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x, drop=0.0, key=None):
+        width = x.shape[-1]
+        depthwise = partial(nn.Conv, feature_group_count=width, kernel_init=_KERNEL_INIT)
+        y = depthwise(width, (7, 7), dtype=self.dtype, name="depthwise")(x)
+        y = nn.LayerNorm(dtype=jnp.float32)(y)
+        mlp = partial(layers.MlpBlock, kernel_init=_KERNEL_INIT, name="channel_mixing")
+        y = mlp(4 * width, 0.0, self.gelu, self.dtype)(y)
+        y = layers.LayerScale(self.layer_scale_init)(y)
+        return x + layers.stochastic_depth(y, drop, key, 0)
+
+
+class ConvNeXt(nn.Module):
+    """Images [N, H, W, 3], float32 in [-1, 1] -> logits [N, num_classes], float32.
+
+    num_classes=0 leaves the head out: features [N, widths[-1]], float32. There are as many stages
+    as num_blocks has numbers, four in the paper's models. H and W may be any; what the strides
+    leave over at the right and at the bottom is cut off. Training passes train=True and, for
+    stochastic depth, an rng "dropout": over all blocks the probability rises linearly from 0 to
+    `stochastic_depth`. dtype is that of the products; parameters, norms, pooling and head stay
+    float32. scan and remat, within each stage: see `stack`.
+    """
+
+    num_classes: int
+    num_blocks: tuple[int, ...]
+    widths: tuple[int, ...]
+    layer_scale_init: float = 1e-6
+    stochastic_depth: float = 0.0
+    gelu: str = "erf"
+    head_bias_init: float = 0.0
+    dtype: str = "float32"
+    scan: bool = False
+    remat: str = "none"
+
+    @nn.compact
+    def __call__(self, images, train: bool = False):
+        conv = partial(nn.Conv, padding="VALID", kernel_init=_KERNEL_INIT, dtype=self.dtype)
+        key = layers.dropout_key(self, train)
+        block = partial(ConvNeXtBlock, self.layer_scale_init, self.gelu, self.dtype)
+        ramp = iter(np.linspace(0, self.stochastic_depth, sum(self.num_blocks)).tolist())
+        x = images
+        for i, (blocks, width) in enumerate(zip(self.num_blocks, self.widths, strict=False)):
+            if i == 0:
+                x = conv(width, (4, 4), (4, 4), name="stem")(x)
+                x = nn.LayerNorm(dtype=jnp.float32, name="stem_norm")(x).astype(x.dtype)
+            else:
+                x = nn.LayerNorm(dtype=jnp.float32, name=f"downsample_norm_{i}")(x)
+                x = conv(width, (2, 2), (2, 2), name=f"downsample_{i}")(x)
+            rates = [next(ramp) for _ in range(blocks)]
+            x = stack(self, block, f"stage_{i}_block", x, rates, layers.fold_in(key, i))
+        x = x.mean(axis=(1, 2), dtype=jnp.float32)
+        x = nn.LayerNorm(dtype=jnp.float32, name="pre_head_layer_norm")(x)
+        return layers.head(self, x, _KERNEL_INIT)

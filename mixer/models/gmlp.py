@@ -1,0 +1,71 @@
+"""gMLP (Liu et al. 2021, arXiv 2105.08050): one branch a layer, with a gate that mixes tokens.
+
+X: [N, S, C], S patches of C channels. A layer:
+    [U V] = gelu(W1 LN(X))   on rows: C -> 6C, in two halves
+    Y = X + W2 (U * (A LN(V) + a))   A on columns: S -> S, near 0 at first, and a at 1
+"""
+
+from functools import partial
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mixer.models import layers
+from mixer.models.stack import stack
+
+_KERNEL_INIT = nn.initializers.xavier_uniform()
+
+
+class GMLPBlock(nn.Module):
+    """One layer, dropped with probability `drop`."""
+
+    ffn_dim: int
+    gelu: str
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x, drop=0.0, key=None):
+        dense = partial(nn.Dense, dtype=self.dtype, kernel_init=_KERNEL_INIT)
+        y = nn.LayerNorm(dtype=jnp.float32)(x)
+        u, v = jnp.split(layers.gelu(dense(self.ffn_dim)(y), self.gelu), 2, axis=-1)
+        v = nn.LayerNorm(1e-5, dtype=jnp.float32)(v).swapaxes(1, 2)
+        mix = partial(dense, kernel_init=nn.initializers.normal(1e-6), name="token_mixing")
+        v = mix(v.shape[-1], bias_init=nn.initializers.ones)(v).swapaxes(1, 2)
+        return x + layers.stochastic_depth(dense(x.shape[-1])(u * v), drop, key, 0)
+
+
+class GMLP(nn.Module):
+    """Images [N, H, W, 3], float32 in [-1, 1] -> logits [N, num_classes], float32.
+
+    num_classes=0 leaves the head out: features [N, C], float32. patch_size divides H and W.
+    Training passes train=True and, for stochastic depth, an rng "dropout": every layer drops with
+    probability `stochastic_depth`, 1 - the paper's survival probability. (The authors' code is not
+    public; a rate without a ramp, Xavier's initialisation and the norms' epsilons are timm's.)
+    dtype is that of the matrix products; parameters, norms, pooling and head stay float32. scan and
+    remat: see `stack`.
+    """
+
+    num_classes: int
+    patch_size: int
+    num_blocks: int
+    hidden_dim: int
+    ffn_dim: int
+    stochastic_depth: float = 0.0
+    gelu: str = "erf"
+    head_bias_init: float = 0.0
+    dtype: str = "float32"
+    scan: bool = False
+    remat: str = "none"
+
+    @nn.compact
+    def __call__(self, images, train: bool = False):
+        x = layers.patch_stem(self, images, _tokens)
+        key = layers.dropout_key(self, train)
+        block = partial(GMLPBlock, self.ffn_dim, self.gelu, self.dtype)
+        x = stack(self, block, "GMLPBlock", x, [self.stochastic_depth] * self.num_blocks, key)
+        x = nn.LayerNorm(dtype=jnp.float32, name="pre_head_layer_norm")(x).mean(axis=1)
+        return layers.head(self, x)
+
+
+def _tokens(params):
+    return len(params["GMLPBlock_0"]["token_mixing"]["kernel"])

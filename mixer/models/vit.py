@@ -1,0 +1,112 @@
+"""Vision Transformer (Dosovitskiy et al. 2021), as the paper's code has it.
+
+Tokens [N, S, D] are the patches, behind a class token if that is what is read; a learned table of
+positions is added to them. A block:
+    U = X + attention(LN(X))
+    Y = U + W2 gelu(W1 LN(U))
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mixer.models import layers
+from mixer.models.stack import stack
+
+_XAVIER = nn.initializers.xavier_uniform()
+
+
+class EncoderBlock(nn.Module):
+    """One block; `drop` holds the two branches' stochastic-depth probabilities."""
+
+    num_heads: int
+    dropout: float
+    dtype: str
+    mlp: Callable[..., layers.MlpBlock]
+
+    @nn.compact
+    def __call__(self, x, drop=(0.0, 0.0), key=None):
+        attention_key, mlp_key = layers.fold_in(key, 0), layers.fold_in(key, 1)
+        y = nn.LayerNorm(dtype=jnp.float32)(x)
+        # JAX's own attention: its logits and softmax are float32 whatever the dtype.
+        y = nn.MultiHeadDotProductAttention(
+            self.num_heads,
+            dtype=self.dtype,
+            kernel_init=_XAVIER,
+            attention_fn=jax.nn.dot_product_attention,
+        )(y)
+        y = layers.dropout(y, self.dropout, attention_key, 0)
+        x = x + layers.stochastic_depth(y, drop[0], attention_key, 2)
+        y = nn.LayerNorm(dtype=jnp.float32)(x)
+        y = self.mlp(name="MlpBlock_0")(y, mlp_key)
+        return x + layers.stochastic_depth(y, drop[1], mlp_key, 2)
+
+
+class ViT(nn.Module):
+    """Images [N, H, W, 3], float32 in [-1, 1] -> logits [N, num_classes], float32.
+
+    num_classes=0 leaves the head out: features [N, C], float32. patch_size divides H and W.
+    pooling: "token" reads the class token, "gap" the mean of the patches, which then have no class
+    token; both after the last norm. representation_size R > 0 puts Dense(R) and tanh before the
+    head, as in the original pretraining; C is then R, else hidden_dim.
+    Training passes train=True and, for dropout and stochastic depth, an rng "dropout". Dropout is
+    on the embedded tokens and on what each of a block's branches adds, also inside its MLP, not on
+    attention weights. Of the 2L branches number j drops with probability
+    stochastic_depth * j / (2L - 1).
+    dtype is that of the matrix products; parameters, norms, softmax, pooling and head stay float32.
+    scan and remat ("none", "dots", "full") trade compile time, time and memory: see `stack`.
+    """
+
+    num_classes: int
+    patch_size: int
+    num_blocks: int
+    hidden_dim: int
+    mlp_dim: int
+    num_heads: int
+    pooling: str = "token"
+    representation_size: int = 0
+    dropout: float = 0.0
+    stochastic_depth: float = 0.0
+    gelu: str = "tanh"
+    head_bias_init: float = 0.0
+    dtype: str = "float32"
+    scan: bool = False
+    remat: str = "none"
+
+    @nn.compact
+    def __call__(self, images, train: bool = False):
+        if self.pooling not in ("token", "gap"):
+            raise ValueError(f"pooling={self.pooling!r}: expected 'token' or 'gap'")
+        x = layers.patch_stem(self, images, _tokens)
+        if self.pooling == "token":
+            cls = self.param("cls", nn.initializers.zeros, (1, 1, self.hidden_dim))
+            cls = jnp.broadcast_to(cls, (len(x), *cls.shape[1:])).astype(x.dtype)
+            x = jnp.concatenate([cls, x], axis=1)
+        positions = nn.initializers.normal(0.02)
+        x = x + self.param("pos_embedding", positions, (1, *x.shape[1:])).astype(x.dtype)
+        key = layers.dropout_key(self, train)
+        x = layers.dropout(x, self.dropout, key, self.num_blocks)
+        mlp = partial(
+            layers.MlpBlock,
+            self.mlp_dim,
+            self.dropout,
+            self.gelu,
+            self.dtype,
+            kernel_init=_XAVIER,
+            bias_init=nn.initializers.normal(1e-6),
+        )
+        block = partial(EncoderBlock, self.num_heads, self.dropout, self.dtype, mlp)
+        rates = layers.depth_rates(self.stochastic_depth, self.num_blocks)
+        x = stack(self, block, "encoderblock", x, rates, key)
+        x = nn.LayerNorm(dtype=jnp.float32, name="encoder_norm")(x)
+        x = x[:, 0] if self.pooling == "token" else x.mean(axis=1)
+        if self.representation_size:
+            x = nn.tanh(nn.Dense(self.representation_size, name="representation")(x))
+        return layers.head(self, x)
+
+
+def _tokens(params):
+    return params["pos_embedding"].shape[1] - ("cls" in params)

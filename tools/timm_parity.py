@@ -1,0 +1,260 @@
+"""Compares our models with timm's on the same random weights; stores timm's logits for the tests.
+
+    pip install torch timm safetensors && python tools/timm_parity.py
+
+For a small member of each family in `CASES`: weights are drawn by their names with NumPy, written
+under timm's names by our table, loaded by timm, strictly; and where timm itself reads the published
+.npz files, also written and loaded so. Fails unless timm's logits are ours to 1e-4. They go to
+tests/models/fixtures/NAME.npz, which tests/models/test_timm.py compares with, without timm.
+"""
+
+import dataclasses
+import functools
+import math
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import linen as nn
+from flax import traverse_util
+
+ROOT = Path(__file__).parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+import mixer  # noqa: E402
+from mixer.checkpoint import adapt  # noqa: E402
+
+FIXTURES = ROOT / "tests" / "models" / "fixtures"
+TOLERANCE = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A small model.
+
+    Attributes:
+      base: the registered model that `fields` change.
+      image_size: (height, width), not square, so that no transposition passes unseen.
+      timm: () -> the same as a torch module.
+      reads_npz: whether timm's `load_pretrained` reads the family's published files.
+    """
+
+    base: str
+    fields: dict
+    image_size: tuple[int, int]
+    timm: Callable
+    reads_npz: bool = False
+
+    @property
+    def model(self) -> nn.Module:
+        """Ours."""
+        return mixer.create_model(self.base, num_classes=5, **self.fields)
+
+    def params(self) -> dict:
+        """Random parameters: each array's depend on its name alone."""
+        flat = traverse_util.flatten_dict(adapt.shapes(self.model, self.image_size), sep="/")
+        drawn = {name: _draw(name, array.shape) for name, array in flat.items()}
+        for name in flat:
+            # Standardised weights are the same at any scale, save for what timm adds to their
+            # variance, which is seen in small ones.
+            if name.endswith("kernel") and name.replace("kernel", "gain") in flat:
+                drawn[name] *= math.sqrt(math.prod(drawn[name].shape[:-1]))
+        return traverse_util.unflatten_dict(drawn, sep="/")
+
+    def images(self) -> np.ndarray:
+        """Two images."""
+        rng = np.random.default_rng(0)
+        return rng.uniform(-1, 1, (2, *self.image_size, 3)).astype(np.float32)
+
+    def logits(self, **changes) -> np.ndarray:
+        """Ours, for `images` and `params`."""
+        model = self.model.clone(**changes)
+        with jax.default_matmul_precision("highest"):
+            apply = jax.jit(lambda params, images: model.apply({"params": params}, images))
+            return np.asarray(apply(self.params(), self.images()))
+
+
+def _draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    values = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
+    if name.endswith("kernel"):
+        values *= 1.5 / math.sqrt(math.prod(shape[:-1]))
+    else:
+        values = name.endswith(("scale", "gamma", "alpha", "gain")) + 0.3 * values
+    return values.astype(np.float32)
+
+
+def _mixer():
+    from timm.models.mlp_mixer import MlpMixer
+
+    return MlpMixer(
+        num_classes=5,
+        img_size=(8, 12),
+        patch_size=4,
+        num_blocks=2,
+        embed_dim=8,
+        mlp_ratio=(1.25, 2.0),
+    )
+
+
+def _vit(**changes):
+    from timm.models.vision_transformer import VisionTransformer
+
+    return VisionTransformer(
+        num_classes=5,
+        img_size=(8, 12),
+        patch_size=4,
+        depth=2,
+        embed_dim=12,
+        num_heads=3,
+        mlp_ratio=2.0,
+        **changes,
+    )
+
+
+def _bit():
+    from timm.layers import StdConv2d
+    from timm.models.resnetv2 import ResNetV2
+
+    return ResNetV2(
+        layers=(3, 1),
+        channels=(128, 256),
+        num_classes=5,
+        stem_chs=32,
+        stem_type="fixed",
+        conv_layer=functools.partial(StdConv2d, eps=1e-8),
+    )
+
+
+def _resmlp():
+    from timm.models.mlp_mixer import Affine, MlpMixer, ResBlock
+
+    return MlpMixer(
+        num_classes=5,
+        img_size=(8, 12),
+        patch_size=4,
+        num_blocks=2,
+        embed_dim=8,
+        mlp_ratio=2.0,
+        block_layer=ResBlock,
+        norm_layer=Affine,
+    )
+
+
+def _gmlp():
+    from timm.layers import GatedMlp
+    from timm.models.mlp_mixer import MlpMixer, SpatialGatingBlock
+
+    return MlpMixer(
+        num_classes=5,
+        img_size=(8, 12),
+        patch_size=4,
+        num_blocks=2,
+        embed_dim=8,
+        mlp_ratio=3.0,
+        block_layer=SpatialGatingBlock,
+        mlp_layer=GatedMlp,
+    )
+
+
+def _convnext():
+    from timm.models.convnext import ConvNeXt
+
+    return ConvNeXt(num_classes=5, depths=(1, 2, 1, 1), dims=(4, 8, 12, 16))
+
+
+def _nfnet():
+    from timm.models.nfnet import NormFreeNet, _dm_nfnet_cfg
+
+    config = _dm_nfnet_cfg(depths=(1, 3), channels=(256, 512), act_layer="gelu")
+    return NormFreeNet(config, num_classes=5)
+
+
+_MIXER = {"patch_size": 4, "num_blocks": 2, "hidden_dim": 8, "tokens_mlp_dim": 10}
+_MIXER |= {"channels_mlp_dim": 16, "gelu": "erf"}
+_VIT = {"patch_size": 4, "num_blocks": 2, "hidden_dim": 12, "num_heads": 3, "mlp_dim": 24}
+_VIT |= {"gelu": "erf"}
+_CERTAIN = {"stochastic_depth": 0.0}  # some bring a rate
+_RESMLP = {"patch_size": 4, "num_blocks": 2, "hidden_dim": 8, "channels_mlp_dim": 16}
+_GMLP = {"patch_size": 4, "num_blocks": 2, "hidden_dim": 8, "ffn_dim": 24} | _CERTAIN
+_CONVNEXT = {"num_blocks": (1, 2, 1, 1), "widths": (4, 8, 12, 16)} | _CERTAIN
+_NFNET = {"num_blocks": (1, 3), "widths": (256, 512), "dropout": 0.0, "gelu": "erf"} | _CERTAIN
+CASES = {
+    "Mixer": Case("Mixer-S/16", _MIXER, (8, 12), _mixer),
+    "ViT": Case("ViT-S/16", _VIT, (8, 12), _vit, reads_npz=True),
+    "ViT-gap": Case(
+        "ViT-S/16",
+        _VIT | {"pooling": "gap"},
+        (8, 12),
+        functools.partial(_vit, global_pool="avg", class_token=False, fc_norm=False),
+    ),
+    "BiT": Case("BiT-R50x1", {"num_blocks": (3, 1), "width": 32}, (29, 42), _bit, reads_npz=True),
+    "ResMLP": Case("ResMLP-S12", _RESMLP, (8, 12), _resmlp),
+    "gMLP": Case("gMLP-S", _GMLP, (8, 12), _gmlp),
+    "ConvNeXt": Case("ConvNeXt-T", _CONVNEXT, (69, 96), _convnext),
+    "NFNet": Case("NFNet-F0", _NFNET, (29, 42), _nfnet),
+}
+
+
+def main() -> None:
+    """Compares all cases and writes their logits."""
+    _declare_torchvision()
+    FIXTURES.mkdir(exist_ok=True)
+    for name, case in CASES.items():
+        theirs = compare(name, case)
+        versions = {package: version(package) for package in ("timm", "torch")}
+        np.savez(FIXTURES / f"{name}.npz", logits=theirs, **versions)
+
+
+def compare(name: str, case: Case) -> np.ndarray:
+    """timm's logits.
+
+    Raises:
+      SystemExit: they are not ours.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    images = torch.from_numpy(case.images()).permute(0, 3, 1, 2)
+    ours, found = case.logits(), {}
+    with tempfile.TemporaryDirectory() as folder:
+        for ending in ("safetensors", "npz")[: 1 + case.reads_npz]:
+            path = f"{folder}/weights.{ending}"
+            mixer.save_pretrained(path, case.params(), case.model)
+            network = case.timm().eval()
+            if ending == "npz":
+                network.load_pretrained(path)
+            else:
+                network.load_state_dict(load_file(path), strict=True)
+            with torch.no_grad():
+                found[ending] = network(images).numpy()
+    for ending, theirs in found.items():
+        gap = np.abs(theirs - ours).max()
+        print(
+            f"{name}, .{ending}: largest difference {gap:.1e}, logits' deviation {ours.std():.2f}"
+        )
+        if gap > TOLERANCE:
+            raise SystemExit(f"{name}: timm's logits are not ours")
+    return found["safetensors"]
+
+
+def _declare_torchvision() -> None:
+    """timm imports torchvision, which will not start beside a torch that lacks its operators."""
+    import torch
+
+    library = torch.library.Library("torchvision", "DEF")
+    for operator in ("nms", "qnms"):
+        library.define(f"{operator}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
+    for operator in ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d"):
+        for direction in ("", "_backward"):
+            library.define(f"{'_' * bool(direction)}{operator}{direction}(Tensor input) -> Tensor")
+    _declare_torchvision.library = library  # what is declared goes with it
+
+
+if __name__ == "__main__":
+    main()
