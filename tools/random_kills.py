@@ -12,6 +12,7 @@ exits with 1 if they are not. Stopped, it goes on with the kills that are missin
 import argparse
 import json
 import random
+import re
 import subprocess
 import sys
 import time
@@ -34,7 +35,7 @@ OVERRIDES = (
     f"--config.runtime.checkpoint_every={SAVE} steps",
     "--config.runtime.log_every=10 steps",
 )
-TIMES = {"images_per_second_per_device", "data_wait_share", "device_days"}
+TIMES = re.compile("images_per_second|data_wait_share|device_days|seconds/|tflops|mfu")
 
 
 def begin(workdir: Path) -> subprocess.Popen:
@@ -118,7 +119,7 @@ def final(workdir: Path) -> tuple[dict, list, dict]:
         step = store.steps()[-1]
         names = ("params", "opt_state", "ema")
         arrays = store.restore(step, {n: store.abstract(step, n, here) for n in names})
-    lines = [{k: v for k, v in line.items() if k not in TIMES} for line in logged(workdir)]
+    lines = [{k: v for k, v in line.items() if not TIMES.match(k)} for line in logged(workdir)]
     results = json.loads((workdir / "results.json").read_text())
     return jax.device_get(arrays), lines, results["metrics"]
 

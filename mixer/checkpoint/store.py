@@ -1,6 +1,7 @@
 """A run's checkpoints: Orbax, asynchronous and atomic, every array checked when it comes back."""
 
 import contextlib
+import copy
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -112,7 +113,9 @@ class Store:
           RuntimeError: Orbax would not save.
         """
         self.wait()
-        meta = meta | {"step": step, "checksums": {k: checksums(v) for k, v in items.items()}}
+        # A copy: Orbax writes it from a thread, when the caller may have counted on.
+        meta = copy.deepcopy(meta)
+        meta |= {"step": step, "checksums": {k: checksums(v) for k, v in items.items()}}
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         known = metrics or {}
         chosen = {self._best: known[self._best]} if self._best in known else None

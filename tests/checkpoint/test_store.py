@@ -92,6 +92,18 @@ def test_donating_the_saved_arrays_at_once_is_safe(tmp_path):
         assert_same(store.restore(1, abstract()), items(3))
 
 
+def test_what_the_caller_counts_on_with_is_saved_as_it_was(tmp_path):
+    """Orbax writes the meta from a thread: sums that went on would be counted twice."""
+    sums = {}
+    with Store(tmp_path, keep=9) as store:
+        for step in range(1, 7):
+            sums["loss"] = step
+            store.save(step, items(), {"sums": sums}, None)
+            sums["loss"] = -1
+    with Store(tmp_path, keep=9) as store:
+        assert [store.meta(step)["sums"]["loss"] for step in range(1, 7)] == list(range(1, 7))
+
+
 def test_restoring_onto_another_mesh(tmp_path):
     with Store(tmp_path) as store:
         store.save(1, items(), {}, None)
