@@ -75,6 +75,7 @@ def test_every_compared_family_is_here():
     assert {name.partition("-")[0] for name in MEMBERS} == set(INVARIANT)
 
 
+@pytest.mark.slow
 @families
 def test_gradients_with_scan_and_remat_too(name):
     """All parameters have one save the known ones, the same however it is computed; it descends."""

@@ -43,24 +43,23 @@ def test_trees_and_initial_values_are_those_of_single_blocks():
     jax.tree.map(np.testing.assert_array_equal, plain, other)
 
 
-@pytest.mark.parametrize("scan", [False, True])
-def test_values_gradients_and_masks_stay(scan):
+def test_masks_stay():
     params = TINY.init(jax.random.key(0), IMAGES)["params"]
     rng = np.random.default_rng(1)
     params = jax.tree.map(lambda x: x + rng.normal(0, 0.1, x.shape).astype(np.float32), params)
     value, grads = gradient(TINY, params)
-    assert gradient(TINY.clone(dropout=0.0), params)[0] != value
-    kept = []
-    for remat in REMAT:
-        model = TINY.clone(scan=scan, remat=remat)
-        found, found_grads = gradient(model, params)
+    for scan, remat in ((False, "full"), (True, "dots")):
+        found, found_grads = gradient(TINY.clone(scan=scan, remat=remat), params)
         np.testing.assert_allclose(found, value, rtol=1e-5)
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), found_grads, grads
         )
-        evaluated = model.apply({"params": params}, IMAGES)
-        np.testing.assert_allclose(evaluated, TINY.apply({"params": params}, IMAGES), atol=1e-5)
-        kept.append(saved_for_backward(model, params))
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_less_is_kept_the_more_is_computed_again(scan):
+    params = jax.eval_shape(TINY.init, jax.random.key(0), IMAGES)["params"]
+    kept = [saved_for_backward(TINY.clone(scan=scan, remat=remat), params) for remat in REMAT]
     assert kept[0] > kept[1] > kept[2]
 
 

@@ -104,6 +104,7 @@ def test_preparation_reads_its_keys(image_folder, data_dir):
 
 
 # sweep trains finetune's.
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["replicate", "fsdp"])
 @pytest.mark.parametrize("name", [name for name in RECIPES if name not in ("fewshot", "sweep")])
 def test_eight_devices_share_the_work_and_gather_no_activations(

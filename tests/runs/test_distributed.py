@@ -192,7 +192,7 @@ def test_one_process_has_nobody_to_wait_for():
 
 def test_the_cpu_in_the_place_of_what_was_asked_for_is_refused(monkeypatch):
     monkeypatch.setattr(devices.jax, "default_backend", lambda: "cpu")
-    monkeypatch.setattr(devices, "_accelerator", lambda: "")
+    monkeypatch.setattr(devices, "accelerator", lambda: None)
     for asked, allowed in (("cpu", True), ("", True), ("cuda", False), ("tpu,cpu", False)):
         monkeypatch.setenv("JAX_PLATFORMS", asked)
         if allowed:
@@ -200,9 +200,11 @@ def test_the_cpu_in_the_place_of_what_was_asked_for_is_refused(monkeypatch):
         else:
             with pytest.raises(BadInput, match="finds only the CPU"):
                 devices.check()
-    monkeypatch.setattr(devices, "_accelerator", lambda: "an NVIDIA GPU")
+    monkeypatch.setattr(devices, "accelerator", lambda: "NVIDIA GPU")
     monkeypatch.setenv("JAX_PLATFORMS", "")
-    with pytest.raises(BadInput, match="an NVIDIA GPU is here"):
+    devices.check()  # without JAX's packages for it nobody has asked for it
+    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: name)
+    with pytest.raises(BadInput, match="a NVIDIA GPU and its packages are here"):
         devices.check()
     monkeypatch.setattr(devices.jax, "default_backend", lambda: "gpu")
     devices.check()

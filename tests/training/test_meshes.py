@@ -107,6 +107,7 @@ def test_every_mesh_gives_the_run_of_one_device(sizes, strategy, model):
         np.testing.assert_allclose(metrics[name], alone[name], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_micro_batches_give_the_mean_gradient_of_the_batch():
     """Without the random masks, which each draws for itself."""
     plain = MODEL.clone(dropout=0.0, stochastic_depth=0.0)
@@ -116,6 +117,7 @@ def test_micro_batches_give_the_mean_gradient_of_the_batch():
     assert metrics["accuracy"] * BATCH == round(float(metrics["accuracy"]) * BATCH)
 
 
+@pytest.mark.slow
 def test_micro_batches_cost_no_more_and_move_no_rows():
     model, mesh = MODEL.clone(num_blocks=1), sharding.make_mesh()
     ideal = BATCH * flops.training_macs(model, SIZE)
