@@ -72,7 +72,7 @@ def trained(sizes, strategy, devices=8, steps=STEPS, **kwargs):
     return jax.device_get(state), jax.device_get(metrics)
 
 
-def assert_same_run(found, wanted):
+def assert_same_run(found, wanted, within=5e-6):
     logits = jax.jit(lambda p, x: MODEL.apply({"params": p}, x))
     images = host_batch(99)["image"].astype(np.float32) / 127.5 - 1
     a, b = (np.asarray(logits(run.params, images)) for run in (found, wanted))
@@ -86,7 +86,7 @@ def assert_same_run(found, wanted):
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             # Its true gradient is zero: it moves by rounding alone.
             if not name.endswith("token_mixing/Dense_1/bias"):
-                assert np.linalg.norm(x - y) <= 5e-6 * np.linalg.norm(y), name
+                assert np.linalg.norm(x - y) <= within * np.linalg.norm(y), name
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_micro_batches_give_the_mean_gradient_of_the_batch():
     plain = MODEL.clone(dropout=0.0, stochastic_depth=0.0)
     wanted, _ = trained((8, 1, 1), "replicate", model=plain, steps=5)
     found, metrics = trained((2, 4, 1), "fsdp", model=plain, steps=5, micro_batches=4)
-    assert_same_run(found, wanted)
+    assert_same_run(found, wanted, within=2e-5)
     assert metrics["accuracy"] * BATCH == round(float(metrics["accuracy"]) * BATCH)
 
 
