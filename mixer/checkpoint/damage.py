@@ -4,7 +4,6 @@ import contextlib
 import errno
 import gc
 import io
-import logging
 import os
 import re
 import time
@@ -27,31 +26,20 @@ class DamagedCheckpoint(Failure):
 
 @contextlib.contextmanager
 def reading(where: str) -> Iterator[None]:
-    """Turns whatever Orbax raises on bad files into one `DamagedCheckpoint`.
-
-    When one read fails, Orbax leaves the others to complain from their threads, a traceback each.
-    """
-    log = logging.getLogger("asyncio")
-    noise = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(noise):
-            log.disabled = True
-            try:
-                yield
-            except (MemoryError, PermissionError, TimeoutError, jax.errors.JaxRuntimeError):
-                raise  # the machine's trouble, not the file's
-            except Exception as error:
-                array = re.search(r'"([\w.]+)/(?:\.zarray|[\d.]+)"', str(error))
-                named = f"array {array[1].replace('.', '/')}: " if array else ""
-                lines = str(error).strip().splitlines() or [type(error).__name__]
-                time.sleep(0.5)  # for those threads to be through
-                raise DamagedCheckpoint(
-                    f"{where} cannot be read: {named}{lines[0][:200]}"
-                ) from error.with_traceback(None)
-            finally:
-                gc.collect()
-    finally:
-        log.disabled = False
+    """Turns whatever Orbax raises on bad files into one `DamagedCheckpoint`."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        try:
+            yield
+        except (MemoryError, PermissionError, TimeoutError, jax.errors.JaxRuntimeError):
+            raise  # the machine's trouble, not the file's
+        except Exception as error:
+            array = re.search(r'"([\w.]+)/(?:\.zarray|[\d.]+)"', str(error))
+            named = f"array {array[1].replace('.', '/')}: " if array else ""
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            _let_the_others_fail()
+            raise DamagedCheckpoint(
+                f"{where} cannot be read: {named}{lines[0][:200]}"
+            ) from error.with_traceback(None)
 
 
 @contextlib.contextmanager
@@ -65,7 +53,14 @@ def writing(where: str) -> Iterator[None]:
         text = str(error).strip() or type(error).__name__
         known = (reason for reason in _DISK_TROUBLE if reason in text)
         reason = next(known, text.splitlines()[0][:300])
+        _let_the_others_fail()
         raise Failure(
             f"a checkpoint in {where} could not be written: {reason}. Those before "
             f"it stand; when there is room again the same command goes on"
         ) from error
+
+
+def _let_the_others_fail() -> None:
+    """When one array fails, Orbax leaves the others to complain from their threads: before us."""
+    time.sleep(0.5)
+    gc.collect()

@@ -14,8 +14,10 @@ from mixer.checkpoint.checksum import checksums
 from mixer.checkpoint.damage import DamagedCheckpoint, reading, writing
 from mixer.errors import Failure
 
-# Remarks of Orbax's, and what its threads log before it is raised here, are of no use to our users.
-logging.getLogger("absl").setLevel(logging.CRITICAL)
+# Remarks of Orbax's, and what its threads log of a failure that is raised here, are of no use to
+# our users.
+for _name in ("absl", "asyncio"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 _META = "meta"
 _policies = ocp.checkpoint_managers
