@@ -89,16 +89,18 @@ def _draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def _mixer():
-    from timm.models.mlp_mixer import MlpMixer
+def _tokens(mlp_ratio, **classes):
+    """A network of tokens; `classes`: what it is built of, by their names in timm's file."""
+    from timm.models import mlp_mixer
 
-    return MlpMixer(
+    return mlp_mixer.MlpMixer(
         num_classes=5,
         img_size=(8, 12),
         patch_size=4,
         num_blocks=2,
         embed_dim=8,
-        mlp_ratio=(1.25, 2.0),
+        mlp_ratio=mlp_ratio,
+        **{argument: getattr(mlp_mixer, name) for argument, name in classes.items()},
     )
 
 
@@ -131,37 +133,6 @@ def _bit():
     )
 
 
-def _resmlp():
-    from timm.models.mlp_mixer import Affine, MlpMixer, ResBlock
-
-    return MlpMixer(
-        num_classes=5,
-        img_size=(8, 12),
-        patch_size=4,
-        num_blocks=2,
-        embed_dim=8,
-        mlp_ratio=2.0,
-        block_layer=ResBlock,
-        norm_layer=Affine,
-    )
-
-
-def _gmlp():
-    from timm.layers import GatedMlp
-    from timm.models.mlp_mixer import MlpMixer, SpatialGatingBlock
-
-    return MlpMixer(
-        num_classes=5,
-        img_size=(8, 12),
-        patch_size=4,
-        num_blocks=2,
-        embed_dim=8,
-        mlp_ratio=3.0,
-        block_layer=SpatialGatingBlock,
-        mlp_layer=GatedMlp,
-    )
-
-
 def _convnext():
     from timm.models.convnext import ConvNeXt
 
@@ -185,7 +156,7 @@ _GMLP = {"patch_size": 4, "num_blocks": 2, "hidden_dim": 8, "ffn_dim": 24} | _CE
 _CONVNEXT = {"num_blocks": (1, 2, 1, 1), "widths": (4, 8, 12, 16)} | _CERTAIN
 _NFNET = {"num_blocks": (1, 3), "widths": (256, 512), "dropout": 0.0, "gelu": "erf"} | _CERTAIN
 CASES = {
-    "Mixer": Case("Mixer-S/16", _MIXER, (8, 12), _mixer),
+    "Mixer": Case("Mixer-S/16", _MIXER, (8, 12), functools.partial(_tokens, (1.25, 2.0))),
     "ViT": Case("ViT-S/16", _VIT, (8, 12), _vit, reads_npz=True),
     "ViT-gap": Case(
         "ViT-S/16",
@@ -194,8 +165,18 @@ CASES = {
         functools.partial(_vit, global_pool="avg", class_token=False, fc_norm=False),
     ),
     "BiT": Case("BiT-R50x1", {"num_blocks": (3, 1), "width": 32}, (29, 42), _bit, reads_npz=True),
-    "ResMLP": Case("ResMLP-S12", _RESMLP, (8, 12), _resmlp),
-    "gMLP": Case("gMLP-S", _GMLP, (8, 12), _gmlp),
+    "ResMLP": Case(
+        "ResMLP-S12",
+        _RESMLP,
+        (8, 12),
+        functools.partial(_tokens, 2.0, block_layer="ResBlock", norm_layer="Affine"),
+    ),
+    "gMLP": Case(
+        "gMLP-S",
+        _GMLP,
+        (8, 12),
+        functools.partial(_tokens, 3.0, block_layer="SpatialGatingBlock", mlp_layer="GatedMlp"),
+    ),
     "ConvNeXt": Case("ConvNeXt-T", _CONVNEXT, (69, 96), _convnext),
     "NFNet": Case("NFNet-F0", _NFNET, (29, 42), _nfnet),
 }

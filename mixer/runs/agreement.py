@@ -87,6 +87,15 @@ def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in VERSIONED}
 
 
+def code() -> str:
+    """A hash of the project's Python files."""
+    root = Path(__file__).parents[2]
+    digest = hashlib.sha256()
+    for file in sorted([root / "main.py", *root.glob("mixer/**/*.py"), *root.glob("configs/*.py")]):
+        digest.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def same_command(config: ConfigDict, workdir: str, protocol: str) -> None:
     """Refuses to begin where commands, code or packages differ between the processes.
 
@@ -94,7 +103,7 @@ def same_command(config: ConfigDict, workdir: str, protocol: str) -> None:
       BadInput: lists what differs.
     """
     if distributed.count() > 1:
-        facts = {"--workdir": workdir, "--config": protocol, "the hash of mixer/": _source()}
+        facts = {"--workdir": workdir, "--config": protocol, "the code": code()}
         same(facts | versions() | flat(as_json(config), "config."))
 
 
@@ -133,12 +142,3 @@ def same(facts: dict[str, Any]) -> None:
         if ours.get(key, absent) != theirs.get(key, absent)
     ]
     raise errors.BadInput("the processes were not started alike:\n  " + "\n  ".join(lines))
-
-
-def _source() -> str:
-    """Changes with the package's source."""
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
-        digest.update(str(file.relative_to(package)).encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()[:16]

@@ -20,7 +20,6 @@ from mixer.data.decode import Encoded
 from mixer.runs import agreement, build, workdir
 
 SKEW = 5.0  # seconds that two clocks may differ
-_ROOT = Path(__file__).parents[2]
 _OLDEST = (3, 11)
 _PACKAGES = (*agreement.VERSIONED, "libtpu")
 _REQUIREMENTS = {"TPU": "requirements-tpu.txt", "NVIDIA GPU": "requirements-cuda.txt"}
@@ -54,8 +53,8 @@ class Examination:
             "python": _python,
             "packages": self._packages,
             "devices": self._devices,
-            "code": _code,
-            "config": lambda: _digest(json.dumps(agreement.as_json(self._config)).encode()),
+            "code": self._code,
+            "config": self._recipe,
             "workdir": self._workdir,
             "space": self._space,
             "memory": self._memory,
@@ -77,6 +76,13 @@ class Examination:
         """Removes this host's file, if it is there."""
         if self.sees(self._index):
             self._probe(self._index).unlink()
+
+    def _code(self) -> str:
+        return f"commit {(workdir.commit() or 'unknown')[:12]}, files {agreement.code()}"
+
+    def _recipe(self) -> str:
+        written = json.dumps(agreement.as_json(self._config))
+        return hashlib.sha256(written.encode()).hexdigest()[:12]
 
     def _packages(self) -> str:
         versions = {}
@@ -188,12 +194,6 @@ def _python() -> str:
     return platform.python_version()
 
 
-def _code() -> str:
-    files = [_ROOT / "main.py", *_ROOT.glob("mixer/**/*.py"), *_ROOT.glob("configs/*.py")]
-    content = b"".join(path.read_bytes() for path in sorted(files))
-    return f"commit {(workdir.commit() or 'unknown')[:12]}, files {_digest(content)}"
-
-
 def _read(opens: Callable) -> str:
     source = opens()
     if source is None:
@@ -206,10 +206,6 @@ def _read(opens: Callable) -> str:
             f"{source.name} {source.split}, its first example: {error}. Copy or prepare it anew"
         ) from error
     return f"{len(source):,} examples, the first of {pixels.shape[0]} x {pixels.shape[1]} pixels"
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=6).hexdigest()
 
 
 def _gigabytes(count: int) -> str:

@@ -1,7 +1,6 @@
 """What every family keeps, on small members: those that are compared with timm's, and a HaloNet."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -44,8 +43,6 @@ MEMBERS = CASES | {
 }
 LABELS = np.array([1, 3])
 families = pytest.mark.parametrize("name", INVARIANT)
-COMPILE_SOON = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-jit = functools.partial(jax.jit, compiler_options=COMPILE_SOON)
 
 
 def gradient_of(model):
@@ -53,7 +50,7 @@ def gradient_of(model):
         logits = model.apply({"params": params}, images)
         return optax.softmax_cross_entropy_with_integer_labels(logits, LABELS).sum()
 
-    return jit(jax.value_and_grad(loss))
+    return jax.jit(jax.value_and_grad(loss))
 
 
 def jaxpr_of(case, *, train=False, **fields):
@@ -137,7 +134,7 @@ def test_features_are_what_the_head_sees(name):
     case = MEMBERS[name]
     model, head = case.model.clone(num_classes=0), case.params()["head"]
     with jax.default_matmul_precision("highest"):
-        apply = jit(
+        apply = jax.jit(
             lambda p, x: (
                 case.model.apply({"params": p}, x),
                 *model.apply({"params": p}, x, mutable="intermediates"),
