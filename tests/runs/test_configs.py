@@ -5,13 +5,18 @@ import math
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
+import mixer
 from mixer.benchmark import hlo
+from mixer.checkpoint import adapt
 from mixer.runs import build
-from mixer.training import step
+from mixer.runs.build import parts
+from mixer.training import placement, sharding, step
 
 RECIPES = sorted(
     path.stem
@@ -132,3 +137,19 @@ def test_eight_devices_share_the_work_and_gather_no_activations(
     )
     assert bool(gathered) == (strategy == "fsdp")
     assert "all-reduce" in program.sent()
+
+
+def test_evaluation_gathers_kernels_once_and_no_activations():
+    mesh = sharding.make_mesh(1, 8)
+    model = mixer.create_model("Mixer-S/16", num_classes=8, num_blocks=2, scan=True)
+    shapes = adapt.shapes(model, (224, 224))
+    specs = placement.parameter_specs(shapes, mesh, placement.STRATEGIES["fsdp"])
+    params = jax.tree.map(
+        lambda x, spec: x.update(sharding=NamedSharding(mesh, spec)), shapes, specs
+    )
+    rows = sharding.batch_sharding(mesh)
+    images = jax.ShapeDtypeStruct((32, 224, 224, 3), jnp.uint8, sharding=rows)
+    evaluate = jax.jit(parts.apply_of(model, mesh), out_shardings=sharding.replicated(mesh))
+    program = hlo.read(evaluate.lower(params, images).compile().as_text())
+    kernels = sum(x.size * 4 for x in jax.tree.leaves(shapes) if x.ndim > 1)
+    assert program.sent()["all-gather"] == pytest.approx(kernels * 7 / 8, rel=0.01)

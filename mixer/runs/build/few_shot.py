@@ -125,7 +125,7 @@ def build_few_shot(
     if not datasets:
         raise errors.Missing(f"config.{key}: none of its datasets is prepared")
     headless = model.clone(num_classes=0)
-    forward = features.forward(parts.apply_of(headless))
+    forward = features.forward(parts.apply_of(headless, mesh))
     try:
         batch = batch_lib.spec(entry.batch_size, card.image_size)
         jax.eval_shape(forward, adapt.shapes(model, card.image_size), batch)

@@ -172,9 +172,10 @@ def unless_missing(optional: bool, what: str) -> Iterator[None]:
         print(f"warning: {what} is left out: {error}", flush=True)
 
 
-def apply_of(model: nn.Module) -> Callable:
+def apply_of(model: nn.Module, mesh: Mesh) -> Callable:
     """(params, uint8 images) -> what the model makes of them."""
-    return lambda params, images: model.apply({"params": params}, batch_lib.to_model_input(images))
+    apply = sharding.by_rows(model.apply, mesh)
+    return lambda params, images: apply({"params": params}, batch_lib.to_model_input(images))
 
 
 def compiled(update: Callable, mesh: Mesh) -> Callable:
@@ -234,7 +235,7 @@ def build_evaluation(
             f"config.{key}: {dataset} has {len(source.classes)} classes "
             f"({_some(source.classes)}), the model has {len(card.classes)} ({_some(card.classes)})"
         )
-    evaluator = EVALUATORS[entry.type](apply_of(model), model.num_classes)
+    evaluator = EVALUATORS[entry.type](apply_of(model, mesh), model.num_classes)
     if max_labels(source) and not getattr(evaluator, "multi_label", False):
         raise errors.BadInput(
             f"config.{key}.type={entry.type!r} is for one label an image, and those of {dataset} "
