@@ -55,7 +55,8 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.optimizer.name = "adam"  # with options: "adam(b2=0.95)", "sgd(momentum=0.9)"
     config.optimizer.weight_decay = 0.1  # times the rate; kernels only
     config.optimizer.clip_norm = 1.0  # global norm of the gradient; 0: no clipping
-    config.optimizer.agc = 0.0  # NFNets: adaptive clipping, unit by unit (there 0.01); 0: none
+    # Adaptive clipping, unit by unit, before clip_norm's; 0: none.
+    config.optimizer.agc = 0.01 if model.startswith("NFNet") else 0.0
     config.optimizer.multipliers = ()  # (("regex", rate multiplier), ...); 0 freezes
     # How many updates in a row may be left out because their gradient is NaN or infinite; one more
     # ends the run.
@@ -120,6 +121,26 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     return config
 
 
+# Families that are registered with their papers' rates from scratch on ImageNet-1k.
+_OWN_RATES = ("gMLP", "ConvNeXt", "NFNet")
+
+
+def regularize(config: ConfigDict, stochastic_depth: float, *, own_rates: bool = False) -> None:
+    """Sets the drop probability of the last branch, to which it rises from 0, and no dropout.
+
+    ResMLP and gMLP, which drop all their branches alike, take half of it, which is its mean. With
+    `own_rates` families that have their papers' keep them.
+    """
+    name = config.model.name
+    if own_rates and name.startswith(_OWN_RATES):
+        return
+    if "stochastic_depth" in config.model:
+        alike = name.startswith(("ResMLP", "gMLP"))
+        config.model.stochastic_depth = stochastic_depth / 2 if alike else stochastic_depth
+    if "dropout" in config.model:
+        config.model.dropout = 0.0
+
+
 def fine_tuning(config: ConfigDict, *, steps: str, warmup: str, rate: float) -> None:
     """Sets what all of the paper's fine-tuning shares: section 3 and appendix C, with ViT's B.1.1.
 
@@ -129,6 +150,7 @@ def fine_tuning(config: ConfigDict, *, steps: str, warmup: str, rate: float) -> 
     published = f"{config.model.name}:imagenet21k"
     config.init_from = published if published in zoo.PUBLISHED else ""
     config.init_head = "reset"
+    regularize(config, 0.0)
     config.batch_size = 512
     config.total = steps
     # big_vision's buffer is half as large: "sgd(momentum=0.9, accumulator_dtype='bfloat16')".
@@ -183,11 +205,11 @@ def smoke(config: ConfigDict) -> ConfigDict:
         config.sweep.update(rates=config.sweep.rates[-2:], seeds=(0, 1))
     if "num_blocks" in config.model:  # of each stage, in models that have such
         config.model.num_blocks = 2 if isinstance(config.model.num_blocks, int) else (1, 1)
-    config.batch_size = 16
+    config.batch_size = 8
     config.total = "10 steps"
     config.schedule.warmup = "2 steps"
     for entry in config.evaluators.values():
-        entry.update(batch_size=16, every="5 steps")
+        entry.update(batch_size=8, every="5 steps")
         if entry.type == "fewshot":
             entry.datasets = (("digits", "train[:64]", "test[:32]"),)
         else:

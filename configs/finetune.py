@@ -28,7 +28,7 @@ What the paper leaves open, and what is done here:
 - Warm-up is that of big_vision. Training images are resized to a square of 8/7 of the side (512 for
   448, 448 for 384), then cropped at random and flipped, as in BiT.
 - Test images keep their aspect ratio at 224 and below, as in table 3, and become a square above, as
-  in table 2; then the centre is cropped.
+  in table 2, and for BiT on ImageNet; then the centre is cropped.
 - Flowers are trained on with their validation part, the "2k examples" of the paper.
 """
 
@@ -84,7 +84,8 @@ def get_config(words: str = ""):
     config.sweep.update(train=task.part, dev=task.dev, rates=(0.003, 0.01, 0.03, 0.06))
     config.input.split = task.train
     config.input.transform = f"resize({larger})|random_crop|flip_lr"
-    resize = "resize_small" if size <= 224 else "resize"
+    square = size > 224 or (args.dataset == "imagenet2012" and args.model.startswith("BiT"))
+    resize = "resize" if square else "resize_small"
     transform = f"{resize}({larger})|central_crop"
     for name, split in {"test": task.test, "dev": ""}.items():
         config.evaluators[name] = common.evaluator(config, split, transform, config.total)

@@ -23,8 +23,7 @@ def get_config(words: str = ""):
         config.input.split = "train[:90%]"
     config.batch_size = 256
     config.total = "50 epochs"
-    if config.model.get("stochastic_depth") == 0:  # some families bring their paper's rate
-        config.model.stochastic_depth = 0.1
+    common.regularize(config, 0.1, own_rates=True)
     config.schedule.update(warmup="5 epochs", decay="cosine")
     transform = f"resize_small({before_crop(size)})|central_crop"
     config.evaluators.test = common.evaluator(config, held_out, transform, "1 epochs")

@@ -15,7 +15,9 @@ notes 76.3 % on the validation set at the end of its Mixer-B/16 run of 300 epoch
 What the paper leaves open, and what is done here: the last 1 % of the training set is held out
 (`minival`), as in big_vision; weight decay is on kernels only; the learning rate ends at 1e-5.
 Models without a row in table 4 take these values, which B and L share; so do table 3's ViT-B/16
-(79.67 %) and ViT-L/16 (76.11 %), for which the paper prints the epochs only.
+(79.67 %) and ViT-L/16 (76.11 %), for which the paper prints the epochs only, without the dropout of
+their own paper. gMLP, ConvNeXt and NFNet keep their papers' rates of stochastic depth and dropout,
+NFNet its adaptive clipping too.
 
 `real` measures the validation images by their ReaL labels, if real.json lies in the data_dir; a run
 without it says where the file comes from.
@@ -30,8 +32,7 @@ def get_config(words: str = ""):
     """Takes a model, a resolution, another dataset and `smoke`."""
     args = arguments.parse(words, model="Mixer-B/16", dataset="imagenet2012", resolution=224)
     config = common.base(args)
-    if config.model.get("stochastic_depth") == 0:  # some families bring their paper's rate
-        config.model.stochastic_depth = 0.1
+    common.regularize(config, 0.1, own_rates=True)
     if "head_bias_init" in config.model:
         config.model.head_bias_init = -6.9  # about -ln 1000: sigmoids start at the classes' share
     config.loss = "sigmoid_xent"

@@ -79,6 +79,7 @@ def get_config(words: str = ""):
     """Takes a model, a resolution, another dataset and `smoke`."""
     args = arguments.parse(words, model="Mixer-B/16", dataset="jft", resolution=224)
     config = common.base(args)
+    common.regularize(config, 0.0)
     if "head_bias_init" in config.model:
         config.model.head_bias_init = -10.0
     config.loss = "sigmoid_xent"

@@ -8,10 +8,14 @@ whatever else the machine does meets all; ratios are to Mixer-S/16's median. Pri
 
 import argparse
 import statistics
+import sys
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the package need not be installed
 
 import mixer
 from mixer.benchmark import flops
@@ -59,13 +63,14 @@ def main() -> None:
             run()
             rates[name].append(args.batch_size / (time.perf_counter() - began))
     medians = {name: statistics.median(values) for name, values in rates.items()}
-    print("| model | pixels | parameters, millions | GMACs an image | images/s | ratio |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    verified = mixer.list_models(verbose=True)
+    print("| model | verified by | pixels | parameters, millions | GMACs | images/s | ratio |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for name, (_, macs, size) in models.items():
         rate = medians[name]
         print(
-            f"| {name} | {MODELS[name]} | {size / 1e6:.1f} | {macs / 1e9:.2f} | {rate:.1f} | "
-            f"{rate / medians[REFERENCE]:.2f} |"
+            f"| {name} | {verified[name]} | {MODELS[name]} | {size / 1e6:.1f} | {macs / 1e9:.2f} | "
+            f"{rate:.1f} | {rate / medians[REFERENCE]:.2f} |"
         )
 
 

@@ -4,15 +4,18 @@
 
 Needs requirements-tpu-plan.txt, and no TPU. Each entry is a `config.run=plan` of imagenet.py
 with batches of 4,096 in bfloat16 and scanned blocks. What does not fit is tried again with more
-rematerialisation, then with the batch in 2, 4, ... micro-batches. What has been planned is not
-planned again. Writes WORKDIR/tables.md.
+rematerialisation, then with the batch in 2, 4, ... micro-batches. What WORKDIR has already is not
+planned again, also if the code is another by now. Writes WORKDIR/tables.md.
 """
 
 import argparse
 import contextlib
 import io
 import json
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the package need not be installed
 
 from configs import imagenet
 from mixer.runs import plan

@@ -5,7 +5,8 @@
 For a small member of each family in `CASES`: weights are drawn by their names with NumPy, written
 under timm's names by our table, loaded by timm, strictly; and where timm itself reads the published
 .npz files, also written and loaded so. Fails unless timm's logits are ours to 1e-4. They go to
-tests/models/fixtures/NAME.npz, which tests/models/test_timm.py compares with, without timm.
+tests/models/fixtures/NAME.npz, with names, shapes and checksums of timm's arrays;
+tests/models/test_timm.py compares with them, without timm.
 """
 
 import dataclasses
@@ -70,7 +71,7 @@ class Case:
     def images(self) -> np.ndarray:
         """Two images."""
         rng = np.random.default_rng(0)
-        return rng.uniform(-1, 1, (2, *self.image_size, 3)).astype(np.float32)
+        return rng.uniform(-0.5, 0.5, (2, *self.image_size, 3)).astype(np.float32)
 
     def logits(self, **changes) -> np.ndarray:
         """Ours, for `images` and `params`."""
@@ -78,6 +79,11 @@ class Case:
         with jax.default_matmul_precision("highest"):
             apply = jax.jit(lambda params, images: model.apply({"params": params}, images))
             return np.asarray(apply(self.params(), self.images()))
+
+
+def fingerprints(arrays: dict[str, np.ndarray]) -> list[str]:
+    """Name, shape and checksum of each array, sorted."""
+    return sorted(f"{k} {v.shape} {zlib.crc32(v.tobytes()):08x}" for k, v in arrays.items())
 
 
 def _draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -187,21 +193,29 @@ def main() -> None:
     _declare_torchvision()
     FIXTURES.mkdir(exist_ok=True)
     for name, case in CASES.items():
-        theirs = compare(name, case)
+        logits, state = compare(name, case)
         versions = {package: version(package) for package in ("timm", "torch")}
-        np.savez(FIXTURES / f"{name}.npz", logits=theirs, **versions)
+        state = fingerprints(state)
+        np.savez_compressed(FIXTURES / f"{name}.npz", logits=logits, state=state, **versions)
 
 
-def compare(name: str, case: Case) -> np.ndarray:
-    """timm's logits.
+def compare(name: str, case: Case) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """timm's logits, and its arrays by their names.
 
     Raises:
       SystemExit: they are not ours.
     """
     import torch
     from safetensors.torch import load_file
+    from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
     images = torch.from_numpy(case.images()).permute(0, 3, 1, 2)
+    if getattr(case.model, "normalization", "none") == "imagenet":  # timm leaves it to its caller
+        mean, deviation = (
+            torch.tensor(each)[:, None, None]
+            for each in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        )
+        images = (images / 2 + 0.5 - mean) / deviation
     ours, found = case.logits(), {}
     with tempfile.TemporaryDirectory() as folder:
         for ending in ("safetensors", "npz")[: 1 + case.reads_npz]:
@@ -212,6 +226,7 @@ def compare(name: str, case: Case) -> np.ndarray:
                 network.load_pretrained(path)
             else:
                 network.load_state_dict(load_file(path), strict=True)
+                state = {key: value.numpy() for key, value in network.state_dict().items()}
             with torch.no_grad():
                 found[ending] = network(images).numpy()
     for ending, theirs in found.items():
@@ -221,7 +236,7 @@ def compare(name: str, case: Case) -> np.ndarray:
         )
         if gap > TOLERANCE:
             raise SystemExit(f"{name}: timm's logits are not ours")
-    return found["safetensors"]
+    return found["safetensors"], state
 
 
 def _declare_torchvision() -> None:

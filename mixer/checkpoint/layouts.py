@@ -102,8 +102,11 @@ class Layout:
                 continue
             try:
                 turned = row.turn.ours(array, model)
-            except ValueError:
-                raise ValueError(f"{theirs} has shape {array.shape}") from None
+            except (ValueError, IndexError):
+                ours = ", ".join(row.all_ours).format(*numbers)
+                raise ValueError(
+                    f"{theirs} has shape {array.shape}, no {ours} is made of"
+                ) from None
             numbers = [number - self.first for number in numbers]
             parts = turned if len(row.all_ours) > 1 else [turned]
             for ours, part in zip(row.all_ours, parts, strict=True):

@@ -73,6 +73,6 @@ def _known(model, source: str) -> Family:
     if (family := family_of(model)) is None:
         raise errors.BadInput(
             f"{source}: only the parameters of {', '.join(FAMILIES)} can be in a file, and the "
-            f"model is a {type(model).__name__}"
+            f"model is a {type(model).__name__}: a training's workdir keeps any model's"
         )
     return family

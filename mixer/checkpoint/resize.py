@@ -121,10 +121,15 @@ def with_patch_size(params: dict[str, Any], patch_size: int) -> dict[str, Any]:
       patch_size: the new P, pixels; the model is `model.clone(patch_size=patch_size)`.
 
     Raises:
-      BadInput: no positive number.
+      BadInput: no positive number, or the parameters of a model without patches.
     """
     if patch_size < 1:
         raise errors.BadInput(f"patch_size={patch_size}: expected 1 or more")
+    if "stem" not in params or "stem_norm" in params:
+        raise errors.BadInput(
+            "with_patch_size is for models of patches (Mixer, ViT, ResMLP, gMLP): these are not "
+            f"the parameters of one, but {', '.join(list(params)[:3])}, ..."
+        )
     kernel = np.asarray(params["stem"]["kernel"])
     if len(kernel) == patch_size:
         return params

@@ -51,12 +51,12 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, x, rate=None, key=None):
-        conv, norm = partial(StdConv, dtype=self.dtype), group_norm
-        y = nn.relu(norm("gn1")(x))
+        conv = partial(StdConv, dtype=self.dtype)
+        y = nn.relu(group_norm("gn1")(x))
         if self.project:
             x = conv(4 * self.width, 1, self.stride, name="conv_proj")(y)
-        y = nn.relu(norm("gn2")(conv(self.width, 1, 1, name="conv1")(y)))
-        y = nn.relu(norm("gn3")(conv(self.width, 3, self.stride, name="conv2")(y)))
+        y = nn.relu(group_norm("gn2")(conv(self.width, 1, 1, name="conv1")(y)))
+        y = nn.relu(group_norm("gn3")(conv(self.width, 3, self.stride, name="conv2")(y)))
         return x + conv(4 * self.width, 1, 1, name="conv3")(y)
 
 
@@ -88,13 +88,13 @@ class BiT(nn.Module):
 
     @nn.compact
     def __call__(self, images, train: bool = False):
+        layers.check_rank(images)
         x = StdConv(self.width, 7, 2, self.dtype, name="conv_root")(images)
         x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         x = nn.max_pool(x, (3, 3), (2, 2))
         for i, size in enumerate(self.num_blocks):
             unit = partial(Bottleneck, self.width * 2**i, self.dtype)
-            name, stride = f"stage_{i}_unit", 1 if i == 0 else 2
-            x = stack(self, partial(unit, stride, True), name, x, [None])
-            x = stack(self, unit, name, x, [None] * (size - 1), first=1)
+            entry = partial(unit, stride=min(2, i + 1), project=True)
+            x = stack(self, unit, f"stage_{i}_unit", x, [None] * size, entry=entry)
         x = nn.relu(group_norm("norm_pre_head")(x)).mean((1, 2))
         return layers.head(self, x)

@@ -38,12 +38,13 @@ class ConvNeXtBlock(nn.Module):
 class ConvNeXt(nn.Module):
     """Images [N, H, W, 3], float32 in [-1, 1] -> logits [N, num_classes], float32.
 
-    num_classes=0 leaves the head out: features [N, widths[-1]], float32. There are as many stages
-    as num_blocks has numbers, four in the paper's models. H and W may be any; what the strides
-    leave over at the right and at the bottom is cut off. Training passes train=True and, for
-    stochastic depth, an rng "dropout": over all blocks the probability rises linearly from 0 to
-    `stochastic_depth`. dtype is that of the products; parameters, norms, pooling and head stay
-    float32. scan and remat, within each stage: see `stack`.
+    num_classes=0 leaves the head out: features, float32, [N, C] of the last stage's width. There
+    are as many stages as num_blocks has numbers, four in the paper's models. H and W may be any
+    from 32 on; what the strides leave over at the right and at the bottom is cut off. Training
+    passes train=True and, for stochastic depth, an rng "dropout": over all blocks the
+    probability rises linearly from 0 to `stochastic_depth`. dtype is that of the products;
+    parameters, norms, pooling and head stay float32. scan and remat, within each stage: see
+    `stack`.
     """
 
     num_classes: int
@@ -52,6 +53,7 @@ class ConvNeXt(nn.Module):
     layer_scale_init: float = 1e-6
     stochastic_depth: float = 0.0
     gelu: str = "erf"
+    normalization: str = "imagenet"
     head_bias_init: float = 0.0
     dtype: str = "float32"
     scan: bool = False
@@ -63,8 +65,11 @@ class ConvNeXt(nn.Module):
         key = layers.dropout_key(self, train)
         block = partial(ConvNeXtBlock, self.layer_scale_init, self.gelu, self.dtype)
         ramp = iter(np.linspace(0, self.stochastic_depth, sum(self.num_blocks)).tolist())
-        x = images
-        for i, (blocks, width) in enumerate(zip(self.num_blocks, self.widths, strict=False)):
+        x, least = layers.normalized(images, self.normalization), 2 ** (len(self.num_blocks) + 1)
+        if min(images.shape[1:3]) < least:
+            height, width = images.shape[1:3]
+            raise ValueError(f"image size {height} x {width}: expected {least} pixels or more")
+        for i, (blocks, width) in enumerate(layers.stages(self, "widths")):
             if i == 0:
                 x = conv(width, (4, 4), (4, 4), name="stem")(x)
                 x = nn.LayerNorm(dtype=jnp.float32, name="stem_norm")(x).astype(x.dtype)

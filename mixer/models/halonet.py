@@ -133,6 +133,7 @@ class HaloNet(nn.Module):
     value_ratio: float
     out_ratio: float
     final_dim: int = 0
+    normalization: str = "imagenet"
     head_bias_init: float = 0.0
     dtype: str = "float32"
     scan: bool = False
@@ -142,10 +143,10 @@ class HaloNet(nn.Module):
     def __call__(self, images, train: bool = False):
         norm = partial(nn.GroupNorm, num_groups=None, group_size=16, dtype=jnp.float32)
         conv = partial(nn.Conv, 64, (7, 7), (2, 2), 3, use_bias=False, dtype=self.dtype)
-        x = nn.relu(norm(name="stem_norm")(conv(name="stem")(images))).astype(self.dtype)
+        x = layers.normalized(images, self.normalization)
+        x = nn.relu(norm(name="stem_norm")(conv(name="stem")(x))).astype(self.dtype)
         x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
-        stages = zip(self.num_blocks, self.widths, self.num_heads, strict=False)
-        for i, (blocks, width, heads) in enumerate(stages):
+        for i, (blocks, width, heads) in enumerate(layers.stages(self, "widths", "num_heads")):
             attention = partial(
                 HaloAttention,
                 value_dim=int(width * self.value_ratio),
@@ -156,9 +157,8 @@ class HaloNet(nn.Module):
             )
             out_dim = int(width * self.out_ratio)
             block = partial(HaloBlock, width, out_dim, attention, norm, self.dtype)
-            name, rates = f"stage_{i}_block", [None] * blocks
-            x = stack(self, partial(block, stride=min(2, i + 1)), name, x, rates[:1])
-            x = stack(self, block, name, x, rates[1:], first=1)
+            entry = partial(block, stride=min(2, i + 1))
+            x = stack(self, block, f"stage_{i}_block", x, [None] * blocks, entry=entry)
         if self.final_dim:
             final = nn.Dense(self.final_dim, use_bias=False, dtype=self.dtype, name="final")
             x = nn.relu(norm(name="final_norm")(final(x)))

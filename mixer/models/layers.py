@@ -10,7 +10,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+
+# Of ImageNet's pixels in [0, 1], by channel.
+_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def gelu(x: jax.Array, form: str) -> jax.Array:
@@ -73,6 +78,38 @@ def patch_stem(
     patch, init = (model.patch_size,) * 2, {"kernel_init": kernel_init}
     x = nn.Conv(model.hidden_dim, patch, patch, dtype=model.dtype, name="stem", **init)(images)
     return x.reshape(len(x), -1, model.hidden_dim)
+
+
+def normalized(images: jax.Array, form: str) -> jax.Array:
+    """Images [N, H, W, 3] in [-1, 1] as the model's authors have them.
+
+    "imagenet": less the mean of ImageNet's pixels, divided by their deviation; "none": as they are.
+
+    Raises:
+      ValueError: another form, or images of another rank.
+    """
+    check_rank(images)
+    if form == "none":
+        return images
+    if form != "imagenet":
+        raise ValueError(f"normalization={form!r}: expected 'imagenet' or 'none'")
+    return (images * 0.5 + (0.5 - _MEAN)) / _DEVIATION
+
+
+def stages(model: nn.Module, *fields: str) -> list[tuple]:
+    """Of each stage, as many as model.num_blocks has numbers: its blocks, its entry of each field.
+
+    Raises:
+      ValueError: a field that has fewer.
+    """
+    count = len(model.num_blocks)
+    for field in fields:
+        if len(getattr(model, field)) < count:
+            raise ValueError(
+                f"{field}={getattr(model, field)}: expected {count} numbers, one for each stage of "
+                f"num_blocks={model.num_blocks}"
+            )
+    return list(zip(model.num_blocks, *(getattr(model, f)[:count] for f in fields), strict=True))
 
 
 def head(
@@ -147,8 +184,7 @@ def check_grid(
     Raises:
       ValueError: names both grids and the way out.
     """
-    if images.ndim != 4:
-        raise ValueError(f"images have shape {images.shape}: expected [N, H, W, 3]")
+    check_rank(images)
     height, width = images.shape[1:3]
     if height % patch_size or width % patch_size:
         raise ValueError(
@@ -160,7 +196,8 @@ def check_grid(
     stored_patch = params["stem"]["kernel"].shape[0]
     if stored_patch != patch_size:
         raise ValueError(
-            f"the parameters were made for patch_size {stored_patch}, the model has {patch_size}"
+            f"the parameters were made for patch_size {stored_patch}, the model has {patch_size}: "
+            f"give it theirs, or them its own by mixer.with_patch_size(params, {patch_size})"
         )
     rows, columns, stored = height // patch_size, width // patch_size, tokens(params)
     if stored != rows * columns:
@@ -176,6 +213,16 @@ def check_grid(
             f"with mixer.load_pretrained(..., image_size=({height}, {width})), for the model "
             f"mixer.at_resolution(...)"
         )
+
+
+def check_rank(images: jax.Array) -> None:
+    """Refuses what is no batch of images.
+
+    Raises:
+      ValueError: names the shape.
+    """
+    if images.ndim != 4:
+        raise ValueError(f"images have shape {images.shape}: expected [N, H, W, 3]")
 
 
 def _nearest(size: int, patch_size: int) -> int:

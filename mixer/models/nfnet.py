@@ -90,15 +90,18 @@ class NFBlock(nn.Module):
 class NFNet(nn.Module):
     """Images [N, H, W, 3], float32 in [-1, 1] -> logits [N, num_classes], float32.
 
-    num_classes=0 leaves the head out: features [N, 2 widths[-1]], float32. There are as many stages
-    as num_blocks has numbers, four in the paper's models, which are trained and tested at sizes of
-    their own (F0: 192 and 256). Training passes train=True and an rng "dropout": for dropout before
-    the head, and for stochastic depth, of which block i of L has the probability
-    stochastic_depth * i / L. dtype is that of the products; parameters, the standardisation of the
-    weights, pooling and head stay float32. scan and remat, within each stage: see `stack`.
+    num_classes=0 leaves the head out: features, float32, [N, 2 C], C being the last stage's width.
+    There are as many stages as num_blocks has numbers, four in the paper's models, which are
+    trained and tested at sizes of their own (F0: 192 and 256). Training passes train=True and
+    an rng "dropout": for dropout before the head, and for stochastic depth, of which block i of
+    L has the probability stochastic_depth * i / L. dtype is that of the products; parameters,
+    the standardisation of the weights, pooling and head stay float32. scan and remat, within
+    each stage: see `stack`.
 
-    As in the authors' code the tanh form of GELU, and ReLU after the squeeze. Unlike there, a group
-    of 192 channels stays one (F4+): so its parameters and operations are those that they publish.
+    As in the authors' code the normalisation of the images, the tanh form of GELU, and ReLU after
+    the squeeze. Unlike there, branches that are kept are divided by the probability of that, as in
+    all models here, and a group of 192 channels stays one (F4+): so its parameters and operations
+    are those that they publish.
     They clip gradients unit by unit: `config.optimizer.agc`.
     """
 
@@ -108,6 +111,7 @@ class NFNet(nn.Module):
     dropout: float = 0.0
     stochastic_depth: float = 0.0
     gelu: str = "tanh"
+    normalization: str = "imagenet"
     head_bias_init: float = 0.0
     dtype: str = "float32"
     scan: bool = False
@@ -116,20 +120,21 @@ class NFNet(nn.Module):
     @nn.compact
     def __call__(self, images, train: bool = False):
         act, conv = partial(_gelu, form=self.gelu), partial(WSConv, dtype=self.dtype)
-        x = act(conv(16, 3, stride=2, name="stem_0")(images))
+        x = layers.normalized(images, self.normalization)
+        x = act(conv(16, 3, stride=2, name="stem_0")(x))
         x = act(conv(32, 3, name="stem_1")(x))
         x = act(conv(64, 3, name="stem_2")(x))
         x = conv(self.widths[0] // 2, 3, stride=2, name="stem_3")(x)
         key = layers.dropout_key(self, train)
         variance, slope, done = 1.0, self.stochastic_depth / sum(self.num_blocks), 0
-        for i, (blocks, width) in enumerate(zip(self.num_blocks, self.widths, strict=False)):
+        for i, (blocks, width) in enumerate(layers.stages(self, "widths")):
             block = partial(NFBlock, width, self.gelu, self.dtype)
             # The projection takes h, whose variance is 1: the sum begins anew.
             variances = [variance, *(1 + _ALPHA**2 * j for j in range(1, blocks))][:blocks]
             rates = [(v**-0.5, slope * (done + j)) for j, v in enumerate(variances)]
             name, own = f"stage_{i}_block", layers.fold_in(key, i)
-            x = stack(self, partial(block, stride=min(2, i + 1)), name, x, rates[:1], own)
-            x = stack(self, block, name, x, rates[1:], own, first=1)
+            entry = partial(block, stride=min(2, i + 1))
+            x = stack(self, block, name, x, rates, own, entry)
             variance, done = 1 + _ALPHA**2 * blocks, done + blocks
         x = act(conv(2 * x.shape[-1], 1, name="final")(x)).mean(axis=(1, 2), dtype=jnp.float32)
         x = layers.dropout(x, self.dropout, key, len(self.num_blocks))

@@ -52,9 +52,10 @@ class ResMLP(nn.Module):
 
     num_classes=0 leaves the head out: features [N, C], float32. patch_size divides H and W.
     Training passes train=True and, for stochastic depth, an rng "dropout": all branches drop with
-    the same probability, `stochastic_depth`, as in the authors' code, from which the initialisation
-    is too. dtype is that of the matrix products; parameters, affine maps, pooling and head stay
-    float32. scan and remat: see `stack`.
+    the same probability, `stochastic_depth`, as in the authors' code, from which the
+    initialisation is too, and the normalisation of the images. dtype is that of the matrix
+    products; parameters, affine maps, pooling and head stay float32. scan and remat: see
+    `stack`.
     """
 
     num_classes: int
@@ -65,6 +66,7 @@ class ResMLP(nn.Module):
     layer_scale_init: float
     stochastic_depth: float = 0.0
     gelu: str = "erf"
+    normalization: str = "imagenet"
     head_bias_init: float = 0.0
     dtype: str = "float32"
     scan: bool = False
@@ -72,6 +74,7 @@ class ResMLP(nn.Module):
 
     @nn.compact
     def __call__(self, images, train: bool = False):
+        images = layers.normalized(images, self.normalization)
         x = layers.patch_stem(self, images, _tokens, _KERNEL_INIT)
         key = layers.dropout_key(self, train)
         block = partial(

@@ -28,7 +28,7 @@ def stack(
     x: jax.Array,
     rates: Sequence[Any],
     key: jax.Array | None = None,
-    first: int = 0,
+    entry: Callable[..., nn.Module] | None = None,
 ) -> jax.Array:
     """Applies len(rates) blocks to x, within the compact call of `parent`.
 
@@ -39,16 +39,23 @@ def stack(
       block: keywords (name or parent) -> a module, called with (x, rate, key).
       rates: a tree of numbers for each block, the same everywhere; None where it takes none.
       key: None in evaluation.
-      first: the first block's number.
+      entry: as `block`, of the first one where it is another than the rest.
 
     Raises:
       ValueError: unknown `parent.remat`.
     """
     if parent.remat not in REMAT:
         raise ValueError(f"remat={parent.remat!r}: expected one of {', '.join(REMAT)}")
-    numbers = range(first, first + len(rates))
-    names = [f"{name}_{i}" for i in numbers]
-    scan = parent.scan and len(rates) > 1
+    numbers = range(len(rates))
+    if entry:
+        x = _run(parent, entry, name, x, rates, numbers[:1], key)
+        numbers = numbers[1:]
+    return _run(parent, block, name, x, rates, numbers, key)
+
+
+def _run(parent, block, name, x, rates, numbers, key):
+    names, rates = [f"{name}_{i}" for i in numbers], [rates[i] for i in numbers]
+    scan = parent.scan and len(numbers) > 1
     if parent.is_initializing() or not (scan or parent.remat != "none"):
         for i, name, rate in zip(numbers, names, rates, strict=True):
             x = block(name=name)(x, rate, layers.fold_in(key, i))

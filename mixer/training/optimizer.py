@@ -88,8 +88,8 @@ def make_optimizer(
       weight_decay: decoupled, AdamW's form (the paper's convention); 0 for none.
       clip_norm: largest global norm of the gradient, all trained parameters together; 0 for none.
       agc: adaptive gradient clipping, before that (Brock et al. 2021): largest norm of a unit's
-        gradient, as a share of that of its weights or of 0.001. A unit is an output of a kernel, or
-        a vector or scalar as a whole; the head's kernel is left out. 0 for none.
+        gradient, as a share of that of its weights or of 0.001. A unit is an output of a kernel of
+        rank 2 or 4, or a vector or scalar as a whole; the head's kernel is left out. 0 for none.
       multipliers: (regular expression, multiplier of the rate); 0 freezes: no update, no decay,
         and no part in the norm.
 

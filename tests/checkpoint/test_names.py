@@ -1,6 +1,4 @@
-"""The three namings, timm's against timm itself."""
-
-from pathlib import Path
+"""A Mixer's older names, and what is no Mixer's."""
 
 import jax
 import numpy as np
@@ -10,36 +8,10 @@ import mixer
 from mixer.checkpoint import adapt, arrays
 from mixer.models.mixer import Mixer
 
-HERE = Path(__file__).parent
-
 
 def model(blocks=2, **fields):
     sizes = {"hidden_dim": 8, "tokens_mlp_dim": 10, "channels_mlp_dim": 16}
     return Mixer(**({"num_classes": 5, "patch_size": 4, "num_blocks": blocks} | sizes | fields))
-
-
-@pytest.mark.parametrize("gelu", ("erf", "tanh"))
-def test_timms_file_gives_timms_logits(gelu):
-    """Computed by timm and stored; see timm_mixer.py."""
-    params = mixer.load_pretrained(HERE / "timm_mixer.safetensors", model(), image_size=(8, 12))
-    with np.load(HERE / "timm_mixer.npz") as stored:
-        images, expected, other = (
-            stored[name] for name in ("images", gelu, "tanh" if gelu == "erf" else "erf")
-        )
-    with jax.default_matmul_precision("highest"):
-        logits = model(gelu=gelu).apply({"params": params}, images)
-    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
-    assert np.abs(expected - other).max() > 1e-4
-
-
-def test_what_is_saved_is_timms_file(tmp_path):
-    theirs = HERE / "timm_mixer.safetensors"
-    params = mixer.load_pretrained(theirs, model())
-    mixer.save_pretrained(tmp_path / "ours.safetensors", params, model())
-    stored, saved = arrays.read(theirs), arrays.read(tmp_path / "ours.safetensors")
-    assert stored.keys() == saved.keys()
-    for name in stored:
-        np.testing.assert_array_equal(stored[name], saved[name])
 
 
 def older(params, second="LayerNorm_2"):

@@ -258,3 +258,6 @@ def test_a_smaller_patch_reads_smooth_patches_alike():
     np.testing.assert_allclose(embed(other, flat[:, :3, :3]), embed(weights, flat), atol=1e-4)
     with pytest.raises(mixer.BadInput, match="patch_size=0"):
         mixer.with_patch_size(weights, 0)
+    for others in ({"conv_root": {}, "head": {}}, {"stem": {}, "stem_norm": {}}):
+        with pytest.raises(mixer.BadInput, match="for models of patches .* but .*, ..."):
+            mixer.with_patch_size(others, 3)

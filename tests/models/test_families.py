@@ -10,6 +10,7 @@ import pytest
 from flax import traverse_util
 from jax.extend.core import jaxprs_in_params
 
+import mixer
 from tools.timm_parity import CASES, Case
 
 # Parameters without any effect, by the end of their names.
@@ -68,8 +69,8 @@ def products(jaxpr):
             yield from products(inner)
 
 
-def test_every_compared_family_is_here():
-    assert {name.partition("-")[0] for name in MEMBERS} == set(INVARIANT)
+def test_every_family_is_here():
+    assert {name.partition("-")[0] for name in mixer.list_models()} == set(INVARIANT)
 
 
 @pytest.mark.slow
@@ -145,3 +146,21 @@ def test_features_are_what_the_head_sees(name):
     np.testing.assert_allclose(
         logits, features @ head["kernel"] + head["bias"], rtol=1e-5, atol=1e-4
     )
+
+
+@families
+def test_one_image_is_no_batch(name):
+    case = MEMBERS[name]
+    shape = (*case.image_size, 3)
+    with pytest.raises(ValueError, match=rf"shape \({shape[0]}, .*expected \[N, H, W, 3\]"):
+        case.model.init(jax.random.key(0), jnp.zeros(shape))
+
+
+def test_stages_that_cannot_be_are_refused():
+    net = CASES["ConvNeXt"].model
+    with pytest.raises(ValueError, match="image size 31 x 40: expected 32 pixels or more"):
+        net.init(jax.random.key(0), jnp.zeros((1, 31, 40, 3)))
+    with pytest.raises(ValueError, match=r"widths=\(4, 8, 12\): expected 4 numbers, .*num_blocks"):
+        net.clone(widths=(4, 8, 12)).init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    with pytest.raises(ValueError, match="normalization='unit': expected 'imagenet' or 'none'"):
+        net.clone(normalization="unit").init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))

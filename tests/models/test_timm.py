@@ -1,8 +1,10 @@
-"""Our logits against timm's, which tools/timm_parity.py has stored."""
+"""Our logits and arrays against timm's, which tools/timm_parity.py has stored."""
 
 import numpy as np
 import pytest
 
+import mixer
+from mixer.checkpoint import arrays
 from tools import timm_parity
 
 
@@ -15,3 +17,13 @@ def test_logits_are_timms(name):
     assert expected.std() > 0.3
     if hasattr(case.model, "gelu"):  # the other form is told apart
         assert np.abs(case.logits(gelu="tanh") - expected).max() > timm_parity.TOLERANCE
+
+
+@pytest.mark.parametrize("name", timm_parity.CASES)
+def test_arrays_are_timms(name, tmp_path):
+    """By name, shape and value, as timm has loaded them."""
+    case, path = timm_parity.CASES[name], tmp_path / "weights.safetensors"
+    mixer.save_pretrained(path, case.params(), case.model)
+    with np.load(timm_parity.FIXTURES / f"{name}.npz") as stored:
+        expected = stored["state"].tolist()
+    assert timm_parity.fingerprints(arrays.read(path)) == expected

@@ -90,6 +90,12 @@ def test_images_are_cropped_from_eight_sevenths(size, larger, shape):
         transforms.parse(text, config.image_size)
 
 
+def test_bits_test_images_of_imagenet_become_squares():
+    for dataset, shape in (("imagenet2012", "resize"), ("cifar10", "resize_small")):
+        config = finetune.get_config(f"BiT-R50x1,{dataset},224")
+        assert config.evaluators.test.transform == f"{shape}(256)|central_crop"
+
+
 def test_a_folder_without_test_images_is_cut_in_three(image_folder):
     config = finetune.get_config(f"folder:{image_folder}")
     assert config.input.split == "train" and config.evaluators.test.split == "test"
