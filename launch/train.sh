@@ -8,7 +8,7 @@ complete() { gcloud storage ls "$workdir/results.json" >/dev/null 2>&1; }
 setback() {
     local now=""
     if [[ -n $workdir ]]; then
-        now=$(gcloud storage ls "$workdir/**/_CHECKPOINT_METADATA" 2>/dev/null || true)
+        now=$(gcloud storage ls "$workdir/**/commit_success.txt" 2>/dev/null || true) # whole ones
     fi
     if [[ $now != "$saved" ]]; then
         setbacks=0 saved=$now
@@ -21,7 +21,26 @@ setback() {
 
 all_run() { [[ -n $1 ]] && ! grep -qv ': running$' <<<"$1"; }
 
-statuses() { on all status 2>"$scratch/said" | grep '^worker '; }
+statuses() { remote all "$ask" 2>"$scratch/said" | grep '^worker '; }
+ask='
+  if [ -e mlp-mixer/code/launch/worker.sh ]; then bash mlp-mixer/code/launch/worker.sh status
+  else echo "worker without code"; fi'
+
+# The same, asked up to five times: workers that do not answer may well be running.
+patient_statuses() {
+    local asked
+    for asked in 1 2 3 4 5; do
+        if statuses; then return; fi
+        ((asked == 5)) || sleep "$poll"
+    done
+    return 1
+}
+
+unanswered() {
+    cat "$scratch/said" >&2
+    give_back || true
+    setback "a worker of $name has not answered five times: another TPU"
+}
 
 begin() {
     local code=0
@@ -50,9 +69,7 @@ watch() {
         if ! workers=$(statuses); then
             silent=$((silent + 1))
             ((silent < 5)) && continue
-            cat "$scratch/said" >&2
-            give_back || true
-            setback "a worker of $name has not answered five times: another TPU"
+            unanswered
             return
         fi
         silent=0
@@ -76,8 +93,9 @@ train() {
     local workers
     until complete; do
         obtain
-        workers=$(statuses) || workers=""
-        if all_run "$workers" || begin; then
+        if ! workers=$(patient_statuses); then
+            unanswered
+        elif all_run "$workers" || begin; then
             watch
         elif [[ $(state) == READY ]]; then
             setback "$name could not be set up or started (see above)"

@@ -6,7 +6,7 @@ Read from the optimised HLO, loops by their number of trips, which XLA's own cou
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 _BYTES = {"pred": 1, "bf16": 2}  # others have their bits in the name
 _COLLECTIVES = (
@@ -57,9 +57,16 @@ class Program:
 
     def sent(self) -> dict[str, float]:
         """Bytes that each device sends per run, by kind."""
+        return self._by_kind(lambda each: each.sent)
+
+    def counts(self) -> dict[str, int]:
+        """How many collectives there are per run, by kind."""
+        return self._by_kind(lambda each: each.times)
+
+    def _by_kind(self, of: Callable[[Collective], float]) -> dict:
         total = {}
         for each in self.collectives:
-            total[each.kind] = total.get(each.kind, 0) + each.sent
+            total[each.kind] = total.get(each.kind, 0) + of(each)
         return total
 
 
@@ -202,9 +209,8 @@ def _taps(lhs: int, kernel: int, out: int, window: dict[str, str], d: int) -> in
 
 def _collective(each: _Instruction, kind: str, computation: str, times: int) -> Collective:
     arrays = _dims(each.shape)
-    if each.op.endswith("-start") and each.shape.startswith("("):
-        # (operands, results, ...): what is gathered is the larger, what is permuted the same.
-        arrays = [max(arrays, key=_size)]
+    if each.op.endswith("-start") and kind != "all-reduce" and each.shape.startswith("("):
+        arrays = _results(each.shape)
     size = sum(map(_size, arrays))
     devices = _group(each.rest) if kind != "collective-permute" else 2
     if kind == "reduce-scatter":
@@ -213,6 +219,12 @@ def _collective(each: _Instruction, kind: str, computation: str, times: int) -> 
     if computation.startswith("all-reduce-scatter"):
         kind = "reduce-scatter"
     return Collective(kind, tuple(dims for _, dims in arrays), size, devices, times)
+
+
+def _results(shape: str) -> list[tuple[str, tuple[int, ...]]]:
+    """The arrays R of (O, R, ...) or of ((O, ...), (R, ...), ...), O being the operands."""
+    several = re.findall(r"\(([^()]*)\)", re.sub(r"\{[^}]*\}", "", shape[1:-1]))
+    return _dims(several[1]) if len(several) > 1 else _dims(shape)[1:2]
 
 
 def _size(array: tuple[str, tuple[int, ...]]) -> int:

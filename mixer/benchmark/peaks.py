@@ -13,7 +13,7 @@ class Peak:
 
     Attributes:
       flops: bfloat16 FLOP/s of dense matrix products, accumulated in float32.
-      memory: bytes.
+      memory: bytes that a program may use; of a GPU, all.
     """
 
     flops: float
@@ -22,13 +22,14 @@ class Peak:
 
 # By `device_kind`, of one TensorCore. Cloud TPU's pages on v3 to v6e give chips, of two cores in
 # v2, v3, v4 and v5p. v2: Jouppi et al. 2020, "A Domain-Specific Supercomputer", 46 TFLOP/s a chip.
+# Memory is what the TPU's compiler (libtpu 0.0.42) leaves to programs, by its own complaints.
 _TPU_CORES = {
-    "TPU v2": Peak(23e12, 8 * _GIB),
-    "TPU v3": Peak(61.5e12, 16 * _GIB),
-    "TPU v4": Peak(137.5e12, 16 * _GIB),
-    "TPU v5 lite": Peak(197e12, 16 * _GIB),  # v5e
-    "TPU v5": Peak(229.5e12, 95 * _GIB // 2),  # v5p
-    "TPU v6 lite": Peak(918e12, 32 * _GIB),  # v6e
+    "TPU v2": Peak(23e12, int(7.48 * _GIB)),
+    "TPU v3": Peak(61.5e12, int(15.48 * _GIB)),
+    "TPU v4": Peak(137.5e12, int(30.75 / 2 * _GIB)),
+    "TPU v5 lite": Peak(197e12, int(15.75 * _GIB)),  # v5e
+    "TPU v5": Peak(229.5e12, int(95.74 / 2 * _GIB)),  # v5p
+    "TPU v6 lite": Peak(918e12, int(31.25 * _GIB)),  # v6e
 }
 # NVIDIA's data sheets; where they count sparse products, half of that.
 _A100, _A100_80 = Peak(312e12, 40 * 10**9), Peak(312e12, 80 * 10**9)

@@ -77,7 +77,9 @@ class Store:
                 ),
             ),
         )
+        self._replaced, self._replacing = self._directory.parent / "replaced", False
         if not read_only:
+            self._in_one(self._put_back)
             self._manager = _Manager(
                 self._directory,
                 options=ocp.CheckpointManagerOptions(
@@ -108,7 +110,7 @@ class Store:
     ) -> None:
         """Begins to write `step`; an error of the write before is raised here.
 
-        A checkpoint of the same step is replaced.
+        A checkpoint of the same step is replaced, once the new one is whole.
 
         Raises:
           Failure: it cannot be written; those before it stand.
@@ -122,13 +124,16 @@ class Store:
         known = metrics or {}
         chosen = {self._best: known[self._best]} if self._best in known else None
         with writing(str(self._directory)):
-            if step in self._manager.all_steps():
-                self._manager.delete(step)
+            replaces = step in self._manager.all_steps()
+            if replaces:
+                self._in_one(lambda: self._move(step, self._replaced))
+                self._manager.reload()
             accepted = self._manager.save(
                 step,
                 args=ocp.args.Composite(**args, **{_META: ocp.args.JsonSave(meta)}),
                 metrics=chosen,
             )
+        self._replacing = replaces
         if not accepted:
             raise RuntimeError(
                 f"Orbax refused to save step {step} in {self._directory}: it holds {self.steps()}"
@@ -141,7 +146,32 @@ class Store:
           Failure: it could not be written; those before it stand.
         """
         with writing(str(self._directory)):
+            # If this fails, what was to be replaced is put back by the next start.
+            replacing, self._replacing = self._replacing, False
             self._manager.wait_until_finished()
+            if replacing and jax.process_index() == 0:
+                self._replaced.rmtree()
+
+    def _in_one(self, change: Callable[[], None]) -> None:
+        """Changes folders, in one process, and all go on when it is done."""
+        if jax.process_index() == 0:
+            change()
+        self._together(None)
+
+    def _put_back(self) -> None:
+        """What was to be replaced when the run was killed."""
+        if self._replaced.exists():
+            for old in self._replaced.iterdir():
+                if not (self._directory / old.name).exists():
+                    old.rename(self._directory / old.name)
+            self._replaced.rmtree()
+
+    def _move(self, step: int, folder: epath.Path) -> epath.Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [str(step), *(f"{step}.{i}" for i in range(1, 1000))]
+        target = next(folder / name for name in names if not (folder / name).exists())
+        (self._directory / str(step)).rename(target)
+        return target
 
     def meta(self, step: int) -> dict:
         """The JSON saved with `step`.
@@ -242,12 +272,6 @@ class Store:
         return found
 
     def _set_aside(self, step: int, report: Callable[[str], None]) -> None:
-        if jax.process_index() == 0:
-            folder = self._directory.parent / "damaged"
-            folder.mkdir(parents=True, exist_ok=True)
-            names = [str(step), *(f"{step}.{i}" for i in range(1, 1000))]
-            target = next(folder / name for name in names if not (folder / name).exists())
-            (self._directory / str(step)).rename(target)
-            report(f"moved to {target}")
-        self._together(None)
+        folder = self._directory.parent / "damaged"
+        self._in_one(lambda: report(f"moved to {self._move(step, folder)}"))
         self._manager.reload()

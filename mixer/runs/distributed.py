@@ -30,6 +30,8 @@ _MEET, _PART = 300, 60
 # Seconds without a sign of life after which a process counts as lost: long enough for a network's
 # hiccup, and short beside what a restart costs.
 _HEARTBEAT = 30
+# What Orbax writes last into a checkpoint in a store.
+_COMMITTED = "commit_success.txt"
 # Seconds in which processes that fail alike can all say so.
 _FAIL_ALIKE = 5
 _BETWEEN_PROCESSES = re.compile(
@@ -107,12 +109,10 @@ def _on_tpu() -> bool:
 
 
 def _join(run: str, coordinator=None, processes=None, process=None, **options) -> None:
-    who = "this process" if process is None else f"process {process} of {processes}"
-    where = coordinator or "the coordinator that was found"
     _last.install()
     _last.words = lambda: (
-        f"{who}: not all processes have met at {where} within {_MEET} s: start them all with the "
-        f"same flags, and see that they can reach it"
+        f"{name()}: not all processes have met at {_where()} within {_MEET} s: start them all with "
+        f"the same flags, and see that they can reach it"
     )
     # Otherwise SIGTERM keeps its usual meaning: these can stop anywhere.
     jax.config.update("jax_enable_preemption_service", run in ("train", "sweep", "vtab"))
@@ -128,13 +128,17 @@ def _join(run: str, coordinator=None, processes=None, process=None, **options) -
         )
     except (RuntimeError, ValueError) as error:
         if coordinator is None and isinstance(error, ValueError):
+            _last.withdraw()
             return  # JAX found nothing to join: a single TPU host
         line = str(error).strip().splitlines()[0]
         raise errors.BadInput(
-            f"{who} cannot begin at {where}: {line}. Process 0 has to run on that host, and the "
-            f"port has to be free"
+            f"{name()} cannot begin at {_where()}: {line}. Process 0 has to run on that host, and "
+            f"the port has to be free"
         ) from None
-    if run not in TOGETHER and count() > 1:
+    if count() == 1:
+        _last.withdraw()
+        return
+    if run not in TOGETHER:
         raise errors.BadInput(
             f"config.run={run} is for one process, not for {count()}: {', '.join(TOGETHER)} can "
             f"be done together"
@@ -142,6 +146,11 @@ def _join(run: str, coordinator=None, processes=None, process=None, **options) -
     _last.words = _lost
     if index():
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # one console is enough
+
+
+def _where() -> str:
+    # JAX sets it, and who this is, before it connects.
+    return global_state.coordinator_address or "the coordinator that was looked for"
 
 
 class _LastWords:
@@ -160,6 +169,10 @@ class _LastWords:
         libc = ctypes.CDLL(None)
         libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, kind), ctypes.c_void_p
         libc.signal(signal.SIGABRT, self._handler)
+
+    def withdraw(self) -> None:
+        """Where there is no other process, abort() has another reason."""
+        signal.signal(signal.SIGABRT, signal.SIG_DFL)
 
     def leave(self, words: str) -> None:
         """Says it and exits at once: JAX's own way out waits for those that are lost."""
@@ -184,8 +197,10 @@ def _last_checkpoint() -> str:
     if _last.checkpoints is None:
         return "Nothing was saved yet"
     with contextlib.suppress(Exception):
-        steps = [int(p.name) for p in _last.checkpoints.iterdir() if p.name.isdigit()]
-        if steps:
+        folders = [p for p in _last.checkpoints.iterdir() if p.name.isdigit()]
+        if "://" in str(_last.checkpoints):  # a store's folder is there before all of it is
+            folders = [p for p in folders if (p / _COMMITTED).exists()]
+        if steps := [int(p.name) for p in folders]:
             return f"The last checkpoint is {_last.checkpoints / str(max(steps))}"
         return f"No checkpoint is in {_last.checkpoints} yet"
     return f"The checkpoints are in {_last.checkpoints}"

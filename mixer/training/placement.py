@@ -37,22 +37,22 @@ def parameter_specs(shapes: Any, mesh: Mesh, rules: Sequence[Rule]) -> Any:
     """The tree of `PartitionSpec`s of parameters with these shapes.
 
     Raises:
-      BadInput: a rule that cannot be read or that decides for no parameter, or a dimension that its
+      BadInput: a rule that cannot be read or that matches no parameter, or a dimension that its
         axis does not divide.
     """
     flat = traverse_util.flatten_dict(shapes, sep="/")
-    unused = {_read(rule, mesh)[0] for rule in rules}
-    specs = {}
-    for name, array in flat.items():
-        pattern, axes = next((r for r in rules if re.search(r[0], name)), ("", ()))
-        unused.discard(pattern)
-        specs[name] = _spec(name, array.shape, axes, mesh)
+    patterns = {_read(rule, mesh)[0] for rule in rules}
+    unused = {each for each in patterns if not any(re.search(each, name) for name in flat)}
     if unused:
         first, *_, last = flat
         raise errors.BadInput(
-            f"a rule of config.runtime.strategy or config.runtime.rules, {min(unused)!r}, decides "
-            f"for none of the {len(flat)} parameters, which are named like {first!r} and {last!r}"
+            f"a rule of config.runtime.strategy or config.runtime.rules, {min(unused)!r}, matches "
+            f"none of the {len(flat)} parameters, which are named like {first!r} and {last!r}"
         )
+    specs = {}
+    for name, array in flat.items():
+        axes = next((axes for pattern, axes in rules if re.search(pattern, name)), ())
+        specs[name] = _spec(name, array.shape, axes, mesh)
     return traverse_util.unflatten_dict(specs, sep="/")
 
 
@@ -83,7 +83,7 @@ def _spec(name: str, shape: tuple[int, ...], axes, mesh: Mesh) -> PartitionSpec:
         if not fits:
             raise errors.BadInput(
                 f"config.runtime.mesh.{axes}={ways} divides no dimension of {name} {shape}: take "
-                f"another size, or keep it whole by config.runtime.rules=(('{name}', ()),)"
+                f"another size, or {_kept_whole(name)}"
             )
         largest = max(fits, key=lambda d: (shape[d], d))
         axes = tuple(axes if d == largest else None for d in range(len(shape)))
@@ -93,9 +93,15 @@ def _spec(name: str, shape: tuple[int, ...], axes, mesh: Mesh) -> PartitionSpec:
         if axis is not None and size % mesh.shape[axis]:
             raise errors.BadInput(
                 f"config.runtime.mesh.{axis}={mesh.shape[axis]} does not divide {size}, a "
-                f"dimension of {name} {shape}"
+                f"dimension of {name} {shape}: take another size, or {_kept_whole(name)}"
             )
     return PartitionSpec(*axes)
+
+
+def _kept_whole(name: str) -> str:
+    """How it is, in all blocks."""
+    pattern = re.sub(r"\d+", r"\\d+", name)
+    return f"keep it whole by --config.runtime.rules=\"((r'{pattern}', ()),)\""
 
 
 def shardings(tree: Any, params: Any, mesh: Mesh, rules: Sequence[Rule]) -> Any:

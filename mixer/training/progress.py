@@ -22,7 +22,8 @@ class NonFinite(Failure):
         super().__init__(
             f"the {name} became {value} at step {step}, and nothing of that was saved. Try a lower "
             f"learning rate or a clipped gradient in another --workdir; --config.init_from takes "
-            f"the weights of a checkpoint from before"
+            f"the weights of a checkpoint from before, and --config.skip_nonfinite=N leaves out up "
+            f"to N updates in a row whose gradient is not finite"
         )
 
 

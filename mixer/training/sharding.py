@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 from flax import linen as nn
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mixer import errors
@@ -25,7 +26,8 @@ def make_mesh(
       devices: others than this machine's.
 
     Raises:
-      BadInput: sizes that do not multiply to the number of devices.
+      BadInput: sizes that do not multiply to the number of devices, or that their network has no
+        place for.
     """
     devices = jax.devices() if devices is None else devices
     sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
@@ -40,7 +42,15 @@ def make_mesh(
             f"their number, one of them may be -1, for the rest"
         )
     shape = tuple(len(devices) // given if size == -1 else size for size in sizes.values())
-    return jax.make_mesh(shape, AXES, (AxisType.Auto,) * 3, devices=devices)
+    try:
+        # jax.make_mesh, but that on all TPUs an axis may take a part of one of the network's.
+        arranged = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    except NotImplementedError as error:
+        raise errors.BadInput(
+            f"config.runtime.mesh: {shape} of data, fsdp and tensor does not fit the network of "
+            f"{len(devices)} {devices[0].device_kind}: {str(error).splitlines()[0]}"
+        ) from None
+    return Mesh(arranged, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -134,5 +134,28 @@ def test_programs_as_the_tpu_compiler_writes_them():
     assert found.macs == 4 * (4 * 16 * 16)
     whole = 64 * 32 * 2
     assert found.sent() == {"reduce-scatter": whole * 7 / 8, "all-gather": whole * 7 / 8}
+    assert found.counts() == {"reduce-scatter": 1, "all-gather": 1}
     with pytest.raises(ValueError, match="y is in a loop of unknown length"):
         hlo.read(TPU.replace("direction=LT", "direction=NE"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "numbers"),
+    [
+        ("all-reduce", "(f32[100], f32[160])", 260),
+        ("all-gather", "(f32[20], f32[160]{0})", 160),
+        ("all-gather", "((f32[20], f32[10]{0}), (f32[160]{0:T(128)}, f32[80]))", 240),
+        ("collective-permute", "(f32[20], f32[20], u32[], u32[])", 20),
+    ],
+)
+def test_collectives_that_run_beside_the_rest(kind, shape, numbers):
+    """As GPUs' programs have them: a start, whose shape also holds operands, and an end."""
+    found = hlo.read(
+        "ENTRY %main (a: f32[20]) -> f32[20] {\n"
+        "  %a = f32[20]{0} parameter(0)\n"
+        f"  %begin = {shape} {kind}-start(%a), channel_id=1, replica_groups=[1,8]<=[8]\n"
+        f"  %end = f32[20]{{0}} {kind}-done(%begin)\n"
+        "}"
+    )
+    (each,) = found.collectives
+    assert (each.kind, each.size, each.times) == (kind, 4 * numbers, 1)

@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from mixer.checkpoint.checksum import checksums
 from mixer.checkpoint.damage import DamagedCheckpoint
 from mixer.checkpoint.store import Store
+from mixer.errors import Failure
 
 
 def place(devices=8, *axes):
@@ -80,6 +81,26 @@ def test_a_step_saved_again_replaces_the_first(tmp_path):
     with Store(tmp_path, keep=3) as store:
         assert store.meta(5)["n"] == 2
         assert_same(store.restore(5, abstract()), items(2))
+
+
+def test_a_step_stands_until_what_replaces_it_is_whole(tmp_path, monkeypatch):
+    """Killed in between; and done."""
+    folder = tmp_path / "checkpoints"
+    with Store(folder) as store:
+        store.save(3, items(1), {"n": 1}, None)
+        store.wait()
+        with monkeypatch.context() as killed:
+            killed.setattr(store._manager, "save", lambda *args, **kwargs: 1 / 0)
+            with pytest.raises(Failure, match="could not be written"):
+                store.save(3, items(2), {"n": 2}, None)
+    assert not (folder / "3").exists()
+    with Store(folder) as store:
+        assert store.steps() == [3] and store.meta(3)["n"] == 1
+        assert_same(store.restore(3, abstract()), items(1))
+        store.save(3, items(2), {"n": 2}, None)
+        store.wait()
+        assert_same(store.restore(3, abstract()), items(2))
+        assert not (tmp_path / "replaced").exists()
 
 
 def test_donating_the_saved_arrays_at_once_is_safe(tmp_path):

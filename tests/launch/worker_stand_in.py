@@ -60,7 +60,7 @@ def main_py(words):
         (folder / "results.json").write_text("{}")
     elif act == "save":
         (folder / f"checkpoints/{start}").mkdir(parents=True)
-        (folder / f"checkpoints/{start}/_CHECKPOINT_METADATA").write_text("")
+        (folder / f"checkpoints/{start}/commit_success.txt").write_text("")
         sys.exit(1)
     elif isinstance(act, int):
         print("error: it fails")

@@ -35,7 +35,12 @@ def test_a_plan_without_data(tmp_path, monkeypatch, capsys):
         assert quarter <= measured[f"{name}_bytes"] <= 1.03 * quarter
     assert measured["optimizer_bytes"] == pytest.approx(2 * measured["parameters_bytes"], abs=64)
     assert measured["flops"] == pytest.approx(measured["ideal_flops"], rel=0.01)
-    assert measured["sent_by_all-gather_bytes"] > 0
+    assert measured["sent_by_all-gather_bytes"] > 0 < measured["all-gathers"]
+    assert measured["flops_per_image"] == update.flops_per_image
+    temporary, gradients, activations = (
+        measured[f"{name}_bytes"] for name in ("temporary", "gradients", "activations")
+    )
+    assert 0 < activations == temporary - gradients
     assert measured["peak_bytes"] > sum(
         measured[f"{name}_bytes"] for name in ("parameters", "optimizer", "averages")
     )

@@ -180,11 +180,11 @@ def test_one_process_a_workdir_and_no_other_data(image_folder, data_dir, tmp_pat
 def test_a_stop_while_compiling_exits_cleanly(data_dir, tmp_path):
     workdir = tmp_path / "early"
     process = start(data_dir, RECIPE, workdir, *SHORT)
-    wait_for(lambda: (workdir / "metrics.jsonl").exists(), process)
+    wait_for(lambda: any(workdir.glob("events.out.tfevents*")), process)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert "stopped by SIGTERM" in out and "Traceback" not in err
+    assert "stopped by SIGTERM: nothing done" in out and "Traceback" not in err
 
 
 @pytest.mark.slow
@@ -199,9 +199,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(
     newest = max(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
     meta = workdir / "checkpoints" / str(newest) / "meta" / "metadata"
     content = json.loads(meta.read_text())
-    content["checksums"]["opt_state"][
-        "0/count" if False else next(iter(content["checksums"]["opt_state"]))
-    ] ^= 1
+    content["checksums"]["opt_state"][next(iter(content["checksums"]["opt_state"]))] ^= 1
     meta.write_text(json.dumps(content))
     code, out, err = run(data_dir, RECIPE, workdir, *SHORT)
     assert code == 0, err

@@ -145,12 +145,13 @@ def test_window_means_survive_a_restart():
     first = Progress(4, 2)
     for step in range(1, 4):
         first.add(step, metrics(step))
-    resumed = Progress(4, 2, first.state_dict())
+    before = first.state_dict() | {"seconds": 100.0}
+    resumed = Progress(4, 2, before)
     for step in range(4, 6):
         resumed.add(step, metrics(step))
     summary = resumed.summary()
     assert summary["train/loss"] == 3.0
-    assert resumed.seconds > first.state_dict()["seconds"] * 0
+    assert resumed.seconds > 100
     resumed.add(6, metrics(7.0))
     assert resumed.summary()["train/loss"] == 7.0
 

@@ -175,17 +175,22 @@ def test_the_first_rule_that_matches_decides():
     assert found["b"]["kernel"] == found["a"]["bias"] == PartitionSpec()
     found = specs((("a/kernel", ("tensor", "fsdp")),), data=1, fsdp=4, tensor=2)
     assert found["a"]["kernel"] == PartitionSpec("tensor", "fsdp")
+    found = specs((("kernel", ()), ("a/kernel", "fsdp")), data=2, fsdp=4)  # all of it is overruled
+    assert found["a"]["kernel"] == found["b"]["kernel"] == PartitionSpec()
 
 
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ((("kernel$", "fsdp"),), r"mesh.fsdp=4 divides no dimension of b/kernel \(7, 9\).*keep it"),
+        (
+            (("kernel$", "fsdp"),),
+            r"mesh.fsdp=4 divides no dimension of b/kernel \(7, 9\).*keep it .*r'b/kernel', \(\)",
+        ),
         (
             (("a/kernel", ("fsdp", None)),),
-            r"mesh.fsdp=4 does not divide 6, a dimension of a/kernel",
+            r"mesh.fsdp=4 does not divide 6, a dimension of a/kernel .*keep it whole",
         ),
-        ((("c/kernel", "fsdp"),), "'c/kernel', decides for none of the 3 parameters.*'a/kernel'"),
+        ((("c/kernel", "fsdp"),), "'c/kernel', matches none of the 3 parameters.*'a/kernel'"),
         ((("bias", (None, "fsdp")),), "more entries than a/bias"),
         ((("bias", "sfdp"),), "Did you mean 'fsdp'"),
         ((("bias(", ()),), "no regular expression"),
