@@ -55,6 +55,7 @@ class Examination:
             "devices": self._devices,
             "code": self._code,
             "config": self._recipe,
+            "layout": self._checkup.layout,
             "workdir": self._workdir,
             "space": self._space,
             "memory": self._memory,

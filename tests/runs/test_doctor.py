@@ -45,8 +45,28 @@ def test_a_run_finds_its_workdir_as_it_was(config, tmp_path, capsys):
     assert contents(tmp_path) == before | {output / ".lock": b""}
     assert workdir.unfinished(str(output), config) == path
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 20 and all(line.startswith("ok ") for line in lines)
+    assert len(lines) == 22 and all(line.startswith("ok ") for line in lines)
     assert any("data, test, digits test[:32]: 32 examples" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"runtime.mesh.fsdp": 3}, "fsdp=3, tensor=1 for 8 devices: the sizes must multiply"),
+        ({"batch_size": 12}, "config.batch_size=12 is not divisible by the 8 devices"),
+        ({"runtime.strategy": "fspd"}, "Did you mean 'fsdp'"),
+        ({"runtime.rules": (("stem", ("fsdp", "data", None, None)),)}, "more entries than stem/b"),
+    ],
+)
+def test_what_the_devices_cannot_hold_is_wrong(config, change, message, tmp_path):
+    config.update_from_flattened_dict(change)
+    assert message in failed(examine(config, tmp_path))["layout"]
+
+
+def test_averages_are_in_a_checkpoint_too(config):
+    without = build.checkup(config, 1).checkpoint_bytes()
+    config.ema_decay = 0.9
+    assert build.checkup(config, 1).checkpoint_bytes() == without * 16 / 12
 
 
 def test_all_that_is_wrong_is_said_at_once(config, image_folder, tmp_path, capsys):
@@ -61,7 +81,7 @@ def test_all_that_is_wrong_is_said_at_once(config, image_folder, tmp_path, capsy
     config.evaluators.less = config.evaluators.more.copy_and_resolve_references()
     config.evaluators.less.optional = True
     with pytest.raises(
-        errors.Failure, match="3 of 12 checks failed: workdir; data, training; data, more"
+        errors.Failure, match="3 of 13 checks failed: workdir; data, training; data, more"
     ):
         doctor.run(config, str(tmp_path / "file" / "run"), "quickstart:smoke")
     out = capsys.readouterr().out

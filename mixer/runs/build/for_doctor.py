@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -12,6 +13,7 @@ from mixer import errors
 from mixer.checkpoint import adapt
 from mixer.data.sources import Source
 from mixer.runs.build.few_shot import rule_of
+from mixer.runs.build.layout import rules_of, training_mesh
 from mixer.runs.build.parts import (
     build_model,
     image_size_of,
@@ -20,10 +22,10 @@ from mixer.runs.build.parts import (
     training_source,
 )
 from mixer.runs.imports import import_modules
-from mixer.training import sharding
+from mixer.training import placement, sharding
 
-# Adam's parameters and two moments, in float32.
-_BYTES_A_PARAMETER = 12
+# In float32: parameters, Adam's two moments; with config.ema_decay averages too.
+_BYTES_A_PARAMETER, _BYTES_OF_AVERAGES = 12, 4
 # Of a process's rows: one that is made, two that wait, one on its way to the devices.
 _BATCHES_IN_MEMORY = 4
 # Of each worker process: one that it makes, one that waits.
@@ -37,6 +39,7 @@ class Checkup:
     Attributes:
       sources: by what the data are for, what opens them where they lie. It gives None for optional
         ones that are not there.
+      layout: how the run lies on the devices, in words; raises where it cannot.
       stage: opens the training data by way of `config.input.stage`; None without.
       checkpoint_bytes: () -> the size of a checkpoint, about.
       checkpoints: so many lie in the workdir at a time.
@@ -44,6 +47,7 @@ class Checkup:
     """
 
     sources: dict[str, Callable[[], Source | None]]
+    layout: Callable[[], str]
     stage: Callable[[], object] | None
     checkpoint_bytes: Callable[[], int]
     checkpoints: int
@@ -63,6 +67,7 @@ def checkup(config: ConfigDict, processes: int) -> Checkup:
     in_place.input.stage = ""
     return Checkup(
         sources={"training": lambda: training_source(in_place)[0]} | _evaluated(in_place),
+        layout=lambda: _layout(in_place),
         stage=functools.partial(_staged, config) if config.input.stage else None,
         checkpoint_bytes=lambda: _checkpoint_bytes(in_place),
         checkpoints=config.runtime.keep_checkpoints + bool(config.best) + 1,  # one being written
@@ -100,7 +105,20 @@ def _staged(config: ConfigDict) -> object:
     return training_reader(config, source, sharding.make_mesh(), config.batch_size)
 
 
+def _layout(config: ConfigDict) -> str:
+    mesh = training_mesh(config)
+    placement.parameter_specs(_shapes(config), mesh, rules_of(config))
+    sizes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    return f"{config.runtime.strategy}, {sizes}"
+
+
 def _checkpoint_bytes(config: ConfigDict) -> int:
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(_shapes(config)))
+    return parameters * (_BYTES_A_PARAMETER + _BYTES_OF_AVERAGES * (config.ema_decay > 0))
+
+
+def _shapes(config: ConfigDict) -> Any:
+    """Of the parameters."""
     fields = config.model.to_dict()
     name, classes = fields.pop("name"), fields.pop("num_classes")
     if not classes:
@@ -109,6 +127,4 @@ def _checkpoint_bytes(config: ConfigDict) -> int:
         except errors.BadInput:  # which is said of the data
             classes = 1
     size = image_size_of(config)
-    shapes = adapt.shapes(build_model(name, fields | {"num_classes": classes}, size), size)
-    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
-    return _BYTES_A_PARAMETER * parameters
+    return adapt.shapes(build_model(name, fields | {"num_classes": classes}, size), size)
