@@ -19,7 +19,7 @@ from mixer.runs import agreement, devices, distributed, train
 
 RECIPE = "configs/quickstart.py"
 SHORT = {
-    "total": "120 steps",
+    "total": "60 steps",
     "schedule.warmup": "10 steps",
     "batch_size": 16,
     "model.num_blocks": 1,
@@ -96,6 +96,7 @@ def saved(workdir):
 
 @pytest.mark.slow
 def test_one_run_by_one_process_by_four_and_by_two(data_dir, tmp_path):
+    """Whole on each device first, then spread over both processes."""
     alone, workdir = tmp_path / "alone", tmp_path / "several"
     config = quickstart.get_config("")
     config.update_from_flattened_dict(SHORT | {"runtime.keep_checkpoints": 100})
@@ -109,19 +110,24 @@ def test_one_run_by_one_process_by_four_and_by_two(data_dir, tmp_path):
     cut(workdir / "metrics.jsonl", 10)
 
     flags = [f"--config.{key}={value}" for key, value in SHORT.items()]
-    begin = lambda n: together(n, 4, data_dir, RECIPE, workdir, *flags)
+    begin = lambda n, *more: together(n, 4, data_dir, RECIPE, workdir, *flags, *more)
     processes = begin(4)
     go_on(processes, workdir, 10)
     processes[2].send_signal(signal.SIGTERM)
     ends = outcome(processes)
     assert [code for code, _, _ in ends] == [0] * 4, ends
-    assert "going on from step 10 of 120" in ends[0][1]
-    assert f"saved step {saved(workdir)} of 120" in ends[0][1]
+    assert "going on from step 10 of 60" in ends[0][1]
+    assert f"saved step {saved(workdir)} of 60" in ends[0][1]
     assert not any(out for _, out, _ in ends[1:]), "only the first prints"
 
-    stopped = saved(workdir)
-    processes = begin(2)
-    go_on(processes, workdir, 20)
+    stopped, again = saved(workdir), tmp_path / "again"
+    shutil.copytree(workdir, again)
+    train.run(config, str(again), "quickstart")
+    assert_same_run(again, alone)
+
+    spread = ("--config.runtime.strategy=fsdp", "--config.runtime.mesh.fsdp=4")
+    processes = begin(2, *spread)
+    go_on(processes, workdir, 10)
     killed = time.monotonic()
     processes[1].kill()
     (code, _, err), _ = outcome(processes)
@@ -132,7 +138,9 @@ def test_one_run_by_one_process_by_four_and_by_two(data_dir, tmp_path):
     assert not (workdir / "results.json").exists()
 
     assert stopped < saved(workdir)
-    assert_same_run(workdir, alone, saved(workdir))
+    ends = outcome(begin(2, *spread))
+    assert [code for code, _, _ in ends] == [0] * 2, ends
+    assert_same_run(workdir, alone)
 
 
 def cut(log, step):
@@ -140,16 +148,16 @@ def cut(log, step):
     log.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
 
 
-def assert_same_run(workdir, alone, step):
-    """Up to a step at which both have a checkpoint."""
-    ours, theirs = (pretrained.read(str(p), None, step=step).arrays for p in (workdir, alone))
+def assert_same_run(workdir, alone):
+    """To the end."""
+    ours, theirs = (pretrained.read(str(p), None).arrays for p in (workdir, alone))
     assert ours.keys() == theirs.keys()
     for name, array in theirs.items():
         if not name.endswith("token_mixing/Dense_1/bias"):  # its gradient is all but 0
             distance = np.linalg.norm(ours[name] - array) / np.linalg.norm(array)
             assert distance < 5e-6, (name, distance)
-    for path in (workdir, alone):
-        cut(path / "metrics.jsonl", step)
+    results = [json.loads((path / "results.json").read_text()) for path in (workdir, alone)]
+    assert results[0]["metrics"] == pytest.approx(results[1]["metrics"], abs=1e-5)
     lines = [(path / "metrics.jsonl").read_text().splitlines() for path in (workdir, alone)]
     for mine, other in zip(*lines, strict=True):
         mine, other = json.loads(mine), json.loads(other)

@@ -1,5 +1,6 @@
 """What goes wrong under a run: said in a line, exit code 1, and the last checkpoint stands."""
 
+import re
 import resource
 import shutil
 import sys
@@ -7,6 +8,10 @@ import sys
 import pytest
 from runs_command import start
 from test_resume import wait_for
+
+from configs import quickstart
+from mixer.runs import train
+from mixer.training.progress import NonFinite
 
 
 def saved(workdir):
@@ -42,3 +47,15 @@ def test_a_disk_without_room_then_a_dataset_that_is_cut_short(data_dir, tmp_path
     assert f"going on from step {kept[-1]:,} of" in out
     assert "error: dataset digits, split train, example" in err and "cut short" in err
     assert saved(workdir)[-1] > kept[-1]
+
+
+def test_updates_that_are_not_finite_are_left_out_so_often(data_dir, tmp_path):
+    ends = []
+    for may_skip in (0, 2):
+        config = quickstart.get_config("smoke")
+        config.schedule.base = 1e15  # parameters whose norm is finite, and no activation
+        config.skip_nonfinite = may_skip
+        with pytest.raises(NonFinite, match="config.skip_nonfinite=N leaves out") as error:
+            train.run(config, str(tmp_path / str(may_skip)), "quickstart")
+        ends.append(int(re.search(r"at step (\d+)", str(error.value))[1]))
+    assert ends[1] == ends[0] + 2
