@@ -1,11 +1,13 @@
+import importlib.util
 import json
 import os
 
 import jax
 import pytest
 
-from configs import quickstart
+from configs import imagenet, quickstart
 from mixer import errors
+from mixer.benchmark import hlo
 from mixer.runs import build, plan
 
 
@@ -17,8 +19,6 @@ def config(*, name="", **runtime):
 
 
 def test_a_plan_without_data(tmp_path, monkeypatch, capsys):
-    from configs import imagenet
-
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     asked = imagenet.get_config("Mixer-S/32,64")
     asked.model.num_blocks = 2
@@ -91,4 +91,39 @@ def test_bad_plans_are_refused(tmp_path, monkeypatch, data_dir):
         build.planned(asked)
     asked.runtime.update(strategy="replicate", remat="ful")
     with pytest.raises(errors.BadInput, match="Did you mean 'full'"):
+        build.planned(asked)
+
+
+compiler = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="needs requirements-tpu-plan.txt"
+)
+
+
+@compiler
+@pytest.mark.parametrize("topology", ["v3:2x2", "v5e:2x4", "v6e:2x4", "v4:2x2x2"])
+@pytest.mark.parametrize("strategy", ["replicate", "fsdp"])
+def test_tpus_share_the_work_and_gather_no_activations(topology, strategy, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    asked = imagenet.get_config("Mixer-S/32,64")
+    asked.model.update(num_blocks=3, dtype="bfloat16")
+    asked.run, asked.batch_size, asked.plan.topology = "plan", 2048, topology
+    mesh = {"data": -1, "fsdp": 1 if strategy == "replicate" else 8, "tensor": 1}
+    asked.runtime.update(strategy=strategy, scan=True, mesh=mesh)
+    update = build.planned(asked).update
+    program = hlo.read(update.compile().as_text())
+    assert update.mesh.size == 8
+    assert 2 * program.macs * 8 <= 1.02 * update.flops_per_image * update.batch_size
+    squeezed = lambda shape: tuple(sorted(side for side in shape if side > 1))
+    parameters = {squeezed(x.shape) for x in jax.tree.leaves(update.shapes)}
+    gathered = [x for c in program.collectives if c.kind == "all-gather" for x in c.shapes]
+    assert {squeezed(shape) for shape in gathered} <= parameters
+    assert bool(gathered) == (strategy == "fsdp")
+
+
+@compiler
+def test_slices_that_there_are_not_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    asked = imagenet.get_config("Mixer-S/32")
+    asked.plan.topology = "v9:2x2"
+    with pytest.raises(errors.BadInput, match="config.plan.topology='v9:2x2': .*Expected a gener"):
         build.planned(asked)
