@@ -83,7 +83,10 @@ def row(found: tuple) -> list[str]:
 
 
 def closed_form(results: dict, strategy: str, parts: int, devices: int, fsdp: int) -> float:
-    """MiB that a device sends: kernels are gathered and their gradients summed in bfloat16."""
+    """MiB that a device sends at least, in rings, each kernel in bfloat16, for each micro-batch.
+
+    replicate: gradients; fsdp: kernels forwards and again backwards, and gradients scattered.
+    """
     size = 2 * results["params"]
 
     def share(n):
@@ -92,10 +95,8 @@ def closed_form(results: dict, strategy: str, parts: int, devices: int, fsdp: in
     if strategy == "replicate":
         total = 2 * share(devices) * size
     else:
-        # Whole kernels forwards and again backwards; the gradient is summed over all devices.
-        total = parts * 2 * share(fsdp) * size + parts * share(fsdp) * size
-        total += parts * 2 * share(devices // fsdp) * size / fsdp
-    return total / 2**20
+        total = 3 * share(fsdp) * size + 2 * share(devices // fsdp) * size / fsdp
+    return parts * total / 2**20
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:
