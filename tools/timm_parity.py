@@ -6,7 +6,8 @@ For a small member of each family in `CASES`: weights are drawn by their names w
 under timm's names by our table, loaded by timm, strictly; and where timm itself reads the published
 .npz files, also written and loaded so. Fails unless timm's logits are ours to 1e-4. They go to
 tests/models/fixtures/NAME.npz, with names, shapes and checksums of timm's arrays;
-tests/models/test_timm.py compares with them, without timm.
+tests/models/test_timm.py compares with them, without timm. HaloNet has no files, and
+timm numbers the positions of strided queries as if they were not: there both tables are 0.
 """
 
 import dataclasses
@@ -29,7 +30,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 import mixer  # noqa: E402
-from mixer.checkpoint import adapt  # noqa: E402
+from mixer.checkpoint import adapt, arrays, layouts  # noqa: E402
 
 FIXTURES = ROOT / "tests" / "models" / "fixtures"
 TOLERANCE = 1e-4
@@ -44,6 +45,8 @@ class Case:
       image_size: (height, width), not square, so that no transposition passes unseen.
       timm: () -> the same as a torch module.
       reads_npz: whether timm's `load_pretrained` reads the family's published files.
+      layout: of timm's arrays, where `mixer.save_pretrained` does not know them.
+      zero: how the names of parameters begin that are 0.
     """
 
     base: str
@@ -51,6 +54,8 @@ class Case:
     image_size: tuple[int, int]
     timm: Callable
     reads_npz: bool = False
+    layout: layouts.Layout | None = None
+    zero: str = ""
 
     @property
     def model(self) -> nn.Module:
@@ -66,6 +71,8 @@ class Case:
             # variance, which is seen in small ones.
             if name.endswith("kernel") and name.replace("kernel", "gain") in flat:
                 drawn[name] *= math.sqrt(math.prod(drawn[name].shape[:-1]))
+            if self.zero and name.startswith(self.zero):
+                drawn[name] *= 0
         return traverse_util.unflatten_dict(drawn, sep="/")
 
     def images(self) -> np.ndarray:
@@ -152,6 +159,76 @@ def _nfnet():
     return NormFreeNet(config, num_classes=5)
 
 
+def _halonet():
+    from timm.layers import GroupNormAct
+    from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
+
+    config = ByoModelCfg(
+        blocks=(
+            ByoBlockCfg(type="self_attn", d=1, c=128, s=1, gs=0, br=0.5),
+            ByoBlockCfg(type="self_attn", d=2, c=256, s=2, gs=0, br=0.5),
+        ),
+        stem_chs=64,
+        stem_type="7x7",
+        norm_layer=functools.partial(GroupNormAct, group_size=16, eps=1e-6),
+        self_attn_layer="halo",
+        self_attn_kwargs={"block_size": 4, "halo_size": 1, "scale_pos_embed": True},
+    )
+    return ByobNet(config, num_classes=5)
+
+
+def _by_heads(array, model):
+    """[C, keys and values] of all heads -> both of one head after the other, as a convolution's."""
+    both = (part.reshape(len(part), model.num_heads[0], -1) for part in np.split(array, 2, axis=1))
+    return np.concatenate([*both], axis=2).reshape(len(array), -1).T[:, :, None, None]
+
+
+# A row of timm's table is for an offset from the window, of ours from the block within it.
+_FROM_WINDOW = layouts.Turn(theirs=lambda table, model: np.roll(table, model.halo_size, axis=0))
+_OURS, _TIMM = "stage_{0}_block_{1}/", "stages.{0}.{1}."
+
+
+def _normed(ours: str, theirs: str, norm: str, their_norm: str) -> tuple[tuple, ...]:
+    """Rows of a 1 x 1 convolution and its norm."""
+    return (
+        (f"{ours}/kernel", f"{theirs}.weight", layouts.TORCH_1X1),
+        (f"{norm}/scale", f"{their_norm}.weight"),
+        (f"{norm}/bias", f"{their_norm}.bias"),
+    )
+
+
+_HALONET_LAYOUT = layouts.Layout(
+    "timm's names",
+    "stem.conv1.bn.weight",
+    layouts.torch_rows(
+        ("stem/kernel", "stem.conv1.conv.weight"),
+        ("stem_norm/scale", "stem.conv1.bn.weight"),
+        ("stem_norm/bias", "stem.conv1.bn.bias"),
+        *(
+            row
+            for ours, theirs, norm, their_norm in (
+                ("Dense_0", "conv1_1x1.conv", "GroupNorm_0", "conv1_1x1.bn"),
+                ("attention/query", "self_attn.q", "GroupNorm_1", "post_attn"),
+                ("Dense_1", "conv3_1x1.conv", "GroupNorm_2", "conv3_1x1.bn"),
+                ("shortcut", "shortcut.conv", "shortcut_norm", "shortcut.bn"),
+            )
+            for row in _normed(_OURS + ours, _TIMM + theirs, _OURS + norm, _TIMM + their_norm)
+        ),
+        (
+            _OURS + "attention/key_value/kernel",
+            _TIMM + "self_attn.kv.weight",
+            layouts.Turn(theirs=_by_heads),
+        ),
+        (_OURS + "attention/relative_rows", _TIMM + "self_attn.pos_embed.height_rel", _FROM_WINDOW),
+        (
+            _OURS + "attention/relative_columns",
+            _TIMM + "self_attn.pos_embed.width_rel",
+            _FROM_WINDOW,
+        ),
+        ("head/kernel", "head.fc.weight"),
+        ("head/bias", "head.fc.bias"),
+    ),
+)
 _MIXER = {"patch_size": 4, "num_blocks": 2, "hidden_dim": 8, "tokens_mlp_dim": 10}
 _MIXER |= {"channels_mlp_dim": 16, "gelu": "erf"}
 _VIT = {"patch_size": 4, "num_blocks": 2, "hidden_dim": 12, "num_heads": 3, "mlp_dim": 24}
@@ -161,6 +238,8 @@ _RESMLP = {"patch_size": 4, "num_blocks": 2, "hidden_dim": 8, "channels_mlp_dim"
 _GMLP = {"patch_size": 4, "num_blocks": 2, "hidden_dim": 8, "ffn_dim": 24} | _CERTAIN
 _CONVNEXT = {"num_blocks": (1, 2, 1, 1), "widths": (4, 8, 12, 16)} | _CERTAIN
 _NFNET = {"num_blocks": (1, 3), "widths": (256, 512), "dropout": 0.0, "gelu": "erf"} | _CERTAIN
+_HALONET = {"num_blocks": (1, 2), "widths": (64, 128), "num_heads": (8, 8), "block_size": 4}
+_HALONET |= {"halo_size": 1, "out_ratio": 2.0}
 CASES = {
     "Mixer": Case("Mixer-S/16", _MIXER, (8, 12), functools.partial(_tokens, (1.25, 2.0))),
     "ViT": Case("ViT-S/16", _VIT, (8, 12), _vit, reads_npz=True),
@@ -186,13 +265,23 @@ CASES = {
     "ConvNeXt": Case("ConvNeXt-T", _CONVNEXT, (69, 96), _convnext),
     "NFNet": Case("NFNet-F0", _NFNET, (29, 42), _nfnet),
 }
+WITHOUT_FILES = {
+    "HaloNet": Case(
+        "HaloNet-H1",
+        _HALONET,
+        (32, 64),
+        _halonet,
+        layout=_HALONET_LAYOUT,
+        zero="stage_1_block_0/attention/relative",
+    )
+}
 
 
 def main() -> None:
     """Compares all cases and writes their logits."""
     _declare_torchvision()
     FIXTURES.mkdir(exist_ok=True)
-    for name, case in CASES.items():
+    for name, case in (CASES | WITHOUT_FILES).items():
         logits, state = compare(name, case)
         versions = {package: version(package) for package in ("timm", "torch")}
         state = fingerprints(state)
@@ -220,7 +309,11 @@ def compare(name: str, case: Case) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     with tempfile.TemporaryDirectory() as folder:
         for ending in ("safetensors", "npz")[: 1 + case.reads_npz]:
             path = f"{folder}/weights.{ending}"
-            mixer.save_pretrained(path, case.params(), case.model)
+            if case.layout:
+                flat = traverse_util.flatten_dict(case.params(), sep="/")
+                arrays.write(path, case.layout.write(flat, case.model))
+            else:
+                mixer.save_pretrained(path, case.params(), case.model)
             network = case.timm().eval()
             if ending == "npz":
                 network.load_pretrained(path)
