@@ -119,10 +119,10 @@ class HaloNet(nn.Module):
     and halo sizes, ratios and depths are those on which two public transcriptions of the paper
     agree, the numbers of heads are one's. ReLU, the stem, where the norms stand and strided queries
     are as in timm, and so are the logits (tools/timm_parity.py), but that timm scales q.k alone and
-    counts the positions of strided queries as if they were not. Of each table of relative positions halo_size rows at
-    both ends are never used, but counted by all. Not established, and so not here, is "H4 (base
-    128, Conv-12)" of the Mixer paper's table 2: H4 with twice the width and convolutions in the
-    first two stages has 70 million parameters, the published one 87.
+    counts the positions of strided queries as if they were not. Of each table of relative positions
+    halo_size rows at both ends are never used, but counted by all. Not established, and so not
+    here, is "H4 (base 128, Conv-12)" of the Mixer paper's table 2: H4 with twice the width and
+    convolutions in the first two stages has 70 million parameters, the published one 87.
     """
 
     num_classes: int

@@ -7,7 +7,6 @@ import mixer
 from mixer.checkpoint import arrays
 from tools import timm_parity
 
-
 ALL = timm_parity.CASES | timm_parity.WITHOUT_FILES
 
 
