@@ -121,18 +121,15 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     return config
 
 
-# Families that are registered with their papers' rates from scratch on ImageNet-1k.
-_OWN_RATES = ("gMLP", "ConvNeXt", "NFNet")
-
-
 def regularize(config: ConfigDict, stochastic_depth: float, *, own_rates: bool = False) -> None:
     """Sets the drop probability of the last branch, to which it rises from 0, and no dropout.
 
     ResMLP and gMLP, which drop all their branches alike, take half of it, which is its mean. With
-    `own_rates` families that have their papers' keep them.
+    `own_rates` models that are registered with rates, their papers' for ImageNet-1k, keep them.
     """
     name = config.model.name
-    if own_rates and name.startswith(_OWN_RATES):
+    registered = config.model.get("stochastic_depth") or name == "gMLP-Ti"  # whose rate is 0
+    if own_rates and registered:
         return
     if "stochastic_depth" in config.model:
         alike = name.startswith(("ResMLP", "gMLP"))
