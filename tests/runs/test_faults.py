@@ -58,4 +58,5 @@ def test_updates_that_are_not_finite_are_left_out_so_often(data_dir, tmp_path):
         with pytest.raises(NonFinite, match="config.skip_nonfinite=N leaves out") as error:
             train.run(config, str(tmp_path / str(may_skip)), "quickstart")
         ends.append(int(re.search(r"at step (\d+)", str(error.value))[1]))
+        assert not (tmp_path / str(may_skip) / "results.json").exists()
     assert ends[1] == ends[0] + 2

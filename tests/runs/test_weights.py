@@ -114,7 +114,7 @@ def test_evaluate_repeats_what_training_measured(trained, data_dir, tmp_path):
     for name, value in results["metrics"].items():
         assert value == pytest.approx(before["metrics"][name], rel=1e-5), name
     assert results["run"] == "evaluate" and results["resolution"] == 32
-    assert results["upstream"]["path"] == str(workdir) and results["upstream"]["epochs"] == 4.0
+    assert results["upstream"]["path"] == str(workdir) and results["upstream"]["epochs"] == 2.0
     code, _, err = run(
         data_dir,
         recipe,

@@ -112,7 +112,9 @@ def test_adaptive_clipping_unit_by_unit():
     """NFNet's: a unit's gradient has at most `agc` of its weights' norm, or of 0.001."""
     shapes = {"conv": (3, 3, 2, 4), "dense": (5, 6), "bias": (6,), "skip_gain": ()}
     rng = np.random.default_rng(0)
-    draw = lambda size: {k: np.float32(size * rng.standard_normal(s)) for k, s in shapes.items()}
+    draw = lambda size: {
+        k: np.asarray(size * rng.standard_normal(s), np.float32) for k, s in shapes.items()
+    }
     params, grads = draw(1.0), draw(0.05)
     params["bias"][:] = 0
     params |= {"head": {"kernel": params["dense"]}}
