@@ -74,7 +74,7 @@ def row(found: tuple) -> list[str]:
     )
     return [
         *cells,
-        f"{each['peak_bytes'] / GIB:.2f} of {each['capacity_bytes'] / GIB:.0f}",
+        f"{each['peak_bytes'] / GIB:.2f} of {each['capacity_bytes'] / GIB:.2f}",
         remat,
         str(parts),
         f"{each['flops'] / each['ideal_flops']:.3f}",
