@@ -54,3 +54,10 @@ def test_bad_input_is_one_line_exit_two_and_nothing_written(data_dir, tmp_path):
         assert err.startswith("error: ") and message in err, (wrong, err)
         assert "Traceback" not in err and len(err.splitlines()) == 1, (wrong, err)
         assert not (tmp_path / str(i)).exists(), wrong
+
+
+def test_a_workdir_that_cannot_be_written_is_said_at_once(data_dir, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    code, out, err = run(data_dir, "configs/quickstart.py", tmp_path / "file" / "run")
+    assert code == 2 and "compile" not in out
+    assert err.startswith(f"error: --workdir={tmp_path}/file/run cannot be written: ")
