@@ -210,7 +210,7 @@ def smoke(config: ConfigDict) -> ConfigDict:
         if entry.type == "fewshot":
             entry.datasets = (("digits", "train[:64]", "test[:32]"),)
         else:
-            entry.update(dataset="", split="test[:32]")
+            entry.update(dataset="", split="test[:16]")
     config.runtime.log_every = "5 steps"
     config.runtime.checkpoint_every = "5 steps"
     return config

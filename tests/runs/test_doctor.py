@@ -46,7 +46,7 @@ def test_a_run_finds_its_workdir_as_it_was(config, tmp_path, capsys):
     assert workdir.unfinished(str(output), config) == path
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 22 and all(line.startswith("ok ") for line in lines)
-    assert any("data, test, digits test[:32]: 32 examples" in line for line in lines)
+    assert any("data, test, digits test[:16]: 16 examples" in line for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_hosts_that_differ(config, image_folder, tmp_path):
     first, second = Hosts(2).verdicts((config, tmp_path / "a"), (other, tmp_path / "b"))
     wrong = failed(first)
     assert first == second
-    test = "data, test, digits test[:32]"
+    test = "data, test, digits test[:16]"
     assert wrong.keys() == {"config", "data, training", test, "shared workdir"}
     assert wrong[test].startswith("not in its config on host 1 (")
     assert "on host 0 (" in wrong["config"] and "on host 1 (" in wrong["config"]
