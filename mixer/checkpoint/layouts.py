@@ -105,7 +105,7 @@ class Layout:
             except (ValueError, IndexError):
                 ours = ", ".join(row.all_ours).format(*numbers)
                 raise ValueError(
-                    f"{theirs} has shape {array.shape}, no {ours} is made of"
+                    f"{theirs} has shape {array.shape}: no {ours} can be made of that"
                 ) from None
             numbers = [number - self.first for number in numbers]
             parts = turned if len(row.all_ours) > 1 else [turned]

@@ -149,13 +149,13 @@ def test_strictness(tmp_path):
     content = arrays.read(path)
     content["blocks.1.attn.qkv.weight"] = content["blocks.1.attn.qkv.weight"][:7]
     arrays.write(path, content)
-    with pytest.raises(mixer.BadInput, match=r"blocks.1.attn.qkv.weight has shape \(7, 12\), no "):
+    with pytest.raises(mixer.BadInput, match=r"blocks.1.attn.qkv.weight has shape \(7, 12\): no "):
         mixer.load_pretrained(path, vit)
     mixer.save_pretrained(path, CASES["BiT"].params(), bit)
     flat = arrays.read(path)
     arrays.write(path, flat | {"head.fc.weight": flat["head.fc.weight"][:, :, 0, 0]})
     with pytest.raises(
-        mixer.BadInput, match=r"head.fc.weight has shape \(5, 256\), no head/kernel"
+        mixer.BadInput, match=r"head.fc.weight has shape \(5, 256\): no head/kernel"
     ):
         mixer.load_pretrained(path, bit)
 

@@ -173,8 +173,12 @@ def test_bad_input_is_not_tried_again(cloud):
     assert len(cloud.starts()) == 1
 
 
-def test_a_worker_that_does_not_answer_is_given_back(cloud):
-    cloud.script(acts=("wait", "complete"), down=(1, "1"))
+@pytest.mark.parametrize(
+    ("answers", "acts"), [(0, ["complete"]), (1, ["wait", "complete"]), (3, ["wait", "complete"])]
+)
+def test_a_worker_that_does_not_answer_is_given_back(answers, acts, cloud):
+    """From the first on, or when it has been started."""
+    cloud.script(acts=acts, down=(1, "1", answers))
     code, out, err = cloud.train("--config=a.py")
     assert code == 0 and "has not answered five times" in out
     assert "worker 1 failed with exit status 255" in err
