@@ -110,10 +110,12 @@ def test_preparation_reads_its_keys(image_folder, data_dir):
 
 # sweep trains finetune's.
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["replicate", "fsdp"])
+@pytest.mark.parametrize(
+    ("strategy", "micro_batches"), [("replicate", 1), ("replicate", 4), ("fsdp", 1), ("fsdp", 2)]
+)
 @pytest.mark.parametrize("name", [name for name in RECIPES if name not in ("fewshot", "sweep")])
 def test_eight_devices_share_the_work_and_gather_no_activations(
-    name, strategy, image_folder, data_dir
+    name, strategy, micro_batches, image_folder, data_dir
 ):
     config = get_config(name, "", image_folder)
     config.total = "20_000 steps"  # the stand-ins for the data are small
@@ -121,6 +123,7 @@ def test_eight_devices_share_the_work_and_gather_no_activations(
         config.model.num_blocks = 2  # all blocks are alike, and compiling takes long
     if config.input.split.startswith("full["):
         config.input.split = "full"
+    config.micro_batches = micro_batches
     if strategy == "fsdp":
         config.runtime.strategy, config.runtime.mesh.data, config.runtime.mesh.fsdp = "fsdp", 1, -1
     update = build.planned(config).update
@@ -131,7 +134,7 @@ def test_eight_devices_share_the_work_and_gather_no_activations(
     parameters = {squeezed(x.shape) for x in jax.tree.leaves(update.shapes)}
     others = {squeezed(shape) for shape in gathered} - parameters
     # The head's gradient may be made from all logits where these are fewer numbers than it has.
-    rows, head = update.batch_size, update.shapes["head"]["kernel"]
+    rows, head = update.batch_size // micro_batches, update.shapes["head"]["kernel"]
     assert others <= {squeezed((rows, head.shape[1]))} and all(
         math.prod(o) < head.size for o in others
     )
