@@ -153,7 +153,11 @@ def _lines(update: build.Update, plan: Plan) -> list[str]:
     def gib(value):
         return "unknown" if value is None else f"{value / 2**30:.2f} GiB"
 
-    verdict = {True: "fits", False: "DOES NOT FIT", None: "whether that fits is not known"}
+    verdict = {
+        True: f"fits in {gib(plan.capacity)}",
+        False: f"DOES NOT FIT in {gib(plan.capacity)}",
+        None: "how much memory there is, is not known",
+    }
     mesh = " x ".join(f"{axis} {size}" for axis, size in update.mesh.shape.items())
     lines = [
         f"{update.num_params:,} parameters, batches of {update.batch_size:,} on {update.mesh.size} "
@@ -161,7 +165,7 @@ def _lines(update: build.Update, plan: Plan) -> list[str]:
         f"each holds parameters {gib(plan.parameters)}, optimizer {gib(plan.optimizer)}, averages "
         f"{gib(plan.averages)}; within a step {gib(plan.temporary)}: gradients "
         f"{gib(plan.gradients)}, activations and buffers {gib(plan.activations)}",
-        f"together {gib(plan.peak)}; {gib(plan.capacity)} are there: {verdict[plan.fits]}",
+        f"together {gib(plan.peak)}; " + verdict[plan.fits],
     ]
     if plan.fits is False:
         lines.append(

@@ -216,3 +216,17 @@ def test_the_cpu_in_the_place_of_what_was_asked_for_is_refused(monkeypatch):
         devices.check()
     monkeypatch.setattr(devices.jax, "default_backend", lambda: "gpu")
     devices.check()
+
+
+def test_a_host_that_finds_no_others_ends_by_itself():
+    """JAX's abort() then has another reason than a lost process."""
+    alone = (
+        "import os, jax\n"
+        "from mixer.runs import distributed\n"
+        "def initialize(*args, **kwargs): raise ValueError('coordinator_address is missing')\n"
+        "jax.distributed.initialize = initialize\n"
+        "distributed._join('train')\n"
+        "os.abort()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", alone], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGABRT and "lost" not in ended.stderr
