@@ -19,7 +19,7 @@ from mixer.runs import agreement, devices, distributed, train
 
 RECIPE = "configs/quickstart.py"
 SHORT = {
-    "total": "60 steps",
+    "total": "80 steps",
     "schedule.warmup": "10 steps",
     "batch_size": 16,
     "model.num_blocks": 1,
@@ -116,8 +116,8 @@ def test_one_run_by_one_process_by_four_and_by_two(data_dir, tmp_path):
     processes[2].send_signal(signal.SIGTERM)
     ends = outcome(processes)
     assert [code for code, _, _ in ends] == [0] * 4, ends
-    assert "going on from step 10 of 60" in ends[0][1]
-    assert f"saved step {saved(workdir)} of 60" in ends[0][1]
+    assert "going on from step 10 of 80" in ends[0][1]
+    assert f"saved step {saved(workdir)} of 80" in ends[0][1]
     assert not any(out for _, out, _ in ends[1:]), "only the first prints"
 
     stopped, again = saved(workdir), tmp_path / "again"
