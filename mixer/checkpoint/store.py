@@ -162,8 +162,11 @@ class Store:
         """What was to be replaced when the run was killed."""
         if self._replaced.exists():
             for old in self._replaced.iterdir():
-                if not (self._directory / old.name).exists():
-                    old.rename(self._directory / old.name)
+                new = self._directory / old.name
+                # In an object store the folder is there before all of it is.
+                if not (new.exists() and ocp.utils.is_checkpoint_finalized(new)):
+                    new.rmtree(missing_ok=True)
+                    old.rename(new)
             self._replaced.rmtree()
 
     def _move(self, step: int, folder: epath.Path) -> epath.Path:

@@ -5,6 +5,7 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -83,8 +84,9 @@ def test_a_step_saved_again_replaces_the_first(tmp_path):
         assert_same(store.restore(5, abstract()), items(2))
 
 
-def test_a_step_stands_until_what_replaces_it_is_whole(tmp_path, monkeypatch):
-    """Killed in between; and done."""
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_step_stands_until_what_replaces_it_is_whole(begun, tmp_path, monkeypatch):
+    """Killed in between, in an object store with a part of it there; and done."""
     folder = tmp_path / "checkpoints"
     with Store(folder) as store:
         store.save(3, items(1), {"n": 1}, None)
@@ -94,6 +96,9 @@ def test_a_step_stands_until_what_replaces_it_is_whole(tmp_path, monkeypatch):
             with pytest.raises(Failure, match="could not be written"):
                 store.save(3, items(2), {"n": 2}, None)
     assert not (folder / "3").exists()
+    if begun:
+        (folder / "3" / "params").mkdir(parents=True)
+        monkeypatch.setattr(ocp.utils, "is_checkpoint_finalized", lambda path: False)
     with Store(folder) as store:
         assert store.steps() == [3] and store.meta(3)["n"] == 1
         assert_same(store.restore(3, abstract()), items(1))
