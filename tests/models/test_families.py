@@ -143,6 +143,7 @@ def test_features_are_what_the_head_sees(name):
         )
         logits, features, state = apply(case.params(), case.images())
     np.testing.assert_array_equal(state["intermediates"]["pre_logits"][0], features)
+    assert features.shape == (2, len(head["kernel"])) and features.dtype == jnp.float32
     np.testing.assert_allclose(
         logits, features @ head["kernel"] + head["bias"], rtol=1e-5, atol=1e-4
     )

@@ -15,7 +15,9 @@ def test_logits_are_timms(name):
     case = ALL[name]
     with np.load(timm_parity.FIXTURES / f"{name}.npz") as stored:
         expected = stored["logits"]
-    np.testing.assert_allclose(case.logits(), expected, rtol=0, atol=timm_parity.TOLERANCE)
+    # timm adds a little to the variance by which NFNet's weights are standardised.
+    atol = timm_parity.TOLERANCE if name == "NFNet" else 1e-5
+    np.testing.assert_allclose(case.logits(), expected, rtol=0, atol=atol)
     assert expected.std() > 0.3
     if hasattr(case.model, "gelu"):  # the other form is told apart
         assert np.abs(case.logits(gelu="tanh") - expected).max() > timm_parity.TOLERANCE

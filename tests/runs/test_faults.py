@@ -6,7 +6,7 @@ import shutil
 import sys
 
 import pytest
-from runs_command import start
+from runs_command import run, start
 from test_resume import wait_for
 
 from configs import quickstart
@@ -60,3 +60,12 @@ def test_updates_that_are_not_finite_are_left_out_so_often(data_dir, tmp_path):
         ends.append(int(re.search(r"at step (\d+)", str(error.value))[1]))
         assert not (tmp_path / str(may_skip) / "results.json").exists()
     assert ends[1] == ends[0] + 2
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_stops_the_run(data_dir, tmp_path):
+    wild = ("--config.schedule.base=1e30", "--config.optimizer.clip_norm=0.0")
+    code, _, err = run(data_dir, "configs/quickstart.py:smoke", tmp_path / "nan", *wild)
+    assert code == 1 and "Traceback" not in err
+    assert "error: the " in err and " became " in err and "at step" in err
+    assert not (tmp_path / "nan" / "results.json").exists()

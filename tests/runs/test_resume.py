@@ -143,7 +143,7 @@ def test_a_polite_stop_saves_and_says_how_to_go_on(undisturbed, data_dir, tmp_pa
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_though_nobody_reads_the_output_any_more(data_dir, tmp_path):
+def test_ctrl_c_saves_though_nobody_reads_the_output_any_more(undisturbed, data_dir, tmp_path):
     """What `python main.py ... | tee log` does: Ctrl-C ends tee first."""
     workdir = tmp_path / "piped"
     process = start(data_dir, RECIPE, workdir, *SHORT)
@@ -153,6 +153,9 @@ def test_ctrl_c_saves_though_nobody_reads_the_output_any_more(data_dir, tmp_path
     assert process.wait(timeout=120) == 0, process.stderr.read()
     process.stderr.close()
     assert any(path.name.isdigit() for path in (workdir / "checkpoints").iterdir())
+    code, out, err = run(data_dir, RECIPE, workdir, *SHORT)
+    assert code == 0 and "going on from step" in out, err
+    assert_same(final(workdir), final(undisturbed[0]))
 
 
 @pytest.mark.slow
