@@ -17,6 +17,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from mixer import storage
 from mixer.data import digits, records
 
 
@@ -28,7 +29,7 @@ def data_dir(tmp_path_factory):
         path = path.parent
     path = path / "data"
     path.mkdir(exist_ok=True)
-    with records.lock(path.parent / "data.lock"):
+    with storage.lock(path.parent / "data.lock"):
         digits.prepare(path)
         if not (path / "imagenet2012").exists():
             _tiny_imagenet(path / "imagenet2012" / "5.1.0")

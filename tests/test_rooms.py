@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = ("models", "data", "training", "checkpoint", "evaluation", "benchmark")
 # What every room may use.
-LEAVES = {"mixer.errors", "mixer.calls", "mixer.batch"}
+LEAVES = {"mixer.errors", "mixer.calls", "mixer.batch", "mixer.storage"}
 
 
 def imported(path):
@@ -34,6 +34,11 @@ def test_rooms_do_not_import_each_other(room):
         strangers = set(ours(path)) - LEAVES - {f"mixer.{room}"}
         # `from mixer import errors` reads as mixer.errors; the package itself is no room.
         assert not strangers, f"{path.relative_to(ROOT)} imports {sorted(strangers)}"
+
+
+def test_storage_knows_no_room():
+    for path in (ROOT / "mixer" / "storage").rglob("*.py"):
+        assert set(ours(path)) <= {"mixer.errors", "mixer.storage"}, path
 
 
 def test_nothing_imports_the_runs_but_main():
@@ -78,8 +83,8 @@ def test_data_imports_without_jax_and_everything_without_tensorflow():
         names = (str(file.relative_to(ROOT).with_suffix("")).replace("/", ".") for file in files)
         return ", ".join(name.removesuffix(".__init__") for name in names)
 
-    data, everything = modules("mixer/data"), modules("mixer")
-    for module, names in (("jax", data), ("tensorflow", everything + ", main")):
+    without_jax = modules("mixer/data") + ", " + modules("mixer/storage")
+    for module, names in (("jax", without_jax), ("tensorflow", modules("mixer") + ", main")):
         code = blocker.format(module, names)
         subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, check=True)
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from mixer import storage
 from mixer.data import records
 
 VERSION = "1.0.0"
@@ -24,8 +25,9 @@ def prepare(data_dir: Path) -> None:
     directory = data_dir / "digits" / VERSION
     if directory.exists():
         return
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with records.lock(data_dir / "digits.lock"):
+    with storage.naming(data_dir):
+        data_dir.mkdir(parents=True, exist_ok=True)
+    with storage.lock(data_dir / "digits.lock"):
         if not directory.exists():
             _write(directory)
 

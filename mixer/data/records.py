@@ -1,18 +1,16 @@
 """Writes ArrayRecord datasets in TFDS layout, without TensorFlow."""
 
-import contextlib
-import fcntl
 import hashlib
 import os
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from tensorflow_datasets.core import example_serializer
+
+from mixer import storage
 
 
 def hash_key(key: str) -> bytes:
@@ -21,14 +19,6 @@ def hash_key(key: str) -> bytes:
     In this order every range of a split is a random sample.
     """
     return hashlib.blake2b(key.encode(), digest_size=16).digest()
-
-
-@contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Holds an exclusive lock on the file `path`; the system frees it if the process dies."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def write_shard(
@@ -120,17 +110,16 @@ def write_dataset(
       features: see `write_shard`.
       splits: the examples of each split in the order to store them.
       description: one sentence for the metadata.
+
+    Raises:
+      Unwritable: the disk does not take it.
     """
-    name, version = directory.parent.name, directory.name
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f"incomplete.{version}.", dir=directory.parent))
-    try:
-        shards = {}
-        for split, examples in splits.items():
-            path = work / f"{name}-{split}.array_record-00000-of-00001"
-            shards[split] = [write_shard(path, features, examples)]
-        write_info(work, directory, features, shards, description)
-        work.chmod(0o755)
-        work.rename(directory)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    name = directory.parent.name
+    with storage.naming(directory):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with storage.write_whole_folder(directory) as work:
+            shards = {}
+            for split, examples in splits.items():
+                path = work / f"{name}-{split}.array_record-00000-of-00001"
+                shards[split] = [write_shard(path, features, examples)]
+            write_info(work, directory, features, shards, description)

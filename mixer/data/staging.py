@@ -8,15 +8,15 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
 
-from mixer import errors
-from mixer.data import object_store, patience, records, remote_dataset
+from mixer import errors, storage
+from mixer.data import object_store, patience, remote_dataset
 from mixer.data.object_store import Entry
 from mixer.data.sources import Source, TfdsSource, open_source
 
@@ -96,7 +96,7 @@ class StagedSource:
         """
         if not self._missing(share):
             return
-        with records.lock(self.folder / ".staging.lock"):
+        with storage.lock(self.folder / ".staging.lock"):
             missing = self._missing(share)
             if missing:
                 self.check_space(share)
@@ -135,7 +135,7 @@ def open_staged(dataset: str, split: str, data_dir: Path | str, folder: Path | s
         origins = _origins(dataset, data_dir, version, below)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with records.lock(folder / ".staging.lock"):
+            with storage.lock(folder / ".staging.lock"):
                 _copy_metadata(version, folder / below)
         except OSError as error:
             raise errors.BadInput(
@@ -177,19 +177,8 @@ def _copy_metadata(version: Path, folder: Path) -> None:
             f"{folder} holds the copy of another preparation of this dataset: delete it"
         )
     for copy, content in contents.items():
-        with _complete(copy) as file:
+        with storage.write_whole(copy) as file:
             file.write(content)
-
-
-@contextlib.contextmanager
-def _complete(path: Path) -> Iterator[Any]:
-    """A file to write that appears under its name when it is complete, or not at all."""
-    beside = path.with_name(f".{path.name}.incomplete")
-    with beside.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
 
 
 def _copy_all(shards: Sequence[Shard], what: str, say: Callable[[str], None]) -> None:
@@ -224,7 +213,7 @@ def _copy(shard: Shard, stopping: threading.Event) -> str:
     """Copies one shard; says how it was checked."""
     for _ in range(_ATTEMPTS):
         check, digest, expected = _checksum(shard.origin)
-        with contextlib.suppress(_Differs), _complete(shard.copy) as file:
+        with contextlib.suppress(_Differs), storage.write_whole(shard.copy) as file:
             for start in range(0, shard.origin.size, _PIECE):
                 if stopping.is_set():
                     raise InterruptedError("another shard failed, or the copying was stopped")
@@ -245,7 +234,7 @@ def _copy(shard: Shard, stopping: threading.Event) -> str:
 
 
 class _Differs(Exception):
-    """A copy that is not its origin; the incomplete file is overwritten."""
+    """A copy that is not its origin."""
 
 
 def _checksum(origin: Entry) -> tuple[str, Any, str | None]:

@@ -1,13 +1,11 @@
 """The run's output folder: its config, its results, and whether it may go on."""
 
 import contextlib
-import fcntl
 import functools
 import json
 import math
 import os
 import subprocess
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from mixer import errors
+from mixer import errors, storage
 from mixer.data.sources import Source, fingerprint
 from mixer.runs import agreement, distributed
 from mixer.runs.agreement import as_json, flat
@@ -83,16 +81,13 @@ def hold(workdir: epath.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _lock(workdir: epath.Path) -> Iterator[None]:
-    if "://" in str(workdir):
-        yield
-        return
-    with (workdir / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise errors.BadInput(
-                f"--workdir={workdir}: another process is training there; wait for it, or stop it"
-            ) from None
+    def busy() -> None:
+        raise errors.BadInput(
+            f"--workdir={workdir}: another process is training there; wait for it, or stop it"
+        )
+
+    remote = storage.is_remote(workdir)
+    with contextlib.nullcontext() if remote else storage.lock(workdir / ".lock", busy):
         yield
 
 
@@ -205,17 +200,16 @@ def write_json(path: epath.Path, content: dict) -> None:
     """Writes a file that its readers see whole or not at all; of several processes the first does.
 
     Raises:
-      Failure: a number is not finite.
+      Failure: a number is not finite, or the disk does not take the file.
     """
     if distributed.index():
         return
-    # Written beside and renamed, under a name of its own: several machines may write the same.
-    beside = path.parent / f".{path.name}.{uuid.uuid4().hex}.incomplete"
     try:
-        beside.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     except ValueError:
         raise errors.Failure(f"{path}: a number is NaN or infinite: {content}") from None
-    beside.replace(path)
+    with storage.write_whole(path) as file:
+        file.write(text.encode())
 
 
 def write_results(workdir: epath.Path, results: dict[str, Any], *, on_devices: bool = True) -> None:

@@ -5,15 +5,13 @@ Until it is complete all lies in a folder beside the target, where the same comm
 
 import contextlib
 import dataclasses
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mixer import errors
+from mixer import errors, storage
 from mixer.data import records
 from mixer.data.prepare import against, processes, shard
 from mixer.data.prepare import plan as plans
@@ -122,22 +120,17 @@ def _is_made(job: Preparation) -> bool:
 def _held(job: Preparation) -> Iterator[None]:
     """Holds the work folder against other processes; it stays only once its plan is made."""
     above = [p for p in job.work.parents if not p.exists()]
-    try:
-        job.work.mkdir(parents=True, exist_ok=True)
-        lock = (job.work / ".lock").open("w")
-    except OSError as error:
-        raise errors.BadInput(
-            f"{job.work} cannot be made: {error}. Set config.runtime.data_dir or $TFDS_DATA_DIR"
-        ) from None
-    with lock:
+
+    def busy() -> None:
+        raise errors.BadInput(f"another process is preparing {job.target}; wait for it, or stop it")
+
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The folder may have been renamed or removed since it was opened.
-            if not os.path.samestat(os.fstat(lock.fileno()), os.stat(lock.name)):
-                raise BlockingIOError
-        except (BlockingIOError, FileNotFoundError):
+            job.work.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(storage.lock(job.work / ".lock", busy))
+        except OSError as error:
             raise errors.BadInput(
-                f"another process is preparing {job.target}; wait for it, or stop it"
+                f"{job.work} cannot be made: {error}. Set config.runtime.data_dir or $TFDS_DATA_DIR"
             ) from None
         try:
             yield
@@ -190,9 +183,8 @@ def _planned(job: Preparation, stop: Callable[[], bool]) -> plans.Plan | None:
             against.write(job.test_sets, job.work / shard.KNOWN, add)
     except _Stopped:
         return None
-    beside = file.with_suffix(".incomplete")
-    beside.write_text(json.dumps(asked | {"plan": dataclasses.asdict(plan)}))
-    beside.rename(file)
+    with storage.write_whole(file) as stream:
+        stream.write(json.dumps(asked | {"plan": dataclasses.asdict(plan)}).encode())
     return plan
 
 
@@ -226,7 +218,7 @@ def _write(job: Preparation, plan: plans.Plan, stop: Callable[[], bool]) -> list
             f"The finished shards stand in {job.work}"
         )
     if len(results) < len(todo):
-        count = len(list((job.work / shard.DONE).iterdir()))
+        count = len(list((job.work / shard.DONE).glob("*.json")))
         print(f"stopped: {count} of {len(todo)} shards are written; the same command goes on")
         return None
     return sorted(results, key=lambda result: (result["split"], result["number"]))
@@ -269,5 +261,5 @@ def _finish(job: Preparation, plan: plans.Plan, written: list[dict]) -> None:
         metadata["max_labels"] = plan.max_labels
     description = f"Prepared from {job.source}."
     records.write_info(folder, job.target, shard.features(plan), splits, description, metadata)
-    folder.rename(job.target)
+    storage.put_in_place(folder, job.target)
     shutil.rmtree(job.work)

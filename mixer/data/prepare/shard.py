@@ -10,6 +10,7 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
+from mixer import storage
 from mixer.data import records
 from mixer.data.prepare import plan as plans
 from mixer.data.prepare.against import Known
@@ -67,9 +68,8 @@ class Writer:
             part.rename(final)
         except (OSError, RuntimeError) as error:
             raise Failure(f"{final} cannot be written: {error}") from None
-        beside = part.with_suffix(".json")
-        beside.write_text(json.dumps(result))
-        beside.rename(done)
+        with storage.write_whole(done) as file:
+            file.write(json.dumps(result).encode())
         return result
 
     def _images(self, split, number, failures, removed) -> list[tuple[Entry, bytes]]:

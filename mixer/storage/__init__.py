@@ -1,0 +1,21 @@
+"""Files on disks and in object stores: written whole or not at all, and locked."""
+
+from mixer.storage.locks import lock
+from mixer.storage.whole import (
+    Unwritable,
+    is_remote,
+    naming,
+    put_in_place,
+    write_whole,
+    write_whole_folder,
+)
+
+__all__ = [
+    "Unwritable",
+    "is_remote",
+    "lock",
+    "naming",
+    "put_in_place",
+    "write_whole",
+    "write_whole_folder",
+]

@@ -1,0 +1,63 @@
+"""Locks between the processes of a machine."""
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+
+# What flock says on a file system that has no locks, such as Lustre mounted without them.
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
+
+@contextlib.contextmanager
+def lock(path: str | os.PathLike, busy: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Holds an exclusive lock on the local file `path`, which is made if it is missing.
+
+    The system frees it if the process dies. On a file system without locks it says so and goes on.
+
+    Args:
+      busy: called where another process holds the lock: it says so, and we wait; or it raises.
+
+    Raises:
+      OSError: the file cannot be opened, or is a symbolic link: a lock is never followed elsewhere.
+    """
+    with contextlib.ExitStack() as stack:
+        while True:
+            descriptor = _open(path)
+            stack.callback(os.close, descriptor)
+            try:
+                _wait(descriptor, busy)
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                print(f"{path}: no locks on this file system: use it with one process at a time")
+                break
+            # It may have been removed, or its folder renamed, while we waited.
+            if _is(descriptor, path):
+                break
+        yield
+
+
+def _open(path: str | os.PathLike) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(error.errno, "a lock may not be a symbolic link", str(path)) from None
+        raise
+
+
+def _wait(descriptor: int, busy: Callable[[], None]) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        busy()
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _is(descriptor: int, path: str | os.PathLike) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False

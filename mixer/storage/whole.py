@@ -1,0 +1,186 @@
+"""Files and folders that appear under their names when they are complete, or not at all.
+
+On a disk they are written beside, under a name that nobody can guess, and renamed once they are
+safe from a power cut. While they are written they are locked: what is not locked belongs to a
+process that was killed, and whoever writes in that folder next removes it.
+"""
+
+import contextlib
+import errno
+import fcntl
+import io
+import os
+import re
+import shutil
+import stat
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from etils import epath
+
+from mixer import errors
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.incomplete")
+# What fsync says of a folder where the file system has no such thing.
+_NO_SYNC = (errno.EINVAL, errno.EBADF, errno.EOPNOTSUPP)
+
+
+class Unwritable(errors.Failure, OSError):
+    """An OSError that says which file could not be written, and why."""
+
+    def __str__(self) -> str:
+        return f"{self.filename} cannot be written: {self.strerror}"
+
+
+def is_remote(path: str | os.PathLike) -> bool:
+    """Whether it lies in an object store."""
+    return "://" in os.fspath(path)
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """Turns any OSError into an `Unwritable` that names `path`."""
+    try:
+        yield
+    except Unwritable:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        raise Unwritable(error.errno or errno.EIO, reason, os.fspath(path)) from error
+
+
+@contextlib.contextmanager
+def write_whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A file to write, of bytes, that its readers see whole or not at all; it replaces an older.
+
+    The folder must be there. If the block raises, nothing is changed.
+
+    Raises:
+      Unwritable: the disk or the store does not take it.
+    """
+    if is_remote(path):
+        content = io.BytesIO()
+        yield content
+        # An object appears when its upload is complete.
+        with naming(path):
+            epath.Path(path).write_bytes(content.getvalue())
+        return
+    path = Path(path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with naming(path):
+        beside, descriptor = _begin(path, lambda new: os.open(new, flags, 0o666))
+    try:
+        # Renamed before it is closed, which would free the lock.
+        with io.BufferedWriter(_File(descriptor, path)) as file:
+            yield file
+            with naming(path):
+                file.flush()
+                os.fsync(descriptor)
+                beside.replace(path)
+                _sync_folder(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def write_whole_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """A local folder to fill, which appears as `path` when the block ends, or not at all.
+
+    Raises:
+      Unwritable: the disk does not take it, or `path` is there and not empty.
+    """
+    path = Path(path)
+
+    def make(new: Path) -> int:
+        new.mkdir()
+        return os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    with naming(path):
+        beside, descriptor = _begin(path, make)
+    try:
+        yield beside
+        put_in_place(beside, path)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        os.close(descriptor)
+
+
+def put_in_place(folder: Path, path: Path) -> None:
+    """Renames a finished folder to `path`, once all in it is safe from a power cut.
+
+    Raises:
+      Unwritable: the disk does not take it, or `path` is there and not empty.
+    """
+    with naming(path):
+        for parent, _, files in os.walk(folder):
+            for name in files:
+                _sync(os.path.join(parent, name))
+            _sync_folder(parent)
+        folder.rename(path)
+        _sync_folder(path.parent)
+
+
+class _File(io.FileIO):
+    """A file whose errors name the path that it will have."""
+
+    def __init__(self, descriptor: int, path: Path):
+        super().__init__(descriptor, "wb")
+        self._path = path
+
+    def write(self, content) -> int:
+        with naming(self._path):
+            return super().write(content)
+
+
+def _begin(path: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
+    """Makes and locks something beside `path`: its name and descriptor."""
+    _remove_abandoned(path.parent)
+    while True:
+        # A name may have 255 bytes, and a character up to four.
+        beside = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex}.incomplete")
+        descriptor = make(beside)
+        with contextlib.suppress(OSError):  # without locks nothing is ever taken for abandoned
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.path.lexists(beside):
+            return beside, descriptor
+        os.close(descriptor)  # another process was faster to lock it, and removed it
+
+
+def _remove_abandoned(folder: Path) -> None:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        names = [entry.path for entry in entries if _TEMPORARY.fullmatch(entry.name)]
+        for name in names:
+            with contextlib.suppress(OSError):
+                _remove_unlocked(name)
+
+
+def _remove_unlocked(name: str) -> None:
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            shutil.rmtree(name)
+        else:
+            os.unlink(name)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(path: str | os.PathLike) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: str | os.PathLike) -> None:
+    try:
+        _sync(folder)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
