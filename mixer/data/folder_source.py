@@ -8,9 +8,8 @@ from typing import Any
 
 from mixer import errors
 from mixer.data import records
+from mixer.data.formats import SUFFIXES
 from mixer.data.splits import absolute_ranges
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +96,7 @@ def image_files(
             folders.sort()
             below = Path(parent).relative_to(root)
             for file in sorted(names):
-                if file.lower().endswith(IMAGE_SUFFIXES) and file[0] != ".":
+                if file.lower().endswith(SUFFIXES) and file[0] != ".":
                     yield (below / file).as_posix(), label
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from mixer import errors
 
 _MAGIC = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png"}
-_OTHERS = (b"GIF8", b"BM", b"RIFF", b"II*\x00", b"MM\x00*")
+_OTHERS = (b"GIF8", b"BM", b"RIFF", b"II*\x00", b"MM\x00*", *(b"P%d" % i for i in range(1, 7)))
 _HEAD = 16  # bytes that tell an image from other files
 
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from mixer import errors
-from mixer.data.folder_source import IMAGE_SUFFIXES
+from mixer.data.formats import SUFFIXES
 from mixer.data.prepare.entry import Entry, Reader, checked_name
 
 _SPLITS = ("train", "val", "validation", "test")
@@ -170,7 +170,7 @@ def _is_stream(path: Path) -> bool:
 def is_image(name: str) -> bool:
     """By its suffix; hidden files are none."""
     last = name.rpartition("/")[2]
-    return last.lower().endswith(IMAGE_SUFFIXES) and last[0] != "."
+    return last.lower().endswith(SUFFIXES) and last[0] != "."
 
 
 def _name(path: Path, member: tarfile.TarInfo) -> str:
