@@ -12,6 +12,7 @@ os.environ.setdefault(
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 
+import bucket_stand_in
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -108,6 +109,27 @@ def _tiny_caltech(directory):
     features = tfds.builder(name, data_dir=directory, try_gcs=False).info.features
     splits = {"train": examples(3_060), "test": examples(6_084)}
     records.write_dataset(directory, features, splits, "A stand-in.")
+
+
+@pytest.fixture(scope="session")
+def bucket_server():
+    with bucket_stand_in.serve() as url:
+        yield url
+
+
+@pytest.fixture
+def bucket(bucket_server, tmp_path, monkeypatch):
+    """An empty bucket, gs://NAME, in a stand-in of Google's store; for processes started too."""
+    from etils import epath
+    from etils.epath import backend
+
+    for name, value in bucket_stand_in.environment(bucket_server).items():
+        monkeypatch.setenv(name, value)
+    backend.fsspec_backend._get_filesystem.cache_clear()  # one that leads elsewhere
+    name = "-".join(tmp_path.parts[-2:]).replace("_", "-").lower()
+    bucket_stand_in.create(bucket_server, name)
+    yield epath.Path(f"gs://{name}")
+    backend.fsspec_backend._get_filesystem.cache_clear()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from mixer import storage
 from mixer.checkpoint.checksum import checksums
 from mixer.checkpoint.damage import DamagedCheckpoint, reading, writing
 from mixer.errors import Failure
@@ -20,6 +21,8 @@ for _name in ("absl", "asyncio"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 _META = "meta"
+# What Orbax writes last into a checkpoint in an object store.
+_SEAL = "commit_success.txt"
 _policies = ocp.checkpoint_managers
 
 
@@ -150,7 +153,7 @@ class Store:
             replacing, self._replacing = self._replacing, False
             self._manager.wait_until_finished()
             if replacing and jax.process_index() == 0:
-                self._replaced.rmtree()
+                self._replaced.rmtree(missing_ok=True)
 
     def _in_one(self, change: Callable[[], None]) -> None:
         """Changes folders, in one process, and all go on when it is done."""
@@ -166,14 +169,14 @@ class Store:
                 # In an object store the folder is there before all of it is.
                 if not (new.exists() and ocp.utils.is_checkpoint_finalized(new)):
                     new.rmtree(missing_ok=True)
-                    old.rename(new)
-            self._replaced.rmtree()
+                    storage.move(old, new, _SEAL)
+            # Without folders of their own, object stores have lost it with the last object.
+            self._replaced.rmtree(missing_ok=True)
 
     def _move(self, step: int, folder: epath.Path) -> epath.Path:
-        folder.mkdir(parents=True, exist_ok=True)
         names = [str(step), *(f"{step}.{i}" for i in range(1, 1000))]
         target = next(folder / name for name in names if not (folder / name).exists())
-        (self._directory / str(step)).rename(target)
+        storage.move(self._directory / str(step), target, _SEAL)
         return target
 
     def meta(self, step: int) -> dict:

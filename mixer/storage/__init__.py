@@ -1,6 +1,7 @@
-"""Files on disks and in object stores: written whole or not at all, and locked."""
+"""Files on disks and in object stores: written whole or not at all, locked, moved."""
 
 from mixer.storage.locks import lock
+from mixer.storage.moving import move
 from mixer.storage.whole import (
     Unwritable,
     is_remote,
@@ -14,6 +15,7 @@ __all__ = [
     "Unwritable",
     "is_remote",
     "lock",
+    "move",
     "naming",
     "put_in_place",
     "write_whole",

@@ -79,7 +79,7 @@ def write_whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
                 file.flush()
                 os.fsync(descriptor)
                 beside.replace(path)
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
@@ -119,9 +119,9 @@ def put_in_place(folder: Path, path: Path) -> None:
         for parent, _, files in os.walk(folder):
             for name in files:
                 _sync(os.path.join(parent, name))
-            _sync_folder(parent)
+            sync_folder(parent)
         folder.rename(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 class _File(io.FileIO):
@@ -178,7 +178,8 @@ def _sync(path: str | os.PathLike) -> None:
         os.close(descriptor)
 
 
-def _sync_folder(folder: str | os.PathLike) -> None:
+def sync_folder(folder: str | os.PathLike) -> None:
+    """Makes the names in a folder safe from a power cut, where the file system knows how."""
     try:
         _sync(folder)
     except OSError as error:

@@ -108,6 +108,31 @@ def test_a_step_stands_until_what_replaces_it_is_whole(begun, tmp_path, monkeypa
         assert not (tmp_path / "replaced").exists()
 
 
+def test_in_a_bucket_steps_are_replaced_put_back_and_set_aside(bucket, monkeypatch):
+    folder = bucket / "run" / "checkpoints"
+    with Store(folder, keep=3) as store:
+        store.save(1, items(1), {"n": 1}, None)
+        store.save(2, items(2), {"n": 2}, None)
+        store.save(2, items(3), {"n": 3}, None)
+        store.wait()
+        assert_same(store.restore(2, abstract()), items(3))
+        with monkeypatch.context() as killed:
+            killed.setattr(store._manager, "save", lambda *args, **kwargs: 1 / 0)
+            with pytest.raises(Failure):
+                store.save(2, items(4), {"n": 4}, None)
+    with Store(folder, keep=3) as store:
+        assert store.steps() == [1, 2] and store.meta(2)["n"] == 3
+        assert not (bucket / "run" / "replaced").exists()
+    (folder / "2" / "meta" / "metadata").unlink()
+    reports = []
+    with Store(folder, keep=3) as store:
+        _, meta = store.restore_newest(abstract(), reports.append)
+        assert meta["n"] == 1 and reports[1] == f"moved to {bucket}/run/damaged/2"
+        store.save(2, items(5), {"n": 5}, None)
+    with Store(folder, keep=3) as store:
+        assert store.meta(2)["n"] == 5
+
+
 def test_donating_the_saved_arrays_at_once_is_safe(tmp_path):
     overwrite = jax.jit(lambda tree: jax.tree.map(jnp.zeros_like, tree), donate_argnums=0)
     tree = items(3)
