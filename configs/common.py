@@ -17,14 +17,15 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.run = "train"
     config.seed = 0  # of the initial weights, the order, the augmentation, dropout
     config.imports = ""  # modules of yours to import first, comma-separated
-    # Weights to start from: a training's workdir, a file or a published name; "random" (to train,
-    # empty) is an untrained model. verify_zoo: names, comma-separated; empty: all with figures.
+    # Weights to start from: a training's workdir, a file, a folder of the Hub or a published name;
+    # "random" (to train, empty) is an untrained model. verify_zoo: names, comma-separated; empty:
+    # all with figures.
     config.init_from = ""
     config.init_step = (
         ""  # of a workdir; empty: the newest; or best (by its config.best), or a number
     )
     config.init_ema = False  # its averaged parameters
-    config.init_head = "auto"  # train: auto keeps a head that fits; keep; reset: a new one of zeros
+    config.init_head = "auto"  # train: auto keeps one of these classes; keep; reset: to zeros
     config.pretrained_size = ()  # (height, width) that a file's weights are for; empty: the square
     config.resize_method = "auto"  # to another image_size: block_diagonal (if integer) or resample
     config.convert_to = ""  # convert: OUT.npz, OUT.safetensors or FOLDER/ (with the slash)

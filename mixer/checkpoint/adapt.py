@@ -1,7 +1,7 @@
 """Fits stored parameters to a model: every name, shape and number accounted for."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -71,6 +71,41 @@ def fit(
         flat = {name: value for name, value in flat.items() if not name.startswith("head/")}
     compare(flat, wanted, source)
     return traverse_util.unflatten_dict({name: flat[name] for name in wanted}, sep="/")
+
+
+def for_classes(
+    stored: dict[str, np.ndarray],
+    head: str,
+    had: Sequence[str],
+    classes: Sequence[str],
+    source: str,
+    report: Callable[[str], None] = print,
+) -> tuple[dict[str, np.ndarray], str]:
+    """The arrays with their head for the wanted classes, and what `fit` is to do with it.
+
+    A head of the same classes in another order is reordered. One of other classes, as many as
+    wanted, is reset where `head` is "auto". Each is said.
+
+    Args:
+      had: the names of the stored head's classes, in its order.
+      classes: those wanted. Where either is empty, nothing is known, and nothing changes.
+    """
+    if head == "reset" or len(had) != len(classes) or tuple(had) == tuple(classes):
+        return stored, head
+    if len(set(had)) == len(had) and set(had) == set(classes):
+        places = [had.index(name) for name in classes]
+        report(f"{source}: its head has these classes in another order, and is put into this one")
+        heads = {name: v[..., places] for name, v in stored.items() if name.startswith("head/")}
+        return stored | heads, head
+    report(
+        f"{source}: its head is for other classes, {_some(had)}, than {_some(classes)}: "
+        + ("a new one begins at zero" if head == "auto" else "kept as asked")
+    )
+    return stored, "reset" if head == "auto" else head
+
+
+def _some(classes: Sequence[str]) -> str:
+    return ", ".join(map(str, classes[:3])) + (", ..." if len(classes) > 3 else "")
 
 
 def compare(flat: dict[str, np.ndarray], wanted: dict[str, Any], source: str) -> None:

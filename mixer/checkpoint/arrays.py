@@ -1,122 +1,187 @@
 """Named arrays in one file: `.npz` and `.safetensors`; written whole or not at all.
 
-A `.safetensors` file is 8 bytes with the header's length n (little-endian), n bytes of JSON,
-{name: {"dtype", "shape", "data_offsets": [begin, end]}}, and the arrays' bytes, row-major and
-little-endian, without gaps. It is so simple that reading it here needs no package.
+What a file claims to hold is checked against its size before memory is asked for, and nothing that
+could run code (a pickle) is ever read.
 """
 
-import json
 import math
+import shlex
 import zipfile
 import zlib
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+import safetensors.numpy
 
-from mixer import errors
+from mixer import errors, storage
 
 ENDINGS = (".npz", ".safetensors")
+PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
-# What NumPy, zipfile and json raise on bytes that are no such file.
+_DTYPES |= {"I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8, "U8": np.uint8}
+_DTYPES |= {"BOOL": np.bool_}
+# What NumPy, zipfile and safetensors raise on bytes that are no such file.
 _DAMAGE = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
-_DAMAGE += (zipfile.BadZipFile, zlib.error)
+_DAMAGE += (zipfile.BadZipFile, zlib.error, safetensors.SafetensorError)
+# How files begin that have one of our endings by mistake, and what they are.
+_OTHERS = (
+    (b"version https://git-lfs", "it is a pointer of Git LFS: git lfs pull fetches the file"),
+    (b"PK\x03\x04", "it is a zip archive, as .npz files are"),
+    (b"\x1f\x8b", "it is compressed: unpack it with gunzip"),
+    (b"\x93NUMPY", "it is a single array (.npy), without a name"),
+    (b"\x89HDF", "it is an HDF5 file"),
+    (b"<", "it is a web page: take the address of the file itself"),
+)
+# A byte of a compressed member stands for at most so many.
+_EXPANSION = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
+_FROM_TORCH = (
+    "import sys, torch, safetensors.torch as s; "
+    "w = torch.load(sys.argv[1], 'cpu', weights_only=True); "
+    "w = w.get('state_dict', w.get('model', w)); "
+    "s.save_file({k: v.clone().contiguous() for k, v in w.items()}, sys.argv[2])"
+)
+
+
+class _Unusable(ValueError):
+    """A whole file, but none that can be read here."""
 
 
 def read(path: str) -> dict[str, np.ndarray]:
-    """The file's arrays as float32, by name; a pickle is never read.
+    """The file's arrays by name, floating-point numbers as float32.
+
+    Two bytes without a dtype are a bfloat16: NumPy stores it so.
 
     Raises:
-      BadInput: no such file, a damaged one, pickled objects, or arrays that are no
-        floating-point numbers.
+      BadInput: no such file, a damaged one, one of another kind, or pickled objects.
     """
-    file = Path(path).expanduser()
-    reader = _read_npz if ending(path) == ".npz" else _read_safetensors
+    file, kind = Path(path).expanduser(), ending(path)
     try:
-        arrays = reader(file)
+        arrays = _read_npz(file) if kind == ".npz" else _read_safetensors(file)
     except FileNotFoundError:
         raise errors.BadInput(f"{str(path)!r}: there is no such file") from None
     except _DAMAGE as error:
-        line = (str(error) or type(error).__name__).splitlines()[0]
-        raise errors.BadInput(f"{str(path)!r} is no readable {file.suffix} file: {line}") from None
-    for name, array in arrays.items():
-        if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise errors.BadInput(
-                f"{str(path)!r}: {name} is of dtype {array.dtype}, expected floating point"
-            )
-    return {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+        why = _why(file, error)
+        raise errors.BadInput(f"{str(path)!r} is no readable {kind} file: {why}") from None
+    return {
+        name: np.asarray(array, np.float32) if jnp.issubdtype(array.dtype, jnp.floating) else array
+        for name, array in arrays.items()
+    }
 
 
-def write(path: str, arrays: dict[str, np.ndarray]) -> None:
-    """Writes the arrays to a file that appears complete or not at all.
+def metadata(path: str) -> dict[str, str]:
+    """What a readable file says of itself; nothing if it is an .npz, which has no place for it."""
+    if ending(path) == ".npz":
+        return {}
+    with safetensors.safe_open(Path(path).expanduser(), "numpy") as content:
+        return content.metadata() or {}
+
+
+def write(path: str, arrays: dict[str, np.ndarray], about: dict[str, str] | None = None) -> None:
+    """Writes the arrays as float32 to a file that appears complete or not at all.
+
+    Args:
+      about: for `metadata`; an .npz file goes without.
 
     Raises:
       BadInput: another ending, or a place that cannot be written.
     """
-    file = Path(path).expanduser()
-    writer = _write_npz if ending(path) == ".npz" else _write_safetensors
-    beside = file.with_name(f".{file.name}.incomplete")
+    kind = ending(path)
+    arrays = {name: np.asarray(array, np.float32, order="C") for name, array in arrays.items()}
     try:
-        with beside.open("wb") as stream:
-            writer(stream, {name: np.asarray(array, order="C") for name, array in arrays.items()})
-        beside.replace(file)
-    except OSError as error:
-        raise errors.BadInput(f"{str(path)!r} cannot be written: {error}") from None
+        with storage.write_whole(Path(path).expanduser()) as stream:
+            if kind == ".npz":
+                np.savez(stream, **arrays)
+            else:
+                stream.write(safetensors.numpy.save(arrays, {"format": "pt"} | (about or {})))
+    except storage.Unwritable as error:
+        raise errors.BadInput(str(error)) from None
 
 
 def ending(path: str) -> str:
-    """The name's ending, one of `ENDINGS`.
+    """The name's ending in small letters, one of `ENDINGS`.
 
     Raises:
       BadInput: another.
     """
-    suffix = Path(path).suffix
+    suffix = Path(path).suffix.lower()
     if suffix not in ENDINGS:
         raise errors.BadInput(f"{str(path)!r}: expected a name ending in {' or '.join(ENDINGS)}")
     return suffix
 
 
+def from_torch(path: str | Path, new: str | Path | None = None) -> str:
+    """How to make a file for us of a pickle of PyTorch's, which is never read here."""
+    files = shlex.join([str(path), str(new or Path(path).with_suffix(ENDINGS[1]))])
+    return f'convert it where PyTorch is installed: python -c "{_FROM_TORCH}" {files}'
+
+
+def _why(file: Path, error: Exception) -> str:
+    """What is wrong with a file that could not be read."""
+    if isinstance(error, _Unusable):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    with file.open("rb") as stream:
+        start = stream.read(32)
+    if not start:
+        return "it is empty"
+    for mark, meaning in _OTHERS:
+        if start.startswith(mark) and not (mark == b"PK\x03\x04" and ending(file) == ".npz"):
+            return meaning
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    reason = reason.removeprefix("Error while deserializing: ")
+    return f"{reason} (it has {file.stat().st_size:,} bytes: is it complete?)"
+
+
 def _read_npz(file: Path) -> dict[str, np.ndarray]:
-    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-        return {name: content[name] for name in content}
+    found, size = {}, file.stat().st_size
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            if name.endswith("/data.pkl"):
+                raise _Unusable(f"it is a pickle of PyTorch's; {from_torch(file)}")
+            if name == member.filename:
+                raise _Unusable(f"{name} in it is no array")
+            if name in found:
+                raise _Unusable(f"{name} is in it twice")
+            if member.compress_type not in _EXPANSION:
+                raise _Unusable(f"{name} is compressed in a way that NumPy does not use")
+            held = min(member.compress_size, size) * _EXPANSION[member.compress_type]
+            with archive.open(member) as stream:
+                dtype, count = _header(stream, name)
+                claimed = count * dtype.itemsize
+                if claimed != member.file_size - stream.tell() or claimed > held:
+                    raise ValueError(
+                        f"{name} should have {claimed:,} bytes, and they are not in the file"
+                    )
+                stream.seek(0)
+                array = np.lib.format.read_array(stream, allow_pickle=False)
+            found[name] = array.view(jnp.bfloat16) if dtype == np.dtype("V2") else array
+    return found
 
 
-def _write_npz(stream, arrays: dict[str, np.ndarray]) -> None:
-    np.savez(stream, **arrays)
+def _header(stream, name: str) -> tuple[np.dtype, int]:
+    """Of an array in an .npy file: its dtype, and of how many numbers it is said to be."""
+    try:
+        version = np.lib.format.read_magic(stream)
+        reader = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, _, dtype = reader(stream)
+    except (ValueError, KeyError):
+        # NumPy's own words advise to trust the file.
+        raise ValueError(f"the header of {name} cannot be understood") from None
+    if dtype.hasobject:
+        raise _Unusable(f"{name} is pickled objects, which are never read: save it as numbers")
+    return dtype, math.prod(shape)
 
 
 def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
-    content = memoryview(file.read_bytes())
-    start = 8 + int.from_bytes(content[:8], "little")
-    if len(content) < start:
-        raise ValueError(f"its header would end at byte {start}, the file has {len(content)}")
-    header = json.loads(bytes(content[8:start]))
-    header.pop("__metadata__", None)
-    arrays, expected = {}, 0
-    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        (begin, end), shape = entry["data_offsets"], entry["shape"]
+    found = {}
+    for name, entry in safetensors.deserialize(file.read_bytes()):
         if entry["dtype"] not in _DTYPES:
-            raise ValueError(f"{name} is of dtype {entry['dtype']}, expected {', '.join(_DTYPES)}")
-        dtype = np.dtype(_DTYPES[entry["dtype"]])
-        if begin != expected or end - begin != math.prod(shape) * dtype.itemsize:
-            raise ValueError(f"bytes {begin} to {end} are not those of {name}, {shape}")
-        if start + end > len(content):
-            raise ValueError(f"{name} would end at byte {start + end}, it has {len(content)}")
-        arrays[name] = np.frombuffer(content[start + begin : start + end], dtype).reshape(shape)
-        expected = end
-    if start + expected != len(content):
-        raise ValueError(f"{len(content) - start - expected} bytes belong to no array")
-    return arrays
-
-
-def _write_safetensors(stream, arrays: dict[str, np.ndarray]) -> None:
-    header, begin = {"__metadata__": {"format": "pt"}}, 0
-    for name, array in arrays.items():
-        end = begin + array.nbytes
-        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": [begin, end]}
-        begin = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the arrays begin at a multiple of 8 bytes
-    stream.write(len(text).to_bytes(8, "little") + text)
-    for array in arrays.values():
-        stream.write(array.astype("<f4").tobytes())
+            raise _Unusable(f"{name} is of dtype {entry['dtype']}, expected {', '.join(_DTYPES)}")
+        found[name] = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    return found

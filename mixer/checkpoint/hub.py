@@ -2,13 +2,12 @@
 
 import json
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
-from mixer import calls, errors
-from mixer.checkpoint import official
-from mixer.checkpoint.pretrained import Card
+from mixer import calls, errors, storage
+from mixer.checkpoint import hub_config, official
+from mixer.checkpoint.card import Card
 
 # timm's names, by patch size, blocks and width; the MLPs' widths and the image size are arguments.
 _ARCHITECTURES = {
@@ -36,18 +35,15 @@ def save_folder(path: str, params: dict[str, Any], model, card: Card) -> None:
     """
     folder = Path(path).expanduser()
     config = describe(model, card)
-    beside = folder.with_name(f".{folder.name}.incomplete")
     try:
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        official.save_pretrained(beside / "model.safetensors", params, model)
-        (beside / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        (beside / "README.md").write_text(_readme(folder.name, model, card, config))
-        beside.rename(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with storage.write_whole_folder(folder) as new:
+            weights = new / hub_config.WEIGHTS
+            official.save_pretrained(weights, params, model, card.image_size)
+            (new / hub_config.CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+            (new / "README.md").write_text(_readme(folder.name, model, card, config))
     except OSError as error:
         raise errors.BadInput(f"{str(path)!r} cannot be written: {error}") from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def describe(model, card: Card) -> dict[str, Any]:
@@ -90,6 +86,7 @@ def describe(model, card: Card) -> dict[str, Any]:
             "first_conv": "stem.proj",
             "classifier": "head",
         },
+        hub_config.OWN: {"gelu": model.gelu, "transform": card.transform},
     }
 
 

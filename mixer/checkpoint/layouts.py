@@ -153,12 +153,14 @@ class Family:
       patches: our arrays -> for how many patches they are, or None where they lack what says so;
         None of a family whose parameters depend on no grid.
       mixes_tokens: whether what depends on the grid are the blocks' `token_mixing`.
+      sizes: our arrays -> the model's fields that their shapes tell.
     """
 
     name: str
     layouts: Sequence[Layout]
     patches: Callable[[Arrays], int | None] | None = None
     mixes_tokens: bool = False
+    sizes: Callable[[Arrays], dict[str, int]] = lambda arrays: {}
 
 
 def from_timm(name: str, mark: str, rows: Sequence[Row], mixing: str = "") -> Family:

@@ -16,6 +16,15 @@ def family_of(model) -> Family | None:
     return next((FAMILIES[name] for name in names if name in FAMILIES), None)
 
 
+def of_family(flat: dict[str, np.ndarray], source: str, model) -> bool:
+    """Whether arrays of a file are named as one of its layouts names those of the model's family.
+
+    Raises:
+      BadInput: a family that has no files.
+    """
+    return any(layout.holds(flat) for layout in _known(model, source).layouts)
+
+
 def to_ours(flat: dict[str, np.ndarray], source: str, model) -> tuple[dict[str, np.ndarray], str]:
     """Arrays of a file -> the same under our names, and what the names were.
 

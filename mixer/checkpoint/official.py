@@ -1,16 +1,21 @@
 """Parameters in a file for others: `.npz` as published, timm's `.safetensors`."""
 
+import re
 from typing import Any
 
 import jax
 import numpy as np
 from flax import traverse_util
 
-from mixer.checkpoint import adapt, arrays, names
+from mixer.checkpoint import adapt, arrays, names, resize
 from mixer.checkpoint.stored import Stored
 
+_SIZE = "image_size"
 
-def save_pretrained(path: str, params: dict[str, Any], model) -> None:
+
+def save_pretrained(
+    path: str, params: dict[str, Any], model, image_size: int | tuple[int, int] | None = None
+) -> None:
     """Writes the parameters of a model of any family but HaloNet to `path`.
 
     Args:
@@ -19,6 +24,8 @@ def save_pretrained(path: str, params: dict[str, Any], model) -> None:
         names and axis order, as float32. It appears complete or not at all.
       params: nested dict of arrays that `model` can use.
       model: the Module that they are for, checked against them.
+      image_size: pixels (height, width), or one number, that they are for; `load_pretrained` then
+        knows their grid. A .safetensors file keeps it; an .npz file has no place for it.
 
     Raises:
       BadInput: another ending, another family, other names or shapes than the model's, or numbers
@@ -27,6 +34,14 @@ def save_pretrained(path: str, params: dict[str, Any], model) -> None:
     ending = arrays.ending(path)
     flat = traverse_util.flatten_dict(jax.device_get(params), sep="/")
     flat = {name: np.asarray(flat[name], np.float32) for name in names.in_order(flat)}
-    wanted = adapt.shapes(model, Stored(flat, None, "params").some_size(model))
+    size = resize.pair(image_size) if image_size else Stored(flat, None, "params").some_size(model)
+    wanted = adapt.shapes(model, size)
     adapt.compare(flat, traverse_util.flatten_dict(wanted, sep="/"), "params")
-    arrays.write(path, names.to_theirs(flat, model, timm=ending == ".safetensors"))
+    about = {_SIZE: "{} x {}".format(*size)} if image_size else {}
+    arrays.write(path, names.to_theirs(flat, model, timm=ending == ".safetensors"), about)
+
+
+def image_size(path: str) -> tuple[int, int] | None:
+    """(height, width) that `save_pretrained` has recorded in a file; None if there is no record."""
+    match = re.fullmatch(r"([1-9]\d*) x ([1-9]\d*)", arrays.metadata(path).get(_SIZE, ""))
+    return match and (int(match[1]), int(match[2]))

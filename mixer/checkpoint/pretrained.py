@@ -1,6 +1,8 @@
-"""Parameters of an earlier run, with what they need to be used: the card."""
+"""Parameters of an earlier run, a file, a folder of the Hub or a published name, for a model."""
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -9,39 +11,12 @@ from etils import epath
 from flax import traverse_util
 
 from mixer import errors
-from mixer.checkpoint import adapt, arrays, names, resize, zoo
+from mixer.checkpoint import adapt, arrays, names, official, resize, wrapping
+from mixer.checkpoint.card import Card
 from mixer.checkpoint.damage import DamagedCheckpoint
+from mixer.checkpoint.located import Located, locate
 from mixer.checkpoint.store import Store
 from mixer.checkpoint.stored import Stored
-
-
-@dataclasses.dataclass(frozen=True)
-class Card:
-    """What travels with parameters.
-
-    Attributes:
-      model: {"name": registered name, and every field's value}.
-      image_size: (height, width) in pixels of the training; with the patch size, the grid.
-      transform: the evaluation preprocessing, in the language of `mixer.data.transforms`.
-      classes: the names, in the head's order.
-      dataset: what they were trained on.
-      imports: modules that define the model or the transforms, comma-separated.
-      multi_label: whether an image may have several of the classes.
-    """
-
-    model: dict[str, Any]
-    image_size: tuple[int, int]
-    transform: str
-    classes: tuple[str, ...]
-    dataset: str
-    imports: str = ""
-    multi_label: bool = False
-
-    @classmethod
-    def from_json(cls, content: dict) -> "Card":
-        """Inverse of `dataclasses.asdict` after JSON has made lists of tuples."""
-        lists = {name: tuple(content[name]) for name in ("image_size", "classes")}
-        return cls(**(content | lists))
 
 
 def _open(path: str) -> Store:
@@ -93,15 +68,18 @@ def load_pretrained(
     step: int | str | None = None,
     head: str = "auto",
     ema: bool = False,
+    classes: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Loads the parameters of a training run, a file or a published name for `model`.
 
     Args:
-      path: a workdir of this project; an .npz file of a Mixer, ViT or BiT as published, or of
-        `mixer.save_pretrained`; a .safetensors file of timm's; a name of `mixer.list_pretrained`;
-        or the address of a file: gs://, https://, hf://ORG/REPO[/FILE]. What is fetched is kept and
-        checked by its SHA-256: see `mixer.checkpoint.download`. (timm computes with the exact GELU,
-        `gelu="erf"`; the paper's models were trained with "tanh".)
+      path: a workdir of this project; an .npz file of a Mixer, ViT or BiT as published, of
+        big_vision's trainer, or of `mixer.save_pretrained`; a .safetensors file of timm's; a folder
+        of the Hugging Face Hub's, config.json and model.safetensors; a name of
+        `mixer.list_pretrained`; or the address of a file: gs://, https://, hf://ORG/REPO[/FILE].
+        What is fetched is kept and checked by its SHA-256: see `mixer.checkpoint.download`.
+        Prefixes that wrappers put before all names ("module.", "params/") are understood. (timm
+        computes with the exact GELU, `gelu="erf"`; the paper's models were trained with "tanh".)
       model: the Module at its pretraining width. Its `num_classes` decides about the head: 0 drops
         it.
       image_size: pixels (height, width), or one number, that the parameters are to be used at, in
@@ -111,9 +89,12 @@ def load_pretrained(
         has as many patches, else the square; a workdir knows.
       method: "auto", "block_diagonal" or "resample"; see `mixer.at_resolution`.
       step: of a workdir: by default the newest; a number, or "best" by the run's `config.best`.
-      head: "auto" keeps a head of the right shape, else resets it (kernel 0, bias
+      head: "auto" keeps a head of the right shape and classes, else resets it (kernel 0, bias
         `model.head_bias_init`) and says so; "keep" refuses another shape; "reset".
       ema: the averaged parameters instead, of a run with `config.ema_decay`.
+      classes: the names of the model's classes. Where the stored head's are known (a workdir's, a
+        Hub folder's label_names), "auto" resets a head of others, and puts one of the same classes
+        in another order into this one.
 
     Returns:
       Nested dict of float32 arrays.
@@ -123,16 +104,26 @@ def load_pretrained(
         are not finite, or no way to that image size.
       Failure: no connection to fetch it.
     """
-    located = zoo.locate(str(path))
-    stored = read(located.path, model, step=step, item="ema" if ema else "params")
+    located = locate(str(path))
+    stored = read(str(path), model, step=step, item="ema" if ema else "params")
+    for remark in stored.remarks:
+        print(remark)
     if image_size is not None:
-        old = stored.size(model, image_size, pretrained_size)
+        old = stored.size(model, image_size, pretrained_size, report=print)
+    flat, source = stored.arrays, stored.source
+    if classes is not None and model.num_classes:
+        if len(classes) != model.num_classes:
+            raise errors.BadInput(
+                f"{len(classes)} names of classes, but the model has num_classes="
+                f"{model.num_classes}"
+            )
+        flat, head = adapt.for_classes(flat, head, stored.classes, classes, source)
     fitted = adapt.fit(
-        stored.arrays,
+        flat,
         adapt.shapes(model, stored.some_size(model, image_size)),
         head=head,
         head_bias_init=getattr(model, "head_bias_init", 0.0),
-        source=stored.source,
+        source=source,
     )
     if image_size is not None:
         fitted = resize.resize(fitted, model, resize.pair(image_size), old, method)
@@ -141,7 +132,7 @@ def load_pretrained(
 
 def is_file(path: str) -> bool:
     """Whether `path` is a file of weights, or what such a file is fetched by; else a workdir."""
-    return zoo.locate(path).path.endswith(arrays.ENDINGS)
+    return locate(path).is_file
 
 
 def read(path: str, model, *, step: int | str | None = None, item: str = "params") -> Stored:
@@ -149,16 +140,42 @@ def read(path: str, model, *, step: int | str | None = None, item: str = "params
 
     Args:
       model: the Module that a file's are for, which tells how to read them; a workdir needs none.
+      step, item: which of a workdir's.
+
+    Raises:
+      BadInput: nothing usable there, or one of several asked of a file.
     """
-    if is_file(path):
-        found, names_of = names.to_ours(arrays.read(zoo.locate(path).path), path, model)
-        return Stored(found, None, f"{path} ({names_of})")
-    tree, image_size, source = _from_workdir(path, step, item)
-    return Stored(traverse_util.flatten_dict(tree, sep="/"), image_size, source)
+    located = locate(path)
+    if not located.is_file:
+        return _from_workdir(path, step, item)
+    if step is not None or item != "params":
+        raise errors.BadInput(
+            f"{path!r} holds one set of parameters: a step, or averaged ones, are a workdir's"
+        )
+    return _from_file(path, located, model)
 
 
-def _from_workdir(path: str, step: int | str | None, item: str):
-    """(parameters on the host, their image size, a name for messages)."""
+def _from_file(path: str, located: Located, model) -> Stored:
+    content, remarks = wrapping.unwrapped(
+        arrays.read(located.path), path, lambda flat: names.of_family(flat, path, model)
+    )
+    found, names_of = names.to_ours(content, path, model)
+    stored = Stored(found, None, f"{path} ({names_of})", remarks=tuple(remarks))
+    if folder := located.folder:
+        remarks = (*stored.remarks, *folder.remarks)
+        stored = dataclasses.replace(stored, classes=folder.classes, remarks=remarks)
+    size = (folder and folder.image_size) or official.image_size(located.path)
+    count = stored.patches(model) if size else None
+    if count is None or count * model.patch_size**2 == math.prod(size):
+        return dataclasses.replace(stored, image_size=size)
+    remark = (
+        f"{path} says that it is for {size[0]} x {size[1]} pixels, but holds weights for {count} "
+        f"patches of {model.patch_size}: they count"
+    )
+    return dataclasses.replace(stored, remarks=(*stored.remarks, remark))
+
+
+def _from_workdir(path: str, step: int | str | None, item: str) -> Stored:
     with _open(path) as store:
         try:
             chosen = _pick(store, path, step)
@@ -173,4 +190,5 @@ def _from_workdir(path: str, step: int | str | None, item: str):
             stored = jax.device_get(store.restore(chosen, {item: abstract})[item])
         except DamagedCheckpoint as error:
             raise errors.BadInput(f"damaged checkpoint: {error}") from None
-    return stored, card.image_size, f"{path} (step {chosen})"
+    flat = traverse_util.flatten_dict(stored, sep="/")
+    return Stored(flat, card.image_size, f"{path} (step {chosen})", classes=card.classes)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -15,13 +16,17 @@ class Stored:
 
     Attributes:
       arrays: float32 by name, such as "stem/kernel".
-      image_size: (height, width) of a workdir's training; None of a file.
+      image_size: (height, width) of the training as recorded; None of most files.
       source: where it is from, for messages.
+      classes: the names of the head's classes, in its order; empty where they are not known.
+      remarks: sentences for the user on what was left out or not understood.
     """
 
     arrays: dict[str, np.ndarray]
     image_size: tuple[int, int] | None
     source: str
+    classes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def patches(self, model) -> int | None:
         """How many patches the parameters are for; None where they depend on no grid.
@@ -49,6 +54,11 @@ class Stored:
             )
         return count
 
+    def sizes(self, model) -> dict[str, int]:
+        """The fields of a model of this one's family that the arrays' shapes tell."""
+        family = names.family_of(model)
+        return family.sizes(self.arrays) if family else {}
+
     def some_size(self, model, image_size: int | tuple[int, int] | None = None) -> tuple[int, int]:
         """(height, width) of images that fit, their grid perhaps another: enough for the shapes.
 
@@ -65,11 +75,15 @@ class Stored:
         model,
         image_size: int | tuple[int, int],
         pretrained_size: int | tuple[int, int] | None = None,
+        report: Callable[[str], None] = lambda line: None,
     ) -> tuple[int, int]:
         """(height, width) in pixels of the images that the parameters were made for.
 
-        A workdir's record; else `pretrained_size`; else `image_size` if it has as many patches or
-        patches do not matter; else the square.
+        What is recorded with them; else `pretrained_size`; else `image_size` if it has as many
+        patches or patches do not matter; else the square.
+
+        Args:
+          report: is told of a grid that is assumed because it has the right number of patches.
 
         Raises:
           BadInput: `pretrained_size` contradicts what is stored, or is needed.
@@ -94,7 +108,14 @@ class Stored:
                     f"but {self.source} holds weights for {count} patches"
                 )
             return given
-        if math.prod(resize.grid(wanted, patch)) == count:
+        rows, columns = resize.grid(wanted, patch)
+        if rows * columns == count:
+            if rows != columns:
+                report(
+                    f"{self.source} does not say which grid its {count} patches are: taken for the "
+                    f"{rows} x {columns} of {wanted[0]} x {wanted[1]} pixels; give pretrained_size "
+                    f"if it is another"
+                )
             return wanted
         side = math.isqrt(count)
         if side * side != count:

@@ -7,14 +7,8 @@ when it was written. A hash is recorded at the first use (see `download`): none 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
-
-import jax
-import numpy as np
 
 from mixer import errors
-from mixer.checkpoint import download
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,59 +160,3 @@ def find(path: str) -> Published | None:
             "published model", path, PUBLISHED, "There is no such file or folder either."
         )
     return None
-
-
-@dataclasses.dataclass(frozen=True)
-class Located:
-    """Where parameters lie on this machine.
-
-    Attributes:
-      path: the local file, or what was given where that is a path already (or a remote workdir).
-      sha256: of a file that was fetched; else None.
-      entry: of a published name; else None.
-    """
-
-    path: str
-    sha256: str | None = None
-    entry: Published | None = None
-
-    def for_model(self, params: dict[str, Any], model) -> dict[str, Any]:
-        """`params` of that file (nested dict of arrays) for images in [-1, 1].
-
-        Says so if the model's GELU is not the entry's.
-        """
-        entry = self.entry
-        if entry is None:
-            return params
-        if getattr(model, "gelu", entry.gelu) != entry.gelu:
-            print(f"{entry.name} is published with gelu={entry.gelu!r}; the model has another form")
-        if (entry.mean, entry.std) == (0.5, 0.5):
-            return params
-        # x in [-1, 1] is expected as ((x + 1) / 2 - mean) / std.
-        scale, shift = 0.5 / entry.std, (0.5 - entry.mean) / entry.std
-        kernel, bias = (np.asarray(params["stem"][key], np.float64) for key in ("kernel", "bias"))
-        stem = {"kernel": kernel * scale, "bias": bias + shift * kernel.sum((0, 1, 2))}
-        return params | {"stem": jax.tree.map(np.float32, stem)}
-
-
-def locate(path: str) -> Located:
-    """Makes a published name, or the address of an .npz or .safetensors file, a local file.
-
-    Args:
-      path: a name of `list_pretrained`, gs://BUCKET/PATH, hf://ORG/REPO[/FILE], https://..., or a
-        path, which stays; so does gs:// without such an ending: it is a workdir.
-
-    Raises:
-      BadInput, Failure: no such name or file, or it cannot be fetched; see `download.fetch`.
-    """
-    entry = find(path)
-    address = entry.url if entry else path
-    if not address.startswith(download.SCHEMES):
-        return Located(path)
-    ending = Path(urlsplit(download.url_of(address)).path).suffix
-    if ending not in (".npz", ".safetensors"):
-        if address.startswith("gs://"):
-            return Located(path)
-        raise errors.BadInput(f"{address!r}: expected a file that ends in .npz or .safetensors")
-    fetched = download.fetch(address)
-    return Located(str(fetched.file), fetched.sha256, entry)

@@ -19,7 +19,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     if found.target.endswith("/"):
         hub.save_folder(found.target, found.params, found.model, found.card)
     else:
-        official.save_pretrained(found.target, found.params, found.model)
+        official.save_pretrained(found.target, found.params, found.model, found.card.image_size)
     workdir.begin(path, config)
     count = sum(x.size for x in jax.tree.leaves(found.params))
     name = found.card.model["name"]

@@ -11,10 +11,33 @@ def import_modules(names: str) -> None:
     Raises:
       BadInput: one cannot be found.
     """
-    for name in filter(None, (part.strip() for part in names.split(","))):
+    for name in _split(names):
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             raise errors.BadInput(
                 f"config.imports: {error}. It must be importable: set PYTHONPATH or install it"
             ) from None
+
+
+def check_trusted(needed: str, given: str, path: str) -> None:
+    """Refuses to use a workdir whose modules the user has not named: importing runs their code.
+
+    Args:
+      needed: what the run at `path` imported.
+      given: `config.imports`, imported already.
+
+    Raises:
+      BadInput: names what is to be given.
+    """
+    missing = [name for name in _split(needed) if name not in _split(given)]
+    if missing:
+        both = ",".join([*_split(given), *missing])
+        raise errors.BadInput(
+            f"the model of the run at {path} needs the modules {', '.join(missing)}, whose code is "
+            f"run by importing them: give --config.imports={both} if you trust them"
+        )
+
+
+def _split(names: str) -> list[str]:
+    return [part.strip() for part in names.split(",") if part.strip()]

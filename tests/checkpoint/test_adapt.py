@@ -112,3 +112,35 @@ def test_numbers_that_are_not_finite_are_refused(value):
     stored["stem"]["kernel"][0, 0, 0, :2] = value
     with pytest.raises(errors.BadInput, match="X: 2 of the 384 numbers of stem/kernel are NaN"):
         fit(stored, model())
+
+
+def test_classes_in_another_order_and_other_classes():
+    stored = traverse_util.flatten_dict(params(3), sep="/")
+    had, said = ("ant", "bee", "cat"), []
+
+    def heads(classes, head="auto", had=had):
+        said.clear()
+        found, head = adapt.for_classes(stored, head, had, classes, "X", said.append)
+        body = {name for name in found if not name.startswith("head/")}
+        assert all(found[name] is stored[name] for name in body)
+        return found["head/kernel"], found["head/bias"], head
+
+    kernel, bias = stored["head/kernel"], stored["head/bias"]
+    for classes in (had, (), ("ant", "bee"), list(had)):  # alike, unknown, of another number
+        assert heads(classes) == (kernel, bias, "auto") and not said
+    assert heads(had, had=())[2] == "auto" and not said
+    for head in ("auto", "keep"):
+        turned, offsets, left = heads(("cat", "ant", "bee"), head)
+        np.testing.assert_array_equal(turned, kernel[:, [2, 0, 1]])
+        np.testing.assert_array_equal(offsets, bias[[2, 0, 1]])
+        assert left == head and "in another order, and is put into this one" in said[0]
+    *kept, head = heads(("ant", "bee", "dog"))
+    assert head == "reset" and kept == [kernel, bias]
+    assert said == [
+        "X: its head is for other classes, ant, bee, cat, than ant, bee, dog: "
+        "a new one begins at zero"
+    ]
+    assert heads(("ant", "bee", "dog"), "keep")[2] == "keep" and "kept as asked" in said[0]
+    assert heads(("cat", "ant", "bee"), "reset") == (kernel, bias, "reset") and not said
+    # Twice the same name: it cannot be told which is which.
+    assert heads(("bee", "ant", "ant"), had=("ant", "ant", "bee"))[2] == "reset"

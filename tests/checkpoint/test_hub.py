@@ -1,4 +1,4 @@
-"""The folder for the Hub: what timm 1.0.31 reads from it."""
+"""The folder for the Hub: what timm 1.0.31 reads from it, and what we read from timm's."""
 
 import json
 import math
@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import mixer
-from mixer.checkpoint import adapt, hub
-from mixer.checkpoint.pretrained import Card
+from mixer.checkpoint import adapt, hub, hub_config
+from mixer.checkpoint.card import Card
+from mixer.data import transforms
+from tools.timm_parity import CASES
 
 SIZE = (32, 64)
 
@@ -94,3 +96,144 @@ def test_every_size_of_the_paper_but_h_is_timms():
         hub.describe(mixer.create_model("ViT-B/16", 1000), card())
     with pytest.raises(mixer.BadInput, match=r"\(14, 32, 1280\).*\.safetensors"):
         hub.describe(mixer.create_model("Mixer-H/14", 1000), card())
+
+
+def hub_folder(path, weights=None, of=None, **config):
+    """A folder as timm writes it, of `model()` for images of `SIZE` unless said otherwise."""
+    path.mkdir()
+    of = of or model()
+    weights = params(of) if weights is None else weights
+    mixer.save_pretrained(path / "model.safetensors", weights, of)
+    cfg = {"input_size": [3, *SIZE], "crop_pct": 0.875, "interpolation": "bicubic"}
+    cfg |= {"mean": [0.5] * 3, "std": [0.5] * 3, "crop_mode": "center"}
+    cfg |= config.pop("pretrained_cfg", {})
+    content = {"architecture": "mixer_s32_224", "pretrained_cfg": cfg} | config
+    (path / "config.json").write_text(json.dumps(content))
+    return path
+
+
+def test_what_is_written_is_read(tmp_path, capsys):
+    """Also what timm has no terms for: the preprocessing, the form of GELU."""
+    written = card("resize(48)|central_crop")
+    hub.save_folder(f"{tmp_path}/pets/", params(model()), model(), written)
+    found = hub_config.find(f"{tmp_path}/pets")
+    assert found.model == "Mixer-S/32" and found.gelu == "tanh" and not found.remarks
+    assert (found.transform, found.image_size) == (written.transform, written.image_size)
+    assert found.classes == written.classes
+    loaded = mixer.load_pretrained(tmp_path / "pets", model(), image_size=(32, 32))
+    square = mixer.at_resolution(model(), 32, SIZE, "auto")
+    assert jax.tree.map(np.shape, loaded) == jax.tree.map(np.shape, at(square, (32, 32)))
+    assert capsys.readouterr().out == ""
+
+
+def at(of, size):
+    return jax.tree.map(lambda s: np.zeros(s.shape), adapt.shapes(of, size))
+
+
+def test_timms_terms(tmp_path):
+    folder = hub_folder(tmp_path / "a", label_names=["x", "y", "z"])
+    found = hub_config.find(str(folder))
+    assert found.gelu == "erf" and found.classes == ("x", "y", "z")
+    assert found.transform == "resize_small(36, method='bicubic')|central_crop"
+    for number, (cfg, transform, remark) in enumerate(
+        (
+            ({"crop_mode": "squash", "crop_pct": 1.0, "interpolation": "bilinear"}, "resize", ""),
+            ({"crop_mode": "squash", "crop_pct": 1.0}, "resize", "here bilinearly"),
+            ({"interpolation": "bilinear"}, "resize_small(36)|central_crop", ""),
+            ({"interpolation": "lanczos"}, "resize_small(36)|central_crop", "'lanczos', here by"),
+            ({"crop_mode": "border", "crop_pct": 1}, None, "'border' is not known"),
+        )
+    ):
+        found = hub_config.find(str(hub_folder(tmp_path / str(number), pretrained_cfg=cfg)))
+        assert transform in (None, found.transform) and remark in "".join(found.remarks)
+        assert bool(remark) == bool(found.remarks)
+        transforms.parse(found.transform, found.image_size)
+    known = {variant for name, variant in hub_config.ARCHITECTURES.items()}
+    assert known <= set(mixer.list_models())
+    for name in hub._ARCHITECTURES.values():
+        assert name.removesuffix("_224") in hub_config.ARCHITECTURES
+
+
+def test_another_normalisation_is_folded_into_the_stem(tmp_path):
+    mean, std = [0.48, 0.45, 0.4], [0.22, 0.23, 0.24]
+    rng = np.random.default_rng(0)
+    weights = jax.tree.map(
+        lambda a: rng.normal(0, 0.1, a.shape).astype(np.float32), params(model())
+    )
+    folder = hub_folder(tmp_path / "a", weights, pretrained_cfg={"mean": mean, "std": std})
+    pixels = rng.integers(0, 256, (2, *SIZE, 3)).astype(np.float32)
+    loaded = mixer.load_pretrained(folder, model())
+    ours = model().apply({"params": loaded}, pixels / 127.5 - 1)
+    theirs = (pixels / 255 - np.array(mean, np.float32)) / np.array(std, np.float32)
+    theirs = model().apply({"params": weights}, theirs)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ("ResMLP", "BiT"))
+def test_families_that_normalise_by_themselves_or_cannot(name, tmp_path):
+    case = CASES[name]
+    architecture = {"ResMLP": "resmlp_12_224", "BiT": "resnetv2_50x1_bit"}[name]
+    for number, (mean, std, fits) in enumerate(
+        (
+            ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], name == "ResMLP"),
+            ([0.5] * 3, [0.5] * 3, name == "BiT"),
+        )
+    ):
+        folder = hub_folder(
+            tmp_path / str(number),
+            case.params(),
+            case.model,
+            architecture=architecture,
+            pretrained_cfg={"mean": mean, "std": std, "input_size": [3, *case.image_size]},
+        )
+        if name == "BiT" and not fits:  # its first convolution is standardised, and padded
+            with pytest.raises(mixer.BadInput, match="cannot be made good in a BiT"):
+                mixer.load_pretrained(folder, case.model)
+        else:
+            loaded = mixer.load_pretrained(folder, case.model)
+            same = jax.tree.map(np.array_equal, loaded, case.params())
+            assert all(jax.tree.leaves(same)) == fits
+
+
+def test_a_size_that_is_not_that_of_the_arrays_is_said(tmp_path, capsys):
+    cfg = {"input_size": [3, 224, 224]}
+    folder = hub_folder(tmp_path / "a", pretrained_cfg=cfg)
+    mixer.load_pretrained(folder, model(), image_size=SIZE)
+    out = capsys.readouterr().out
+    assert "says that it is for 224 x 224 pixels, but holds weights for 2 patches of 32" in out
+    assert "taken for the 1 x 2 of 32 x 64 pixels" in out
+
+
+def test_what_is_no_folder_of_weights_is_said(tmp_path):
+    weightless, torch = tmp_path / "weightless", tmp_path / "torch"
+    for folder in (weightless, torch):
+        folder.mkdir()
+        (folder / "config.json").write_text('{"architecture": "mixer_s32_224"}')
+    (torch / "pytorch_model.bin").write_bytes(b"\x80\x02}q\x00.")
+    bare = hub_folder(tmp_path / "bare")
+    (bare / "config.json").unlink()
+    broken = hub_folder(tmp_path / "broken")
+    (broken / "config.json").write_text("{")
+    strange = {"input_size": [3, "large", "larger"]}
+    for folder, message in (
+        (weightless, "has no model.safetensors: it is incomplete"),
+        (
+            torch,
+            r"has no model.safetensors: convert .* weights_only=True.*torch/model.safetensors$",
+        ),
+        (bare, "has no config.json, .*: give the file itself"),
+        (broken, "config.json' cannot be read"),
+        (hub_folder(tmp_path / "a", architecture="mixer_s31_224"), "Did you mean 'mixer_s32'"),
+        (hub_folder(tmp_path / "b", architecture=None), "names no architecture of timm$"),
+        (hub_folder(tmp_path / "c", architecture=None, model_type="vit"), "it is of transformers"),
+        (hub_folder(tmp_path / "d", pretrained_cfg=strange), "not as timm writes it"),
+        (hub_folder(tmp_path / "e", pretrained_cfg={"crop_pct": 0}), "not as timm writes it"),
+    ):
+        with pytest.raises(mixer.BadInput, match=message) as error:
+            mixer.load_pretrained(folder, model())
+        assert "\n" not in str(error.value)
+    (tmp_path / "workdir").mkdir()
+    (tmp_path / "workdir" / "config.json").write_text("{}")
+    assert hub_config.find(str(tmp_path / "workdir")) is None
+    (bare / "checkpoints").mkdir()
+    assert hub_config.find(str(bare)) is None

@@ -8,7 +8,7 @@ import pytest
 from stand_in import serve
 
 import mixer
-from mixer.checkpoint import adapt, download, zoo
+from mixer.checkpoint import adapt, download, located, zoo
 from mixer.data import transforms
 from mixer.models.mixer import Mixer
 
@@ -65,10 +65,10 @@ def test_names_and_near_misses(tmp_path, monkeypatch):
         zoo.find("Mixer-L/16")
     (tmp_path / "a:b").mkdir()
     for path in ("a:b", "runs/mine", "weights.npz", "gs://bucket/run", "gs://bucket/run/"):
-        assert zoo.locate(path) == zoo.Located(path)
+        assert located.locate(path) == located.Located(path)
     for path in ("https://host/weights.bin", "hf://org/repo/pytorch_model.bin"):
         with pytest.raises(mixer.BadInput, match=r"ends in \.npz or \.safetensors"):
-            zoo.locate(path)
+            located.locate(path)
 
 
 def test_load_by_name_and_by_address(published):

@@ -1,7 +1,8 @@
-"""A published name in `config.init_from`."""
+"""A published name, or a folder of the Hub, in `config.init_from`."""
 
 import dataclasses
 import hashlib
+import json
 
 import jax
 import numpy as np
@@ -11,9 +12,12 @@ from stand_in import serve
 
 import mixer
 from configs import folder, quickstart
-from mixer.checkpoint import adapt, zoo
+from mixer.checkpoint import adapt, hub, zoo
+from mixer.checkpoint.card import Card
 from mixer.models import registry
 from mixer.runs import build, predict
+from mixer.runs.build import for_converting, for_trained
+from mixer.runs.build.at_size import at_size
 
 NAME = "Mixer-tiny/16:stand-in"
 
@@ -104,3 +108,93 @@ def test_convert_takes_its_model(published, tmp_path):
     assert found.model.gelu == "erf" and found.card.model["name"] == "Mixer-tiny/16"
     assert found.card.image_size == (224, 224) and found.card.dataset == "imagenet2012"
     jax.tree.map(np.testing.assert_array_equal, found.params, params)
+
+
+@pytest.fixture
+def hub_folder(tmp_path):
+    """A folder as convert writes it, of the digits in reverse: its model, parameters and path."""
+    model = mixer.create_model("Mixer-S/32", 10, tokens_mlp_dim=3, channels_mlp_dim=8)
+    rng = np.random.default_rng(0)
+    shapes = adapt.shapes(model, (64, 64))
+    params = jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), shapes)
+    digits = tuple(map(str, reversed(range(10))))
+    card = Card({"name": "Mixer-S/32"}, (64, 64), "resize(70)|central_crop", digits, "digits")
+    hub.save_folder(f"{tmp_path}/hub/", params, model, card)
+    return model, params, tmp_path / "hub"
+
+
+def test_a_folder_brings_model_preprocessing_and_classes(hub_folder, data_dir, capsys):
+    model, params, path = hub_folder
+    config = quickstart.get_config("Mixer-B/16")
+    config.init_from = str(path)
+    trained = build.trained(config)
+    jax.tree.map(np.testing.assert_array_equal, trained.params, params)
+    assert trained.model == model and trained.model.gelu == "tanh"
+    assert trained.card.transform == "resize(70)|central_crop"
+    assert trained.card.image_size == (64, 64)
+    assert trained.card.classes == tuple("9876543210")
+    digest = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
+    assert trained.upstream["sha256"] == digest and trained.upstream["model"] == "Mixer-S/32"
+    out = capsys.readouterr().out
+    assert "a Mixer-S/32 with tokens_mlp_dim=3, channels_mlp_dim=8, as its arrays are" in out
+    config.update(run="convert", convert_to=f"{path}-again/")
+    assert build.conversion(config).card.classes == trained.card.classes
+
+
+def test_a_folder_without_words_on_classes_and_images_has_the_configs(hub_folder, data_dir, capsys):
+    _, params, path = hub_folder
+    (path / "config.json").write_text('{"architecture": "mixer_s32_224"}')
+    config = quickstart.get_config("")
+    config.init_from = str(path)
+    trained = build.trained(config)
+    jax.tree.map(np.testing.assert_array_equal, trained.params, params)
+    assert trained.model.gelu == "erf" and trained.card.image_size == (64, 64)
+    assert trained.card.classes == tuple("0123456789") and trained.card.transform == "resize"
+    out = capsys.readouterr().out
+    assert "names no classes: taken for those of digits, in order" in out
+    assert "does not say how images are resized: as the config says" in out
+
+
+def test_a_folders_head_is_reordered_for_training_and_others_are_reset(
+    hub_folder, data_dir, capsys
+):
+    model, params, path = hub_folder
+    config = quickstart.get_config("Mixer-S/32,64")
+    config.model.update(tokens_mlp_dim=3, channels_mlp_dim=8)
+    config.init_from, config.batch_size = str(path), 16
+    begun, _ = build.training(config).initial()
+    np.testing.assert_array_equal(begun["head"]["kernel"], params["head"]["kernel"][:, ::-1])
+    assert "has these classes in another order" in capsys.readouterr().out
+    content = json.loads((path / "config.json").read_text())
+    content["label_names"] = [f"class {i}" for i in range(10)]
+    (path / "config.json").write_text(json.dumps(content))
+    begin = lambda: at_size(config, model, (64, 64), tuple("0123456789"))[1]()
+    assert not np.any(begin()["head"]["kernel"])
+    assert "is for other classes, class 0, class 1, class 2, ..." in capsys.readouterr().out
+    config.init_head = "keep"
+    np.testing.assert_array_equal(begin()["head"]["kernel"], params["head"]["kernel"])
+    for changes in ({"init_ema": True}, {"init_step": "best"}):
+        config.update(changes)
+        with pytest.raises(mixer.BadInput, match="a step, or averaged ones, are a workdir's"):
+            at_size(config, model, (64, 64))
+
+
+def test_someone_elses_modules_are_imported_only_if_they_are_named(tmp_path, data_dir, monkeypatch):
+    """Importing runs their code: see config.imports."""
+    card = dict(model={}, image_size=(8, 8), transform="resize", classes=(), dataset="x")
+    meta = {"step": 1, "card": card | {"imports": "their_lab, ours"}}
+    monkeypatch.setattr(for_trained, "upstream_of", lambda config: ({}, meta))
+    monkeypatch.setattr(for_converting, "upstream_of", lambda config: ({}, meta))
+    (tmp_path / "ours.py").write_text("")
+    (tmp_path / "their_lab.py").write_text("raise SystemExit('their code runs')")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = quickstart.get_config("")
+    config.update(init_from="runs/theirs", imports="ours", convert_to="x.npz")
+    for build_it in (build.trained, build.conversion):
+        with pytest.raises(
+            mixer.BadInput, match=r"needs the modules their_lab.*imports=ours,their_"
+        ):
+            build_it(config)
+    config.imports = "ours,their_lab"
+    with pytest.raises(SystemExit, match="their code runs"):
+        build.trained(config)

@@ -69,7 +69,6 @@ BIT = Family(
                 Row("head/kernel", "head/kernel"),
             ],
             first=1,
-            aliases=((r"^(opt/target|params)/", ""),),
         ),
         Layout(
             "timm's names",

@@ -35,6 +35,23 @@ _BLOCK_TABLE = (
     ("channel_mixing/Dense_1/bias", "channel_mixing_phase_0/bias2", "mlp_channels.fc2.bias"),
 )
 _ALL = _TABLE + tuple((_OURS + a, _OLDER + b, _TIMM + c) for a, b, c in _BLOCK_TABLE)
+# Where a size of the model is seen: an array and its axis.
+_SIZES = {
+    "patch_size": ("stem/kernel", 0),
+    "hidden_dim": ("stem/kernel", 3),
+    "tokens_mlp_dim": ("MixerBlock_0/token_mixing/Dense_0/kernel", 1),
+    "channels_mlp_dim": ("MixerBlock_0/channel_mixing/Dense_0/kernel", 1),
+}
+
+
+def _sizes(arrays):
+    blocks = {name.partition("/")[0] for name in arrays if name.startswith("MixerBlock_")}
+    seen = {
+        field: arrays[name].shape[axis]
+        for field, (name, axis) in _SIZES.items()
+        if name in arrays and arrays[name].ndim > axis
+    }
+    return {"num_blocks": len(blocks)} | seen
 
 
 MIXER = Family(
@@ -62,4 +79,5 @@ MIXER = Family(
     ),
     size_of("/token_mixing/Dense_1/bias"),
     mixes_tokens=True,
+    sizes=_sizes,
 )

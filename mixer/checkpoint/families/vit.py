@@ -41,7 +41,6 @@ _ROWS = [Row(*row) for row in _TABLE] + [
     for leaf in leaves
 ]
 _ALIASES = (
-    (r"^(opt/target|params/img|params)/", ""),
     (r"/LayerNorm_[1-9]\d*/", "/LayerNorm_2/"),
     (r"/MultiHeadDotProductAttention_\d+/", "/MultiHeadDotProductAttention_1/"),
     (r"/MlpBlock_\d+/", "/MlpBlock_3/"),

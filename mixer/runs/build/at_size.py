@@ -1,7 +1,7 @@
 """Parameters from elsewhere for the config's model at the config's image size."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flax import linen as nn
@@ -27,11 +27,17 @@ def pretrained_size_of(config: ConfigDict) -> tuple[int, int] | None:
 
 
 def at_size(
-    config: ConfigDict, model: nn.Module, image_size: tuple[int, int]
+    config: ConfigDict,
+    model: nn.Module,
+    image_size: tuple[int, int],
+    classes: Sequence[str] | None = None,
 ) -> tuple[nn.Module, Callable[..., dict[str, Any]]]:
     """The model at the size, and `load_pretrained` of `config.init_from` for it.
 
     Without `init_from` the model is as it was, and nothing may be loaded.
+
+    Args:
+      classes: the names of the model's classes, for which a stored head of others is none.
 
     Raises:
       BadInput: nothing usable there, or no way to that size.
@@ -47,11 +53,13 @@ def at_size(
         method=method,
         head=config.init_head,
         ema=config.init_ema,
+        classes=classes,
     )
     if path in ("", RANDOM):
         made_for = image_size
     elif pretrained.is_file(path):
-        made_for = pretrained.read(path, model).size(model, image_size, given)
+        item = "ema" if config.init_ema else "params"
+        made_for = pretrained.read(path, model, step=at, item=item).size(model, image_size, given)
     else:
         card = Card.from_json(pretrained.read_meta(path, at)["card"])
         made_for = card.image_size

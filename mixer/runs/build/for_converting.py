@@ -8,14 +8,15 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint import arrays, pretrained, zoo
-from mixer.checkpoint.pretrained import Card
+from mixer.checkpoint import arrays, pretrained
+from mixer.checkpoint.card import Card
+from mixer.checkpoint.located import locate
 from mixer.models import registry
 from mixer.runs.build.at_size import pretrained_size_of
-from mixer.runs.build.for_trained import card_of_published
+from mixer.runs.build.cards import card_of_config
 from mixer.runs.build.parts import build_model, evaluation_transform, image_size_of
 from mixer.runs.build.upstream import upstream_of
-from mixer.runs.imports import import_modules
+from mixer.runs.imports import check_trusted, import_modules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Conversion:
 def conversion(config: ConfigDict) -> Conversion:
     """Loads `config.init_from` for `config.convert_to`.
 
-    A workdir or a published name brings its model; a file's is the config's, with as many classes
-    as its head has.
+    A workdir, a published name or a folder brings its model; a file's is the config's, with as many
+    classes as its head has.
 
     Raises:
       BadInput: nothing usable there, or a target that exists or has an unknown ending.
@@ -42,9 +43,10 @@ def conversion(config: ConfigDict) -> Conversion:
     path, target = config.init_from, config.convert_to
     if not path:
         raise errors.BadInput(
-            "config.run=convert needs --config.init_from=WORKDIR, a file or a published name"
+            "config.run=convert needs --config.init_from=WORKDIR, a file, a folder of the Hub or "
+            "a published name"
         )
-    if not target.endswith((*arrays.ENDINGS, "/")):
+    if not target.lower().endswith((*arrays.ENDINGS, "/")):
         raise errors.BadInput(
             f"config.convert_to={target!r}: expected OUT.npz (the published names), "
             f"OUT.safetensors (timm's) or FOLDER/ (for the Hugging Face Hub)"
@@ -55,10 +57,11 @@ def conversion(config: ConfigDict) -> Conversion:
     upstream, meta = upstream_of(config)
     if meta is not None:
         card, step = Card.from_json(meta["card"]), meta["step"]
-        import_modules(card.imports)
+        check_trusted(card.imports, config.imports, path)
     else:
-        entry = zoo.find(path)
-        card, step = card_of_published(entry) if entry else _card_of_file(config), None
+        located = locate(path)
+        brings_card = located.entry or located.folder
+        card, step = card_of_config(config) if brings_card else _card_of_file(config), None
     fields = dict(card.model)
     model = build_model(fields.pop("name"), fields, card.image_size)
     params = pretrained.load_pretrained(path, model, step=step, head="keep", ema=config.init_ema)

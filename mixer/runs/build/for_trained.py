@@ -4,30 +4,21 @@ import dataclasses
 from typing import Any
 
 import jax
-import tensorflow_datasets as tfds
 from flax import linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint import pretrained, zoo
-from mixer.checkpoint.pretrained import Card
-from mixer.data import sources
-from mixer.models import registry
+from mixer.checkpoint import pretrained
+from mixer.checkpoint.card import Card
 from mixer.runs.build.at_size import RANDOM, at_size
+from mixer.runs.build.cards import card_of_config
 from mixer.runs.build.evaluations import build_evaluations
 from mixer.runs.build.few_shot import FewShot, build_few_shot
 from mixer.runs.build.layout import mesh_of, rules_of
-from mixer.runs.build.parts import (
-    Evaluation,
-    build_model,
-    data_dir,
-    evaluation_transform,
-    image_size_of,
-    precision,
-)
+from mixer.runs.build.parts import Evaluation, build_model, precision
 from mixer.runs.build.upstream import upstream_of
-from mixer.runs.imports import import_modules
+from mixer.runs.imports import check_trusted, import_modules
 from mixer.training import placement, step
 
 
@@ -47,8 +38,8 @@ class Trained:
 def trained(config: ConfigDict) -> Trained:
     """Loads `config.init_from` and what it brings: model, preprocessing and class names.
 
-    A published name brings them as well. A file brings none of them, nor does "random", which draws
-    the parameters: the config's count, the image size among them.
+    A published name or a folder of the Hub brings them as well. A file brings none of them, nor
+    does "random", which draws the parameters: the config's count, the image size among them.
 
     Raises:
       BadInput: it is empty or holds nothing usable.
@@ -57,15 +48,15 @@ def trained(config: ConfigDict) -> Trained:
     if not path:
         raise errors.BadInput(
             f"config.run={config.run} needs --config.init_from=WORKDIR of a training run, or a "
-            f"file or published name"
+            f"file, a folder of the Hub or a published name"
         )
     import_modules(config.imports)
     upstream, meta = (None, None) if path == RANDOM else upstream_of(config)
     if meta is None:
-        at, card = None, _card_of_config(config)
+        at, card = None, card_of_config(config)
     else:
         at, card = meta["step"], Card.from_json(meta["card"])
-        import_modules(card.imports)
+        check_trusted(card.imports, config.imports, path)
     fields = dict(card.model)
     model = build_model(fields.pop("name"), fields, card.image_size)
     mesh = mesh_of(config)
@@ -78,41 +69,6 @@ def trained(config: ConfigDict) -> Trained:
         params = pretrained.load_pretrained(path, model, step=at, head="keep", ema=config.init_ema)
     params = jax.device_put(params, placement.shardings(params, params, mesh, rules_of(config)))
     return Trained(model, mesh, card, params, at, upstream, precision(model))
-
-
-def _card_of_config(config: ConfigDict) -> Card:
-    if entry := zoo.find(config.init_from):
-        return card_of_published(entry)
-    if config.run == "fewshot":  # the head is not used, so no dataset need say how wide it is
-        classes, several = (), False
-    else:
-        source = sources.open_source(config.dataset, config.input.split, data_dir(config))
-        classes, several = tuple(source.classes), sources.max_labels(source) > 0
-    return Card(
-        model=config.model.to_dict() | {"num_classes": len(classes)},
-        image_size=image_size_of(config),
-        transform=evaluation_transform(config),
-        classes=classes,
-        dataset=config.dataset,
-        imports=config.imports,
-        multi_label=several,
-    )
-
-
-def card_of_published(entry: zoo.Published) -> Card:
-    """The model, the preprocessing and the classes of a published file."""
-    if entry.dataset == "imagenet2012":
-        classes = tfds.core.tfds_path("datasets/imagenet2012/labels.txt").read_text().split()
-    else:
-        classes = map(str, range(entry.classes))  # no names come with it
-    named = {"num_classes": entry.classes, "patch_size": entry.patch_size, "gelu": entry.gelu}
-    return Card(
-        model={"name": entry.model} | registry.model_fields(entry.model) | named,
-        image_size=entry.image_size,
-        transform=entry.transform,
-        classes=tuple(classes),
-        dataset=entry.dataset,
-    )
 
 
 def evaluations(config: ConfigDict, model: Trained) -> list[Evaluation | FewShot]:

@@ -132,8 +132,9 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
             f"config.model.num_classes={given_classes}, but {config.dataset} has "
             f"{len(source.classes)} classes; leave it empty to take the dataset's"
         )
-    model = model.clone(num_classes=len(source.classes))
-    model, load = (model, None) if going_on else at_size(config, model, image_size)
+    model, load = model.clone(num_classes=len(source.classes)), None
+    if not going_on:
+        model, load = at_size(config, model, image_size, source.classes)
 
     def steps(duration: str, key: str, least: int = 1) -> int:
         number = durations.to_steps(duration, config.batch_size, whole, key)

@@ -4,6 +4,7 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.checkpoint import zoo
+from mixer.checkpoint.located import locate
 from mixer.runs.build.parts import open_data
 
 
@@ -37,5 +38,5 @@ def verification(config: ConfigDict) -> dict[str, ConfigDict]:
     val = config.evaluators.val
     open_data(config, val.dataset or config.dataset, val.split)  # before hundreds of MB are fetched
     for name in found:
-        zoo.locate(name)
+        locate(name)
     return found

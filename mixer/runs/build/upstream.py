@@ -6,7 +6,8 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint import pretrained, zoo
+from mixer.checkpoint import pretrained
+from mixer.checkpoint.located import locate
 from mixer.checkpoint.pretrained import Card
 from mixer.runs.build.parts import resolution
 
@@ -29,20 +30,16 @@ def upstream_of(config: ConfigDict) -> tuple[dict, dict | None]:
     """What results.json says of `init_from`; with a workdir, its checkpoint's meta."""
     path = config.init_from
     keys = ("model", "dataset", "epochs", "resolution", "device_days", "path", "sha256")
-    located = zoo.locate(path)
-    if located.sha256 is not None:
-        known = {"path": path, "sha256": located.sha256}
+    located = locate(path)
+    if located.is_file:
+        known = {"path": path, "sha256": located.sha256 or _sha256(located.path)}
         if entry := located.entry:
             known |= {"model": path.partition(":")[0], "dataset": entry.dataset}
             known |= {"resolution": resolution(entry.image_size)}
+        if folder := located.folder:
+            known |= {"model": folder.model}
+            known |= {"resolution": folder.image_size and resolution(folder.image_size)}
         return dict.fromkeys(keys) | known, None
-    if pretrained.is_file(path):
-        try:
-            with Path(path).expanduser().open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise errors.BadInput(f"{path!r} cannot be read: {error.strerror}") from None
-        return dict.fromkeys(keys) | {"path": path, "sha256": digest}, None
     meta = pretrained.read_meta(path, init_step(config))
     card = Card.from_json(meta["card"])
     known = {
@@ -54,3 +51,11 @@ def upstream_of(config: ConfigDict) -> tuple[dict, dict | None]:
         "path": path,
     }
     return dict.fromkeys(keys) | known, meta
+
+
+def _sha256(path: str) -> str:
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise errors.BadInput(f"{path!r} cannot be read: {error.strerror}") from None

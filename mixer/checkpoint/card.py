@@ -1,0 +1,33 @@
+"""What travels with parameters: all that is needed to use them."""
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """Of a training's checkpoint, a Hub folder or a published name.
+
+    Attributes:
+      model: {"name": registered name, and every field's value}.
+      image_size: (height, width) in pixels of the training; with the patch size, the grid.
+      transform: the evaluation preprocessing, in the language of `mixer.data.transforms`.
+      classes: the names, in the head's order.
+      dataset: what they were trained on.
+      imports: modules that define the model or the transforms, comma-separated.
+      multi_label: whether an image may have several of the classes.
+    """
+
+    model: dict[str, Any]
+    image_size: tuple[int, int]
+    transform: str
+    classes: tuple[str, ...]
+    dataset: str
+    imports: str = ""
+    multi_label: bool = False
+
+    @classmethod
+    def from_json(cls, content: dict) -> "Card":
+        """Inverse of `dataclasses.asdict` after JSON has made lists of tuples."""
+        lists = {name: tuple(content[name]) for name in ("image_size", "classes")}
+        return cls(**(content | lists))

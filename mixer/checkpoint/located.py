@@ -1,0 +1,120 @@
+"""Where parameters lie, and what goes with them: from what a user names to a file on this disk."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import jax
+import numpy as np
+
+from mixer import errors
+from mixer.checkpoint import arrays, download, hub_config, zoo
+
+# By what a model's field `normalization` says: of the input that its stem sees.
+_SEEN = {
+    "none": ((0.5,) * 3, (0.5,) * 3),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Located:
+    """Where parameters lie on this machine.
+
+    Attributes:
+      path: the local file, or what was given where that is no file: a workdir, perhaps remote.
+      sha256: of a file that was fetched; else None.
+      entry: of a published name; else None.
+      folder: of a folder of the Hub; else None.
+    """
+
+    path: str
+    sha256: str | None = None
+    entry: zoo.Published | None = None
+    folder: hub_config.Folder | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file of weights; else a workdir."""
+        return self.path.lower().endswith(arrays.ENDINGS) and not Path(self.path).is_dir()
+
+    def for_model(self, params: dict[str, Any], model) -> dict[str, Any]:
+        """`params` of that file (nested dict of arrays) for images in [-1, 1].
+
+        Says so if the model's GELU is not its publisher's.
+
+        Raises:
+          BadInput: the file expects another range of the input, which this model's stem, padded
+            with zeros, cannot be made to expect.
+        """
+        publisher = self.entry or self.folder
+        if publisher is None:
+            return params
+        if getattr(model, "gelu", publisher.gelu) != publisher.gelu:
+            print(
+                f"{publisher.name} is published with gelu={publisher.gelu!r}; the model has "
+                f"another form"
+            )
+        if publisher.mean is None or publisher.std is None:
+            return params
+        seen = np.array(_SEEN[getattr(model, "normalization", "none")])
+        mean, std = (np.broadcast_to(of, 3) for of in (publisher.mean, publisher.std))
+        if np.allclose(seen, (mean, std), atol=1e-3):
+            return params
+        # What is seen as (x - m) / s is expected as (x - mean) / std.
+        scale, shift = seen[1] / std, (seen[0] - mean) / std
+        if "stem" not in params:
+            raise errors.BadInput(
+                f"{publisher.name} expects images less {publisher.mean}, divided by "
+                f"{publisher.std}, which cannot be made good in a {type(model).__name__}"
+            )
+        kernel, bias = (np.asarray(params["stem"][key], np.float64) for key in ("kernel", "bias"))
+        stem = {
+            "kernel": kernel * scale[:, None],
+            "bias": bias + np.einsum("hwic,i->c", kernel, shift),
+        }
+        return params | {"stem": jax.tree.map(np.float32, stem)}
+
+
+def locate(path: str) -> Located:
+    """Makes a published name, an address or a folder of the Hub a local file.
+
+    Args:
+      path: a name of `list_pretrained`; gs://BUCKET/PATH, hf://ORG/REPO[/FILE] or https://... of an
+        .npz or .safetensors file; a local file; a folder of the Hub; anything else (also gs://
+        without such an ending) is a workdir.
+
+    Raises:
+      BadInput, Failure: no such name or file, one of another kind, or it cannot be fetched; see
+        `download.fetch` and `hub_config.find`.
+    """
+    entry = zoo.find(path)
+    address = entry.url if entry else path
+    if not address.startswith(download.SCHEMES):
+        return _local(path)
+    ending = Path(urlsplit(download.url_of(address)).path).suffix.lower()
+    if ending not in arrays.ENDINGS:
+        if address.startswith("gs://"):
+            return Located(path)
+        raise errors.BadInput(f"{address!r}: expected a file that ends in .npz or .safetensors")
+    fetched = download.fetch(address)
+    return Located(str(fetched.file), fetched.sha256, entry)
+
+
+def _local(path: str) -> Located:
+    if folder := hub_config.find(path):
+        return Located(str(folder.weights), folder=folder)
+    file = Path(path).expanduser()
+    ending = file.suffix.lower()
+    if ending in arrays.PICKLES and not file.is_dir():
+        raise errors.BadInput(
+            f"{path!r} is a pickle, which could run code and is never read: "
+            f"{arrays.from_torch(path)}"
+        )
+    if file.is_file() and ending not in arrays.ENDINGS:
+        raise errors.BadInput(
+            f"{path!r}: expected a workdir, a folder of the Hub, or a file that ends in .npz or "
+            f".safetensors"
+        )
+    return Located(path)

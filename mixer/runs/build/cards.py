@@ -1,0 +1,95 @@
+"""What is known of weights that no run of ours has trained."""
+
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+
+from mixer.checkpoint import hub_config, pretrained, zoo
+from mixer.checkpoint.card import Card
+from mixer.checkpoint.located import locate
+from mixer.data import sources
+from mixer.models import registry
+from mixer.runs.build.at_size import RANDOM, pretrained_size_of
+from mixer.runs.build.parts import data_dir, evaluation_transform, image_size_of
+
+
+def card_of_config(config: ConfigDict) -> Card:
+    """Of `config.init_from`: a published name and a folder bring theirs, a file has the config's.
+
+    Raises:
+      BadInput: nothing usable there.
+    """
+    located = None if config.init_from == RANDOM else locate(config.init_from)
+    if located and located.entry:
+        return card_of_published(located.entry)
+    if located and located.folder:
+        return card_of_folder(config, located.folder)
+    classes, several = _classes_of_data(config)
+    return Card(
+        model=config.model.to_dict() | {"num_classes": len(classes)},
+        image_size=image_size_of(config),
+        transform=evaluation_transform(config),
+        classes=classes,
+        dataset=config.dataset,
+        imports=config.imports,
+        multi_label=several,
+    )
+
+
+def _classes_of_data(config: ConfigDict) -> tuple[tuple[str, ...], bool]:
+    """The dataset's classes, and whether an image may have several of them."""
+    if config.run in ("fewshot", "convert"):  # they need no names, so no dataset need give them
+        return (), False
+    source = sources.open_source(config.dataset, config.input.split, data_dir(config))
+    return tuple(source.classes), sources.max_labels(source) > 0
+
+
+def card_of_published(entry: zoo.Published) -> Card:
+    """The model, the preprocessing and the classes of a published file."""
+    if entry.dataset == "imagenet2012":
+        classes = tfds.core.tfds_path("datasets/imagenet2012/labels.txt").read_text().split()
+    else:
+        classes = map(str, range(entry.classes))  # no names come with it
+    named = {"num_classes": entry.classes, "patch_size": entry.patch_size, "gelu": entry.gelu}
+    return Card(
+        model={"name": entry.model} | registry.model_fields(entry.model) | named,
+        image_size=entry.image_size,
+        transform=entry.transform,
+        classes=tuple(classes),
+        dataset=entry.dataset,
+    )
+
+
+def card_of_folder(config: ConfigDict, folder: hub_config.Folder) -> Card:
+    """The model, the preprocessing and the classes of a folder of the Hub.
+
+    What it does not say is the config's, and that is said.
+    """
+    registered = registry.model_fields(folder.model)
+    model = registry.create_model(folder.model, 0)
+    stored = pretrained.read(folder.name, model)
+    sizes = {k: v for k, v in stored.sizes(model).items() if registered[k] != v}
+    if sizes:
+        changed = ", ".join(f"{field}={size}" for field, size in sizes.items())
+        print(f"{folder.name}: a {folder.model} with {changed}, as its arrays are")
+    head = stored.arrays.get("head/bias")
+    outputs = 0 if head is None else head.size
+    classes, several = folder.classes, False
+    if len(classes) != outputs:
+        if classes:
+            print(f"{folder.name}: {len(classes)} label_names for {outputs} outputs: not used")
+        classes, several = _classes_of_data(config)
+        if classes:
+            print(f"{folder.name} names no classes: taken for those of {config.dataset}, in order")
+    if not folder.transform:
+        print(f"{folder.name} does not say how images are resized: as the config says")
+    fields = registered | sizes | {"num_classes": len(classes) or outputs}
+    fields |= {"gelu": folder.gelu} if "gelu" in fields else {}
+    model = registry.create_model(folder.model, **fields)
+    return Card(
+        model={"name": folder.model} | fields,
+        image_size=stored.size(model, image_size_of(config), pretrained_size_of(config)),
+        transform=folder.transform or evaluation_transform(config),
+        classes=classes,
+        dataset="",
+        multi_label=several,
+    )
