@@ -38,6 +38,11 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
 
     config.input = ConfigDict()
     config.input.split = "train"
+    # A file with the classes of a folder of images, or of weights, in their order: a name a line,
+    # or a JSON list. Empty: the folder's names, sorted as text.
+    config.input.class_names = ""
+    config.input.image_key = ""  # the feature of a TFDS dataset that is the image; empty: image
+    config.input.label_key = ""  # ... and its label; empty: label, labels or real_label
     config.input.fraction = 1.0  # of the split; durations keep counting the whole split's epochs
     config.input.fraction_seed = 0  # which part; with one seed smaller parts lie within larger ones
     config.input.shuffle = "full"  # or "blocks(size=128, window=16, lanes=1)", see docs/data.md
@@ -72,7 +77,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
 
     config.evaluators = ConfigDict()
     config.best = ""  # the metric whose best checkpoint is kept, such as "val/top1"
-    config.images = ""  # predict: files, comma-separated or a glob
+    config.images = ""  # predict: files, folders and globs (** too), comma-separated
     config.sheet = 36  # contact_sheet: how many images
     config.benchmark = ConfigDict()  # of input_benchmark:
     config.benchmark.images = 2000  # in each measurement
@@ -161,7 +166,9 @@ def evaluator(
 ) -> ConfigDict:
     """An entry of `config.evaluators`: a measure of one split, or none while `split` is empty.
 
-    See also `fewshot`.
+    The split "auto" is test; of a folder of images without it, validation; of one without either
+    the tenth of train that training holds out, or all images if another folder was trained on. See
+    also `fewshot`.
     """
     return ConfigDict(
         {

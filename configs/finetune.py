@@ -35,7 +35,7 @@ What the paper leaves open, and what is done here:
 from typing import NamedTuple
 
 from configs import arguments, common
-from configs.folder import held_out_split
+from mixer.data import sources
 from mixer.data.transforms import before_crop
 
 # A sweep's smoke test is four trainings.
@@ -97,8 +97,7 @@ def get_config(words: str = ""):
 
 
 def _other(dataset: str) -> _Task:
-    test = held_out_split(dataset)
-    if test.startswith("train"):  # its last tenth; that before it is `dev`
-        splits = ("train[:90%]", "train[:80%]", "train[80%:90%]", test)
-        return _Task(*splits, "2_500 steps", "200 steps")
-    return _task(90, test, "2_500 steps", "200 steps")
+    train = sources.split_to_train_on(dataset)
+    if train != "train":  # its last tenth is measured; that before it is `dev`
+        return _Task(train, "train[:80%]", "train[80%:90%]", "auto", "2_500 steps", "200 steps")
+    return _task(90, "auto", "2_500 steps", "200 steps")

@@ -2,14 +2,14 @@
 
     python main.py --config=configs/folder.py:folder:PATH --workdir=runs/mine
 
-Without PATH/test (or PATH/val) a tenth of the training images is held out. Other models and
-resolutions: configs/folder.py:folder:PATH,Mixer-B/16,224. The settings are a start for some ten
-thousand images and one device: raise `total` and add regularisation before blaming the data.
+Splits may be spelled Training, valid, Testing and the like. Without PATH/test (or PATH/val) a tenth
+of the training images is held out. Other models and resolutions:
+configs/folder.py:folder:PATH,Mixer-B/16,224. The settings are a start for some ten thousand images
+and one device: raise `total` and add regularisation before blaming the data.
 """
 
-from pathlib import Path
-
 from configs import arguments, common
+from mixer.data import sources
 from mixer.data.transforms import before_crop
 
 
@@ -18,22 +18,12 @@ def get_config(words: str = ""):
     args = arguments.parse(words, model="Mixer-S/16", dataset="digits", resolution=224)
     config = common.base(args)
     size = args.resolution
-    held_out = held_out_split(args.dataset)
-    if held_out.startswith("train"):
-        config.input.split = "train[:90%]"
+    config.input.split = sources.split_to_train_on(args.dataset)
     config.batch_size = 256
     config.total = "50 epochs"
     common.regularize(config, 0.1, own_rates=True)
     config.schedule.update(warmup="5 epochs", decay="cosine")
     transform = f"resize_small({before_crop(size)})|central_crop"
-    config.evaluators.test = common.evaluator(config, held_out, transform, "1 epochs")
+    config.evaluators.test = common.evaluator(config, "auto", transform, "1 epochs")
     config.runtime.checkpoint_every = "1 epochs"
     return common.smoke(config) if args.smoke else config
-
-
-def held_out_split(dataset: str) -> str:
-    """What to measure on: test or, of a folder that has none, val or a tenth of train."""
-    if not dataset.startswith("folder:"):
-        return "test"
-    root = Path(dataset.removeprefix("folder:")).expanduser()
-    return next((s for s in ("test", "val") if (root / s).is_dir()), "train[90%:]")

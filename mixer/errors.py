@@ -1,7 +1,9 @@
 """Errors that are said in one line: the value, what was expected, the fix."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+_SHOWN = 5  # of a long list
 
 
 class BadInput(Exception):
@@ -17,6 +19,11 @@ class Missing(BadInput):
 
 class Failure(Exception):
     """A run that cannot go on, said in one line; `main.py` prints it and exits with 1."""
+
+
+def shown(names: Sequence[str]) -> str:
+    """The first of a list of names."""
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 def unknown(kind: str, value: str, known: Iterable[str], fix: str = "") -> BadInput:

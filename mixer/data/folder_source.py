@@ -1,24 +1,29 @@
 """A folder of images as a source."""
 
 import dataclasses
-import os
-from collections.abc import Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mixer import errors
-from mixer.data import records
-from mixer.data.formats import SUFFIXES
-from mixer.data.splits import absolute_ranges
+from mixer.data import image_files, splits
+from mixer.data.folder_layout import EXPECTED, Layout
 
 
 @dataclasses.dataclass(frozen=True)
 class FolderSource:
     """Images as PATH/<split>/<class>/**/*.jpg; without split folders, all of PATH is `train`.
 
-    The classes are the names of the training split's folders, sorted. Files are listed in the
-    order of a hash of their path below PATH, so that a range of a split holds every class in
-    proportion.
+    `Layout` says what the splits and the classes are. Files are listed in the order of a hash of
+    their path below PATH, so that a range of a split holds every class in proportion.
+
+    Attributes:
+      files: (path below `root`, label) of each image.
+      beside: the folders in PATH that are not read for this split.
+      left_out: how many files are no images, by their endings.
+      sorted_names: whether the classes are in the order of their names as text.
     """
 
     name: str
@@ -26,20 +31,50 @@ class FolderSource:
     classes: Sequence[str]
     root: str
     files: tuple[tuple[str, int], ...]
+    beside: tuple[str, ...] = ()
+    left_out: Sequence[tuple[str, int]] = ()
+    sorted_names: bool = True
 
     @classmethod
-    def open(cls, path: str, split: str) -> "FolderSource":
-        name, root = f"folder:{path}", Path(path).expanduser()
-        places, classes = folder_layout(name, root)
-        wanted = [part for part in places if part in split] or places
-        listed = {part: _list_images(name, root, places[part], classes) for part in wanted}
-        sizes = {part: len(files) for part, files in listed.items()}
+    def open(cls, path: str, split: str, classes: Sequence[str] = ()) -> "FolderSource":
+        """Lists the images of a split.
+
+        Args:
+          split: in TFDS's notation; a split may be called as its folder is, or by another usual
+            spelling: "validation[:50%]" of PATH/valid.
+          classes: the names in the order of the labels; none: those of the training split, sorted.
+
+        Raises:
+          BadInput: a layout that cannot be understood, an unknown split, one without images, a
+            class that is unknown, or one of the training split's that has no images.
+        """
+        layout = Layout.of(path, classes)
+        split = splits.as_spelled(split, layout.splits)
+        asked = splits.parts(split)
+        wanted = asked if layout.splits.keys() >= set(asked) else layout.splits
+        left_out = Counter()
+        listed = {part: layout.listed(part, left_out) for part in dict.fromkeys(wanted)}
+        sizes = {part: len(found) for part, found in listed.items()}
         files = []
-        for part, chosen in absolute_ranges(name, split, sizes):
+        for part, chosen in splits.absolute_ranges(layout.name, split, sizes):
             files += listed[part][chosen]
         if not files:
-            raise errors.BadInput(f"{name}: split {split!r} holds no images; {_LAYOUT}")
-        return cls(name, split, tuple(classes), str(root), tuple(files))
+            without = f", left out are {image_files.counted(left_out)}" if left_out else ""
+            raise errors.BadInput(
+                f"{layout.name}: split {split!r} holds no images. It has {splits.listed(sizes)}"
+                f"{without}; {EXPECTED}"
+            )
+        everything = {*layout.splits, *layout.others} if layout.has_splits else set(asked)
+        return cls(
+            name=layout.name,
+            split=split,
+            classes=layout.classes,
+            root=str(layout.root),
+            files=tuple(files),
+            beside=tuple(sorted(everything - set(asked))),
+            left_out=tuple(left_out.items()),
+            sorted_names=not classes,
+        )
 
     @property
     def identity(self) -> tuple[tuple[str, int], ...]:
@@ -58,53 +93,21 @@ class FolderSource:
             f"dataset {self.name}, split {self.split}, example {index}, file {self.files[index][0]}"
         )
 
-
-_LAYOUT = "expected PATH/train/<class>/*.jpg (or PATH/<class>/*.jpg) with two or more classes"
-
-
-def folder_layout(name: str, root: Path) -> tuple[dict[str, Path], list[str]]:
-    """The folder of each split and the class names; `name` is for the messages.
-
-    Raises:
-      BadInput: it is no folder, or has fewer than two classes.
-    """
-    if not root.is_dir():
-        raise errors.Missing(f"dataset {name!r}: {root.absolute()} is not a folder")
-    folders = _folders(root)
-    places = {part: root / part for part in folders} if "train" in folders else {"train": root}
-    classes = _folders(places["train"])
-    if len(classes) < 2:
-        raise errors.BadInput(f"{name}: {places['train']} holds {len(classes)} folders: {_LAYOUT}")
-    return places, classes
+    def summary(self) -> str:
+        """One line: the classes in their order, images in each, and what is left out."""
+        counts = Counter(label for _, label in self.files)
+        least, most = min(counts.values()), max(counts.values())
+        each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        classes = f"{len(self.classes):,} classes: {errors.shown(self.classes)}"
+        if without := [name for i, name in enumerate(self.classes) if i not in counts]:
+            classes = f"{len(counts):,} of the {classes}, none of {errors.shown(without)}"
+        if self.sorted_names and sorted(self.classes, key=_natural) != list(self.classes):
+            classes += " (sorted as text; config.input.class_names=FILE gives another order)"
+        if self.left_out:
+            classes += f"; left out: {image_files.counted(dict(self.left_out))}"
+        return f"{self.name} {self.split}: {len(self):,} images, {each} in each of {classes}"
 
 
-def image_files(
-    name: str, root: Path, folder: Path, classes: list[str]
-) -> Iterator[tuple[str, int]]:
-    """(path below root, label) of the images in a split's folder.
-
-    Raises:
-      BadInput: a class that is not among `classes`.
-    """
-    strange = sorted(set(_folders(folder)) - set(classes))
-    if strange:
-        raise errors.BadInput(
-            f"{name}: {folder} holds classes that the training split lacks: {', '.join(strange)}"
-        )
-    for label, class_name in enumerate(classes):
-        for parent, folders, names in os.walk(folder / class_name, followlinks=True):
-            folders.sort()
-            below = Path(parent).relative_to(root)
-            for file in sorted(names):
-                if file.lower().endswith(SUFFIXES) and file[0] != ".":
-                    yield (below / file).as_posix(), label
-
-
-def _folders(path: Path) -> list[str]:
-    return sorted(e.name for e in os.scandir(path) if e.is_dir() and not e.name.startswith("."))
-
-
-def _list_images(name: str, root: Path, folder: Path, classes: list[str]) -> list[tuple[str, int]]:
-    """[(path below root, label)] of a split's folder, in hash order."""
-    files = image_files(name, root, folder, classes)
-    return sorted(files, key=lambda file: records.hash_key(file[0]))
+def _natural(name: str) -> list:
+    """Numbers by their value and letters without case, as timm and file managers sort."""
+    return [int(p) if p.isdigit() else p.lower() for p in re.split(r"([0-9]+)", name)]

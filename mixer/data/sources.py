@@ -6,10 +6,11 @@ i in error messages. It pickles, and imports no JAX.
 
 It may have `max_labels`: above 0, an example's label is a sequence of at most so many ints, perhaps
 none, perhaps some twice. `identity`: what tells its examples from those of a source that is
-otherwise alike. `read(start, stop)`, which gives a list of examples at the cost of one, and
-`remote`: each read is a request to another machine.
+otherwise alike. `summary()`: a line on how they are understood. `read(start, stop)`, which gives a
+list of examples at the cost of one, and `remote`: each read is a request to another machine.
 """
 
+import dataclasses
 import hashlib
 import os
 import re
@@ -20,7 +21,8 @@ from typing import Any, Protocol
 import tensorflow_datasets as tfds
 
 from mixer import errors
-from mixer.data import digits, object_store, patience, remote_dataset
+from mixer.data import digits, object_store, patience, remote_dataset, splits
+from mixer.data.folder_layout import usual_splits
 from mixer.data.folder_source import FolderSource
 from mixer.data.real_source import RealSource
 from mixer.data.tfds_source import TfdsSource
@@ -53,6 +55,14 @@ def max_labels(source: Source) -> int:
     return getattr(source, "max_labels", 0)
 
 
+def summary(source: Source) -> str:
+    """One line that says how the examples are understood: `source.summary()`, if it has such."""
+    if own := getattr(source, "summary", None):
+        return own()
+    classes = f"{len(source.classes):,} classes: {errors.shown(source.classes)}"
+    return f"{source.name} {source.split}: {len(source):,} images, {classes}"
+
+
 Factory = Callable[[str, str, Path | str], Source]
 _SOURCES: dict[str, Factory] = {"real": RealSource.open, "vtab": VtabSource.open}
 
@@ -63,6 +73,28 @@ def register_source(name: str, factory: Factory) -> None:
     `factory(argument, split, data_dir)` returns a `Source`; `argument` is what follows the colon.
     """
     _SOURCES[name] = factory
+
+
+def split_to_measure(dataset: str, trained_on: str = "") -> str:
+    """The split that "auto" stands for: test, else validation, else a part of train.
+
+    That is the tenth that training holds out, of the dataset `trained_on`; of another, all of it.
+    """
+    kind, _, path = dataset.partition(":")
+    if kind != "folder":
+        return splits.TEST
+    other_kind, _, other = trained_on.partition(":")
+    same = other_kind == kind and os.path.realpath(os.path.expanduser(other)) == os.path.realpath(
+        os.path.expanduser(path)
+    )
+    train, measured = usual_splits(path)
+    return measured if same or train == splits.TRAIN else splits.TRAIN
+
+
+def split_to_train_on(dataset: str) -> str:
+    """train; of a folder that has neither test nor validation, nine tenths of it."""
+    kind, _, path = dataset.partition(":")
+    return usual_splits(path)[0] if kind == "folder" else splits.TRAIN
 
 
 _LOCAL = "~/tensorflow_datasets"
@@ -80,14 +112,42 @@ def default_data_dir() -> Path | str:
     return place(os.environ.get("TFDS_DATA_DIR", _LOCAL))
 
 
-def open_source(dataset: str, split: str, data_dir: Path | str | None = None) -> Source:
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What a dataset does not say of itself.
+
+    Attributes:
+      classes: the names in the order of the labels, of a folder of images and of labels that are
+        numbers; (): a folder's are those of its training split, sorted as text.
+      num_classes: of labels that are numbers without names.
+      image_key, label_key: the features of a TFDS dataset; "": image, and label, labels or
+        real_label.
+    """
+
+    classes: tuple[str, ...] = ()
+    num_classes: int | None = None
+    image_key: str = ""
+    label_key: str = ""
+
+
+AS_IT_IS = Reading()
+
+
+def open_source(
+    dataset: str,
+    split: str,
+    data_dir: Path | str | None = None,
+    reading: Reading = AS_IT_IS,
+) -> Source:
     """Opens a split of a dataset.
 
     Args:
       dataset: "digits", "folder:PATH", "real" or "real:PATH" (`RealSource`), "vtab:TASK"
         (`VtabSource`), a registered source, or the name of a prepared TFDS dataset such as
         "imagenet2012" or "cifar10:3.0.2".
-      split: in TFDS's notation, for instance "train[:98%]" or "train+validation".
+      split: in TFDS's notation, for instance "train[:98%]" or "train+validation". Of a folder and
+        of a TFDS dataset train, validation and test may be spelled otherwise than there.
+      reading: what the dataset does not say of itself.
       data_dir: where TFDS datasets lie, a folder or gs://BUCKET/FOLDER (never written to: the
         digits are then in TFDS's own local folder); by default `default_data_dir()`.
 
@@ -100,7 +160,7 @@ def open_source(dataset: str, split: str, data_dir: Path | str | None = None) ->
     if kind in _SOURCES:
         return _SOURCES[kind](argument, split, data_dir)
     if kind == "folder":
-        return FolderSource.open(argument, split)
+        return FolderSource.open(argument, split, reading.classes)
     if dataset == "digits":
         data_dir = place(_LOCAL) if object_store.is_remote(data_dir) else data_dir
         patience.look(data_dir)
@@ -112,7 +172,9 @@ def open_source(dataset: str, split: str, data_dir: Path | str | None = None) ->
                 f"or $TFDS_DATA_DIR to a folder that can be written"
             ) from None
     with remote_dataset.metadata(dataset, data_dir) as local:
-        return TfdsSource.open(dataset, split, data_dir, local, also_known=("digits", *_SOURCES))
+        known = ("digits", *_SOURCES)
+        how = dataclasses.asdict(reading)
+        return TfdsSource.open(dataset, split, data_dir, local, known, **how)
 
 
 def is_dataset(name: str) -> bool:

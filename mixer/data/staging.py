@@ -18,7 +18,7 @@ import tensorflow_datasets as tfds
 from mixer import errors, storage
 from mixer.data import object_store, patience, remote_dataset
 from mixer.data.object_store import Entry
-from mixer.data.sources import Source, TfdsSource, open_source
+from mixer.data.sources import AS_IT_IS, Reading, Source, TfdsSource, open_source
 
 _CONNECTIONS = 8  # shards at a time
 _PIECE = 2**24  # bytes a request
@@ -113,7 +113,13 @@ class StagedSource:
         return [s for s in self.shards if needed(s.examples) and not s.there]
 
 
-def open_staged(dataset: str, split: str, data_dir: Path | str, folder: Path | str) -> StagedSource:
+def open_staged(
+    dataset: str,
+    split: str,
+    data_dir: Path | str,
+    folder: Path | str,
+    reading: Reading = AS_IT_IS,
+) -> StagedSource:
     """Opens the copy in `folder` of a split that lies in `data_dir`; copies only the metadata.
 
     Raises:
@@ -122,14 +128,15 @@ def open_staged(dataset: str, split: str, data_dir: Path | str, folder: Path | s
     """
     if object_store.is_remote(folder):
         raise errors.BadInput(f"config.input.stage={folder}: expected a local folder")
-    if not isinstance(open_source(dataset, split, data_dir), TfdsSource):
+    source = open_source(dataset, split, data_dir, reading)
+    if not isinstance(source, TfdsSource):
         raise errors.BadInput(
             f"config.input.stage={folder} is for prepared TFDS datasets: leave it empty, {dataset} "
             f"is read where it lies"
         )
     with remote_dataset.metadata(dataset, data_dir) as local:
         builder = tfds.builder(dataset, data_dir=local, try_gcs=False)
-        instructions = builder.info.splits[split].file_instructions
+        instructions = builder.info.splits[source.split].file_instructions
         version = Path(builder.data_path)
         below = Path(os.path.relpath(version, local))
         origins = _origins(dataset, data_dir, version, below)
@@ -149,7 +156,7 @@ def open_staged(dataset: str, split: str, data_dir: Path | str, folder: Path | s
         examples = range(count, count + instruction.take)
         shards.append(Shard(origins[name], folder / below / name, examples))
         count += instruction.take
-    return StagedSource(open_source(dataset, split, folder), folder, shards)
+    return StagedSource(open_source(dataset, split, folder, reading), folder, shards)
 
 
 def _origins(dataset: str, data_dir: Path | str, version: Path, below: Path) -> dict[str, Entry]:

@@ -1,6 +1,7 @@
 """A task of VTAB-1k as a source."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ class VtabSource:
         """The task, the split, and the example by number and file."""
         record = self.records[index]
         file = next((record[name] for name in _FILE_FEATURES if name in record), None)
-        named = f", file {file.decode()}" if file else ""
+        named = f", file {os.fsdecode(file)}" if file else ""
         return f"dataset {self.name}, split {self.split}, example {index}{named}"
 
 

@@ -8,6 +8,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer.runs import build, workdir
+from mixer.runs.reader import say_what_is_read
 
 
 @workdir.unless_complete
@@ -36,6 +37,7 @@ def measure(
     Args:
       path: the workdir, in which nothing is written yet.
     """
+    say_what_is_read({evaluation.name: evaluation.readers for evaluation in evaluations})
     workdir.begin(path, config)
     for evaluation in evaluations:
         with evaluation.readers[0].batches(0, 1) as batches:  # compiles, before the clock starts

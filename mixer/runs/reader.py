@@ -1,7 +1,7 @@
 """A split of a dataset as global batches on the devices."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import grain
 from jax.sharding import Mesh
@@ -94,6 +94,27 @@ class Batches:
     def __exit__(self, *_) -> None:
         self._host.close()
         self._close()
+
+
+def say_what_is_read(readers: Mapping[str, Sequence[Reader]]) -> None:
+    """Prints how each source is understood, and what of their folders nothing reads.
+
+    Args:
+      readers: by what they are for; `train` those of the training images.
+    """
+    beside, trained_on = {}, set()
+    for name, several in readers.items():
+        for source in (reader.source for reader in several):
+            print(f"{name}: {sources.summary(source)}", flush=True)
+            if (folders := getattr(source, "beside", None)) is not None:
+                beside.setdefault(source.name, []).append(set(folders))
+            files = {(source.name, file) for file, _ in getattr(source, "files", ())}
+            if both := len(files & trained_on):
+                print(f"warning: {both:,} of the {len(files):,} images of {name} are trained on")
+            trained_on |= files if name == "train" else set()
+    for name, several in beside.items():
+        if unread := sorted(set.intersection(*several)):
+            print(f"not read: {', '.join(f'{folder}/' for folder in unread)} of {name}", flush=True)
 
 
 def open_reader(

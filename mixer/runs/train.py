@@ -18,6 +18,7 @@ from mixer.checkpoint.store import Store
 from mixer.data.sources import fingerprint
 from mixer.errors import BadInput
 from mixer.runs import agreement, build, distributed, workdir
+from mixer.runs.reader import say_what_is_read
 from mixer.training import loop, profile, sharding, step
 from mixer.training.signals import StopSignal
 from mixer.training.writers import Console, MetricsLog, clock
@@ -43,6 +44,7 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
         return
     training = build.training(config, _card_so_far(path))
     agreement.same_work(training)
+    say_what_is_read(training.readers)
     times["build"] = time.perf_counter() - began
     checkpoints = path / "checkpoints"
     created = None if checkpoints.exists() else _create(training, times)

@@ -9,7 +9,7 @@ import mixer
 from configs import finetune, sweep
 from mixer import errors
 from mixer.checkpoint import arrays
-from mixer.data import transforms
+from mixer.data import sources, transforms
 from mixer.data.splits import absolute_ranges
 from mixer.runs import build
 from mixer.runs.build import parts
@@ -98,7 +98,9 @@ def test_bits_test_images_of_imagenet_become_squares():
 
 def test_a_folder_without_test_images_is_cut_in_three(image_folder):
     config = finetune.get_config(f"folder:{image_folder}")
-    assert config.input.split == "train" and config.evaluators.test.split == "test"
+    measured = sources.split_to_measure(config.dataset, trained_on=config.dataset)
+    assert config.evaluators.test.split == "auto"
+    assert config.input.split == "train" and measured == "test"
     (image_folder / "test").rename(image_folder / "unseen")
     config = finetune.get_config(f"folder:{image_folder}")
     sizes = {"train": 100}
@@ -108,9 +110,10 @@ def test_a_folder_without_test_images_is_cut_in_three(image_folder):
             config.input.split,
             config.sweep.train,
             config.sweep.dev,
-            config.evaluators.test.split,
+            sources.split_to_measure(config.dataset, trained_on=config.dataset),
         )
     )
+    assert config.evaluators.test.split == "auto"
     assert part | dev == train and train | test == images(sizes, "train")
     assert not part & dev and not train & test and len(dev) == len(test) == 10
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mixer import errors, storage
-from mixer.data import records
+from mixer.data import image_files, records
 from mixer.data.prepare import against, processes, shard
 from mixer.data.prepare import plan as plans
 from mixer.data.prepare.entry import Reader
@@ -178,6 +178,7 @@ def _planned(job: Preparation, stop: Callable[[], bool]) -> plans.Plan | None:
     try:
         with Progress("listing") as progress:
             plan = plans.make(job.reader, lists, job.shard_bytes, job.split, add)
+        print(_summary(job, plan), flush=True)
         _check_room(job, plan)
         with Progress("hashing the test sets", sum(map(len, job.test_sets))) as progress:
             against.write(job.test_sets, job.work / shard.KNOWN, add)
@@ -186,6 +187,17 @@ def _planned(job: Preparation, stop: Callable[[], bool]) -> plans.Plan | None:
     with storage.write_whole(file) as stream:
         stream.write(json.dumps(asked | {"plan": dataclasses.asdict(plan)}).encode())
     return plan
+
+
+def _summary(job: Preparation, plan: plans.Plan) -> str:
+    """One line: how the source is understood."""
+    found = ", ".join(f"{split.examples:,} images in {name}" for name, split in plan.splits.items())
+    line = f"{job.source}: {found}; {len(plan.classes):,} classes: {errors.shown(plan.classes)}"
+    if job.reader.left_out:
+        line += f"; left out: {image_files.counted(job.reader.left_out)}"
+    if job.reader.unread:
+        line += f"; not read: {', '.join(job.reader.unread)}"
+    return line
 
 
 def _check_room(job: Preparation, plan: plans.Plan) -> None:

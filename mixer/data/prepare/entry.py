@@ -1,6 +1,7 @@
 """One image of a source: its name, its labels, where its bytes lie; and what lists them."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -40,6 +41,8 @@ class Reader:
       integer_labels: found classes that are all integers are the labels themselves.
       expected: examples that each split must have; empty: any.
       encoding: of TFDS's image feature, "jpeg" or "png"; "": as found.
+      left_out: counts the files that are no images by their endings, while they are listed.
+      unread: the folders or columns that were not looked at.
     """
 
     dataset: str = ""
@@ -47,6 +50,10 @@ class Reader:
     integer_labels: bool = False
     expected: Mapping[str, int] = {}
     encoding: str = ""
+    unread: Iterable[str] = ()
+
+    def __init__(self):
+        self.left_out = Counter()
 
     def files(self) -> Iterable[Path]:
         """The files by whose sizes and times a change of the source is noticed."""
@@ -82,13 +89,13 @@ def examine(entry: Entry) -> tuple[int, str]:
     """
     start = max(entry.offset, 0)
     try:
-        entry.key.encode()
+        os.fsencode(entry.key)
         with open(entry.file, "rb", buffering=0) as file:
             there = os.fstat(file.fileno()).st_size - start
             size = there if entry.offset < 0 else entry.size
             head = os.pread(file.fileno(), min(_HEAD, size), start)
     except UnicodeEncodeError:
-        raise Unusable("its name is not UTF-8") from None
+        raise Unusable("its name cannot be that of a file") from None
     except OSError as error:
         raise Unusable(error.strerror) from None
     if not size:

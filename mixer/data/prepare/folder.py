@@ -1,30 +1,35 @@
 """`folder:PATH`: images as the data source of the same name lists them."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from mixer.data.folder_source import folder_layout, image_files
+from mixer.data import splits
+from mixer.data.folder_layout import Layout
 from mixer.data.prepare.entry import Entry, Reader
 
 
 class FolderReader(Reader):
-    """PATH/<split>/<class>/**/*.jpg, or PATH/<class>/**/*.jpg for a single `train`."""
+    """PATH/<split>/<class>/**/*.jpg, or PATH/<class>/**/*.jpg for a single `train`.
+
+    Splits are called train, validation and test, however their folders are.
+    """
 
     def __init__(self, path: str):
-        self._name, self._root = f"folder:{path}", Path(path).expanduser().absolute()
-        self._places, self.classes = folder_layout(self._name, self._root)
-
-    def _listed(self) -> Iterator[tuple[str, str, int]]:
-        for split, place in self._places.items():
-            for file, label in image_files(self._name, self._root, place, self.classes):
-                yield split, file, label
+        super().__init__()
+        self._layout = Layout.of(path)
+        self.classes = self._layout.classes
+        self.unread = self._layout.others
 
     def files(self) -> Iterator[Path]:
         """Every image."""
-        return (self._root / file for _, file, _ in self._listed())
+        for part in self._layout.splits:
+            for file, _ in self._layout.images(part, Counter()):
+                yield self._layout.root / file
 
     def entries(self, scratch: Path) -> Iterator[Entry]:
         """Every image; its key is the path below PATH."""
-        for split, file, label in self._listed():
-            split = "" if self._places[split] == self._root else split
-            yield Entry(file, split, self.classes[label], str(self._root / file))
+        for part in self._layout.splits:
+            split = splits.meaning(part) if self._layout.has_splits else ""
+            for file, label in self._layout.images(part, self.left_out):
+                yield Entry(file, split, self.classes[label], str(self._layout.root / file))

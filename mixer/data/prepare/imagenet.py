@@ -1,12 +1,13 @@
 """`imagenet:PATH`: ILSVRC2012 as it is downloaded, written as TFDS's own imagenet2012."""
 
-import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 
 from mixer import errors
+from mixer.data import image_files
 from mixer.data.prepare import tars
 from mixer.data.prepare.entry import Entry, Reader
 
@@ -27,6 +28,7 @@ class ImageNetReader(Reader):
     encoding = "jpeg"  # the feature of TFDS; one image is a PNG all the same
 
     def __init__(self, path: str):
+        super().__init__()
         self._root = Path(path).expanduser().absolute()
         places = [self._root / _TRAIN, self._root / _VALIDATION]
         if not any(place.exists() for place in places):
@@ -45,7 +47,8 @@ class ImageNetReader(Reader):
     def files(self) -> Iterator[Path]:
         """The tars, or every image; and the validation labels."""
         for place in (self._train, self._validation):
-            yield from [place] if place.is_file() else (Path(file) for _, file, *_ in _walk(place))
+            found = [place] if place.is_file() else image_files.below(place, Counter())
+            yield from map(Path, found)
         yield Path(self._labels_file)
 
     def entries(self, scratch: Path) -> Iterator[Entry]:
@@ -55,12 +58,12 @@ class ImageNetReader(Reader):
           BadInput: a class that is none of the 1,000, or another number of validation labels.
         """
         known = set(self.classes)
-        for name, *place in _images(self._train):
+        for name, *place in _images(self._train, self.left_out):
             *_, wnid, file = name.split("/")
             if wnid not in known:
                 raise errors.BadInput(f"{self._train}: {wnid!r} is none of ImageNet's 1,000")
             yield Entry(file, "train", wnid, *place)
-        found = _images(self._validation)
+        found = _images(self._validation, self.left_out)
         found = sorted((name.rpartition("/")[2], *place) for name, *place in found)
         labels = Path(self._labels_file).read_text().split()
         if len(labels) != len(found) or not known.issuperset(labels):
@@ -72,15 +75,12 @@ class ImageNetReader(Reader):
             yield Entry(name, "validation", wnid, *place)
 
 
-def _images(place: Path) -> Iterator[tuple]:
+def _images(place: Path, left_out: Counter) -> Iterator[tuple]:
     """(name, file, offset, size) of the images in a tar or a folder."""
-    return tars.images(place) if place.is_file() else _walk(place)
+    return tars.images(place, left_out) if place.is_file() else _walk(place, left_out)
 
 
-def _walk(folder: Path) -> Iterator[tuple]:
+def _walk(folder: Path, left_out: Counter) -> Iterator[tuple]:
     """(name, file, offset, size) of the images below a folder."""
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders.sort()
-        for file in sorted(filter(tars.is_image, files)):
-            path = os.path.join(parent, file)
-            yield path, path, -1, 0
+    for path in image_files.below(folder, left_out):
+        yield path, path, -1, 0

@@ -1,10 +1,11 @@
-"""`manifest:FILE`: a table of paths and labels, CSV or JSON lines."""
+"""`manifest:FILE`: a table of paths and labels, separated by commas or tabs, or JSON lines."""
 
 import csv
 import functools
 import json
 import posixpath
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mixer import errors
@@ -12,23 +13,35 @@ from mixer.data.prepare import tars
 from mixer.data.prepare.entry import Entry, Reader, checked_name
 
 _ARCHIVE = "::"
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_COLUMNS = ("path", "label", "labels", "split")
+# What others call these columns.
+_ALSO = {
+    "path": "image images img file files filename file_name filepath file_path image_path",
+    "label": "class classname class_name class_id category target id",
+}
 
 
 class ManifestReader(Reader):
-    """FILE.csv (with a header) or FILE.jsonl; `path`, `label` or `labels`, and perhaps `split`.
+    """FILE.csv, FILE.tsv (with a header) or FILE.jsonl; `path`, `label` or `labels`, and `split`.
 
     A path is relative to FILE's folder, or absolute, or `archive.tar::member`. `label` is one
-    class; `labels` any number: a list in JSON, separated by ";" in CSV. The key is the path as
-    written. Rows of one archive should stand together: the lists of the last few archives are
-    kept.
+    class; `labels` any number: a list in JSON, separated by ";" in a table. `split` may be left
+    out. The key is the path as written. The columns of a .csv are separated by whatever makes
+    `path` one of them. Rows of one archive should stand together: the lists of the last few
+    archives are kept.
     """
 
     integer_labels = True
 
     def __init__(self, path: str):
+        super().__init__()
         self._path = Path(path).expanduser().absolute()
-        if self._path.suffix not in (".csv", ".jsonl") or not self._path.is_file():
-            raise errors.BadInput(f"manifest {path!r}: expected a file that ends in .csv or .jsonl")
+        kinds = (".csv", ".tsv", ".jsonl")
+        if self._path.suffix not in kinds or not self._path.is_file():
+            raise errors.BadInput(
+                f"manifest {path!r}: expected a file that ends in {', '.join(kinds)}"
+            )
 
     def files(self) -> Iterator[Path]:
         """The manifest; archives are added as they are met."""
@@ -40,28 +53,57 @@ class ManifestReader(Reader):
         Raises:
           BadInput: a row that cannot be understood, by its line.
         """
-        rows = self._csv() if self._path.suffix == ".csv" else self._jsonl()
+        rows = self._jsonl() if self._path.suffix == ".jsonl" else self._table()
+        self.unread = {}
         for line, row in rows:
+            self.unread |= {f"column {name!r}": None for name in row.keys() - set(_COLUMNS)}
             try:
                 yield self._entry(row)
-            except (KeyError, TypeError, ValueError, errors.BadInput) as error:
-                what = f"no {error.args[0]!r}" if isinstance(error, KeyError) else error
-                raise errors.BadInput(f"{self._path}, line {line}: {what}") from None
+            except (TypeError, ValueError, errors.BadInput) as error:
+                raise errors.BadInput(f"{self._path}, line {line}: {error}") from None
 
-    def _csv(self) -> Iterator[tuple[int, dict]]:
+    def _table(self) -> Iterator[tuple[int, dict]]:
         with self._path.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file, strict=True)
+            line = 1
             try:
-                for row in table:
-                    if row.get("labels") is not None:
+                separator = self._separator(file.readline())
+                file.seek(0)
+                table = csv.reader(file, delimiter=separator, strict=True)
+                columns = [column.strip() for column in next(table)]
+                for values in table:
+                    line = table.line_num
+                    if not values:
+                        continue
+                    if len(values) != len(columns):
+                        raise errors.BadInput(
+                            f"{self._path}, line {line}: {len(values)} columns, and the header has "
+                            f"{len(columns)}: put what holds a separator into double quotes"
+                        )
+                    row = dict(zip(columns, values, strict=True))
+                    if "labels" in row:
                         row["labels"] = [part for part in row["labels"].split(";") if part.strip()]
-                    yield table.line_num, row
+                    yield line, row
             except (csv.Error, UnicodeDecodeError) as error:
-                raise errors.BadInput(f"{self._path}, line {table.line_num}: {error}") from None
+                raise errors.BadInput(f"{self._path}, line {line}: {error}") from None
+
+    def _separator(self, header: str) -> str:
+        """What separates the columns of the header such that `path` is one of them."""
+        known = "\t" if self._path.suffix == ".tsv" else "".join(_SEPARATORS)
+        split = {s: [c.strip() for c in next(csv.reader([header], delimiter=s), [])] for s in known}
+        found = [s for s, columns in split.items() if "path" in columns]
+        if len(found) == 1:
+            return found[0]
+        separator = max(split, key=lambda s: len(split[s]))
+        raise errors.BadInput(
+            f"{self._path}: its first line, read as columns between {_SEPARATORS[separator]}, is "
+            f"{', '.join(split[separator])!r}: {_renaming(split[separator])}"
+        )
 
     def _jsonl(self) -> Iterator[tuple[int, dict]]:
         with self._path.open("rb") as file:
             for line, text in enumerate(file, 1):
+                if not text.strip():
+                    continue
                 try:
                     row = json.loads(text)
                 except ValueError as error:
@@ -72,8 +114,10 @@ class ManifestReader(Reader):
 
     def _entry(self, row: dict) -> Entry:
         label, labels = row.get("label"), row.get("labels")
-        if (label is None) == (labels is None):
-            raise ValueError("expected either 'label' or 'labels'")
+        if "path" not in row or (label is None and labels is None):
+            raise ValueError(_renaming(row))
+        if label is not None and labels is not None:
+            raise ValueError("expected either 'label' or 'labels', not both")
         if labels is None:
             found = _class_name(label)
         elif isinstance(labels, list):
@@ -93,6 +137,20 @@ class ManifestReader(Reader):
         return Entry(key, split, found, str(file), *place)
 
 
+def _renaming(columns: Iterable[str]) -> str:
+    """Which columns are missing, and which of those that are there may be meant."""
+    there, said = list(columns), []
+    for wanted, message in (
+        ("path", "no 'path'"),
+        ("label", "expected either 'label' or 'labels'"),
+    ):
+        if wanted in there or (wanted == "label" and "labels" in there):
+            continue
+        near = [c for c in there if c.strip().lower() in (wanted, *_ALSO[wanted].split())]
+        said.append(message + (f" (rename {near[0]!r})" if near else ""))
+    return f"{' and '.join(said)} among {', '.join(map(repr, there))}"
+
+
 def _text(value, what: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{what} {value!r}: expected text")
@@ -108,7 +166,7 @@ def _class_name(label) -> str:
 @functools.lru_cache(maxsize=8)
 def _members(archive: str) -> dict[str, tuple[int, int]]:
     found = {}
-    for name, _, offset, size in tars.images(Path(archive)):
+    for name, _, offset, size in tars.images(Path(archive), Counter()):
         if name in found:
             raise errors.BadInput(f"{archive} has two members {name!r}")
         found[name] = (offset, size)

@@ -19,10 +19,12 @@ from pathlib import Path
 from mixer import errors
 from mixer.data import records
 from mixer.data.prepare.entry import Entry, Reader, Unusable, examine
+from mixer.data.splits import meaning
 
 _BUCKETS, _GROUP, _THREADS = 128, 2048, 8  # macOS lets a process open 256 files
 _SHOWN = 5  # of a long list of offenders
-_MOST_CLASSES = 10_000_000  # an integer label beyond is a mistake, not a class
+# So many integer labels that do not occur are a mistake, not classes.
+_MOST_UNUSED, _MOST_UNUSED_FOR_EACH = 1000, 10
 
 
 @dataclasses.dataclass
@@ -179,6 +181,9 @@ class _Listing:
         for name, split in self.splits.items():
             if not re.fullmatch(r"[A-Za-z0-9_]+", name) or name == "all":
                 raise errors.BadInput(f"split {name!r}: expected letters, digits and underscores")
+            meant = meaning(name)
+            if same := [o for o in self.splits if meant and o != name and meaning(o) == meant]:
+                raise errors.BadInput(f"{name} and {same[0]} both mean the split {meant}")
             split.shards = min(max(round(split.bytes / shard_bytes), 1), split.examples)
         formats = sorted(self.formats)
         return Plan(
@@ -194,9 +199,12 @@ class _Listing:
         integers = all(re.fullmatch(r"-?\d+", name) for name in self.found)
         if self.reader.integer_labels and self.found and integers:
             least, most = min(map(int, self.found)), max(map(int, self.found))
-            if least < 0 or most >= _MOST_CLASSES:
+            used = len({int(name) for name in self.found})
+            if least < 0 or most >= _MOST_UNUSED + _MOST_UNUSED_FOR_EACH * used:
                 raise errors.BadInput(
-                    f"integer labels from {least} to {most}: expected 0 to {_MOST_CLASSES - 1:,}"
+                    f"{used:,} different integer labels from {least} to {most}: they are the "
+                    f"numbers of the classes from 0 on, so there would be {most + 1:,}. Number "
+                    f"them without such gaps, or give names, such as 'c{most}'"
                 )
             return [str(i) for i in range(most + 1)]
         names = list(self.reader.classes or sorted(self.found))
@@ -204,7 +212,13 @@ class _Listing:
             raise errors.BadInput("no image of the source has a label")
         if broken := [name for name in names if name.splitlines() != [name.strip()]]:
             raise errors.BadInput(f"class {broken[0]!r}: expected one line without outer spaces")
+        if broken := [name for name in names if not _is_utf8(name)]:
+            raise errors.BadInput(f"class {broken[0]!r} is not UTF-8: rename it")
         return names
+
+
+def _is_utf8(name: str) -> bool:
+    return name.encode(errors="replace").decode() == name
 
 
 def _examine(part: list[Entry]) -> list:

@@ -11,14 +11,12 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from mixer import storage
-from mixer.data import records
+from mixer.data import records, splits
 from mixer.data.prepare import plan as plans
 from mixer.data.prepare.against import Known
 from mixer.data.prepare.entry import Entry, Unusable, read
 from mixer.errors import Failure
 
-# Splits that are not trained on; one may well be the very set that is compared with.
-_HELD_OUT = ("val", "validation", "test")
 # Where things lie in the work folder.
 PLAN, LISTS, KNOWN, DONE, PARTS, SHARDS = "plan.json", "lists", "known", "done", "parts", "dataset"
 
@@ -80,7 +78,9 @@ class Writer:
             entry = entries[i]
             try:
                 image = read(entry)
-                compared = self._known and split not in _HELD_OUT
+                # One that is not trained on may well be the very set that is compared with.
+                held_out = splits.meaning(split) in (splits.VALIDATION, splits.TEST)
+                compared = self._known and not held_out
                 same = self._known.match(image) if compared else None
             except (Unusable, ValueError) as error:
                 failures.append(f"{entry.key!r}: {error}")
@@ -94,7 +94,7 @@ class Writer:
 
     def _examples(self, images: list[tuple[Entry, bytes]]) -> Iterator[dict]:
         for entry, image in images:
-            example = {"image": io.BytesIO(image), "file_name": entry.key}
+            example = {"image": io.BytesIO(image), "file_name": os.fsencode(entry.key)}
             if self._plan.multi_label:
                 names = (entry.labels,) if isinstance(entry.labels, str) else entry.labels
                 yield example | {"labels": [self._label(name) for name in names]}

@@ -7,16 +7,17 @@ import shutil
 import stat
 import sys
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from mixer import errors
-from mixer.data.formats import SUFFIXES
+from mixer.data import splits
+from mixer.data.image_files import ending, is_hidden, is_image
 from mixer.data.prepare.entry import Entry, Reader, checked_name
 
-_SPLITS = ("train", "val", "validation", "test")
-_LAYOUT = f"<split>/<class>/x.jpg (split: {', '.join(_SPLITS)}), <class>/x.jpg or <class>.tar"
+_LAYOUT = "<split>/<class>/x.jpg (split: train, validation, test), <class>/x.jpg or <class>.tar"
 _WNID = re.compile(r"n\d{8}")  # what ImageNet's tars of one class are named by
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 
@@ -31,6 +32,7 @@ class TarReader(Reader):
     """
 
     def __init__(self, paths: str):
+        super().__init__()
         self._paths = expand(paths)
 
     def files(self) -> Iterator[Path]:
@@ -39,25 +41,50 @@ class TarReader(Reader):
 
     def entries(self, scratch: Path) -> Iterator[Entry]:
         """Every image; its key is the member's name."""
-        layouts, classes = {}, set()
+        layouts, classes, spelled = {}, set(), {}
         with (scratch / "spool").open("wb") as spool:
             for path in self._paths:
-                listed = _streamed(path, spool) if _is_stream(path) else images(path)
+                listed = (
+                    _streamed(path, spool, self.left_out)
+                    if _is_stream(path)
+                    else images(path, self.left_out)
+                )
                 for name, file, offset, size in listed:
                     if "/" not in name and _WNID.fullmatch(path.stem):
                         name = f"{path.stem}/{name}"
                     split, class_name = _place(path, name)
+                    meaning = splits.meaning(split) or ""
+                    if (other := spelled.setdefault(meaning, split)) != split:
+                        raise errors.BadInput(
+                            f"{path}: {other}/ and {split}/ both mean the split {meaning}"
+                        )
                     layouts[bool(split)] = name
                     classes.add(class_name)
-                    yield Entry(name, split, class_name, file, offset, size)
+                    yield Entry(name, meaning, class_name, file, offset, size)
         if len(layouts) == 2:
             raise errors.BadInput(
                 f"members with and without a split, {layouts[True]!r} and {layouts[False]!r}: "
                 f"expected {_LAYOUT}"
             )
+        self._check_names(classes, bool(layouts.get(True)))
         if len(classes) == 1:
             raise errors.BadInput(
                 f"all images are of one class, {class_name!r}, such as {name!r}: expected {_LAYOUT}"
+            )
+
+    def _check_names(self, classes: set[str], with_splits: bool) -> None:
+        """Refuses splits that were taken for classes, and tars of several splits that name none."""
+        if with_splits:
+            return
+        if alike := splits.mistaken(sorted(classes)):
+            raise errors.BadInput(
+                f"{', '.join(alike)} look like splits, and are none: expected {_LAYOUT}"
+            )
+        of = {splits.resembles(path.name): path for path in self._paths}
+        if len(of) > 1 and None not in of:
+            raise errors.BadInput(
+                f"{' and '.join(map(str, of.values()))} look like splits, and their members do not "
+                f"say so: expected {_LAYOUT} in them"
             )
 
 
@@ -77,13 +104,14 @@ def expand(paths: str) -> list[Path]:
 
 
 def images(
-    path: Path, start: int = 0, end: int | None = None
+    path: Path, left_out: Counter, start: int = 0, end: int | None = None
 ) -> Iterator[tuple[str, str, int, int]]:
     """(name, file, offset, size) of the images of an uncompressed tar, read by its headers alone.
 
     Those of a tar within it, <class>.tar, are named <class>/x.jpg.
 
     Args:
+      left_out: counts the members that are no images by their endings.
       start, end: where in `path` the tar lies, for one within another.
 
     Raises:
@@ -99,19 +127,21 @@ def images(
                 if is_image(member.name):
                     yield _name(path, member), str(path), member.offset_data, member.size
                 elif _is_tar(member):
-                    for name, *place in images(path, member.offset_data, stop):
+                    for name, *place in images(path, left_out, member.offset_data, stop):
                         yield f"{PurePosixPath(member.name).stem}/{name}", *place
+                else:
+                    _leave_out(member, left_out)
 
 
-def _streamed(path: Path, spool: BinaryIO) -> Iterator[tuple]:
+def _streamed(path: Path, spool: BinaryIO, left_out: Counter) -> Iterator[tuple]:
     if str(path) == "-":
-        yield from _copied(path, sys.stdin.buffer, spool)
+        yield from _copied(path, sys.stdin.buffer, spool, left_out)
     else:
         with path.open("rb") as stream:
-            yield from _copied(path, stream, spool)
+            yield from _copied(path, stream, spool, left_out)
 
 
-def _copied(path: Path, stream: BinaryIO, spool: BinaryIO) -> Iterator[tuple]:
+def _copied(path: Path, stream: BinaryIO, spool: BinaryIO, left_out: Counter) -> Iterator[tuple]:
     """As `images`, for what can be read once only: the images are copied into `spool`."""
     with _readable(path), tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Strict) as tar:
         for member in _each(path, tar):
@@ -121,8 +151,10 @@ def _copied(path: Path, stream: BinaryIO, spool: BinaryIO) -> Iterator[tuple]:
                 spool.flush()  # it is looked at right away
                 yield _name(path, member), spool.name, offset, member.size
             elif _is_tar(member):
-                for name, *place in _copied(path, tar.extractfile(member), spool):
+                for name, *place in _copied(path, tar.extractfile(member), spool, left_out):
                     yield f"{PurePosixPath(member.name).stem}/{name}", *place
+            else:
+                _leave_out(member, left_out)
 
 
 class _Strict(tarfile.TarInfo):
@@ -167,10 +199,10 @@ def _is_stream(path: Path) -> bool:
         return file.read(5).startswith(_COMPRESSED)
 
 
-def is_image(name: str) -> bool:
-    """By its suffix; hidden files are none."""
-    last = name.rpartition("/")[2]
-    return last.lower().endswith(SUFFIXES) and last[0] != "."
+def _leave_out(member: tarfile.TarInfo, left_out: Counter) -> None:
+    name = PurePosixPath(member.name).name
+    if not is_hidden(name):
+        left_out[ending(name)] += 1
 
 
 def _name(path: Path, member: tarfile.TarInfo) -> str:
@@ -182,9 +214,8 @@ def _name(path: Path, member: tarfile.TarInfo) -> str:
 def _place(path: Path, name: str) -> tuple[str, str]:
     """(split or "", class) of a member; what stands before a split does not count."""
     folders = name.split("/")[:-1]
-    split = next((folder for folder in folders if folder in _SPLITS), "")
-    if split:
-        folders = folders[folders.index(split) + 1 :]
-    if not folders:
+    at = next((i for i, folder in enumerate(folders) if splits.meaning(folder)), None)
+    if not folders or (at and at == len(folders) - 1):
         raise errors.BadInput(f"{path}: member {name!r} has no class: expected {_LAYOUT}")
-    return split, folders[0]
+    # A folder alone is a class, whatever it is called; see `_check_names`.
+    return ("", folders[0]) if at is None or len(folders) == 1 else (folders[at], folders[at + 1])

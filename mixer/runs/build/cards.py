@@ -1,15 +1,19 @@
 """What is known of weights that no run of ours has trained."""
 
+import dataclasses
+
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
+from mixer import errors
 from mixer.checkpoint import hub_config, pretrained, zoo
 from mixer.checkpoint.card import Card
 from mixer.checkpoint.located import locate
 from mixer.data import sources
 from mixer.models import registry
 from mixer.runs.build.at_size import RANDOM, pretrained_size_of
-from mixer.runs.build.parts import data_dir, evaluation_transform, image_size_of
+from mixer.runs.build.data import class_names, data_dir, reading_of
+from mixer.runs.build.parts import evaluation_transform, image_size_of
 
 
 def card_of_config(config: ConfigDict) -> Card:
@@ -20,27 +24,48 @@ def card_of_config(config: ConfigDict) -> Card:
     """
     located = None if config.init_from == RANDOM else locate(config.init_from)
     if located and located.entry:
-        return card_of_published(located.entry)
+        return _renamed(config, card_of_published(located.entry))
     if located and located.folder:
-        return card_of_folder(config, located.folder)
+        return _renamed(config, card_of_folder(config, located.folder))
     classes, several = _classes_of_data(config)
     return Card(
         model=config.model.to_dict() | {"num_classes": len(classes)},
         image_size=image_size_of(config),
         transform=evaluation_transform(config),
         classes=classes,
-        dataset=config.dataset,
+        dataset="",  # nobody says what it was trained on
         imports=config.imports,
         multi_label=several,
     )
 
 
 def _classes_of_data(config: ConfigDict) -> tuple[tuple[str, ...], bool]:
-    """The dataset's classes, and whether an image may have several of them."""
+    """The names that are given, else the dataset's; and whether an image may have several."""
+    if names := class_names(config):
+        return names, False
     if config.run in ("fewshot", "convert"):  # they need no names, so no dataset need give them
         return (), False
-    source = sources.open_source(config.dataset, config.input.split, data_dir(config))
+    dataset, split = config.dataset, config.input.split
+    if dataset.startswith("folder:"):  # which need not have a training split
+        split = sources.split_to_measure(dataset)
+    source = sources.open_source(dataset, split, data_dir(config), reading_of(config, dataset))
+    print(
+        f"{config.init_from} names no classes: taken for those of {dataset}, in order: "
+        f"{errors.shown(source.classes)}; config.input.class_names=FILE gives others",
+        flush=True,
+    )
     return tuple(source.classes), sources.max_labels(source) > 0
+
+
+def _renamed(config: ConfigDict, card: Card) -> Card:
+    """With the class names that are given, if any."""
+    names, outputs = class_names(config), card.model["num_classes"]
+    if names and len(names) != outputs:
+        raise errors.BadInput(
+            f"config.input.class_names={config.input.class_names} has {len(names):,} names, and "
+            f"{config.init_from} {outputs:,} outputs: expected a name for each"
+        )
+    return dataclasses.replace(card, classes=names) if names else card
 
 
 def card_of_published(entry: zoo.Published) -> Card:
@@ -78,8 +103,6 @@ def card_of_folder(config: ConfigDict, folder: hub_config.Folder) -> Card:
         if classes:
             print(f"{folder.name}: {len(classes)} label_names for {outputs} outputs: not used")
         classes, several = _classes_of_data(config)
-        if classes:
-            print(f"{folder.name} names no classes: taken for those of {config.dataset}, in order")
     if not folder.transform:
         print(f"{folder.name} does not say how images are resized: as the config says")
     fields = registered | sizes | {"num_classes": len(classes) or outputs}

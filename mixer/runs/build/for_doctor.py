@@ -12,12 +12,12 @@ from ml_collections import ConfigDict
 from mixer import errors
 from mixer.checkpoint import adapt
 from mixer.data.sources import Source
+from mixer.runs.build.data import open_data
 from mixer.runs.build.few_shot import rule_of
 from mixer.runs.build.layout import rules_of, training_mesh
 from mixer.runs.build.parts import (
     build_model,
     image_size_of,
-    open_data,
     training_reader,
     training_source,
 )

@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.data import sources
+from mixer.runs.build.data import data_dir, reading_of
 from mixer.runs.build.layout import training_mesh
-from mixer.runs.build.parts import build_model, data_dir, image_size_of
+from mixer.runs.build.parts import build_model, image_size_of
 from mixer.runs.build.update import Update, update_of
 from mixer.runs.imports import import_modules
 from mixer.training import schedules
@@ -53,7 +54,8 @@ def _classes(config: ConfigDict) -> tuple[int, int]:
     """How many classes there are, and how many labels an image may have (0: one)."""
     given = config.model.num_classes
     try:
-        source = sources.open_source(config.dataset, config.input.split, data_dir(config))
+        reading = reading_of(config, config.dataset)
+        source = sources.open_source(config.dataset, config.input.split, data_dir(config), reading)
     except errors.Missing:
         return given or _known_classes(config.dataset), 0
     return given or len(source.classes), sources.max_labels(source)

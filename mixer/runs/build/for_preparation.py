@@ -11,7 +11,8 @@ from mixer import errors
 from mixer.data import sources
 from mixer.data.prepare import against, readers
 from mixer.data.prepare.dataset import Preparation
-from mixer.runs.build.parts import at_least, data_dir
+from mixer.runs.build.data import data_dir
+from mixer.runs.build.parts import at_least
 from mixer.runs.imports import import_modules
 
 

@@ -62,6 +62,11 @@ class Training:
     precision: str
 
     @property
+    def readers(self) -> dict[str, list[Reader]]:
+        """All that is read, by what it is for."""
+        return {"train": [self.reader]} | {e.name: e.readers for e in self.evaluations}
+
+    @property
     def mesh(self) -> Mesh:
         """The devices."""
         return self.update.mesh

@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 from mixer import errors
 from mixer.checkpoint import zoo
 from mixer.checkpoint.located import locate
-from mixer.runs.build.parts import open_data
+from mixer.runs.build.data import open_data
 
 
 def verification(config: ConfigDict) -> dict[str, ConfigDict]:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,10 +14,9 @@ from mixer import batch as batch_lib
 from mixer import errors
 from mixer.checkpoint import adapt
 from mixer.checkpoint.pretrained import Card
-from mixer.data import order, staging, turbojpeg
-from mixer.data.sources import Source, default_data_dir, max_labels, open_source, place
+from mixer.data import order, turbojpeg
+from mixer.data.sources import Source, max_labels
 from mixer.data.subset import fraction_of
-from mixer.data.tfds_source import TfdsSource
 from mixer.evaluation import (  # noqa: F401 they register the evaluators
     classification,
     imagenet_subsets,
@@ -26,6 +24,7 @@ from mixer.evaluation import (  # noqa: F401 they register the evaluators
 )
 from mixer.evaluation.registry import EVALUATORS, Evaluator, evaluate
 from mixer.models import registry
+from mixer.runs.build.data import class_names, open_data
 from mixer.runs.reader import Reader, open_reader
 from mixer.training import sharding, step
 
@@ -63,26 +62,6 @@ def build_model(name: str, fields: dict[str, Any], image_size: tuple[int, int]) 
         message = str(error).strip().splitlines()[0]
         raise errors.BadInput(f"config.model and config.image_size: {message}") from None
     return model
-
-
-def data_dir(config: ConfigDict) -> Path | str | None:
-    """Where TFDS datasets lie; None for TFDS's own rule."""
-    return place(config.runtime.data_dir) if config.runtime.data_dir else None
-
-
-def open_data(config: ConfigDict, dataset: str, split: str) -> Source:
-    """Opens a split where it lies, or as a copy in `config.input.stage`.
-
-    Raises:
-      BadInput: the training data cannot be copied; what else cannot is read where it lies.
-    """
-    folder = config.input.stage
-    origin = data_dir(config) or default_data_dir()
-    source = open_source(dataset, split, origin)
-    copied = dataset == config.dataset or isinstance(source, TfdsSource)
-    if folder and copied and dataset != "digits":
-        return staging.open_staged(dataset, split, origin, place(folder))
-    return source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +112,12 @@ def training_source(config: ConfigDict) -> tuple[Source, int]:
         raise errors.BadInput(f"config.input.fraction={fraction}: expected 0 < fraction <= 1")
     within(0, 2**32, **{"input.fraction_seed": seed})
     whole = open_data(config, config.dataset, config.input.split)
+    names = class_names(config)
+    if names and names != tuple(whole.classes):
+        raise errors.BadInput(
+            f"config.input.class_names={config.input.class_names} begins with {_some(names)}, and "
+            f"{config.dataset} has names of its own: {_some(whole.classes)}. Leave it empty"
+        )
     return fraction_of(whole, fraction, seed), len(whole)
 
 
@@ -184,13 +169,31 @@ def compiled(update: Callable, mesh: Mesh) -> Callable:
 
 
 def evaluation_reader(
-    config: ConfigDict, name: str, dataset: str, split: str, transform: str, card: Card, mesh: Mesh
+    config: ConfigDict,
+    name: str,
+    dataset: str,
+    split: str,
+    transform: str,
+    card: Card,
+    mesh: Mesh,
+    *,
+    by_name: bool = False,
 ) -> Reader:
-    """Reads a split once, in order, as `config.evaluators.<name>` and the model ask for it."""
+    """Reads a split once, in order, as `config.evaluators.<name>` and the model ask for it.
+
+    Args:
+      by_name: whether a folder's images are labelled by the names of the model's classes.
+    """
     batch_size = config.evaluators[name].batch_size
     sharding.check_batch_size(batch_size, mesh, f"evaluators.{name}.batch_size")
     return open_reader(
-        open_data(config, dataset, split),
+        open_data(
+            config,
+            dataset,
+            split,
+            classes=card.classes if by_name else (),
+            trained_on=card.dataset,
+        ),
         transform,
         card.image_size,
         batch_size=batch_size,
@@ -228,7 +231,9 @@ def build_evaluation(
     dataset = entry.dataset or config.dataset
     # In training the config's own preprocessing is the card's; in evaluation the card's counts.
     transform = entry.transform if steps else card.transform
-    reader = evaluation_reader(config, name, dataset, entry.split, transform, card, mesh)
+    reader = evaluation_reader(
+        config, name, dataset, entry.split, transform, card, mesh, by_name=True
+    )
     source = reader.source
     if tuple(source.classes) != card.classes:
         raise errors.BadInput(

@@ -1,0 +1,192 @@
+"""What the folders in a folder of images are: splits, classes, or neither."""
+
+import dataclasses
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mixer import errors
+from mixer.data import image_files, records, splits
+
+EXPECTED = "expected PATH/train/<class>/*.jpg (or PATH/<class>/*.jpg) with two or more classes"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What the folders in PATH are.
+
+    A folder that is called like a split and holds folders is a split, and those are its classes. If
+    there is none, the folders in PATH are the classes, and all images are `train`.
+
+    Attributes:
+      name: the dataset's, for messages.
+      splits: each split's folder by its name: that of the folder, or `train` for PATH itself.
+      classes: the names; the label is the index.
+      taught_by: the split whose folders are the classes, "" if these were given or come from all.
+      others: the folders beside the splits, which are not read.
+    """
+
+    name: str
+    root: Path
+    splits: dict[str, Path]
+    classes: tuple[str, ...]
+    taught_by: str
+    others: tuple[str, ...]
+
+    @classmethod
+    def of(cls, path: str, classes: Sequence[str] = ()) -> "Layout":
+        """Looks at the folders; `classes` are the names in the order of the labels, if known.
+
+        Raises:
+          Missing: PATH is no folder.
+          BadInput: it has fewer than two classes, or could be understood in two ways.
+        """
+        name, root = f"folder:{path}", Path(path).expanduser().absolute()
+        if not root.is_dir():
+            raise errors.Missing(f"dataset {name!r}: {root} is not a folder")
+        found = image_files.folders(root)
+        places = split_folders(path)
+        others = tuple(folder for folder in found if folder not in places) if places else ()
+        if not places:
+            _check_classes(name, root, found, classes)
+            places = {splits.TRAIN: root}
+        train = next((part for part in places if splits.meaning(part) == splits.TRAIN), "")
+        if classes:
+            return cls(name, root, places, tuple(classes), "", others)
+        teachers = [places[train]] if train else places.values()
+        names = sorted({folder for place in teachers for folder in image_files.folders(place)})
+        if len(names) < 2:
+            where = places[train] if train else root
+            raise errors.BadInput(
+                f"{name}: {where} holds {len(names)} folders: {EXPECTED}{_hint(where)}"
+            )
+        return cls(name, root, places, tuple(names), train, others)
+
+    @property
+    def has_splits(self) -> bool:
+        """Whether the splits are folders in PATH."""
+        return self.root not in self.splits.values()
+
+    def images(self, split: str, left_out: Counter) -> Iterator[tuple[str, int]]:
+        """(path below `root`, label) of the images in a split's folder, class by class.
+
+        Args:
+          left_out: counts the files that are no images by their endings.
+
+        Raises:
+          BadInput: a class that is not among `classes`, or one of the training split's without
+            images; the latter at the end.
+        """
+        place, above = self.splits[split], f"{str(self.root).rstrip('/')}/"
+        # A name that a Mac has written may be other characters than the same name elsewhere.
+        label_of = {unicodedata.normalize("NFC", c): i for i, c in enumerate(self.classes)}
+        seen = set()
+        for folder in image_files.folders(place):
+            label = label_of.get(unicodedata.normalize("NFC", folder))
+            if label is None:
+                raise self._strange(place, label_of)
+            if label in seen:
+                raise errors.BadInput(f"{self.name}: {place} holds two folders {folder!r}")
+            count, before = 0, left_out.copy()
+            for file in image_files.below(place / folder, left_out):
+                count += 1
+                yield file.removeprefix(above), label
+            if not count and split == self.taught_by:
+                only = image_files.counted(left_out - before)
+                raise errors.BadInput(
+                    f"{self.name}: class {folder!r} holds no images{only and f', only {only}'}: "
+                    f"fill or remove {place / folder}. The classes: {errors.shown(self.classes)}"
+                )
+            seen.add(label)
+        strays = [e.name for e in os.scandir(place) if e.is_file()]
+        if strays := [e for e in strays if image_files.is_image(e)]:
+            left_out["images outside of class folders"] += len(strays)
+
+    def listed(self, split: str, left_out: Counter) -> list[tuple[str, int]]:
+        """`images` in hash order."""
+        return sorted(self.images(split, left_out), key=lambda file: records.hash_key(file[0]))
+
+    def _strange(self, place: Path, known: dict[str, int]) -> errors.BadInput:
+        strange = [
+            folder
+            for folder in image_files.folders(place)
+            if unicodedata.normalize("NFC", folder) not in known
+        ]
+        if self.taught_by:
+            return errors.BadInput(
+                f"{self.name}: {place} holds classes that the training split lacks: "
+                f"{', '.join(strange)}"
+            )
+        first = str(errors.unknown("class", strange[0], self.classes)).split(" Known:")[0]
+        return errors.BadInput(
+            f"{self.name}: {place} holds {len(strange)} folders that are no class of the "
+            f"{len(self.classes):,} expected ({errors.shown(self.classes)}): {first}"
+        )
+
+
+def split_folders(path: str) -> dict[str, Path]:
+    """The folders in PATH that are splits, by their names; none if the classes lie in PATH itself.
+
+    Raises:
+      BadInput: two of them mean the same split.
+    """
+    root = Path(path).expanduser().absolute()
+    found = [name for name in image_files.folders(root) if splits.meaning(name)]
+    places = {name: root / name for name in found if image_files.folders(root / name)}
+    meant = {}
+    for name in places:
+        other = meant.setdefault(splits.meaning(name), name)
+        if other != name:
+            raise errors.BadInput(
+                f"folder:{path}: {other} and {name} both mean the split "
+                f"{splits.meaning(name)}: join them, or move one away"
+            )
+    return places
+
+
+def usual_splits(path: str) -> tuple[str, str]:
+    """What to train on, and what to measure on: test, else validation, else a tenth of train."""
+    root = Path(path).expanduser()
+    meant = {splits.meaning(name) for name in split_folders(path)} if root.is_dir() else set()
+    measured = next((part for part in (splits.TEST, splits.VALIDATION) if part in meant), None)
+    return (splits.TRAIN, measured) if measured else ("train[:90%]", "train[90%:]")
+
+
+def _check_classes(name: str, root: Path, found: list[str], classes: Sequence[str]) -> None:
+    """Refuses class folders in PATH that are rather splits, or rather hold splits."""
+    if alike := splits.mistaken([folder for folder in found if folder not in classes]):
+        raise errors.BadInput(
+            f"{name}: {', '.join(alike)} in {root} look like splits, and are none: a split is "
+            f"called train, validation or test (or another usual spelling) and holds a folder for "
+            f"each class. If they are classes, put all classes into {root}/train"
+        )
+    for folder in found:
+        inner = [i for i in image_files.folders(root / folder) if splits.meaning(i)]
+        whole = [i for i in inner if image_files.folders(root / folder / i)]
+        if whole:
+            raise errors.BadInput(
+                f"{name}: {root / folder} holds {', '.join(inner)}, which look like splits; did "
+                f"you mean folder:{Path(name.removeprefix('folder:')) / folder}?"
+            )
+        if len({splits.meaning(i) for i in inner}) > 1:
+            raise errors.BadInput(
+                f"{name}: {root / folder} holds {', '.join(inner)}, which look like splits of one "
+                f"class: expected PATH/<split>/<class>, not PATH/<class>/<split>"
+            )
+
+
+def _hint(where: Path) -> str:
+    """What else there is where classes were expected."""
+    for folder in image_files.folders(where):
+        if len(image_files.folders(where / folder)) > 1:
+            return f". Did you mean folder:{where / folder}?"
+    names = sorted(e.name for e in os.scandir(where) if e.is_file())
+    if images := sum(map(image_files.is_image, names)):
+        return (
+            f". {images:,} images lie in it itself: a table of their labels can be prepared, "
+            f"config.prepare.source=manifest:FILE"
+        )
+    archives = [n for n in names if n.endswith((".zip", ".tar", ".tgz", ".gz", ".rar", ".7z"))]
+    return f". Unpack {archives[0]} first" if archives else ""
