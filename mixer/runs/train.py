@@ -109,8 +109,7 @@ class _Session:
         if any([reader.stage() for reader in (training.reader, *measured)]):
             clock = self._lap("stage", clock)
         with contextlib.ExitStack() as stack:
-            self.log = MetricsLog(self.path, meta["lines"], start)
-            stack.callback(self.log.close)
+            self.log = stack.enter_context(MetricsLog(self.path, meta["lines"], start))
             self.console = Console(training.total, start)
             stack.callback(self.console.close)
             # Threads begin to read here, beside the compilation.
@@ -238,6 +237,7 @@ class _Session:
         self, at: int, state: step.TrainState, metrics: dict | None, evaluation_due: bool
     ) -> None:
         training = self.training
+        self.log.flush()
         progress = self.progress.state_dict()
         meta = {
             "card": dataclasses.asdict(training.card),

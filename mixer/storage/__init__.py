@@ -1,5 +1,6 @@
-"""Files on disks and in object stores: written whole or not at all, locked, moved."""
+"""Files on disks and in object stores: written whole or not at all, grown, locked, moved."""
 
+from mixer.storage.growing import Growing, grow
 from mixer.storage.locks import lock
 from mixer.storage.moving import move
 from mixer.storage.whole import (
@@ -12,7 +13,9 @@ from mixer.storage.whole import (
 )
 
 __all__ = [
+    "Growing",
     "Unwritable",
+    "grow",
     "is_remote",
     "lock",
     "move",

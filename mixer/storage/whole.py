@@ -41,14 +41,18 @@ def is_remote(path: str | os.PathLike) -> bool:
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike) -> Iterator[None]:
-    """Turns any OSError into an `Unwritable` that names `path`."""
+    """Turns any OSError into an `Unwritable` that names `path`; of a store, any error."""
     try:
         yield
     except Unwritable:
         raise
-    except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
-        raise Unwritable(error.errno or errno.EIO, reason, os.fspath(path)) from error
+    except Exception as error:
+        # The clients of object stores have errors of their own.
+        if not isinstance(error, OSError) and not is_remote(path):
+            raise
+        said = " ".join(str(error).split()) or type(error).__name__
+        reason, number = getattr(error, "strerror", None), getattr(error, "errno", None)
+        raise Unwritable(number or errno.EIO, reason or said, os.fspath(path)) from error
 
 
 @contextlib.contextmanager

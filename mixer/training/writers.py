@@ -1,51 +1,67 @@
 """Where a run's numbers go: metrics.jsonl, TensorBoard event files, the terminal."""
 
+import contextlib
 import json
 import os
+import socket
 import sys
 import time
+from collections.abc import Iterator
 
 import jax
 import tqdm
 from etils import epath
 from tensorboard.compat.proto import event_pb2, summary_pb2
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 
+from mixer import storage
 from mixer.errors import Failure
 
 
 class MetricsLog:
     """One JSON object a line, each with its `step`; the same numbers as TensorBoard scalars.
 
-    Of several processes the first writes.
+    Of several processes the first writes. As a context it ends both files.
 
     Args:
       workdir: holds metrics.jsonl and the event files.
       lines: how many lines the checkpoint knows of that the run goes on from; the rest is cut.
       step: of that checkpoint, from which on TensorBoard is told to forget.
+
+    Raises:
+      Unwritable: metrics.jsonl cannot be written. So do the methods.
     """
 
     def __init__(self, workdir: epath.Path, lines: int, step: int):
-        self._events = None
         self.lines = lines
+        self._file = self._scalars = None
         if jax.process_index():
             return
-        self._path = workdir / "metrics.jsonl"
-        text = self._path.read_text() if self._path.exists() else ""
-        kept = "".join(text.splitlines(keepends=True)[:lines])
-        self.lines = len(kept.splitlines())
+        path = workdir / "metrics.jsonl"
+        kept = _whole_lines(path)[:lines]
+        self.lines = len(kept)
         if self.lines < lines:
-            print(f"{self._path} lacks {lines - self.lines} lines that the checkpoint knows of")
-        if kept != text:
-            beside = self._path.parent / ".metrics.jsonl.incomplete"
-            beside.write_text(kept)
-            beside.replace(self._path)
-        self._events = EventFileWriter(str(workdir))
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._event(step + 1, session_log=start)
+            print(f"{path} lacks {lines - self.lines} lines that the checkpoint knows of")
+        self._file = storage.grow(path, b"".join(kept))
+        self._scalars = _Scalars(workdir, step)
+        # TensorBoard forgets this step too: an evaluation of it may come once more.
+        for line in map(json.loads, kept):
+            if line.pop("step") == step:
+                self._scalars.write(step, line)
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        if self._file is None:
+            return
+        self._scalars.close()
+        # The error that ends the run is the one to be told.
+        with contextlib.suppress(Failure) if kind else contextlib.nullcontext():
+            self._file.close()
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        """Appends one line and flushes it.
+        """Adds one line.
 
         Raises:
           Failure: a number that is NaN or infinite.
@@ -55,24 +71,78 @@ class MetricsLog:
         except ValueError:
             raise Failure(f"a metric at step {step} is not finite: {metrics}") from None
         self.lines += 1
-        if self._events is None:
-            return
-        if "://" in str(self._path):  # object stores have no append
-            self._path.write_text((self._path.read_text() if self._path.exists() else "") + line)
-        else:
-            with self._path.open("a") as file:
-                file.write(line)
+        if self._file is not None:
+            self._file.write(line.encode())
+            self._scalars.write(step, metrics)
+
+    def flush(self) -> None:
+        """Returns when all lines outlive a power cut: before a checkpoint counts on them."""
+        if self._file is not None:
+            self._file.flush()
+            self._scalars.flush()
+
+
+def _whole_lines(path: epath.Path) -> list[bytes]:
+    """The lines of a log, without what a power cut has left of the last ones."""
+    content = path.read_bytes() if path.exists() else b""
+    lines = content.splitlines(keepends=True)
+    while lines and not _is_whole(lines[-1]):
+        lines.pop()
+    return lines
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+class _Scalars:
+    """An event file for TensorBoard. Where it cannot be written, a run goes on without: it warns.
+
+    Args:
+      step: what other event files of this run have from this step on is void.
+    """
+
+    def __init__(self, workdir: epath.Path, step: int):
+        # The form of the name by which TensorBoard finds and orders them.
+        host = socket.gethostname()
+        path = workdir / f"events.out.tfevents.{time.time():010.0f}.{host}.{os.getpid()}.0"
+        self._file = None
+        with self._or_warn():
+            self._file = storage.grow(path)
+        self._event(file_version="brain.Event:2")
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._event(step=step, session_log=start)
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
         values = [summary_pb2.Summary.Value(tag=k, simple_value=v) for k, v in metrics.items()]
-        self._event(step, summary=summary_pb2.Summary(value=values))
-        self._events.flush()
+        self._event(step=step, summary=summary_pb2.Summary(value=values))
+
+    def flush(self) -> None:
+        if self._file is not None:
+            with self._or_warn():
+                self._file.flush()
 
     def close(self) -> None:
-        """Ends the event file."""
-        if self._events is not None:
-            self._events.close()
+        if self._file is not None:
+            with self._or_warn():
+                self._file.close()
 
-    def _event(self, step: int, **content) -> None:
-        self._events.add_event(event_pb2.Event(wall_time=time.time(), step=step, **content))
+    def _event(self, **content) -> None:
+        if self._file is not None:
+            event = event_pb2.Event(wall_time=time.time(), **content)
+            with self._or_warn():
+                RecordWriter(self._file).write(event.SerializeToString())
+
+    @contextlib.contextmanager
+    def _or_warn(self) -> Iterator[None]:
+        try:
+            yield
+        except storage.Unwritable as error:
+            self._file = None
+            print(f"warning: {error}; TensorBoard will lack the rest of this session", flush=True)
 
 
 class Console:

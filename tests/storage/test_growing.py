@@ -1,0 +1,78 @@
+import resource
+import sys
+import time
+
+import pytest
+from etils import epath
+
+from mixer import storage
+from mixer.storage import growing
+
+
+@pytest.fixture(params=["near", "far"])
+def folder(request, tmp_path):
+    return epath.Path(tmp_path) if request.param == "near" else request.getfixturevalue("bucket")
+
+
+def test_what_is_flushed_is_there_and_a_new_beginning_cuts_the_rest(folder):
+    path = folder / "log"
+    file = storage.grow(path)
+    assert path.read_bytes() == b""
+    file.write(b"one\n")
+    file.write(b"two\n")
+    file.flush()
+    assert path.read_bytes() == b"one\ntwo\n"
+    file.write(b"three\n")
+    file.close()
+    assert path.read_bytes() == b"one\ntwo\nthree\n"
+    file = storage.grow(path, b"one\n")
+    assert path.read_bytes() == b"one\n"
+    file.write(b"2\n")
+    file.close()
+    assert path.read_bytes() == b"one\n2\n"
+
+
+def test_a_file_that_cannot_be_begun_is_named(bucket, tmp_path):
+    for path in (tmp_path / "no" / "log", epath.Path("gs://no-such-bucket/log")):
+        with pytest.raises(storage.Unwritable, match=f"{path} cannot be written: "):
+            storage.grow(path)
+
+
+def test_uploads_go_on_beside_and_their_errors_come_back(bucket, monkeypatch):
+    monkeypatch.setattr(growing, "_PAUSE", 0)
+    path = bucket / "log"
+    file = storage.grow(path)
+
+    def write_until(done):
+        for number in range(2000):
+            if done():
+                return number
+            file.write(b"x")
+            time.sleep(0.005)
+        raise AssertionError("never")
+
+    assert write_until(lambda: path.read_bytes()) > 0
+
+    def fail(*_):
+        raise KeyError("a client has errors of its own")
+
+    monkeypatch.setattr(type(path), "write_bytes", fail)
+    with pytest.raises(storage.Unwritable, match=f"{path} cannot be written: .*of its own"):
+        write_until(lambda: False)
+    with pytest.raises(storage.Unwritable):
+        file.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits this process")
+def test_a_disk_that_is_full_within_a_line(tmp_path):
+    path = tmp_path / "log"
+    file = storage.grow(path, b"x" * 1000)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1010, limits[1]))
+    try:
+        with pytest.raises(storage.Unwritable, match=f"{path} cannot be written: File too large"):
+            file.write(b"y" * 20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    file.close()
+    assert path.read_bytes() == b"x" * 1000 + b"y" * 10
