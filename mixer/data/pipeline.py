@@ -8,7 +8,6 @@ keyed by (seed, g). So neither threads, worker processes nor hosts change any of
 import dataclasses
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Sequence
 
@@ -16,7 +15,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from mixer import errors
+from mixer import errors, signals
 from mixer.data import labels
 from mixer.data.decode import Encoded
 from mixer.data.order import Order
@@ -123,9 +122,7 @@ def steps_per_pass(source: Source, batch_size: int) -> int:
 
 
 def _start_worker(index: int, count: int) -> None:
-    # Signals that reach the whole process group are the main process's to handle: it saves first.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signals.leave_to_parent(*signals.STOPS)  # it saves first
     # Nobody else would end a worker whose parent was killed.
     threading.Thread(target=_follow, args=(multiprocessing.parent_process(),), daemon=True).start()
 

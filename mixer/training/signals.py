@@ -1,27 +1,35 @@
-"""SIGTERM and Ctrl-C as a question that the loop and the evaluators ask between two steps."""
+"""A signal to stop as a question that the loop and the evaluators ask between two steps."""
 
-import contextlib
+import errno
 import os
 import signal
 from types import FrameType
 
 from jax.experimental import multihost_utils
 
+from mixer import signals
+
+# Who sends one of these again does not want to wait. The others may well come twice: from the
+# kernel and from the shell, or before a time limit and at it.
+_INSISTENT = (signal.SIGINT, signal.SIGTERM)
+
 
 class StopSignal:
-    """While entered, the first SIGTERM or SIGINT is remembered; a second one interrupts.
+    """While entered, the first of `mixer.signals.STOPS` is remembered.
 
-    Must be entered in the main thread.
+    A second SIGTERM or SIGINT interrupts. Under nohup SIGHUP stays ignored. Must be entered in the
+    main thread.
 
     Attributes:
       received: what stops the run, once `poll` has seen it.
     """
 
-    _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+    _SIGNALS = signals.STOPS
 
     def __init__(self):
         self.received: str | None = None
         self._came: str | None = None
+        self._insisted = False
         self._previous = {}
 
     def __bool__(self) -> bool:
@@ -34,6 +42,8 @@ class StopSignal:
 
     def __enter__(self) -> "StopSignal":
         for number in self._SIGNALS:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue
             self._previous[number] = signal.signal(number, self._handle)
         return self
 
@@ -42,23 +52,37 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if self._came:
-            raise KeyboardInterrupt
-        self._came = signal.Signals(number).name
-        # A handler may not print: it could interrupt a print.
-        text = f"\n{self._came}: stopping after this step; once more to stop at once\n"
-        with contextlib.suppress(OSError):  # Ctrl-C ends the reader of our pipe too
-            os.write(1, text.encode())
+        if number in _INSISTENT:
+            if self._insisted:
+                raise KeyboardInterrupt
+            self._insisted = True
+        if not self._came:
+            self._came = signal.Signals(number).name
+            again = "; once more to stop at once" if number in _INSISTENT else ""
+            _say(f"\n{self._came}: stopping after this step{again}\n")
+
+
+def _say(text: str) -> None:
+    """Without `print`, which a handler could interrupt."""
+    try:
+        os.write(1, text.encode())
+    except OSError as error:
+        # Ctrl-C ends the reader of our pipe too, and a terminal that is closed takes nothing more.
+        # The run is still to be saved, and says so to nobody.
+        nobody = os.open(os.devnull, os.O_WRONLY)
+        for descriptor in (1, 2) if error.errno == errno.EIO else (1,):
+            os.dup2(nobody, descriptor)
+        os.close(nobody)
 
 
 class StopTogether(StopSignal):
-    """The same for several processes: a SIGTERM to one stops all after the same step.
+    """The same for several processes: a signal to one stops all after the same step.
 
     JAX's preemption service has taken SIGTERM over, and does not hear a second one. All processes
     have to poll equally often.
     """
 
-    _SIGNALS = (signal.SIGINT,)
+    _SIGNALS = tuple(number for number in signals.STOPS if number != signal.SIGTERM)
 
     def __init__(self):
         super().__init__()
@@ -68,7 +92,7 @@ class StopTogether(StopSignal):
         """See `StopSignal`."""
         self._polls += 1
         if not self and multihost_utils.reached_preemption_sync_point(self._polls):
-            self.received = "SIGTERM to one of the processes"
+            self.received = f"{self._came or 'SIGTERM'} to one of the processes"
         return bool(self)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -1,7 +1,5 @@
 import itertools
 import math
-import os
-import signal
 import time
 
 import jax.numpy as jnp
@@ -9,7 +7,6 @@ import pytest
 
 from mixer.training import loop
 from mixer.training.progress import NonFinite, Progress
-from mixer.training.signals import StopSignal
 
 
 def metrics(loss):
@@ -191,16 +188,3 @@ def test_the_seconds_of_a_window_add_up(monkeypatch):
 def summary_of(progress):
     progress.add(1, metrics(1))
     return progress.summary()
-
-
-def test_signals_set_a_flag_first_and_interrupt_second(capfd):
-    before = signal.getsignal(signal.SIGTERM)
-    with StopSignal() as stop:
-        assert not stop.poll()
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert not stop  # until it is asked: all that happens between two polls sees the same
-        assert stop.poll() and stop and stop.received == "SIGTERM"
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGTERM) is before
-    assert "once more" in capfd.readouterr().out

@@ -10,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 from pathlib import Path
 
+from mixer import signals
 from mixer.data.prepare.shard import Writer
 from mixer.errors import Failure
 
@@ -62,7 +63,8 @@ _writer: Writer
 
 
 def _start(work: Path, name: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    # All but the one by which the pool itself ends its processes.
+    signals.leave_to_parent(*(number for number in signals.STOPS if number != signal.SIGTERM))
     threading.Thread(target=_die_with_parent, daemon=True).start()
     global _writer
     _writer = Writer(work, name)

@@ -1,0 +1,89 @@
+"""What a machine, a scheduler or a user sends to stop a run."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mixer import signals
+from mixer.training.signals import StopSignal
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_signals_set_a_flag_first_and_interrupt_second(capfd):
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignal() as stop:
+        assert not stop.poll()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert not stop  # until it is asked: all that happens between two polls sees the same
+        assert stop.poll() and stop and stop.received == "SIGTERM"
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "once more" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("number", signals.STOPS)
+def test_each_stops_after_the_step(number):
+    before = signal.getsignal(number)
+    with StopSignal() as stop:
+        os.kill(os.getpid(), number)
+        assert stop.poll() and stop.received == number.name
+    assert signal.getsignal(number) is before
+
+
+def test_what_comes_twice_by_itself_does_not_interrupt():
+    with StopSignal() as stop:
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR1):
+            os.kill(os.getpid(), number)
+        os.kill(os.getpid(), signal.SIGTERM)  # the time limit, after what announced it
+        assert stop.poll() and stop.received == "SIGHUP"
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_under_nohup_a_closed_terminal_stops_nothing():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignal() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.poll()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_terminal_that_is_closed_leaves_time_to_save(tmp_path):
+    """The terminal takes no more lines, and the bar on it is drawn no more."""
+    run = (
+        "import fcntl, pathlib, sys, termios, time\n"
+        "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+        "from mixer.training.signals import StopSignal\n"
+        "from mixer.training.writers import Console\n"
+        "console = Console(10, 0)\n"
+        "with StopSignal() as stop:\n"
+        "    console.line('ready')\n"
+        "    while not stop.poll(): time.sleep(0.01)\n"
+        "    console.tick(1, {'loss': 1.0})\n"
+        "    console.line('stopping')\n"
+        "    console.close()\n"
+        "    print('saving', flush=True)\n"
+        "    print('warning', file=sys.stderr, flush=True)\n"
+        "    pathlib.Path(sys.argv[1]).write_text(stop.received)\n"
+    )
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", run, tmp_path / "saved"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    )
+    os.close(theirs)
+    said = b""
+    while b"ready" not in said:
+        said += os.read(ours, 1000)
+    os.close(ours)
+    assert process.wait(timeout=60) == 0
+    assert (tmp_path / "saved").read_text() == "SIGHUP"
