@@ -54,7 +54,7 @@ def _run(config, workdir: str, protocol: str) -> int:
         who = f"{distributed.name()}: " if distributed.count() > 1 else ""
         if config.run != "doctor":  # which says all that is wrong, not the first of it
             agreement.same_command(config, workdir, protocol)
-            devices.check()
+            devices.check(distributed.count())
         runs.load(config.run).run(config, workdir, protocol)
     except BadInput as error:
         return _fail(f"{who}{error}", 2)
@@ -63,7 +63,7 @@ def _run(config, workdir: str, protocol: str) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except KeyboardInterrupt:
-        return _fail(f"{who}interrupted; the last checkpoint stands", 1)
+        return _fail(f"{who}interrupted. {distributed.last_checkpoint()}".strip(), 1)
     except (Failure, OSError) as error:  # a full disk, a folder that may not be written any more
         return _fail(f"{who}{error}", 1)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Refuses to compute on the CPU where an accelerator was asked for."""
+"""Refuses to compute on other devices than were asked for."""
 
 import importlib.util
 import os
@@ -12,13 +12,35 @@ from mixer import errors
 _PACKAGES = {"NVIDIA GPU": ("jax_cuda12_plugin", "jax_cuda13_plugin"), "TPU": ("libtpu",)}
 
 
-def check() -> None:
+def check(processes: int) -> None:
     """Begins to use the devices.
+
+    Args:
+      processes: how many have met.
 
     Raises:
       BadInput: JAX came up with the CPU, though JAX_PLATFORMS names something else, or though an
-        accelerator and its packages are there.
+        accelerator and its packages are there; or see `check_shared`.
     """
+    _check_platform()
+    check_shared(processes)
+
+
+def check_shared(processes: int) -> None:
+    """Refuses to compute with a part of a slice whose other hosts are not there.
+
+    Raises:
+      BadInput: the devices are those of more processes than have met, or of fewer.
+    """
+    if (needed := jax.process_count()) != processes:
+        raise errors.BadInput(
+            f"the devices here are those of {needed} processes, but {processes} have met: start "
+            f"the command on all {needed} hosts, with --coordinator=HOST:PORT, "
+            f"--num_processes={needed} and --process_id where JAX does not find them by itself"
+        )
+
+
+def _check_platform() -> None:
     asked = os.environ.get("JAX_PLATFORMS", "").split(",")[0]
     if asked == "cpu":
         return

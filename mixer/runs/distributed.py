@@ -1,19 +1,13 @@
-"""Several processes as one run: how they find each other, and how they end when one is lost.
-
-JAX's runtime ends a process whose peer is lost by abort(), from a thread of its own, while Python
-may wait for ever in a collective operation. So the last line is said from a handler of SIGABRT.
-"""
+"""Several processes as one run: how they find each other, and how they end when one is lost."""
 
 import contextlib
-import ctypes
 import os
 import re
 import signal
 import sys
 import threading
-import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 from etils import epath
@@ -21,17 +15,24 @@ from jax._src.distributed import global_state  # JAX shows neither ids nor key-v
 
 from mixer import errors
 from mixer.runs import devices
+from mixer.runs.last_words import LastWords
 from mixer.training.signals import StopSignal, StopTogether
 
 # Runs that several processes can do together.
 TOGETHER = ("train", "sweep", "vtab", "evaluate", "fewshot", "doctor")
-# Seconds that the processes wait for each other at the start, and at the end.
-_MEET, _PART = 300, 60
+# Seconds that the processes wait for each other at the start (and until they say so), and at the
+# end.
+_MEET, _SAY, _PART = 300, 5, 60
 # Seconds without a sign of life after which a process counts as lost: long enough for a network's
 # hiccup, and short beside what a restart costs.
 _HEARTBEAT = 30
-# What Orbax writes last into a checkpoint in a store.
-_COMMITTED = "commit_success.txt"
+# What says how many processes other launchers have started; JAX does not find them by it.
+_LAUNCHERS = {
+    "OMPI_COMM_WORLD_SIZE": "mpirun",
+    "PMI_SIZE": "mpiexec",
+    "WORLD_SIZE": "torchrun",
+}
+_ALONE = "--num_processes=1"
 # Seconds in which processes that fail alike can all say so.
 _FAIL_ALIKE = 5
 _BETWEEN_PROCESSES = re.compile(
@@ -68,21 +69,56 @@ def start(coordinator: str | None, processes: int | None, process: int | None, r
       run: `config.run`.
 
     Raises:
-      BadInput: flags that do not go together, or a port that cannot be listened at.
+      BadInput: flags that do not go together, a port that cannot be listened at, or others that are
+        known of and cannot be found.
     """
     given = {"coordinator": coordinator, "num_processes": processes, "process_id": process}
+    if processes == 1 and not coordinator and not process:
+        return
     if None not in given.values():
         _check(coordinator, processes, process)
         if processes > 1:
-            _join(run, coordinator, processes, process, cluster_detection_method="deactivate")
+            said = f"--num_processes={processes}"
+            _join(run, said, coordinator, processes, process, cluster_detection_method="deactivate")
     elif any(value is not None for value in given.values()):
         missing = ", ".join(f"--{key}" for key, value in given.items() if value is None)
         raise errors.BadInput(
             f"{missing} is missing: --coordinator=HOST:PORT, --num_processes and --process_id go "
             f"together"
         )
-    elif _in_slurm_step() or _on_tpu():
-        _join(run)
+    else:
+        _find(run)
+
+
+def _find(run: str) -> None:
+    """Joins those of whom the surroundings tell."""
+    variable, tasks = _slurm()
+    if "SLURM_STEP_NODELIST" in os.environ:
+        if tasks > 1:
+            _join(run, f"{variable}={tasks}", processes=tasks)
+        return
+    if _on_tpu():
+        _join(run, "the TPU's metadata")
+        return
+    if tasks > 1:  # a batch script itself is one process
+        print(f"{variable}={tasks}, but this process was not started by srun: it is alone")
+    for variable, launcher in _LAUNCHERS.items():
+        others = os.environ.get(variable, "")
+        if others.isdigit() and int(others) > 1:
+            raise errors.BadInput(
+                f"{launcher} has started {others} processes ({variable}={others}), which do not "
+                f"know of each other: give each --coordinator=HOST:PORT, --num_processes={others} "
+                f"and --process_id, or {_ALONE} where each is a run of its own"
+            )
+
+
+def _slurm() -> tuple[str, int]:
+    """The variable that says how many tasks the job step has, or the job, and its number."""
+    # The job's number is also that of salloc's shell, where one task runs.
+    for variable in ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"):
+        if os.environ.get(variable, "").isdigit():
+            return variable, int(os.environ[variable])
+    return "", 1
 
 
 def _check(coordinator: str, processes: int, process: int) -> None:
@@ -97,39 +133,34 @@ def _check(coordinator: str, processes: int, process: int) -> None:
         )
 
 
-def _in_slurm_step() -> bool:
-    # Within srun; a batch script itself is one process, whatever the number of its tasks.
-    return "SLURM_STEP_NODELIST" in os.environ and int(os.environ.get("SLURM_NTASKS", 1)) > 1
-
-
 def _on_tpu() -> bool:
     if os.environ.get("JAX_PLATFORMS", "tpu").partition(",")[0] != "tpu":
         return False
     return devices.accelerator() == "TPU"
 
 
-def _join(run: str, coordinator=None, processes=None, process=None, **options) -> None:
+def _join(run: str, said: str, coordinator=None, processes=None, process=None, **options) -> None:
+    """Meets the others, of whom `said` tells: a variable, a flag."""
     _last.install()
-    _last.words = lambda: (
-        f"{name()}: not all processes have met at {_where()} within {_MEET} s: start them all with "
-        f"the same flags, and see that they can reach it"
-    )
+    _last.words = lambda: _unmet(said)
     # Otherwise SIGTERM keeps its usual meaning: these can stop anywhere.
     jax.config.update("jax_enable_preemption_service", run in ("train", "sweep", "vtab"))
     try:
-        jax.distributed.initialize(
-            coordinator,
-            processes,
-            process,
-            initialization_timeout=_MEET,
-            heartbeat_timeout_seconds=_HEARTBEAT,
-            shutdown_timeout_seconds=_PART,
-            **options,
-        )
+        with _patience(said):
+            jax.distributed.initialize(
+                coordinator,
+                processes,
+                process,
+                initialization_timeout=2 * _MEET,  # ours is shorter, and its line too
+                heartbeat_timeout_seconds=_HEARTBEAT,
+                shutdown_timeout_seconds=_PART,
+                **options,
+            )
     except (RuntimeError, ValueError) as error:
         if coordinator is None and isinstance(error, ValueError):
             _last.withdraw()
-            return  # JAX found nothing to join: a single TPU host
+            _check_alone(processes)
+            return
         line = str(error).strip().splitlines()[0]
         raise errors.BadInput(
             f"{name()} cannot begin at {_where()}: {line}. Process 0 has to run on that host, and "
@@ -148,62 +179,72 @@ def _join(run: str, coordinator=None, processes=None, process=None, **options) -
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # one console is enough
 
 
+def _check_alone(processes: int | None) -> None:
+    """JAX has found nobody. That is right for a single TPU host."""
+    workers = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
+    known = processes or len(workers)
+    if known > 1:
+        how = f"SLURM_NTASKS={known}" if processes else f"TPU_WORKER_HOSTNAMES={','.join(workers)}"
+        raise errors.BadInput(
+            f"this is one of {known} processes ({how}), but JAX does not find the others: give "
+            f"each --coordinator=HOST:PORT, --num_processes={known} and --process_id, or {_ALONE} "
+            f"to run alone"
+        )
+
+
+@contextlib.contextmanager
+def _patience(said: str) -> Iterator[None]:
+    """Says what is waited for, and ends the waiting before JAX does, with pages of its own."""
+    met = threading.Event()
+
+    def watch() -> None:
+        if not met.wait(_SAY):
+            text = (
+                f"{name()} waits at {_where()} for the others, up to {_MEET} s. There are "
+                f"{count()} because of {said}; {_ALONE} runs alone\n"
+            )
+            os.write(2, text.encode())
+        if not met.wait(_MEET - _SAY):
+            _last.leave(_unmet(said))
+
+    threading.Thread(target=watch, daemon=True).start()
+    # Python's own handler would run when JAX comes back.
+    previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        met.set()
+
+
+def _unmet(said: str) -> str:
+    return (
+        f"{name()}: not all processes have met at {_where()} within {_MEET} s. There are {count()} "
+        f"because of {said}: start them all with the same flags, and see that they can reach it; "
+        f"or run alone, with {_ALONE}"
+    )
+
+
 def _where() -> str:
     # JAX sets it, and who this is, before it connects.
     return global_state.coordinator_address or "the coordinator that was looked for"
 
 
-class _LastWords:
-    """What is to be said when the runtime ends this process."""
-
-    def __init__(self):
-        self.words: Callable[[], str] = str
-        self.checkpoints: epath.Path | None = None
-        self._said = threading.Lock()
-
-    def install(self) -> None:
-        # abort() raises SIGABRT in the thread that calls it. Python's own handlers would only run
-        # later, in the main thread, and there is no later.
-        kind = ctypes.CFUNCTYPE(None, ctypes.c_int)
-        self._handler = kind(lambda _: self.leave(self.words()))
-        libc = ctypes.CDLL(None)
-        libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, kind), ctypes.c_void_p
-        libc.signal(signal.SIGABRT, self._handler)
-
-    def withdraw(self) -> None:
-        """Where there is no other process, abort() has another reason."""
-        signal.signal(signal.SIGABRT, signal.SIG_DFL)
-
-    def leave(self, words: str) -> None:
-        """Says it and exits at once: JAX's own way out waits for those that are lost."""
-        if not self._said.acquire(blocking=False):
-            time.sleep(_PART)  # another thread is at it
-        sys.stdout.flush()
-        os.write(2, f"error: {words}\n".encode())
-        os._exit(1)
-
-
-_last = _LastWords()
+_last = LastWords()
 
 
 def _lost() -> str:
-    return (
-        f"{name()} has lost another one, whose own output may say why. {_last_checkpoint()}; "
-        f"the same command, for all processes, goes on from there"
+    parts = (
+        f"{name()} has lost another one, whose own output may say why.",
+        last_checkpoint(),
+        "The same command, for all processes, goes on.",
     )
+    return " ".join(filter(None, parts))
 
 
-def _last_checkpoint() -> str:
-    if _last.checkpoints is None:
-        return "Nothing was saved yet"
-    with contextlib.suppress(Exception):
-        folders = [p for p in _last.checkpoints.iterdir() if p.name.isdigit()]
-        if "://" in str(_last.checkpoints):  # a store's folder is there before all of it is
-            folders = [p for p in folders if (p / _COMMITTED).exists()]
-        if steps := [int(p.name) for p in folders]:
-            return f"The last checkpoint is {_last.checkpoints / str(max(steps))}"
-        return f"No checkpoint is in {_last.checkpoints} yet"
-    return f"The checkpoints are in {_last.checkpoints}"
+def last_checkpoint() -> str:
+    """A sentence that names it; none for a run that saves none."""
+    return _last.last_checkpoint()
 
 
 @contextlib.contextmanager
@@ -226,7 +267,7 @@ def end(error: Exception) -> None:
     line = str(error).strip().partition("\n")[0][:300] or type(error).__name__
     if not _BETWEEN_PROCESSES.search(str(error)):
         traceback.print_exception(error)
-        _last.leave(f"{name()} failed: {line}. {_last_checkpoint()}")
+        _last.leave(f"{name()} failed: {line}. {last_checkpoint()}".strip())
     _last.leave(f"{_lost()} ({line})")
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.runs import agreement, build, devices, distributed
+from mixer.runs import agreement, build, devices, distributed, sharing
 from mixer.runs.examination import SKEW, Examination
 
 # One host's object -> those of all hosts, in their order.
@@ -58,7 +58,8 @@ def verdicts(examination: Examination, gather: Gather) -> dict[str, Verdict]:
     try:
         reports = gather({"host": socket.gethostname(), "findings": examination.findings()})
         now = time.time()  # the hosts leave the gathering at one moment
-        sees = [examination.sees(host) for host in range(len(reports))]
+        written = all(report["findings"]["workdir"][0] for report in reports)
+        sees = written and examination.sees(len(reports))
         later = gather({"time": now, "sees": sees})
     finally:
         examination.clean()
@@ -87,14 +88,11 @@ def _together(name: str, found: list[Verdict], hosts: list[str]) -> Verdict:
     return False, parts if bad else f"{parts}: {_ALIKE[name]}"
 
 
-def _shared(sees: list[list[bool]], hosts: list[str]) -> Verdict:
-    if all(map(all, sees)):
+def _shared(sees: list[bool], hosts: list[str]) -> Verdict:
+    if all(sees):
         return True, "what one host writes, all see"
-    blind = [host for host, seen in zip(hosts, sees, strict=True) if not all(seen)]
-    return False, (
-        f"what another host writes is not seen on {', '.join(blind)}: take a --workdir that all "
-        f"hosts share, or gs://BUCKET/FOLDER"
-    )
+    blind = [host for host, seen in zip(hosts, sees, strict=True) if not seen]
+    return False, f"what another host writes is not seen on {', '.join(blind)}: {sharing.MEND}"
 
 
 def _clocks(times: list[float], hosts: list[str]) -> Verdict:

@@ -1,5 +1,6 @@
 """One host's part of `config.run="doctor"`: what it has, and what is wrong with it."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -17,7 +18,7 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.data.decode import Encoded
-from mixer.runs import agreement, build, workdir
+from mixer.runs import agreement, build, devices, distributed, sharing, workdir
 
 SKEW = 5.0  # seconds that two clocks may differ
 _OLDEST = (3, 11)
@@ -66,17 +67,17 @@ class Examination:
             checks["staging"] = self._stage
         return {name: _attempt(check) for name, check in checks.items()}
 
-    def sees(self, host: int) -> bool:
-        """Whether the file that another host has left is there."""
+    def sees(self, hosts: int) -> bool:
+        """Whether the files are there that so many hosts have left."""
         try:
-            return self._probe(host).exists()
+            return all(sharing.sees([self._probe(host) for host in range(hosts)]))
         except errors.BadInput:
             return False
 
     def clean(self) -> None:
         """Removes this host's file, if it is there."""
-        if self.sees(self._index):
-            self._probe(self._index).unlink()
+        with contextlib.suppress(errors.BadInput, OSError):
+            self._probe(self._index).unlink(missing_ok=True)
 
     def _code(self) -> str:
         return f"commit {(workdir.commit() or 'unknown')[:12]}, files {agreement.code()}"
@@ -97,22 +98,19 @@ class Examination:
         return ", ".join(f"{name} {version}" for name, version in versions.items())
 
     def _devices(self) -> str:
-        devices = jax.devices()
-        if devices[0].platform == "cpu" and self._present:
+        found = jax.devices()
+        if found[0].platform == "cpu" and self._present:
             platforms = jax.config.jax_platforms
             fix = f"pip install -r {_REQUIREMENTS[self._present]}, and end what else uses it"
             raise errors.Failure(
                 f"JAX sees only the CPU on a machine with a {self._present}: "
                 + (f"unset JAX_PLATFORMS={platforms}" if platforms else fix)
             )
-        return f"{len(devices)} {devices[0].device_kind}, {jax.local_device_count()} on each host"
+        devices.check_shared(distributed.count())
+        return f"{len(found)} {found[0].device_kind}, {jax.local_device_count()} on each host"
 
     def _folder(self) -> epath.Path:
-        """The workdir, or what there is above it; a URL as it is."""
-        path = workdir.open_workdir(self._output)
-        while not self._is_remote and not path.exists():
-            path = path.parent
-        return path
+        return sharing.nearest(workdir.open_workdir(self._output))
 
     @property
     def _is_remote(self) -> bool:

@@ -42,24 +42,24 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
     path = workdir.unfinished(output, config)
     if path is None:
         return
-    training = build.training(config, _card_so_far(path))
-    agreement.same_work(training)
-    say_what_is_read(training.readers)
-    times["build"] = time.perf_counter() - began
     checkpoints = path / "checkpoints"
-    created = None if checkpoints.exists() else _create(training, times)
-    workdir.begin(path, config)
-    with (
-        workdir.hold(path),
-        Store(
-            checkpoints,
-            keep=training.keep_checkpoints,
-            best=training.best,
-            together=agreement.first_trouble,
-        ) as store,
-        distributed.watch(checkpoints),
-    ):
-        _Session(training, path, store, stop, protocol, times).run(created)
+    with distributed.watch(checkpoints):
+        training = build.training(config, _card_so_far(path))
+        agreement.same_work(training)
+        say_what_is_read(training.readers)
+        times["build"] = time.perf_counter() - began
+        created = None if checkpoints.exists() else _create(training, times)
+        workdir.begin(path, config)
+        with (
+            workdir.hold(path),
+            Store(
+                checkpoints,
+                keep=training.keep_checkpoints,
+                best=training.best,
+                together=agreement.first_trouble,
+            ) as store,
+        ):
+            _Session(training, path, store, stop, protocol, times).run(created)
 
 
 def _card_so_far(path: epath.Path) -> Card | None:

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from mixer import errors, storage
 from mixer.data.sources import Source, fingerprint
-from mixer.runs import agreement, distributed
+from mixer.runs import agreement, distributed, sharing
 from mixer.runs.agreement import as_json, flat
 
 CONFIG, RESULTS = "config.json", "results.json"
@@ -154,7 +154,8 @@ def unfinished(output: str, config: ConfigDict) -> epath.Path | None:
     """The workdir of a run that is to be done or gone on with; None, and said, if it is complete.
 
     Raises:
-      BadInput: a folder that cannot be reached or holds something else; see `check`.
+      BadInput: a folder that cannot be reached, that holds something else (see `check`), or that is
+        not one for all processes.
     """
     workdir = open_workdir(output)
 
@@ -162,7 +163,10 @@ def unfinished(output: str, config: ConfigDict) -> epath.Path | None:
         check(workdir, config)
         return is_complete(workdir)
 
-    return None if agreement.from_first(complete) else workdir
+    if agreement.from_first(complete):
+        return None
+    sharing.check(workdir)
+    return workdir
 
 
 def unless_complete(

@@ -11,13 +11,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from jax.sharding import NamedSharding, PartitionSpec
 
 from configs import quickstart
 from mixer.checkpoint.damage import DamagedCheckpoint
 from mixer.checkpoint.store import Store
 from mixer.errors import BadInput, Failure
-from mixer.runs import agreement, build, distributed
+from mixer.runs import agreement, build, distributed, sharing
 
 
 def config():
@@ -53,8 +54,9 @@ def _error(function):
         return f"{type(error).__name__}: {error}"
 
 
-def _agreements():
+def _agreements(folder):
     mine = distributed.index()
+    sharing._PATIENCE = 1
 
     def refuse():
         raise BadInput("only process 0 has looked")
@@ -65,6 +67,8 @@ def _agreements():
         "refused": _error(lambda: agreement.from_first(refuse)),
         "alike": _error(lambda: agreement.same({"config.seed": 1, "steps": 3})),
         "unlike": _error(lambda: agreement.same({"config.seed": mine // 2, "steps": 3})),
+        "shared": _error(lambda: sharing.check(folder / "not" / "yet" / "there")),
+        "not shared": _error(lambda: sharing.check(folder / f"of_{min(mine, 1)}")),
     }
 
 
@@ -108,7 +112,7 @@ def main():
     folder = Path(folder)
     distributed.start(coordinator, int(processes), int(process), "train")
     rows, metrics = rows_and_metrics()
-    found = {"rows": rows, "metrics": metrics, "agreements": _agreements()}
+    found = {"rows": rows, "metrics": metrics, "agreements": _agreements(epath.Path(folder))}
     found["checkpoints"] = _checkpoints(folder)
     (folder / f"{process}.json").write_text(json.dumps(found))
     distributed.leave(0)

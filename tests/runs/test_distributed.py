@@ -1,6 +1,7 @@
 """Real processes on one machine, their collectives over TCP: one run, whoever dies on the way."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -34,6 +35,8 @@ SHORT = {
 @pytest.mark.slow
 def test_four_processes_see_what_one_does(data_dir, tmp_path):
     more = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "PYTHONPATH": str(ROOT)}
+    for number in (0, 1):
+        (tmp_path / f"of_{number}").mkdir()
     processes = [
         subprocess.Popen(
             [sys.executable, one_of_several.__file__, tmp_path]
@@ -62,6 +65,10 @@ def test_four_processes_see_what_one_does(data_dir, tmp_path):
         assert said["refused"] == "BadInput: only process 0 has looked"
         assert "config.seed: 0 in process 0, 1 in process 2" in said["unlike"]
         assert "steps" not in said["unlike"]
+        assert said["shared"] is None and not list(tmp_path.glob("**/.shared.*"))
+        assert "/of_" in said["not shared"] and "BadInput: --workdir=" in said["not shared"]
+        blind = [f"process {number} (" in said["not shared"] for number in range(4)]
+        assert blind == [False, True, True, True] and "gs://BUCKET/FOLDER" in said["not shared"]
 
         # One cannot read the newest: all take the one before, whatever the placement.
         checkpoints = each["checkpoints"]
@@ -193,9 +200,88 @@ def test_flags_that_do_not_go_together_are_refused(flags, message):
     assert distributed.count() == 1
 
 
-def test_one_process_has_nobody_to_wait_for():
-    distributed.start("host:1", 1, 0, "train")
+@pytest.fixture
+def surroundings(monkeypatch):
+    """Sets variables that launchers leave; nobody is joined, but noted."""
+    for name in (*os.environ,):
+        if name.startswith(("SLURM", "OMPI", "PMI", "TPU_")) or name == "WORLD_SIZE":
+            monkeypatch.delenv(name)
+    joined = []
+    monkeypatch.setattr(distributed, "_join", lambda run, said, *_, **kw: joined.append((said, kw)))
+    monkeypatch.setattr(distributed, "_on_tpu", lambda: False)
+
+    def start(*flags, **variables):
+        with monkeypatch.context() as here:
+            for name, value in variables.items():
+                here.setenv(name, value)
+            joined.clear()
+            distributed.start(*(flags or (None, None, None)), "train")
+            return joined
+
+    return start
+
+
+def test_one_process_has_nobody_to_wait_for(surroundings, capsys):
+    step = {"SLURM_STEP_NODELIST": "node[1-2]", "SLURM_NTASKS": "2"}
+    for flags in (("host:1", 1, 0), (None, 1, None), (None, 1, 0)):
+        assert surroundings(*flags, **step) == [] and capsys.readouterr().out == ""
     assert agreement.total(3) == 3 and agreement.from_first(lambda: [1]) == [1]
+
+
+def test_processes_of_slurm_are_those_of_the_step(surroundings, capsys):
+    step = {"SLURM_STEP_NODELIST": "node[1-2]"}
+    assert surroundings(**step, SLURM_NTASKS="4") == [("SLURM_NTASKS=4", {"processes": 4})]
+    # salloc's shell, and srun -n1 --preserve-env: the job has more tasks than the step.
+    assert surroundings(**step, SLURM_NTASKS="4", SLURM_STEP_NUM_TASKS="1") == []
+    assert surroundings(**step, SLURM_NTASKS="4", SLURM_STEP_NUM_TASKS="2") == [
+        ("SLURM_STEP_NUM_TASKS=2", {"processes": 2})
+    ]
+    assert capsys.readouterr().out == ""
+    assert surroundings(SLURM_NTASKS="4") == []  # sbatch's script
+    assert "SLURM_NTASKS=4, but this process was not started by srun" in capsys.readouterr().out
+
+
+def test_others_that_are_known_of_and_cannot_be_found_are_refused(surroundings, monkeypatch):
+    with pytest.raises(BadInput, match="mpirun has started 4 processes .OMPI_COMM_WORLD_SIZE=4"):
+        surroundings(OMPI_COMM_WORLD_SIZE="4")
+    assert surroundings(None, 1, None, OMPI_COMM_WORLD_SIZE="4") == []
+    assert surroundings(WORLD_SIZE="1") == []
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "10.0.0.1")
+    distributed._check_alone(None)
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "10.0.0.1,10.0.0.2")
+    with pytest.raises(BadInput, match="one of 2 processes .TPU_WORKER_HOSTNAMES=10.0.0.1,10"):
+        distributed._check_alone(None)
+    with pytest.raises(BadInput, match="one of 4 processes .SLURM_NTASKS=4., but JAX does not"):
+        distributed._check_alone(4)
+    devices.check_shared(1)
+    monkeypatch.setattr(devices.jax, "process_count", lambda: 4)
+    with pytest.raises(BadInput, match="devices here are those of 4 processes, but 1 have met"):
+        devices.check_shared(1)
+
+
+def test_who_waits_says_for_whom_and_leaves_in_a_line():
+    """The other process of two never comes."""
+    alone = (
+        "from mixer.runs import distributed\n"
+        "distributed._SAY, distributed._MEET = 1, 3\n"
+        "distributed.start(None, None, None, 'train')\n"
+    )
+    step = {"SLURM_STEP_NODELIST": "localhost", "SLURM_JOB_ID": "1", "SLURM_NTASKS": "2"}
+    step |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "JAX_COORDINATOR_PORT": several(1)[0][0]}
+    step["JAX_COORDINATOR_PORT"] = step["JAX_COORDINATOR_PORT"].rpartition(":")[2]
+    ended = subprocess.run(
+        [sys.executable, "-c", alone],
+        cwd=ROOT,
+        env=os.environ | step,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    waits, unmet = ended.stderr.splitlines()
+    assert waits.startswith("process 0 of 2 waits at localhost:")
+    assert waits.endswith("because of SLURM_NTASKS=2; --num_processes=1 runs alone")
+    assert unmet.startswith("error: process 0 of 2: not all processes have met at localhost:")
 
 
 def test_the_cpu_in_the_place_of_what_was_asked_for_is_refused(monkeypatch):
@@ -204,18 +290,18 @@ def test_the_cpu_in_the_place_of_what_was_asked_for_is_refused(monkeypatch):
     for asked, allowed in (("cpu", True), ("", True), ("cuda", False), ("tpu,cpu", False)):
         monkeypatch.setenv("JAX_PLATFORMS", asked)
         if allowed:
-            devices.check()
+            devices.check(1)
         else:
             with pytest.raises(BadInput, match="finds only the CPU"):
-                devices.check()
+                devices.check(1)
     monkeypatch.setattr(devices, "accelerator", lambda: "NVIDIA GPU")
     monkeypatch.setenv("JAX_PLATFORMS", "")
-    devices.check()  # without JAX's packages for it nobody has asked for it
+    devices.check(1)  # without JAX's packages for it nobody has asked for it
     monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: name)
     with pytest.raises(BadInput, match="a NVIDIA GPU and its packages are here"):
-        devices.check()
+        devices.check(1)
     monkeypatch.setattr(devices.jax, "default_backend", lambda: "gpu")
-    devices.check()
+    devices.check(1)
 
 
 def test_a_host_that_finds_no_others_ends_by_itself():
@@ -225,7 +311,7 @@ def test_a_host_that_finds_no_others_ends_by_itself():
         "from mixer.runs import distributed\n"
         "def initialize(*args, **kwargs): raise ValueError('coordinator_address is missing')\n"
         "jax.distributed.initialize = initialize\n"
-        "distributed._join('train')\n"
+        "distributed._join('train', 'metadata')\n"
         "os.abort()\n"
     )
     ended = subprocess.run([sys.executable, "-c", alone], cwd=ROOT, capture_output=True, text=True)

@@ -9,7 +9,12 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from configs import quickstart
 from mixer import errors
-from mixer.runs import build, devices, doctor, examination, workdir
+from mixer.runs import build, devices, doctor, examination, sharing, workdir
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(sharing, "_PATIENCE", 0.2)
 
 
 @pytest.fixture
@@ -243,7 +248,7 @@ def test_clocks_and_versions_that_differ(config, tmp_path):
     def gather(one):
         """Beside this host one that is a minute ahead and has another JAX."""
         if "time" in one:
-            return [one, one | {"time": one["time"] + 60, "sees": [True, True]}]
+            return [one, one | {"time": one["time"] + 60, "sees": True}]
         findings = one["findings"] | {"packages": (True, "jax 0.9.0")}
         return [one, {"host": "odd", "findings": findings}]
 
