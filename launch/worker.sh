@@ -1,24 +1,25 @@
 #!/usr/bin/env bash
 # What launch/tpu_vm.sh has each worker do. All of it lies in ~/mlp-mixer:
-#   code/ venv/ wheels/   the commit, Python, the packages
+#   code/ venv/ wheels/   the commit, Python, the packages; uv/ brings Python
 #   run.lock              held as long as main.py runs
 #   run.pid run.log       its process, what it says
 #   run.asked run.end     there if it was asked to stop; how it ended
 set -euo pipefail
 
 python=3.11 # of the wheels; a TPU VM's own is 3.10
-uv=0.13.8
 home=$HOME/mlp-mixer
 code=$home/code
-PATH=$HOME/.local/bin:$PATH
+PATH=$PATH:$home/uv/bin
 
 fail() {
     echo "error: $*" >&2
     exit 1
 }
 
+# Of a folder of its own, which no rule of the system's about its packages concerns.
 have_uv() {
-    command -v uv >/dev/null || curl -LsSf "https://astral.sh/uv/$uv/install.sh" | sh
+    command -v uv >/dev/null ||
+        python3 -m pip install --quiet --target "$home/uv" --require-hashes -r "$code/launch/uv.txt"
 }
 
 # One wheelhouse for each Python and each text of the requirements, for all workers and restarts.
@@ -123,7 +124,7 @@ stop() {
         sleep 0.2
     done
     kill -KILL "$(<"$home/run.pid")" || true
-    fail "$(hostname): killed, as it had not ended within $1 s; its last checkpoint stands"
+    fail "$(hostname): killed, as it had not ended within $1 s; what it had saved stands"
 }
 
 status() {

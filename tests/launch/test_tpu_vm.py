@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -283,10 +284,32 @@ def test_what_is_not_committed_is_refused(cloud):
     assert not cloud.noted("calls")
 
 
+def test_what_brings_python_is_checked_by_its_hash(tmp_path):
+    """A worker without uv takes it from the package index, as one file and no other."""
+    code = tmp_path / "mlp-mixer" / "code"
+    shutil.copytree(ROOT / "launch", code / "launch")
+    (tmp_path / "bin").mkdir()
+    for name in ("bash", "cat"):
+        (tmp_path / "bin" / name).symlink_to(shutil.which(name))
+    pip = tmp_path / "bin" / "python3"
+    pip.write_text('#!/bin/sh\necho "$@"\n[ "$1 $2 $3" = "-m pip install" ] && cat "$9"\n')
+    pip.chmod(0o755)
+    done = subprocess.run(
+        ["bash", code / "launch" / "worker.sh", "have_uv"],
+        env={"HOME": str(tmp_path), "PATH": str(tmp_path / "bin")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    asked, *wanted = [line for line in done.stdout.splitlines() if not line.startswith("#")]
+    assert f"--target {tmp_path}/mlp-mixer/uv --require-hashes -r " in asked
+    assert len(wanted) == 1 and re.fullmatch(r"uv==[\d.]+ --hash=sha256:[0-9a-f]{64}", wanted[0])
+
+
 def test_the_scripts_are_clean():
-    shellcheck = shutil.which("shellcheck")
-    if not shellcheck:
-        pytest.skip("shellcheck is not installed")
+    beside = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # an environment not activated
+    shellcheck = shutil.which("shellcheck", path=beside)
+    assert shellcheck, "pip install -r requirements-dev.txt"
     files = sorted(map(str, (ROOT / "launch").glob("*.sh")))
     command = [shellcheck, "-x", "-P", "SCRIPTDIR", *files]
     done = subprocess.run(command, capture_output=True, text=True)
