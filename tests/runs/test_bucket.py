@@ -1,0 +1,108 @@
+"""One run in a bucket, ended in every way: to its end it is the run that was never stopped."""
+
+import json
+import os
+import re
+import signal
+
+import numpy as np
+import pytest
+from runs_command import start
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from configs import quickstart
+from mixer.checkpoint import pretrained
+from mixer.runs import train
+from mixer.training.writers import Console
+
+CHANGES = {
+    "total": "20 steps",
+    "evaluators.test.every": "8 steps",
+    "runtime.log_every": "4 steps",
+    "runtime.checkpoint_every": "4 steps",
+    "runtime.keep_checkpoints": 3,
+}
+# Of the machine, not of the run.
+MEASURED = ("images_per", "data_wait", "device_days", "seconds/", "tflops", "mfu")
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def by_tag(lines):
+    found = {}
+    for line in lines:
+        for tag in line.keys() - {"step"}:
+            found.setdefault(tag, []).append((line["step"], np.float32(line[tag])))
+    return found
+
+
+def scalars(workdir, copy):
+    """What TensorBoard shows."""
+    copy.mkdir()
+    for path in workdir.glob("events.out.tfevents.*"):
+        (copy / path.name).write_bytes(path.read_bytes())
+    events = EventAccumulator(str(copy))
+    events.Reload()
+    tags = events.Tags()["scalars"]
+    return {tag: [(e.step, np.float32(e.value)) for e in events.Scalars(tag)] for tag in tags}
+
+
+def reproducible(by_tag):
+    return {tag: values for tag, values in by_tag.items() if not tag.startswith(MEASURED)}
+
+
+@pytest.mark.slow
+def test_stopped_damaged_and_killed_it_ends_as_if_it_had_never_been(
+    bucket, data_dir, tmp_path, monkeypatch, capfd
+):
+    config = quickstart.get_config("smoke")
+    config.update_from_flattened_dict(CHANGES)
+    workdir, alone = bucket / "runs" / "one", tmp_path / "alone"
+    train.run(config, str(alone), "quickstart:smoke")
+
+    # SIGTERM when step 8 is done and its evaluation is not.
+    line = Console.line
+
+    def stop_at_eight(console, text):
+        line(console, text)
+        if text.startswith("step 8/20"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as at_eight:
+        at_eight.setattr(Console, "line", stop_at_eight)
+        train.run(config, str(workdir), "quickstart:smoke")
+    assert "stopped by SIGTERM: saved step 8 of 20" in capfd.readouterr().out
+    assert [line["step"] for line in lines(workdir)] == [4, 8]
+
+    (array, *_) = (workdir / "checkpoints" / "8" / "params" / "d").iterdir()
+    array.write_bytes(array.read_bytes()[:-20])
+
+    flags = [f"--config.{key}={value}" for key, value in CHANGES.items()]
+    same = {"XLA_FLAGS": os.environ["XLA_FLAGS"]}
+    process = start(data_dir, "configs/quickstart.py:smoke", workdir, *flags, **same)
+    said = []
+    for text in process.stdout:
+        said.append(text)
+        if text.startswith("step 16/20"):
+            process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, said
+    assert any("damaged checkpoint" in text for text in said)
+    assert any(f"moved to {workdir.parent}/one/damaged/8" in text for text in said)
+    assert any("going on from step 4 of 20" in text for text in said)
+    assert not (workdir / "results.json").exists()
+
+    train.run(config, str(workdir), "quickstart:smoke")
+    restored = re.search(r"going on from step (\d+) of 20", capfd.readouterr().out)
+    assert int(restored[1]) in (8, 12)
+
+    results, expected = (json.loads((w / "results.json").read_text()) for w in (workdir, alone))
+    assert results["metrics"] == expected["metrics"] and results["step"] == 20
+    assert scalars(workdir, tmp_path / "far") == by_tag(lines(workdir))
+    assert scalars(alone, tmp_path / "near") == by_tag(lines(alone))
+    assert reproducible(by_tag(lines(workdir))) == reproducible(by_tag(lines(alone)))
+    ours, theirs = (pretrained.read(str(w), None).arrays for w in (workdir, alone))
+    assert ours.keys() == theirs.keys()
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
