@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+from mixer import errors
+
 
 @dataclasses.dataclass(frozen=True)
 class Card:
@@ -28,6 +30,18 @@ class Card:
 
     @classmethod
     def from_json(cls, content: dict) -> "Card":
-        """Inverse of `dataclasses.asdict` after JSON has made lists of tuples."""
+        """Inverse of `dataclasses.asdict` after JSON has made lists of tuples.
+
+        What an older version of this program did not write gets its default.
+
+        Raises:
+          BadInput: a newer version wrote more.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if strange := sorted(content.keys() - known):
+            raise errors.BadInput(
+                f"this checkpoint was written by a newer version of this program, whose cards also "
+                f"have {', '.join(strange)}: use that version"
+            )
         lists = {name: tuple(content[name]) for name in ("image_size", "classes")}
         return cls(**(content | lists))

@@ -2,22 +2,26 @@
 
 import contextlib
 import errno
-import gc
 import io
 import os
 import re
-import time
+import sys
 from collections.abc import Iterator
 
 import jax
 
 from mixer.errors import Failure
 
-# Said somewhere in the middle of what Orbax raises.
-_DISK_TROUBLE = [
-    os.strerror(number)
-    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
-]
+# What a disk may answer; TensorStore says it somewhere in the middle of what it raises.
+_DISK_TROUBLE = {
+    os.strerror(number): number
+    for number in (
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES),
+        *(errno.EPERM, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.EMFILE),
+        *(errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
+    )
+}
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class DamagedCheckpoint(Failure):
@@ -36,7 +40,6 @@ def reading(where: str) -> Iterator[None]:
             array = re.search(r'"([\w.]+)/(?:\.zarray|[\d.]+)"', str(error))
             named = f"array {array[1].replace('.', '/')}: " if array else ""
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            _let_the_others_fail()
             raise DamagedCheckpoint(
                 f"{where} cannot be read: {named}{lines[0][:200]}"
             ) from error.with_traceback(None)
@@ -47,20 +50,36 @@ def writing(where: str) -> Iterator[None]:
     """Turns whatever Orbax raises on a disk that takes no more into one `Failure`."""
     try:
         yield
-    except (MemoryError, TimeoutError, jax.errors.JaxRuntimeError):
+    except (MemoryError, TimeoutError, ConnectionError, jax.errors.JaxRuntimeError):
         raise  # the machine's or another process's trouble, not the disk's
     except Exception as error:
-        text = str(error).strip() or type(error).__name__
-        known = (reason for reason in _DISK_TROUBLE if reason in text)
-        reason = next(known, text.splitlines()[0][:300])
-        _let_the_others_fail()
+        number, reason = _reason(error)
+        if number is None and where not in str(error) and jax.process_count() > 1:
+            raise  # most likely another process was lost
+        mended = "there is room" if number in _NO_ROOM else "that is mended"
         raise Failure(
             f"a checkpoint in {where} could not be written: {reason}. Those before "
-            f"it stand; when there is room again the same command goes on"
+            f"it stand; when {mended} the same command goes on"
         ) from error
 
 
-def _let_the_others_fail() -> None:
-    """When one array fails, Orbax leaves the others to complain from their threads: before us."""
-    time.sleep(0.5)
-    gc.collect()
+def _reason(error: Exception) -> tuple[int | None, str]:
+    """The number and the words of what the system said, or None and what Orbax says."""
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno, os.strerror(error.errno)
+    for words, number in _DISK_TROUBLE.items():
+        if words in text:
+            return number, words
+    return None, text.splitlines()[0][:300]
+
+
+def hush_threads() -> None:
+    """When one array fails, Orbax's threads of the others complain that nobody waits any more."""
+    show = sys.unraisablehook
+
+    def hook(unraisable) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            show(unraisable)
+
+    sys.unraisablehook = hook

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -13,24 +12,11 @@ from etils import epath
 from mixer import storage
 from mixer.checkpoint.checksum import checksums
 from mixer.checkpoint.damage import DamagedCheckpoint, reading, writing
+from mixer.checkpoint.manager import SEAL, Writer, reader
+from mixer.checkpoint.meta import checked, guarded
 from mixer.errors import Failure
 
-# Remarks of Orbax's, and what its threads log of a failure that is raised here, are of no use to
-# our users.
-for _name in ("absl", "asyncio"):
-    logging.getLogger(_name).setLevel(logging.CRITICAL)
-
 _META = "meta"
-# What Orbax writes last into a checkpoint in an object store.
-_SEAL = "commit_success.txt"
-_policies = ocp.checkpoint_managers
-
-
-class _Manager(ocp.CheckpointManager):
-    """Orbax's, that leaves the question of preemption to the training loop, which counts it."""
-
-    def reached_preemption(self, step: int) -> bool:
-        return False
 
 
 class Store:
@@ -58,41 +44,14 @@ class Store:
         self._directory = epath.Path(directory).expanduser()
         if "://" not in str(directory):
             self._directory = epath.Path(self._directory.absolute())
-        policies: list[Any] = [_policies.LatestN(keep)]
-        if best:
-            policies.append(
-                _policies.BestN(
-                    n=1,
-                    get_metric_fn=lambda metrics: metrics[best],
-                    keep_checkpoints_without_metrics=False,
-                )
-            )
-        me = jax.process_index()
-        # It waits for no other process, so that one that cannot read its part does not hold up all.
-        self._reader = self._manager = ocp.CheckpointManager(
-            self._directory,
-            options=ocp.CheckpointManagerOptions(
-                create=False,
-                read_only=True,
-                cleanup_tmp_directories=False,
-                multiprocessing_options=ocp.options.MultiprocessingOptions(
-                    primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"reader_{me}"
-                ),
-            ),
-        )
-        self._replaced, self._replacing = self._directory.parent / "replaced", False
-        if not read_only:
-            self._in_one(self._put_back)
-            self._manager = _Manager(
-                self._directory,
-                options=ocp.CheckpointManagerOptions(
-                    # Without it Orbax keeps metrics in memory only; a resumed run would know none.
-                    best_fn=(lambda metrics: metrics[best]) if best else None,
-                    preservation_policy=_policies.AnyPreservationPolicy(policies),
-                    cleanup_tmp_directories=True,
-                ),
-            )
         self._best = best
+        self._reader = self._manager = reader(self._directory)
+        self._replaced, self._replacing = self._directory.parent / "replaced", False
+        self._writer: Writer | None = None
+        if not read_only:
+            with writing(str(self._directory)):
+                self._in_one(self._put_in_order)
+                self._manager = self._writer = Writer(self._directory, keep, best)
 
     def __enter__(self) -> "Store":
         return self
@@ -103,6 +62,8 @@ class Store:
             self.wait()
             for manager in {self._manager, self._reader}:
                 manager.close()
+            if self._writer:
+                self._remove_abandoned()
 
     def steps(self) -> list[int]:
         """Steps with a checkpoint, ascending."""
@@ -120,9 +81,9 @@ class Store:
           RuntimeError: Orbax would not save.
         """
         self.wait()
+        sums = {name: checksums(tree) for name, tree in items.items()}
         # A copy: Orbax writes it from a thread, when the caller may have counted on.
-        meta = copy.deepcopy(meta)
-        meta |= {"step": step, "checksums": {k: checksums(v) for k, v in items.items()}}
+        meta = guarded(copy.deepcopy(meta) | {"step": step, "checksums": sums})
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         known = metrics or {}
         chosen = {self._best: known[self._best]} if self._best in known else None
@@ -152,8 +113,10 @@ class Store:
             # If this fails, what was to be replaced is put back by the next start.
             replacing, self._replacing = self._replacing, False
             self._manager.wait_until_finished()
+        if self._writer:
             if replacing and jax.process_index() == 0:
-                self._replaced.rmtree(missing_ok=True)
+                self._writer.remover.remove(self._replaced)
+            self._writer.remover.say()
 
     def _in_one(self, change: Callable[[], None]) -> None:
         """Changes folders, in one process, and all go on when it is done."""
@@ -161,33 +124,45 @@ class Store:
             change()
         self._together(None)
 
-    def _put_back(self) -> None:
-        """What was to be replaced when the run was killed."""
+    def _put_in_order(self) -> None:
+        """Removes what was being removed when the run was killed, puts back what was replaced."""
+        self._remove_abandoned()
         if self._replaced.exists():
             for old in self._replaced.iterdir():
                 new = self._directory / old.name
                 # In an object store the folder is there before all of it is.
                 if not (new.exists() and ocp.utils.is_checkpoint_finalized(new)):
                     new.rmtree(missing_ok=True)
-                    storage.move(old, new, _SEAL)
+                    storage.move(old, new, SEAL)
             # Without folders of their own, object stores have lost it with the last object.
             self._replaced.rmtree(missing_ok=True)
+
+    def _remove_abandoned(self) -> None:
+        if not storage.is_remote(self._directory) and jax.process_index() == 0:
+            for folder in (self._directory, self._directory.parent):
+                storage.remove_abandoned(folder)
 
     def _move(self, step: int, folder: epath.Path) -> epath.Path:
         names = [str(step), *(f"{step}.{i}" for i in range(1, 1000))]
         target = next(folder / name for name in names if not (folder / name).exists())
-        storage.move(self._directory / str(step), target, _SEAL)
+        storage.move(self._directory / str(step), target, SEAL)
         return target
 
     def meta(self, step: int) -> dict:
         """The JSON saved with `step`.
 
         Raises:
-          DamagedCheckpoint: it cannot be read.
+          DamagedCheckpoint: it cannot be read, was altered or is of another step.
+          BadInput: it was written by a newer version of this program.
         """
-        with reading(f"{self._directory}/{step}: {_META}"):
+        where = f"{self._directory}/{step}: {_META}"
+        with reading(where):
             args = ocp.args.Composite(**{_META: ocp.args.JsonRestore()})
-            return dict(self._reader.restore(step, args=args)[_META])
+            content = dict(self._reader.restore(step, args=args)[_META])
+        meta = checked(content, where)
+        if meta["step"] != step:
+            raise DamagedCheckpoint(f"{where} says that it is of step {meta['step']}")
+        return meta
 
     def restore(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
         """Reads items back into the shapes, dtypes and placements of `abstract`, and checks them.

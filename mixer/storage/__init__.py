@@ -2,12 +2,13 @@
 
 from mixer.storage.growing import Growing, grow
 from mixer.storage.locks import lock
-from mixer.storage.moving import move
+from mixer.storage.moving import move, remove
 from mixer.storage.whole import (
     Unwritable,
     is_remote,
     naming,
     put_in_place,
+    remove_abandoned,
     write_whole,
     write_whole_folder,
 )
@@ -21,6 +22,8 @@ __all__ = [
     "move",
     "naming",
     "put_in_place",
+    "remove",
+    "remove_abandoned",
     "write_whole",
     "write_whole_folder",
 ]

@@ -1,11 +1,17 @@
-"""Folders that get another place, on a disk or in an object store."""
+"""Folders that get another place or are removed, on a disk or in an object store.
+
+In a store a `seal` matters: the name of the file that says that a folder is whole. There is no
+renaming there: objects are copied, then removed, the seal being the last copied and the first
+removed. So a folder that has it is whole, whenever we are killed.
+"""
 
 import os
+import shutil
 
 from etils import epath
 from etils.epath import backend
 
-from mixer.storage.whole import is_remote, naming, sync_folder
+from mixer.storage.whole import beside, is_remote, naming, sync_folder
 
 
 def move(source: epath.Path, target: epath.Path, seal: str) -> None:
@@ -13,9 +19,7 @@ def move(source: epath.Path, target: epath.Path, seal: str) -> None:
 
     Args:
       target: nothing may be there.
-      seal: name of a file in the folder. An object store cannot rename: objects are copied, then
-        removed. The seal is copied last and removed first, so a folder that has it is whole,
-        whenever we are killed.
+      seal: see above.
 
     Raises:
       Unwritable: the disk does not take it.
@@ -28,6 +32,24 @@ def move(source: epath.Path, target: epath.Path, seal: str) -> None:
         source.rename(target)
         sync_folder(target.parent)
         sync_folder(source.parent)
+
+
+def remove(folder: epath.Path, seal: str) -> None:
+    """Removes a folder; what is left if we are killed, or fail, does not look like it.
+
+    Args:
+      seal: see above.
+
+    Raises:
+      OSError: the disk does not let us.
+    """
+    if is_remote(folder):
+        (folder / seal).unlink(missing_ok=True)
+        folder.rmtree()
+        return
+    gone = beside(folder)
+    folder.rename(gone)
+    shutil.rmtree(gone)
 
 
 def _move_objects(source: str, target: str, seal: str) -> None:

@@ -74,7 +74,7 @@ def write_whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
     path = Path(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with naming(path):
-        beside, descriptor = _begin(path, lambda new: os.open(new, flags, 0o666))
+        new, descriptor = _begin(path, lambda new: os.open(new, flags, 0o666))
     try:
         # Renamed before it is closed, which would free the lock.
         with io.BufferedWriter(_File(descriptor, path)) as file:
@@ -82,11 +82,11 @@ def write_whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
             with naming(path):
                 file.flush()
                 os.fsync(descriptor)
-                beside.replace(path)
+                new.replace(path)
                 sync_folder(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+            new.unlink(missing_ok=True)
         raise
 
 
@@ -104,12 +104,12 @@ def write_whole_folder(path: str | os.PathLike) -> Iterator[Path]:
         return os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     with naming(path):
-        beside, descriptor = _begin(path, make)
+        new, descriptor = _begin(path, make)
     try:
-        yield beside
-        put_in_place(beside, path)
+        yield new
+        put_in_place(new, path)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
         os.close(descriptor)
 
 
@@ -142,19 +142,25 @@ class _File(io.FileIO):
 
 def _begin(path: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
     """Makes and locks something beside `path`: its name and descriptor."""
-    _remove_abandoned(path.parent)
+    remove_abandoned(path.parent)
     while True:
-        # A name may have 255 bytes, and a character up to four.
-        beside = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex}.incomplete")
-        descriptor = make(beside)
+        new = beside(path)
+        descriptor = make(new)
         with contextlib.suppress(OSError):  # without locks nothing is ever taken for abandoned
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.path.lexists(beside):
-            return beside, descriptor
+        if os.path.lexists(new):
+            return new, descriptor
         os.close(descriptor)  # another process was faster to lock it, and removed it
 
 
-def _remove_abandoned(folder: Path) -> None:
+def beside(path: Path) -> Path:
+    """Another name in the same folder, which nobody can guess, for what is not whole."""
+    # A name may have 255 bytes, and a character up to four.
+    return path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex}.incomplete")
+
+
+def remove_abandoned(folder: str | os.PathLike) -> None:
+    """Removes what killed processes left in a local folder, as far as that is possible."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         names = [entry.path for entry in entries if _TEMPORARY.fullmatch(entry.name)]
         for name in names:

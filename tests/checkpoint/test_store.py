@@ -1,3 +1,4 @@
+import errno
 import json
 import pathlib
 import shutil
@@ -9,10 +10,12 @@ import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
+from mixer import storage
+from mixer.checkpoint import meta
 from mixer.checkpoint.checksum import checksums
 from mixer.checkpoint.damage import DamagedCheckpoint
 from mixer.checkpoint.store import Store
-from mixer.errors import Failure
+from mixer.errors import BadInput, Failure
 
 
 def place(devices=8, *axes):
@@ -73,6 +76,38 @@ def test_a_resumed_run_still_knows_its_best(tmp_path):
         store.save(4, items(4), {}, {"m": 0.2})
     with Store(tmp_path, keep=1, best="m") as store:
         assert store.steps() == [1, 4]
+
+
+def test_an_old_one_that_cannot_be_removed_is_a_warning(tmp_path, monkeypatch, capsys):
+    def broken(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with Store(tmp_path / "checkpoints") as store:
+        store.save(1, items(1), {}, None)
+        store.wait()
+        with monkeypatch.context() as disk:
+            disk.setattr(storage.moving.shutil, "rmtree", broken)
+            store.save(2, items(2), {}, None)
+            store.wait()
+        assert store.steps() == [2]
+        said = f"warning: {tmp_path}/checkpoints/1 cannot be removed: Input/output error; the newer"
+        assert said in capsys.readouterr().out
+        (left,) = (tmp_path / "checkpoints").glob(".1.*")
+    assert not left.exists()
+
+
+def test_a_half_removed_one_is_removed(tmp_path):
+    """As Orbax itself, or another program, leaves it when it is killed."""
+    with Store(tmp_path, keep=2, best="m") as store:
+        for step in (1, 2):
+            store.save(step, items(step), {}, {"m": 1 / step})
+    shutil.rmtree(tmp_path / "1" / "meta")
+    shutil.rmtree(tmp_path / "1" / "metrics")
+    with Store(tmp_path, keep=1, best="m") as store:
+        store.restore_newest(abstract(), print)
+        store.save(3, items(3), {}, {"m": 0.9})
+    with Store(tmp_path, keep=1, best="m") as store:
+        assert store.steps() == [3]
 
 
 def test_a_step_saved_again_replaces_the_first(tmp_path):
@@ -203,11 +238,55 @@ def test_an_array_altered_behind_orbaxs_back_is_noticed(saved):
     meta = json.loads(path.read_text())
     assert meta["n"] == 2
     meta["checksums"]["params"]["dense/kernel"] ^= 1 << 20
+    del meta["sha256"], meta["format"]  # else the meta itself is found altered
     path.write_text(json.dumps(meta))
     step, reports = newest(saved)
     assert step == 1
     assert "array params/dense/kernel was altered" in reports[0] and "moved to" in reports[1]
     assert (saved.parent / "damaged" / "2").is_dir()
+
+
+def test_any_bit_of_the_meta_is_noticed_or_means_nothing(saved):
+    path = saved / "2" / "meta" / "metadata"
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    with Store(saved, read_only=True) as store:
+        intact, noticed = store.meta(2), 0
+        for bit in rng.choice(8 * len(whole), 60, replace=False):
+            data = bytearray(whole)
+            data[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(data)
+            try:
+                assert store.meta(2) == intact
+            except DamagedCheckpoint:
+                noticed += 1
+    assert noticed >= 55
+
+
+def test_a_renamed_key_and_a_renamed_step_are_damage(saved):
+    path = saved / "2" / "meta" / "metadata"
+    path.write_text(path.read_text().replace('"checksums"', '"checksumz"'))
+    step, reports = newest(saved)
+    assert step == 1 and "2: meta was altered after it was written" in reports[0]
+    shutil.copytree(saved / "1", saved / "7")
+    reports = []
+    with Store(saved, keep=3) as store:
+        store.restore_newest(abstract(), reports.append)
+    assert reports[0].endswith("7: meta says that it is of step 1")
+
+
+def test_the_meta_of_an_older_and_of_a_newer_version(saved, monkeypatch):
+    path = saved / "2" / "meta" / "metadata"
+    content = json.loads(path.read_text())
+    old = {key: value for key, value in content.items() if key not in ("format", "sha256")}
+    path.write_text(json.dumps(old))
+    with Store(saved, read_only=True) as store:
+        assert store.meta(2) == old
+    monkeypatch.setattr(meta, "_FORMAT", 3)
+    path.write_text(json.dumps(meta.guarded(old)))
+    monkeypatch.undo()
+    with Store(saved) as store, pytest.raises(BadInput, match="has format 3, of a newer version"):
+        store.restore_newest(abstract(), print)
+    assert not (saved.parent / "damaged").exists()
 
 
 def flip(path):

@@ -1,0 +1,108 @@
+"""Orbax's CheckpointManager, set up as `mixer.checkpoint.store` needs it."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from mixer import storage
+from mixer.checkpoint.damage import hush_threads
+
+# Remarks of Orbax's, and what its threads log of a failure that is raised here, are of no use to
+# our users.
+for _name in ("absl", "asyncio"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+hush_threads()
+
+# What Orbax writes last into a checkpoint in an object store.
+SEAL = "commit_success.txt"
+_policies = ocp.checkpoint_managers
+
+
+def reader(directory: epath.Path) -> ocp.CheckpointManager:
+    """To load only.
+
+    It waits for no other process, so that one that cannot read its part does not hold up all.
+    """
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"reader_{me}"
+    )
+    return ocp.CheckpointManager(
+        directory,
+        options=ocp.CheckpointManagerOptions(
+            create=False,
+            read_only=True,
+            cleanup_tmp_directories=False,
+            multiprocessing_options=alone,
+        ),
+    )
+
+
+class Writer(ocp.CheckpointManager):
+    """To save: leaves preemption to the training loop, which counts it, and removal to `remover`.
+
+    Args:
+      directory: made if it is missing.
+      keep: how many of the newest are kept.
+      best: name of the metric whose highest checkpoint is kept besides; "" for none.
+    """
+
+    def __init__(self, directory: epath.Path, keep: int, best: str):
+        policies: list[Any] = [_policies.LatestN(keep)]
+        if best:
+            policies.append(
+                _policies.BestN(
+                    n=1,
+                    get_metric_fn=lambda metrics: metrics[best],
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        super().__init__(
+            directory,
+            options=ocp.CheckpointManagerOptions(
+                # Without it Orbax keeps metrics in memory only; a resumed run would know none.
+                best_fn=(lambda metrics: metrics[best]) if best else None,
+                preservation_policy=_policies.AnyPreservationPolicy(policies),
+                cleanup_tmp_directories=True,
+                # Threads would wait minutes for a folder that another one cannot make.
+                async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+            ),
+        )
+        # Orbax's own removes file by file under the old name, and fails the save if it cannot.
+        self._checkpoint_deleter = self.remover = Remover(directory)
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
+
+
+class Remover:
+    """Removes old checkpoints. What it cannot remove does no harm, and is told by `say`."""
+
+    def __init__(self, directory: epath.Path):
+        self._directory = directory
+        self._troubles: list[str] = []
+
+    def delete_steps(self, steps: Sequence[int]) -> None:
+        """As Orbax calls it, in a thread of its own."""
+        for step in steps if jax.process_index() == 0 else ():
+            self.remove(self._directory / str(step))
+
+    def remove(self, folder: epath.Path) -> None:
+        """Removes one of them."""
+        try:
+            storage.remove(folder, SEAL)
+        except Exception as error:  # stores have many kinds
+            reason = getattr(error, "strerror", None) or error
+            self._troubles.append(f"{folder} cannot be removed: {reason}")
+
+    def say(self) -> None:
+        """Warns of what could not be removed since the last time."""
+        while self._troubles:
+            print(f"warning: {self._troubles.pop()}; the newer one is written", flush=True)
+
+    def close(self) -> None:
+        """As Orbax calls it; nothing is left to do."""

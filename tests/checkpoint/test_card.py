@@ -1,0 +1,23 @@
+import dataclasses
+import json
+
+import pytest
+
+from mixer.checkpoint.card import Card
+from mixer.errors import BadInput
+
+CARD = Card(
+    {"name": "Mixer-S/16"}, (224, 192), "resize", ("cat", "dog"), "photos", multi_label=True
+)
+
+
+def test_a_card_comes_back_from_json():
+    assert Card.from_json(json.loads(json.dumps(dataclasses.asdict(CARD)))) == CARD
+
+
+def test_an_older_card_gets_defaults_and_a_newer_one_is_refused():
+    content = dataclasses.asdict(CARD)
+    older = {key: value for key, value in content.items() if key not in ("imports", "multi_label")}
+    assert Card.from_json(older) == dataclasses.replace(CARD, multi_label=False)
+    with pytest.raises(BadInput, match="newer version of this program, whose cards also have tint"):
+        Card.from_json(content | {"tint": "blue"})

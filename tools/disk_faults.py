@@ -1,0 +1,246 @@
+"""Lets one call to the disk fail in a short run, then gives the same command again (Linux only).
+
+    python tools/disk_faults.py --workdir=runs/disk_faults --trials=200
+
+Counts the calls by which a run of a few steps (the quickstart's, its data written first) changes
+its disk. Each trial is such a run, in which one of these calls fails: with ENOSPC, a full disk, or
+EIO, a broken one; or, with --lasting, it and all after it. Held, and said in a table:
+
+- the run ends in time, with one line that names what failed, or the fault does it no harm;
+- the same command then completes it, bit-identical to an undisturbed one, and nothing is left over.
+
+Exits with 1 if anything else was seen. Trials are drawn at random, by --seed, from all calls and
+both errors; stopped, it goes on with those that are missing. Needs a C compiler: failing_disk.c.
+"""
+
+import argparse
+import contextlib
+import errno
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # the package need not be installed
+
+OVERRIDES = (
+    "--config.ema_decay=0.9",
+    "--config.best=test/top1",
+    "--config.total=6 steps",
+    "--config.schedule.warmup=1 steps",
+    "--config.evaluators.test.every=3 steps",
+    "--config.runtime.checkpoint_every=2 steps",
+    "--config.runtime.log_every=2 steps",
+)
+ERRORS = ("ENOSPC", "EIO")
+# Seconds until a run that met a fault must have ended.
+PATIENCE = 20
+LEFT_OVER = ("*.incomplete", "*tmp*", "replaced", "damaged")
+
+
+def command(folder: Path) -> list[str]:
+    """The run's, its workdir and its data below `folder`."""
+    return [
+        "main.py",
+        "--config=configs/quickstart.py:smoke",
+        f"--workdir={folder}/run",
+        *OVERRIDES,
+    ]
+
+
+def in_child(folder: Path, do, seconds: float, **environment: str) -> tuple[int | None, str]:
+    """`do()` in a fork of this process, which has everything imported: exit code, standard error.
+
+    The code is None if it had not ended after `seconds`; then it is killed.
+    """
+    said = folder.with_suffix(".stderr")
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
+        os.environ.update(environment)
+        for number, file in ((1, folder.with_suffix(".stdout")), (2, said)):
+            os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.exit(do())
+    end = time.monotonic() + seconds
+    code = None
+    while code is None and time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        code = os.waitstatus_to_exitcode(status) if done else None
+        time.sleep(0.01)
+    if code is None:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    return code, said.read_text()
+
+
+def run(folder: Path, seconds: float = 600, **environment: str) -> tuple[int | None, str]:
+    """The run, or the rest of it, in `folder`."""
+
+    def do() -> int:
+        import main
+
+        sys.argv = command(folder)  # where the flags of a config are looked for
+        return main.main(sys.argv)
+
+    return in_child(folder, do, seconds, TFDS_DATA_DIR=str(folder / "data"), **environment)
+
+
+def calls(log: Path) -> list[tuple[float, str, str]]:
+    """(seconds since 1970, call, path) of each line that failing_disk.c wrote."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [(float(at), *rest) for at, *rest in (line.split(" ", 2) for line in lines)]
+
+
+def compare(folder: Path, peace: Path) -> list[str]:
+    """What differs from the undisturbed run, and what was left over."""
+    found = []
+
+    def differ() -> int:
+        from tools import random_kills
+
+        differing = random_kills.differences(folder / "run", peace / "run")
+        print(*differing, sep=", ", file=sys.stderr)
+        return bool(differing)
+
+    code, said = in_child(folder, differ, 600)
+    if code:
+        found.append(f"differs: {said.strip().splitlines()[-1]}")
+    for pattern in LEFT_OVER:
+        found += [f"left over: {path.relative_to(folder)}" for path in folder.rglob(pattern)]
+    return found
+
+
+def trial(folder: Path, peace: Path, call: int, error: str, lasting: bool) -> dict:
+    """One fault and what came of it; `wrong` lists what should not have."""
+    shutil.rmtree(folder, ignore_errors=True)
+    log = folder.with_suffix(".calls")
+    log.unlink(missing_ok=True)
+    fault = {
+        "DISK_BELOW": f"{folder}/",
+        "DISK_CALL": str(call),
+        "DISK_ERRNO": str(getattr(errno, error)),
+        "DISK_LOG": str(log),
+    }
+    if lasting:
+        fault["DISK_LASTING"] = "1"
+    code, said = run(folder, **fault)
+    took = time.time() - calls(log)[0][0] if log.exists() else 0.0
+    result = {"call": call, "error": error, "code": code, "said": said.strip(), "wrong": []}
+    if log.exists():
+        _, name, path = calls(log)[0]
+        result |= {"name": name, "path": str(Path(path).relative_to(folder))}
+    lines = said.strip().splitlines()
+    if code not in (0, 1, 2):
+        result["wrong"].append("hangs" if code is None else f"exit code {code}")
+    elif code and took > PATIENCE:
+        result["wrong"].append(f"ended {took:.0f} s after the fault")
+    if code and (len(lines) != 1 or not lines[0].startswith("error: ")):
+        result["wrong"].append(f"{len(lines)} lines instead of one")
+    if code and lines and str(folder) not in lines[-1]:
+        result["wrong"].append("names no file")
+    if code == 0 and lines:
+        result["wrong"].append("complete, with lines on standard error")
+    code, said = run(folder)
+    if code or said:
+        result["wrong"].append(f"the same command again ended with {code}: {said[-500:]}")
+    else:
+        result["wrong"] += compare(folder, peace)
+    return result
+
+
+def table(trials: list[dict]) -> str:
+    """Markdown: what failed where, how often, how often it was told in a line, how often wrong."""
+    kinds = Counter(), Counter(), Counter()
+    for each in trials:
+        kind = (each.get("name", "none"), place(each.get("path", "")))
+        kinds[0][kind] += 1
+        kinds[1][kind] += bool(each["code"])
+        kinds[2][kind] += bool(each["wrong"])
+    rows = [
+        "| call | below | trials | ended in a line | wrong |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for kind in sorted(kinds[0]):
+        rows.append(f"| {kind[0]} | {kind[1]} | " + " | ".join(str(k[kind]) for k in kinds) + " |")
+    return "\n".join(rows)
+
+
+def place(path: str) -> str:
+    """The part of the run's folder that a path lies in."""
+    parts = Path(path).parts
+    return "/".join(parts[:2]) if "checkpoints" in parts or "data" in parts else "/".join(parts[:1])
+
+
+def prepare(workdir: Path) -> None:
+    """Starts this program anew with the failing disk loaded, and imports what a run imports."""
+    library = workdir / "failing_disk.so"
+    if os.environ.get("LD_PRELOAD") != str(library):
+        compiler = shutil.which("cc") or shutil.which("gcc") or sys.exit("a C compiler is missing")
+        source = Path(__file__).with_name("failing_disk.c")
+        subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+        compiled = {
+            "JAX_COMPILATION_CACHE_DIR": str(workdir / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": "",
+        }
+        environment = os.environ | compiled | {"LD_PRELOAD": str(library)}
+        os.execve(sys.executable, [sys.executable, *sys.argv], environment)
+    import sklearn.datasets  # noqa: F401
+
+    import main  # noqa: F401
+    from mixer.runs import train  # noqa: F401
+    from tools import random_kills  # noqa: F401
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lasting", action="store_true", help="all later calls fail too")
+    parser.add_argument("--calls", default="", help="comma-separated numbers, in place of a draw")
+    args = parser.parse_args()
+    workdir = args.workdir.absolute()
+    workdir.mkdir(parents=True, exist_ok=True)
+    prepare(workdir)
+    os.chdir(ROOT)
+    peace, log = workdir / "undisturbed", workdir / "all.calls"
+    if not (peace / "run" / "results.json").exists():
+        shutil.rmtree(peace, ignore_errors=True)
+        log.unlink(missing_ok=True)
+        code, said = run(peace, DISK_BELOW=f"{peace}/", DISK_CALL="0", DISK_LOG=str(log))
+        if code:
+            sys.exit(f"the undisturbed run ended with {code}: {said}")
+    known = calls(log)
+    print(f"{len(known)} calls: {dict(Counter(name for _, name, _ in known))}", flush=True)
+    record = workdir / ("lasting.jsonl" if args.lasting else "once.jsonl")
+    trials = []
+    with contextlib.suppress(FileNotFoundError):
+        trials = [json.loads(line) for line in record.read_text().splitlines()]
+    drawn = [(call, error) for call in range(1, len(known) + 1) for error in ERRORS]
+    random.Random(args.seed).shuffle(drawn)
+    if args.calls:
+        drawn = [(int(call), error) for call in args.calls.split(",") for error in ERRORS]
+    done = {(each["call"], each["error"]) for each in trials}
+    for call, error in drawn[: args.trials]:
+        if (call, error) in done:
+            continue
+        trials.append(trial(workdir / "trial", peace, call, error, args.lasting))
+        with record.open("a") as file:
+            file.write(json.dumps(trials[-1]) + "\n")
+        print(f"{len(trials)}: {trials[-1]}", flush=True)
+    print(table(trials))
+    wrong = sum(bool(each["wrong"]) for each in trials)
+    print(f"{len(trials)} trials, {wrong} of them wrong")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
