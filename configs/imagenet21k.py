@@ -20,6 +20,8 @@ What the paper leaves open, and what is done here:
   measures as many that are trained on.
 - Weight decay is on kernels only; the learning rate ends at 1e-5; the head's bias starts at -10, as
   in big_vision.
+- Where the paper's words and big_vision's code differ (the ramp of stochastic depth and its
+  division, the end of the learning rate), the words count: configs/imagenet.py has the switches.
 - Table 4 has no row for other models: ViT-L and all H take L's values, the rest B's, stochastic
   depth and no dropout as well; NFNet keeps its adaptive clipping. (Table 3 has
   ViTs trained with "extra regularization" for as many epochs: its strength is not printed.)

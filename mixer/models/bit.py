@@ -88,7 +88,7 @@ class BiT(nn.Module):
 
     @nn.compact
     def __call__(self, images, train: bool = False):
-        layers.check_rank(images)
+        layers.check_images(images)
         x = StdConv(self.width, 7, 2, self.dtype, name="conv_root")(images)
         x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         x = nn.max_pool(x, (3, 3), (2, 2))

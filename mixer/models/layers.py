@@ -86,9 +86,9 @@ def normalized(images: jax.Array, form: str) -> jax.Array:
     "imagenet": less the mean of ImageNet's pixels, divided by their deviation; "none": as they are.
 
     Raises:
-      ValueError: another form, or images of another rank.
+      ValueError: another form, or as `check_images`.
     """
-    check_rank(images)
+    check_images(images)
     if form == "none":
         return images
     if form != "imagenet":
@@ -133,8 +133,18 @@ def dropout_key(model: nn.Module, train: bool) -> jax.Array | None:
     return model.make_rng("dropout") if random else None
 
 
-def depth_rates(last: float, num_blocks: int) -> list[tuple[float, float]]:
-    """Of each block's two branches the drop probability: from 0, linearly, to `last`."""
+def depth_rates(last: float, num_blocks: int, ramp: str = "mlp") -> list[tuple[float, float]]:
+    """Of each block's two branches the drop probability: from 0, linearly, to `last`.
+
+    It rises from branch to branch (`ramp="mlp"`) or from block to block ("block").
+
+    Raises:
+      ValueError: another ramp.
+    """
+    if ramp not in ("mlp", "block"):
+        raise ValueError(f"depth_ramp={ramp!r}: expected 'mlp' or 'block'")
+    if ramp == "block":
+        return [(last * i / max(1, num_blocks - 1),) * 2 for i in range(num_blocks)]
     slope = last / (2 * num_blocks - 1)
     return [(slope * 2 * i, slope * (2 * i + 1)) for i in range(num_blocks)]
 
@@ -154,19 +164,22 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None, place: int) -> jax
     return _keep(x, rate, jax.random.fold_in(key, place), x.shape)
 
 
-def stochastic_depth(x: jax.Array, rate, key: jax.Array | None, place: int) -> jax.Array:
-    """Drops a whole branch [N, ...] per example; kept ones are divided by 1 - rate.
+def stochastic_depth(
+    x: jax.Array, rate, key: jax.Array | None, place: int, *, rescale: bool = True
+) -> jax.Array:
+    """Drops a whole branch [N, ...] per example; with `rescale` kept ones are divided by 1 - rate.
 
     The division keeps the expectation (Huang et al. 2016). `rate` may be a traced scalar.
     """
     if key is None or (isinstance(rate, float) and rate == 0):
         return x
-    return _keep(x, rate, jax.random.fold_in(key, place), (len(x),) + (1,) * (x.ndim - 1))
+    shape = (len(x),) + (1,) * (x.ndim - 1)
+    return _keep(x, rate, jax.random.fold_in(key, place), shape, rescale)
 
 
-def _keep(x, rate, key, shape):
+def _keep(x, rate, key, shape, rescale=True):
     kept = jax.random.bernoulli(key, 1 - rate, shape)
-    return jnp.where(kept, x / (1 - rate), 0).astype(x.dtype)
+    return jnp.where(kept, x / (1 - rate) if rescale else x, 0).astype(x.dtype)
 
 
 def check_grid(
@@ -184,7 +197,7 @@ def check_grid(
     Raises:
       ValueError: names both grids and the way out.
     """
-    check_rank(images)
+    check_images(images)
     height, width = images.shape[1:3]
     if height % patch_size or width % patch_size:
         raise ValueError(
@@ -215,14 +228,22 @@ def check_grid(
         )
 
 
-def check_rank(images: jax.Array) -> None:
-    """Refuses what is no batch of images.
+def check_images(images: jax.Array) -> None:
+    """Refuses what is no batch of images in [-1, 1], as far as shape and dtype tell.
 
     Raises:
-      ValueError: names the shape.
+      ValueError: names what there is, and how to make the other of it.
     """
-    if images.ndim != 4:
-        raise ValueError(f"images have shape {images.shape}: expected [N, H, W, 3]")
+    shape = images.shape
+    if images.ndim != 4 or shape[3] != 3:
+        turned = images.ndim == 4 and shape[1] == 3
+        mend = ": the channels come last, images.transpose(0, 2, 3, 1)" if turned else ""
+        raise ValueError(f"images have shape {shape}: expected [N, H, W, 3]{mend}")
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(
+            f"images are of dtype {images.dtype}: expected floating-point numbers in [-1, 1]; of "
+            f"pixels from 0 to 255 images / 127.5 - 1 makes them"
+        )
 
 
 def _nearest(size: int, patch_size: int) -> int:

@@ -1,6 +1,7 @@
 """Model names and what they stand for."""
 
 import dataclasses
+import fnmatch
 from collections.abc import Callable
 from typing import Any
 
@@ -42,14 +43,23 @@ def register_model(
     _VERIFIED[name] = verified
 
 
-def list_models(verbose: bool = False) -> list[str] | dict[str, str]:
-    """Every registered name, sorted; `verbose=True`: {name: how far it is verified}.
+def list_models(pattern: str = "*", *, verbose: bool = False) -> list[str] | dict[str, str]:
+    """The registered names that match, sorted.
 
-    "weights": published weights load and give the published logits or accuracy; "other
-    implementation": its logits are timm's with the same random weights; "counts": it has as many
-    parameters as published; "nothing": a model of your own.
+    Args:
+      pattern: such as "Mixer-*" or "*/16"; capital and small letters are alike.
+      verbose: gives {name: how far it is verified}. "weights": published weights load and give the
+        published logits or accuracy; "other implementation": its logits are timm's with the same
+        random weights; "counts": it has as many parameters as published; "nothing": a model of
+        your own.
+
+    Raises:
+      BadInput: no name matches.
     """
-    return {name: _VERIFIED[name] for name in sorted(_MODELS)} if verbose else sorted(_MODELS)
+    names = [name for name in sorted(_MODELS) if fnmatch.fnmatch(name.lower(), pattern.lower())]
+    if not names:
+        raise errors.unknown("model or pattern of models", pattern, _MODELS)
+    return {name: _VERIFIED[name] for name in names} if verbose else names
 
 
 def _lookup(name: str) -> tuple[Callable[..., nn.Module], dict[str, Any]]:

@@ -78,6 +78,16 @@ def test_table_1():
     assert found == [19, 18, 60, 59, 206, 207, 431]
 
 
+def test_models_by_a_pattern():
+    mixers = [name for name in mixer.list_models() if name.startswith("Mixer-")]
+    assert mixer.list_models("Mixer-*") == mixer.list_models("mixer-*") == mixers
+    assert len(mixers) == 7 and mixer.list_models("Mixer-B/16") == ["Mixer-B/16"]
+    found = mixer.list_models("Mixer-?/14", verbose=True)
+    assert found == {"Mixer-H/14": VERIFIED["Mixer"]}
+    with pytest.raises(mixer.BadInput, match=r"'Mixr-B\*'. Did you mean 'Mixer-B/"):
+        mixer.list_models("Mixr-B*")
+
+
 def test_how_far_each_model_is_verified():
     assert mixer.list_models(verbose=True) == {
         name: VERIFIED.get(name, VERIFIED[family(name)]) for name in mixer.list_models()

@@ -157,6 +157,20 @@ def test_one_image_is_no_batch(name):
         case.model.init(jax.random.key(0), jnp.zeros(shape))
 
 
+@families
+def test_what_is_no_image_in_floating_point_says_how_to_make_it_one(name):
+    model = MEMBERS[name].model
+    shape = (2, *MEMBERS[name].image_size, 3)
+    for dtype in (np.uint8, np.int32, bool):
+        with pytest.raises(ValueError, match=r"of dtype \w+: expected .* images / 127.5 - 1 makes"):
+            model.init(jax.random.key(0), np.zeros(shape, dtype))
+    turned = np.zeros((2, 3, *MEMBERS[name].image_size), np.float32)
+    with pytest.raises(ValueError, match=r"channels come last, images.transpose\(0, 2, 3, 1\)"):
+        model.init(jax.random.key(0), turned)
+    with pytest.raises(ValueError, match=r", 1\): expected \[N, H, W, 3\]\n"):
+        model.init(jax.random.key(0), np.zeros((*shape[:3], 1), np.float32))
+
+
 def test_stages_that_cannot_be_are_refused():
     net = CASES["ConvNeXt"].model
     with pytest.raises(ValueError, match="image size 31 x 40: expected 32 pixels or more"):

@@ -141,8 +141,17 @@ def test_dropout_and_stochastic_depth_keep_the_expectation():
     assert (whole == whole[:, :1, :1]).all(), "a branch is dropped for an example as a whole"
 
 
-def test_stochastic_depth_rises_linearly_from_the_first_mlp_to_the_last():
-    model = Mixer(**TINY, stochastic_depth=0.5)
+@pytest.mark.parametrize(
+    "fields, ramp, divided",
+    [
+        ({}, np.arange(6) / 5, True),  # the paper's words: the first MLP never, the last at 0.5
+        ({"depth_ramp": "block", "depth_rescale": False}, [0, 0, 0.5, 0.5, 1, 1], False),
+    ],
+)
+def test_stochastic_depth_rises_linearly_from_the_first_mlp_to_the_last(fields, ramp, divided):
+    """Or from block to block, as in big_vision's code."""
+    model = Mixer(**TINY, stochastic_depth=0.5, **fields)
+    rates = 0.5 * np.array(ramp)
     x = np.broadcast_to(images(1, 8, 8, 3), (3000, 8, 8, 3))
     params = random_params(model, x)
 
@@ -170,10 +179,20 @@ def test_stochastic_depth_rises_linearly_from_the_first_mlp_to_the_last():
         a, b = _two_coefficients(np.asarray(gained), np.asarray(tokens), np.asarray(channels))
         share += [(np.abs(a) > 0.5).mean(), (np.abs(b) > 0.5).mean()]
         for coefficient, j in ((a, 2 * i), (b, 2 * i + 1)):
-            rate = 0.5 * j / 5
             kept = coefficient[np.abs(coefficient) > 0.5]
-            np.testing.assert_allclose(kept, 1 / (1 - rate), rtol=1e-3)
-    np.testing.assert_allclose(share, 1 - 0.5 * np.arange(6) / 5, atol=0.03)
+            np.testing.assert_allclose(kept, 1 / (1 - rates[j]) if divided else 1, rtol=1e-3)
+    np.testing.assert_allclose(share, 1 - rates, atol=0.03)
+    assert all(one == 1 for one, rate in zip(share, rates, strict=True) if rate == 0)
+
+
+def test_ramps_of_stochastic_depth():
+    np.testing.assert_allclose(layers.depth_rates(0.1, 2), [(0, 0.1 / 3), (0.2 / 3, 0.1)])
+    np.testing.assert_allclose(
+        layers.depth_rates(0.1, 3, "block"), [(0, 0), (0.05,) * 2, (0.1,) * 2]
+    )
+    assert layers.depth_rates(0.1, 1, "block") == [(0, 0)]
+    with pytest.raises(ValueError, match="depth_ramp='branch': expected 'mlp' or 'block'"):
+        layers.depth_rates(0.1, 3, "branch")
 
 
 def _two_coefficients(y, u, v):
@@ -196,6 +215,20 @@ def test_wrong_image_size_names_the_grids(size, message):
     params = random_params(model, images(1, 8, 8, 3))
     with pytest.raises(ValueError, match=message):
         model.apply({"params": params}, images(1, *size, 3))
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_parameters_for_another_resolution_name_the_model_for_them(scan):
+    """Block-diagonal token mixing is wider; without this line Flax compares shapes."""
+    model, x = Mixer(**TINY, scan=scan), images(1, 16, 16, 3)
+    large = mixer.at_resolution(model, 16, 8)
+    message = (
+        "token-mixing MLPs of 28 units, the model has tokens_mlp_dim=7: .* mixer.at_resolution"
+    )
+    with pytest.raises(ValueError, match=message):
+        model.apply({"params": random_params(large, x)}, x)
+    with pytest.raises(ValueError, match="MLPs of 7 units, the model has tokens_mlp_dim=28"):
+        large.apply({"params": random_params(model, images(1, 8, 8, 3))}, images(1, 8, 8, 3))
 
 
 def test_wrong_patch_size_is_named():

@@ -43,13 +43,21 @@ def test_trees_and_initial_values_are_those_of_single_blocks():
     jax.tree.map(np.testing.assert_array_equal, plain, other)
 
 
-def test_masks_stay():
-    params = TINY.init(jax.random.key(0), IMAGES)["params"]
+@pytest.mark.parametrize(
+    "fields, ways",
+    [
+        ({}, [(False, "full"), (True, "dots")]),
+        ({"depth_ramp": "block", "depth_rescale": False}, [(True, "full")]),
+    ],
+)
+def test_masks_stay(fields, ways):
+    model = TINY.clone(**fields)
+    params = model.init(jax.random.key(0), IMAGES)["params"]
     rng = np.random.default_rng(1)
     params = jax.tree.map(lambda x: x + rng.normal(0, 0.1, x.shape).astype(np.float32), params)
-    value, grads = gradient(TINY, params)
-    for scan, remat in ((False, "full"), (True, "dots")):
-        found, found_grads = gradient(TINY.clone(scan=scan, remat=remat), params)
+    value, grads = gradient(model, params)
+    for scan, remat in ways:
+        found, found_grads = gradient(model.clone(scan=scan, remat=remat), params)
         np.testing.assert_allclose(found, value, rtol=1e-5)
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), found_grads, grads
