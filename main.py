@@ -81,6 +81,7 @@ def _fail(message: str, code: int) -> int:
 def _parse(argv: list[str]):
     """Flags -> (config, workdir, protocol), every mistake as `BadInput`."""
     from mixer.errors import BadInput
+    from mixer.runs import keys
 
     recipe = _value(argv, "config")
     if not recipe:
@@ -97,7 +98,16 @@ def _parse(argv: list[str]):
     if not flags.FLAGS.workdir:
         raise BadInput("--workdir is missing: the folder for this run's output")
     protocol = re.sub(r"^(?:.*/)?([^/:]+?)\.py(?=:|$)", r"\1", recipe)
-    return config, flags.FLAGS.workdir, protocol
+    return keys.follow(config, _given(recipe)), flags.FLAGS.workdir, protocol
+
+
+def _given(recipe: str) -> dict[str, tuple[str, ...]]:
+    """What the command sets itself: by how it does, the keys that are set."""
+    from configs import arguments
+
+    values = flags.FLAGS["config"].override_values
+    by_flag = {f"--config.{key}={value}": (key,) for key, value in values.items()}
+    return by_flag | arguments.keys_of(recipe.partition(":")[2])
 
 
 def _value(argv: list[str], flag: str) -> str:
@@ -137,6 +147,8 @@ def _flag_message(error: Exception, argv: list[str]) -> str:
     if isinstance(error, KeyError | AttributeError):
         # Two lines within quotes: the key, and what is near it.
         first, _, hint = str(error.args[0]).replace("\\n", "\n").strip("'\"").partition("\n")
+        if added := re.match(r'Key "(.*?)" does not exist and cannot be added', first):
+            return f"the recipe sets {added[1]!r}, and there is no such key. {hint}".strip()
         key = first.strip("'\"\\")
         arg = next((a for a in argv if key in a.partition("=")[0].split(".")), key)
         return f"unknown config key {arg.partition('=')[0].lstrip('-')!r}. {hint}".strip()

@@ -1,5 +1,6 @@
 """What may stand behind a config's colon: comma-separated words in any order."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 
@@ -35,6 +36,25 @@ def parse(
             raise errors.BadInput(f"config argument {word!r}: a {kind} is given already")
         found[kind] = value
     return Arguments(**({"model": model, "dataset": dataset, "resolution": resolution} | found))
+
+
+# The keys that a word of each kind sets; of `smoke` they are what the recipe makes of it.
+_KEYS = {
+    "model": ("model.name",),
+    "dataset": ("dataset", "evaluators", "vtab"),
+    "resolution": ("image_size",),
+}
+
+
+def keys_of(words: str) -> dict[str, tuple[str, ...]]:
+    """By model, dataset and resolution among the words, through which keys a run may use it."""
+    found = {}
+    for word in filter(None, (word.strip() for word in words.split(","))):
+        with contextlib.suppress(errors.BadInput):  # a word of a recipe of your own
+            kind, _ = _classify(word, {})
+            if kind in _KEYS:
+                found[f"the word {word!r}"] = _KEYS[kind]
+    return found
 
 
 def _classify(word: str, datasets: Mapping[str, str]) -> tuple[str, object]:

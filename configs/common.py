@@ -124,6 +124,9 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.runtime.checkpoint_every = "1000 steps"
     config.runtime.keep_checkpoints = 2  # the newest, besides the best
     config.runtime.profile = ""  # "11-20": a trace of these steps, into WORKDIR/profile
+    # These are all keys there are: a recipe that misspells one is refused. Evaluators are added.
+    config.lock()
+    config.evaluators.unlock()
     return config
 
 
@@ -180,7 +183,7 @@ def evaluator(
             "every": every,
             "optional": False,  # True: left out, and said, where the dataset is not prepared
         }
-    )
+    ).lock()
 
 
 def fewshot(config: ConfigDict, datasets: tuple[tuple[str, str, str], ...], every: str):
@@ -196,7 +199,7 @@ def fewshot(config: ConfigDict, datasets: tuple[tuple[str, str, str], ...], ever
             "every": every,
             "optional": False,  # True: without those datasets that are not prepared
         }
-    )
+    ).lock()
 
 
 def smoke(config: ConfigDict) -> ConfigDict:

@@ -116,15 +116,15 @@ def compare(flat: dict[str, np.ndarray], wanted: dict[str, Any], source: str) ->
     """
     both = [name for name in wanted if name in flat]
     differ = [name for name in both if flat[name].shape != wanted[name].shape]
-    problems = [f"missing: {names}" for names in _together(wanted.keys() - flat.keys(), wanted)]
-    problems += [f"not in the model: {names}" for names in _together(flat.keys() - wanted, flat)]
+    problems = [f"missing: {names}" for names in in_few_words(wanted.keys() - flat.keys(), wanted)]
+    problems += [f"not in the model: {names}" for names in in_few_words(flat.keys() - wanted, flat)]
     by_shapes = {}
     for name in differ:
         by_shapes.setdefault((flat[name].shape, wanted[name].shape), []).append(name)
     for (has, needs), names in by_shapes.items():
         turned = " (transposed?)" if has == needs[::-1] else ""
         problems += [
-            f"{those}: {has}{turned}, the model needs {needs}" for those in _together(names)
+            f"{those}: {has}{turned}, the model needs {needs}" for those in in_few_words(names)
         ]
     if problems:
         raise errors.BadInput(f"{source} does not fit the model: {'; '.join(problems)}")
@@ -137,9 +137,10 @@ def compare(flat: dict[str, np.ndarray], wanted: dict[str, Any], source: str) ->
             )
 
 
-def _together(names, known=()) -> list[str]:
-    """`names` in few words: a module all of whose `known` arrays are among them by its own name,
-    and what differs in the block's number alone once, as MixerBlock_{2,5}/LayerNorm_0/bias."""
+def in_few_words(names, known=()) -> list[str]:
+    """Names of arrays, briefly: a module all of whose `known` arrays are among them by its own
+    name, and what differs in the block's number alone once, as MixerBlock_{2,5}/LayerNorm_0/bias.
+    """
     names, merged = set(names), {}
     for module in {name.partition("/")[0] for name in names}:
         arrays = {name for name in known if name.partition("/")[0] == module}

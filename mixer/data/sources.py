@@ -44,10 +44,15 @@ class Source(Protocol):
 
 
 def fingerprint(source: Source) -> str:
-    """Changes with the examples of a source, as far as can be told without reading them."""
-    identity = getattr(source, "identity", ())
-    content = repr((source.name, source.split, tuple(source.classes), len(source), identity))
-    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+    """Changes with the examples of a source, as far as can be told without reading them.
+
+    A source that tells its examples apart by `identity` may go by another name, as a folder does
+    that was moved.
+    """
+    identity = getattr(source, "identity", None)
+    named = (source.name,) if identity is None else identity
+    content = repr((named, source.split, tuple(source.classes), len(source)))
+    return hashlib.blake2b(content.encode(errors="surrogateescape"), digest_size=16).hexdigest()
 
 
 def max_labels(source: Source) -> int:

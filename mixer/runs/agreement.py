@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from mixer import errors
 from mixer.data.sources import fingerprint
 from mixer.runs import distributed
+from mixer.runs.keys import as_json, flat
 
 # Seconds that one may be behind another; one that is lost is noticed sooner, by its heartbeat.
 _PATIENCE = 1800
@@ -68,20 +69,6 @@ def from_first(decide: Callable[[], Any]) -> Any:
     return outcome["value"]
 
 
-def as_json(config: ConfigDict) -> dict[str, Any]:
-    """The config as it is written down."""
-    return json.loads(json.dumps(config.to_dict(), sort_keys=True))
-
-
-def flat(tree: dict, prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    found = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        found |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return found
-
-
 def versions() -> dict[str, str]:
     """Of the packages that the numbers depend on."""
     return {name: metadata.version(name) for name in VERSIONED}
@@ -113,9 +100,8 @@ def same_work(training) -> None:
     Raises:
       BadInput: lists what differs.
     """
-    readers = {"training": [training.reader]} | {e.name: e.readers for e in training.evaluations}
     facts = {"the number of steps": training.total}
-    for name, several in readers.items():
+    for name, several in training.readers.items():
         for source in (reader.source for reader in several):
             facts[f"the examples of {source.name} {source.split} ({name})"] = fingerprint(source)
     same(facts)

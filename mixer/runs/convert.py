@@ -16,11 +16,11 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
       BadInput: before anything is written.
     """
     found = build.conversion(config)
+    workdir.begin(path, config)
     if found.target.endswith("/"):
         hub.save_folder(found.target, found.params, found.model, found.card)
     else:
         official.save_pretrained(found.target, found.params, found.model, found.card.image_size)
-    workdir.begin(path, config)
     count = sum(x.size for x in jax.tree.leaves(found.params))
     name = found.card.model["name"]
     print(f"{name}, {count:,} parameters: {config.init_from} -> {found.target}")

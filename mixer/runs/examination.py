@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.data.decode import Encoded
-from mixer.runs import agreement, build, devices, distributed, sharing, workdir
+from mixer.runs import agreement, build, devices, distributed, keys, sharing, workdir
 
 SKEW = 5.0  # seconds that two clocks may differ
 _OLDEST = (3, 11)
@@ -83,7 +83,7 @@ class Examination:
         return f"commit {(workdir.commit() or 'unknown')[:12]}, files {agreement.code()}"
 
     def _recipe(self) -> str:
-        written = json.dumps(agreement.as_json(self._config))
+        written = json.dumps(keys.as_json(self._config))
         return hashlib.sha256(written.encode()).hexdigest()[:12]
 
     def _packages(self) -> str:

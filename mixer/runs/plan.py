@@ -60,9 +60,9 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
       BadInput: before anything is written.
     """
     planned = build.planned(config)
+    workdir.begin(path, config)
     update, plan = planned.update, make(planned.update)
     print("\n".join(_lines(update, plan)), flush=True)
-    workdir.begin(path, config)
     workdir.write_results(
         path,
         {

@@ -46,6 +46,16 @@ class Reader:
             copy(_share(self.rows.order, self.rows.rows, self.source))
         return copy is not None
 
+    def try_first(self) -> None:
+        """Reads the first batch, unless it has to be copied first.
+
+        Raises:
+          BadExample: one of its examples cannot be read.
+        """
+        if not hasattr(self.source, "stage"):
+            with self.batches(0, 1) as batches:
+                next(batches)
+
     def batches(self, start: int = 0, stop: int | None = None) -> "Batches":
         """Global batches start ... stop-1; without `stop`, to the end of the first pass."""
         self.stage()
@@ -100,7 +110,7 @@ def say_what_is_read(readers: Mapping[str, Sequence[Reader]]) -> None:
     """Prints how each source is understood, and what of their folders nothing reads.
 
     Args:
-      readers: by what they are for; `train` those of the training images.
+      readers: by what they are for; `training` those of the training images.
     """
     beside, trained_on = {}, set()
     for name, several in readers.items():
@@ -111,7 +121,7 @@ def say_what_is_read(readers: Mapping[str, Sequence[Reader]]) -> None:
             files = {(source.name, file) for file, _ in getattr(source, "files", ())}
             if both := len(files & trained_on):
                 print(f"warning: {both:,} of the {len(files):,} images of {name} are trained on")
-            trained_on |= files if name == "train" else set()
+            trained_on |= files if name == "training" else set()
     for name, several in beside.items():
         if unread := sorted(set.intersection(*several)):
             print(f"not read: {', '.join(f'{folder}/' for folder in unread)} of {name}", flush=True)

@@ -15,9 +15,8 @@ from ml_collections import ConfigDict
 
 from mixer.checkpoint.pretrained import Card, read_meta
 from mixer.checkpoint.store import Store
-from mixer.data.sources import fingerprint
 from mixer.errors import BadInput
-from mixer.runs import agreement, build, distributed, workdir
+from mixer.runs import agreement, build, distributed, resuming, workdir
 from mixer.runs.reader import say_what_is_read
 from mixer.training import loop, profile, sharding, step
 from mixer.training.signals import StopSignal
@@ -47,6 +46,8 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
         training = build.training(config, _card_so_far(path))
         agreement.same_work(training)
         say_what_is_read(training.readers)
+        if trouble := agreement.first_trouble(training.unreadable()):
+            raise BadInput(trouble)
         times["build"] = time.perf_counter() - began
         created = None if checkpoints.exists() else _create(training, times)
         workdir.begin(path, config)
@@ -93,7 +94,6 @@ class _Session:
     ):
         self.training, self.path, self.store, self.stop = training, path, store, stop
         self.protocol = protocol
-        self.data = fingerprint(training.reader.source)
         self.results: dict[str, float] = {}
         self.times = times  # seconds from the command to the first step, by what they went into
         self.first: float | None = None  # when compiling ended, until the first step is done
@@ -148,7 +148,8 @@ class _Session:
             tick=self._tick,
             log_at=_every(self.training.log_every, self.training.total),
             evaluate_at=lambda at: bool(self._due(at)),
-            save_at=self._save_at,
+            save_at=_every(self.training.checkpoint_every, self.training.total),
+            choose_at=self._choose_at,
         )
 
     def _lap(self, name: str, since: float) -> float:
@@ -162,10 +163,11 @@ class _Session:
         found = self.store.restore_newest(
             _items(abstract),
             print,
-            lambda meta: workdir.check_data(self.path, training.reader.source, meta["data"]),
+            lambda meta: resuming.check_data(self.path, training.readers, meta["data"]),
         )
         if found is not None:
             items, meta = found
+            resuming.check_total(self.path, meta["step"], training.total)
             counter = jax.device_put(
                 jax.numpy.int32(meta["step"]), sharding.replicated(training.mesh)
             )
@@ -178,18 +180,16 @@ class _Session:
                 abstract.params, include_stats=False, max_lines=12
             )
         )
-        print(training.headline())
+        print("\n".join([training.headline(), *training.update.rates()]))
         meta = {"step": 0, "results": {}, "lines": 0, "progress": {}, "evaluation_due": False}
         return state, meta | {"upstream": upstream, "skipped": 0}
 
     def _due(self, at: int) -> list[build.Evaluation | build.FewShot]:
         return [e for e in self.training.evaluations if _every(e.every, self.training.total)(at)]
 
-    def _save_at(self, at: int) -> bool:
-        training = self.training
-        best = training.best.partition("/")[0].removesuffix("_ema")
-        chosen = any(evaluation.name == best for evaluation in self._due(at))
-        return chosen or _every(training.checkpoint_every, training.total)(at)
+    def _choose_at(self, at: int) -> bool:
+        best = self.training.best.partition("/")[0].removesuffix("_ema")
+        return any(evaluation.name == best for evaluation in self._due(at))
 
     def _tick(self, at: int, metrics: dict[str, float]) -> None:
         if self.first is not None:
@@ -227,6 +227,8 @@ class _Session:
                 if measured is None:
                     return None
                 metrics |= {f"{name}/{key}": value for key, value in measured.items()}
+        if not metrics:  # its evaluator was taken away since the step was saved
+            return metrics
         self.results |= metrics
         self.log.write(at, metrics)
         shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
@@ -245,7 +247,7 @@ class _Session:
             "results": self.results,
             "best": (metrics or {}).get(training.best),
             "lines": self.log.lines,
-            "data": self.data,
+            "data": resuming.examples(training.readers),
             "upstream": self.upstream,
             "evaluation_due": evaluation_due,
             "skipped": self.batches.skipped_by_all(),

@@ -15,9 +15,8 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors, storage
-from mixer.data.sources import Source, fingerprint
-from mixer.runs import agreement, distributed, sharing
-from mixer.runs.agreement import as_json, flat
+from mixer.runs import agreement, distributed, resuming, sharing
+from mixer.runs.keys import as_json, flat, used
 
 CONFIG, RESULTS = "config.json", "results.json"
 _RESULT_KEYS = (
@@ -44,8 +43,6 @@ _RESULT_KEYS = (
     "versions",
     "commit",
 )
-# Keys that leave the numbers alone.
-_FREE = ("input.stage", "prepare.processes", "sweep.machine", "sweep.machines")
 
 
 def open_workdir(workdir: str) -> epath.Path:
@@ -111,35 +108,12 @@ def check(workdir: epath.Path, config: ConfigDict) -> None:
                 f"another folder"
             )
         return
-    old, new = flat(json.loads((workdir / CONFIG).read_text())), flat(as_json(config))
-    changed = [
-        f"config.{key}: {old.get(key, 'absent')!r} -> {new.get(key, 'absent')!r}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not _is_free(key)
-    ]
-    if changed:
-        raise errors.BadInput(
-            f"--workdir={workdir} holds another run. Give the same command to go on with it, or "
-            f"another --workdir. What differs (only runtime.*, {', '.join(_FREE)} may):\n  "
-            + "\n  ".join(changed)
-        )
-
-
-def check_data(workdir: epath.Path, source: Source, recorded: str) -> None:
-    """Refuses to go on with other examples than those whose `fingerprint` was recorded.
-
-    Raises:
-      BadInput: they changed.
-    """
-    if fingerprint(source) != recorded:
-        raise errors.BadInput(
-            f"the examples of {source.name} {source.split} ({len(source):,} now) are not those "
-            f"that {workdir} was trained on: put them back, or start in another --workdir"
-        )
-
-
-def _is_free(key: str) -> bool:
-    return key in _FREE or key.startswith("runtime.")
+    resuming.check_config(
+        workdir,
+        flat(json.loads((workdir / CONFIG).read_text())),
+        flat(as_json(config)),
+        complete=(workdir / RESULTS).exists(),
+    )
 
 
 def is_complete(workdir: epath.Path) -> bool:
@@ -184,16 +158,21 @@ def unless_complete(
 
 
 def begin(workdir: epath.Path, config: ConfigDict) -> None:
-    """Makes the folder and writes the config.
+    """Makes the folder and writes the keys that the run uses, those of its earlier sessions too.
+
+    By now it must have read all that it uses: see `keys.used`.
 
     Raises:
-      BadInput: the folder cannot be written.
+      BadInput: a key was given that it does not use, or the folder cannot be written.
     """
 
     def write() -> None:
+        file = workdir / CONFIG
+        before = flat(json.loads(file.read_text())) if file.exists() else ()
+        content = used(config, before)
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            write_json(workdir / CONFIG, as_json(config))
+            write_json(file, content)
         except OSError as error:
             raise errors.BadInput(f"--workdir={workdir} cannot be written: {error}") from None
 

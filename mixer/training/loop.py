@@ -22,6 +22,8 @@ class Hooks:
         that was due at this step is still missing).
       tick: (step, metrics of the last finished step), after every step, for a live display.
       log_at, evaluate_at, save_at: whether it is due after this step.
+      choose_at: whether checkpoints are chosen by the metrics of this step's evaluation, so that
+        they have to be saved with it.
     """
 
     log: Callable[[int, dict[str, float]], None]
@@ -31,6 +33,7 @@ class Hooks:
     log_at: Callable[[int], bool]
     evaluate_at: Callable[[int], bool]
     save_at: Callable[[int], bool]
+    choose_at: Callable[[int], bool]
 
 
 def run(
@@ -47,7 +50,8 @@ def run(
 ) -> tuple[TrainState, int]:
     """Trains from `start` steps done to `total`, or until `stop` says so when polled.
 
-    After a step come, where due: the log line, the evaluation, the checkpoint; a stop saves one.
+    After a step come, where due: the log line, the checkpoint, the evaluation. An evaluation and a
+    stop ask for a checkpoint too: whatever ends an evaluation, the steps before it are not lost.
 
     Args:
       evaluation_due: the checkpoint at `start` was written before its evaluation.
@@ -60,18 +64,25 @@ def run(
     """
     step = saved = start
     missing = evaluation_due
+
+    def save(metrics: dict[str, float] | None) -> None:
+        nonlocal saved
+        with progress.spent_on("checkpoint"):
+            hooks.save(step, state, metrics, missing)
+        saved = step
+
     while True:
         stop.poll()
         if missing or hooks.save_at(step) or stop:
             progress.drain()
-        with progress.spent_on("evaluation"):
-            metrics = hooks.evaluate(step, state) if missing and not stop else None
-        missing = missing and metrics is None
-        # A step that was saved before its evaluation is saved again with its metrics.
-        if (metrics is not None) if step == saved else (hooks.save_at(step) or stop):
-            with progress.spent_on("checkpoint"):
-                hooks.save(step, state, metrics, missing)
-            saved = step
+            if step != saved:
+                save(None)
+        if missing and not stop:
+            with progress.spent_on("evaluation"):
+                metrics = hooks.evaluate(step, state)
+            missing = metrics is None
+            if metrics is not None and hooks.choose_at(step):
+                save(metrics)
         if stop or step == total:
             return state, step
         began = time.perf_counter()

@@ -69,6 +69,20 @@ def rate_multipliers(params, multipliers: Sequence[tuple[str, float]]):
     )
 
 
+def by_multiplier(params, multipliers: Sequence[tuple[str, float]]) -> dict[float, list[str]]:
+    """The names of the parameters by the multiplier of their rate, those of 1 left out.
+
+    Raises:
+      BadInput: as `rate_multipliers`.
+    """
+    found = {}
+    rates = traverse_util.flatten_dict(rate_multipliers(params, multipliers), sep="/")
+    for name, rate in rates.items():
+        if rate != 1:
+            found.setdefault(rate, []).append(name)
+    return found
+
+
 def make_optimizer(
     name: str,
     params,

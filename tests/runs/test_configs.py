@@ -9,12 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding
-from ml_collections import ConfigDict
 
 import mixer
 from mixer.benchmark import hlo
 from mixer.checkpoint import adapt
-from mixer.runs import build
+from mixer.runs import build, keys
 from mixer.runs.build import parts
 from mixer.training import placement, sharding, step
 
@@ -23,9 +22,14 @@ RECIPES = sorted(
     for path in (Path(__file__).parents[2] / "configs").glob("*.py")
     if "def get_config" in path.read_text()
 )
-# Read by main.py, and by other runs than train.
+# Read by main.py, by other runs than train, and with weights to start from or a part of the data.
 READ_ELSEWHERE = {
     "run",
+    "init_step",
+    "init_ema",
+    "pretrained_size",
+    "resize_method",
+    "input.fraction_seed",
     "images",
     "sheet",
     "benchmark",
@@ -37,41 +41,6 @@ READ_ELSEWHERE = {
 }
 
 
-class Recorder:
-    """A config that notes which of its leaves are read."""
-
-    def __init__(self, config, read, prefix=""):
-        self.__dict__.update(_config=config, _read=read, _prefix=prefix)
-
-    def __getattr__(self, key):
-        if key == "values":
-            return lambda: [self[name] for name in self._config]
-        if key == "to_dict":
-            self._read.update(self._prefix + name for name in leaves(self._config))
-            return self._config.to_dict
-        value = self._config[key]
-        if isinstance(value, ConfigDict):
-            return Recorder(value, self._read, f"{self._prefix}{key}.")
-        self._read.add(self._prefix + key)
-        return value
-
-    __getitem__ = __getattr__
-
-    def __iter__(self):
-        return iter(self._config)
-
-    def __len__(self):
-        return len(self._config)
-
-
-def leaves(config):
-    for key, value in config.items():
-        if isinstance(value, ConfigDict):
-            yield from (f"{key}.{name}" for name in leaves(value))
-        else:
-            yield key
-
-
 def get_config(name, words, image_folder):
     module = importlib.import_module(f"configs.{name}")
     if name == "folder":
@@ -81,10 +50,10 @@ def get_config(name, words, image_folder):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_smoke_builds_steps_and_reads_every_key(name, image_folder, data_dir):
-    config = get_config(name, "smoke", image_folder)
-    read = set()
-    training = build.training(Recorder(config, read))
-    unread = {key for key in leaves(config) if key.partition(".")[0] not in READ_ELSEWHERE} - read
+    config = keys.follow(get_config(name, "smoke", image_folder))
+    training = build.training(config)
+    unread = set(keys.flat(keys.as_json(config))) - keys.read_so_far(config) - READ_ELSEWHERE
+    unread = {key for key in unread if key.partition(".")[0] not in READ_ELSEWHERE}
     assert not unread, f"configs/{name}.py sets keys that nothing reads"
     assert training.total == 10 and training.card.model["num_blocks"] == 2
     state = training.update.create_state()
@@ -101,11 +70,12 @@ def test_smoke_builds_steps_and_reads_every_key(name, image_folder, data_dir):
 
 
 def test_preparation_reads_its_keys(image_folder, data_dir):
-    config, read = get_config("folder", "", image_folder), set()
+    config = get_config("folder", "", image_folder)
     config.prepare.source, config.prepare.name = f"folder:{image_folder}", "mine"
     config.prepare.dedup_against = "digits:test"
-    build.preparation(Recorder(config, read))
-    assert read >= {f"prepare.{key}" for key in config.prepare}
+    config = keys.follow(config)
+    build.preparation(config)
+    assert keys.read_so_far(config) >= {f"prepare.{key}" for key in config.prepare}
 
 
 # sweep trains finetune's.

@@ -31,12 +31,28 @@ BAD = [
     ("--config.optimizer.multipliers=('head', 0.1)", "no pair of a regular expression"),
     ("--config.optimizer.name=adam(b1='x')", "a training step with this"),
     ("--config.model.num_blocks=0", "config.model"),
+    ("--config.images=a.png", "config.images=a.png would not be used: config.run=train"),
+    ("--config.model.dtype=float16", "Take bfloat16"),
     ("--config.best=test/top2", "Did you mean 'test/top"),
     ("--config.input.split=train[:0]", "holds no examples"),
     ("--config.input.fraction=0.0001", "fraction=0.0001 of 1,437 examples is none"),
     ("extra", "unexpected argument 'extra'"),
     ("--learning_rate=1", "Unknown command line flag 'learning_rate'"),
 ]
+
+
+def test_a_misspelt_key_in_a_recipe_is_said(data_dir, tmp_path):
+    recipe = tmp_path / "mine.py"
+    recipe.write_text(
+        "from configs import quickstart\n"
+        "def get_config(words=''):\n"
+        "    config = quickstart.get_config(words)\n"
+        "    config.optimizer.weight_decy = 0.3\n"
+        "    return config\n"
+    )
+    code, _, err = run(data_dir, recipe, tmp_path / "run")
+    assert code == 2 and len(err.splitlines()) == 1
+    assert "the recipe sets 'weight_decy'" in err and 'Did you mean "weight_decay"' in err
 
 
 def test_bad_input_is_one_line_exit_two_and_nothing_written(data_dir, tmp_path):

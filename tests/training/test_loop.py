@@ -25,16 +25,18 @@ class Stop(list):
 class Recorder:
     """A run of pretence: the state is a number, its step adds the batch."""
 
-    def __init__(self, total=10, log=4, evaluate=5, save=3, stop=None, losses=None):
+    def __init__(self, total=10, log=4, evaluate=5, save=3, stop=None, losses=None, choose=False):
         self.events, self.stop, self.total = [], Stop(stop or ()), total
         self.losses = losses or itertools.repeat(1.0)
         self.every = lambda n: lambda s: s > 0 and (s % n == 0 or s == total)
         self.log, self.evaluate, self.save = log, evaluate, save
-        self.interrupt_evaluation = False
+        self.interrupt_evaluation, self.failure, self.choose = False, None, choose
         self.progress = Progress(2, 1)
 
     def run(self, state=0, start=0, due=False):
         def evaluate(at, state):
+            if self.failure:
+                raise self.failure
             if self.interrupt_evaluation:
                 self.stop.append(1)
                 return None
@@ -49,6 +51,7 @@ class Recorder:
             log_at=self.every(self.log),
             evaluate_at=self.every(self.evaluate),
             save_at=self.every(self.save),
+            choose_at=lambda at: self.choose,
         )
         losses = iter(self.losses)
         return loop.run(
@@ -70,14 +73,36 @@ def test_order_of_events():
     assert recorder.events == [
         ("save", 3, False, False),
         ("log", 4),
+        ("save", 5, False, True),
         ("eval", 5),
         ("save", 6, False, False),
         ("log", 8),
         ("save", 9, False, False),
         ("log", 10),
+        ("save", 10, False, True),
         ("eval", 10),
-        ("save", 10, True, False),
     ]
+
+
+def test_a_checkpoint_that_is_chosen_by_its_metrics_is_saved_again_with_them():
+    plain, choosing = Recorder(), Recorder(choose=True)
+    plain.run(), choosing.run()
+    with_metrics = [("save", 5, True, False), ("save", 10, True, False)]
+    assert [event for event in choosing.events if event not in plain.events] == with_metrics
+    for event in with_metrics:
+        at = choosing.events.index(event)
+        assert choosing.events[at - 1] == ("eval", event[1])
+
+
+def test_a_failing_evaluation_loses_no_step():
+    recorder = Recorder(evaluate=4)
+    recorder.failure = OSError("damaged")
+    with pytest.raises(OSError, match="damaged"):
+        recorder.run()
+    assert recorder.events[-1] == ("save", 4, False, True)
+    again = Recorder(evaluate=4)
+    assert again.run(sum(range(4)), start=4, due=True) == (sum(range(10)), 10)
+    assert again.events[0] == ("eval", 4)
 
 
 def test_a_stop_saves_the_step_it_came_in():
@@ -101,7 +126,7 @@ def test_a_stop_in_an_evaluation_leaves_it_due():
     assert reached == 5 and recorder.events[-1] == ("save", 5, False, True)
     again = Recorder()
     assert again.run(state, start=5, due=True) == (sum(range(10)), 10)
-    assert again.events[:2] == [("eval", 5), ("save", 5, True, False)]
+    assert again.events[:2] == [("eval", 5), ("save", 6, False, False)]
     whole = Recorder()
     whole.run()
     kinds = lambda events: [e[:2] for e in events if e[0] == "eval"]

@@ -196,3 +196,9 @@ def test_an_update_by_a_bad_gradient_is_left_out_and_the_schedule_goes_on(bad):
     assert len(counts) == 2 and all(count == 4 for count in counts)
     for name, array in flat(run(None)[0]).items():
         np.testing.assert_allclose(array, numpy_adamw()[name], rtol=2e-5, atol=1e-6)
+
+
+def test_what_has_another_rate_is_named():
+    params = {name: {"kernel": np.zeros(2)} for name in ("stem", "MixerBlock_1", "MixerBlock_10")}
+    found = optimizer.by_multiplier(params, (("MixerBlock_1", 0), ("stem", 0.5)))
+    assert found == {0.0: ["MixerBlock_1/kernel", "MixerBlock_10/kernel"], 0.5: ["stem/kernel"]}

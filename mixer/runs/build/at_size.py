@@ -30,6 +30,7 @@ def at_size(
     config: ConfigDict,
     model: nn.Module,
     image_size: tuple[int, int],
+    head: str,
     classes: Sequence[str] | None = None,
 ) -> tuple[nn.Module, Callable[..., dict[str, Any]]]:
     """The model at the size, and `load_pretrained` of `config.init_from` for it.
@@ -37,12 +38,16 @@ def at_size(
     Without `init_from` the model is as it was, and nothing may be loaded.
 
     Args:
+      head: what becomes of a stored head; see `load_pretrained`.
       classes: the names of the model's classes, for which a stored head of others is none.
 
     Raises:
       BadInput: nothing usable there, or no way to that size.
     """
-    path, method, given = config.init_from, config.resize_method, pretrained_size_of(config)
+    path = config.init_from
+    if path in ("", RANDOM):
+        return model, pretrained.load_pretrained
+    method, given = config.resize_method, pretrained_size_of(config)
     at = init_step(config)
     load = functools.partial(
         pretrained.load_pretrained,
@@ -51,13 +56,11 @@ def at_size(
         image_size=image_size,
         pretrained_size=given,
         method=method,
-        head=config.init_head,
+        head=head,
         ema=config.init_ema,
         classes=classes,
     )
-    if path in ("", RANDOM):
-        made_for = image_size
-    elif pretrained.is_file(path):
+    if pretrained.is_file(path):
         item = "ema" if config.init_ema else "params"
         made_for = pretrained.read(path, model, step=at, item=item).size(model, image_size, given)
     else:

@@ -64,7 +64,8 @@ def conversion(config: ConfigDict) -> Conversion:
         card, step = card_of_config(config) if brings_card else _card_of_file(config), None
     fields = dict(card.model)
     model = build_model(fields.pop("name"), fields, card.image_size)
-    params = pretrained.load_pretrained(path, model, step=step, head="keep", ema=config.init_ema)
+    ema = meta is not None and config.init_ema
+    params = pretrained.load_pretrained(path, model, step=step, head="keep", ema=ema)
     return Conversion(model, params, card, step, upstream, target)
 
 

@@ -32,7 +32,9 @@ def input_benchmark(config: ConfigDict) -> InputBenchmark:
     asked = config.benchmark
     for key in ("images", "batch_size", "rounds", "demand"):
         at_least(1, **{f"benchmark.{key}": asked[key]})
-    reader = _reader(config, asked.batch_size)
+    own = config.copy_and_resolve_references()
+    own.runtime.threads = own.runtime.workers = 0  # it measures with several numbers of its own
+    reader = _reader(own, asked.batch_size)
     return InputBenchmark(reader, asked.images, asked.rounds, asked.demand, asked.tf_data)
 
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from mixer import errors
 from mixer.data import vtab as vtab_tasks
 from mixer.runs.build.for_training import training
-from mixer.runs.build.parts import at_least, within
+from mixer.runs.build.parts import at_least, keep_evaluators, within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _trial(config: ConfigDict, rate: float, seed: int, *, held_out: bool, others
     if held_out:
         own.input.split = config.sweep.train
     if not others:
-        own.evaluators = ConfigDict({"dev": own.evaluators.dev})
+        keep_evaluators(own, ("dev",))
     own.evaluators.dev.split = config.sweep.dev if held_out else ""
     part = "without_dev" if held_out else "whole"
     return Trial(f"{part}_rate{rate}_seed{seed}", rate, own)

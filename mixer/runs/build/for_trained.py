@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from mixer import errors
 from mixer.checkpoint import pretrained
 from mixer.checkpoint.card import Card
+from mixer.runs import keys
 from mixer.runs.build.at_size import RANDOM, at_size
 from mixer.runs.build.cards import card_of_config
 from mixer.runs.build.evaluations import build_evaluations
@@ -57,18 +58,28 @@ def trained(config: ConfigDict) -> Trained:
     else:
         at, card = meta["step"], Card.from_json(meta["card"])
         check_trusted(card.imports, config.imports, path)
+    _overrule(config, card)
     fields = dict(card.model)
     model = build_model(fields.pop("name"), fields, card.image_size)
     mesh = mesh_of(config)
     if path == RANDOM:
         params = jax.jit(lambda: step.init_params(model, card.image_size, config.seed))()
     elif meta is None:
-        model, load = at_size(config, model, card.image_size)
-        params = load(head="keep")
+        model, load = at_size(config, model, card.image_size, head="keep")
+        params = load()
     else:
         params = pretrained.load_pretrained(path, model, step=at, head="keep", ema=config.init_ema)
     params = jax.device_put(params, placement.shardings(params, params, mesh, rules_of(config)))
     return Trained(model, mesh, card, params, at, upstream, precision(model))
+
+
+def _overrule(config: ConfigDict, card: Card) -> None:
+    """Names what counts in the place of the config's model and preprocessing."""
+    values = {f"model.{field}": value for field, value in card.model.items()}
+    values |= {"image_size": card.image_size}
+    values |= {"dataset": card.dataset} if card.dataset else {}
+    values |= {f"evaluators.{name}.transform": card.transform for name in config.evaluators}
+    keys.overrule(config, values, f"config.init_from={config.init_from}")
 
 
 def evaluations(config: ConfigDict, model: Trained) -> list[Evaluation | FewShot]:

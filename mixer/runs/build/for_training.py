@@ -13,6 +13,7 @@ from mixer.benchmark import peaks
 from mixer.checkpoint import adapt
 from mixer.checkpoint.pretrained import Card
 from mixer.data import sources, transforms
+from mixer.data.pipeline import BadExample
 from mixer.runs.build.at_size import RANDOM, at_size
 from mixer.runs.build.evaluations import build_evaluations
 from mixer.runs.build.few_shot import FewShot
@@ -63,8 +64,8 @@ class Training:
 
     @property
     def readers(self) -> dict[str, list[Reader]]:
-        """All that is read, by what it is for."""
-        return {"train": [self.reader]} | {e.name: e.readers for e in self.evaluations}
+        """All that is read, by what it is for: "training", or the evaluator's name."""
+        return {"training": [self.reader]} | {e.name: e.readers for e in self.evaluations}
 
     @property
     def mesh(self) -> Mesh:
@@ -80,6 +81,19 @@ class Training:
     def epochs(self) -> float:
         """Passes over what is trained on: with `config.input.fraction`, over that part."""
         return self.total * self.batch_size / len(self.reader.source)
+
+    def unreadable(self) -> str | None:
+        """Reads the first batch of each evaluation; names an example that cannot be read."""
+        for evaluation in self.evaluations:
+            try:
+                for reader in evaluation.readers:
+                    reader.try_first()
+            except BadExample as error:
+                return (
+                    f"config.evaluators.{evaluation.name}: {error}. Mend or remove it, or pass "
+                    f"over such: --config.input.on_bad=skip"
+                )
+        return None
 
     def headline(self) -> str:
         """What is trained on what, for the terminal."""
@@ -118,7 +132,7 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
     import_modules(config.imports)
     within(0, math.inf, **{f"schedule.{k}": config.schedule[k] for k in ("base", "end")})
     image_size = image_size_of(config)
-    fields = dict(going_on.model) if going_on else config.model.to_dict()
+    fields = config.model.to_dict() | (going_on.model if going_on else {})
     name, given_classes = fields.pop("name"), fields.pop("num_classes")
     model = build_model(name, fields | {"num_classes": given_classes or 1}, image_size)
     if config.init_head not in adapt.HEADS:
@@ -127,6 +141,10 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
         raise errors.BadInput(
             f"config.init_from is empty, and a new head on {name} expects trained weights under "
             f"it: set it to a workdir, a file, a published name or, for none, to random"
+        )
+    if config.init_head == "keep" and not config.init_from:
+        raise errors.BadInput(
+            "config.init_head=keep, and config.init_from is empty: there is no head to keep"
         )
     transforms.parse(config.input.transform, image_size)
     mesh = training_mesh(config)
@@ -139,7 +157,7 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
         )
     model, load = model.clone(num_classes=len(source.classes)), None
     if not going_on:
-        model, load = at_size(config, model, image_size, source.classes)
+        model, load = at_size(config, model, image_size, config.init_head, source.classes)
 
     def steps(duration: str, key: str, least: int = 1) -> int:
         number = durations.to_steps(duration, config.batch_size, whole, key)

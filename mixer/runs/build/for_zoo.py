@@ -6,6 +6,7 @@ from mixer import errors
 from mixer.checkpoint import zoo
 from mixer.checkpoint.located import locate
 from mixer.runs.build.data import open_data
+from mixer.runs.build.parts import keep_evaluators
 
 
 def verification(config: ConfigDict) -> dict[str, ConfigDict]:
@@ -32,7 +33,7 @@ def verification(config: ConfigDict) -> dict[str, ConfigDict]:
             )
         found[name] = own = config.copy_and_resolve_references()
         own.init_from = name
-        own.evaluators = ConfigDict({key: own.evaluators[key] for key in figures})
+        keep_evaluators(own, figures)
         for key, entry in own.evaluators.items():
             entry.update(split=entry.split or "test", optional=key != "val")
     val = config.evaluators.val

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import jax
@@ -107,10 +107,9 @@ def skip_bad(config: ConfigDict) -> bool:
 
 def training_source(config: ConfigDict) -> tuple[Source, int]:
     """What is trained on, and of how many examples `config.input.fraction` is taken."""
-    fraction, seed = config.input.fraction, config.input.fraction_seed
+    fraction = config.input.fraction
     if not 0 < fraction <= 1:
         raise errors.BadInput(f"config.input.fraction={fraction}: expected 0 < fraction <= 1")
-    within(0, 2**32, **{"input.fraction_seed": seed})
     whole = open_data(config, config.dataset, config.input.split)
     names = class_names(config)
     if names and names != tuple(whole.classes):
@@ -118,6 +117,10 @@ def training_source(config: ConfigDict) -> tuple[Source, int]:
             f"config.input.class_names={config.input.class_names} begins with {_some(names)}, and "
             f"{config.dataset} has names of its own: {_some(whole.classes)}. Leave it empty"
         )
+    if fraction == 1:
+        return whole, len(whole)
+    seed = config.input.fraction_seed
+    within(0, 2**32, **{"input.fraction_seed": seed})
     return fraction_of(whole, fraction, seed), len(whole)
 
 
@@ -144,6 +147,13 @@ def training_reader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: 
         fast_decode=config.input.fast_decode,
         skip_bad=skip_bad(config),
     )
+
+
+def keep_evaluators(config: ConfigDict, names: Collection[str]) -> None:
+    """Removes all others from `config.evaluators`."""
+    with config.evaluators.unlocked() as evaluators:
+        for name in set(evaluators) - set(names):
+            del evaluators[name]
 
 
 @contextlib.contextmanager

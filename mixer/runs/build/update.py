@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import optax
 from flax import linen as nn
+from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -31,6 +32,7 @@ class Update:
       shapes: of the parameters.
       max_labels: L of the batch contract; 0 for data with one label each.
       flops_per_image: of training; None if they cannot be counted.
+      multipliers: of the learning rate, other than 1, with the names of their parameters.
     """
 
     mesh: Mesh
@@ -42,11 +44,23 @@ class Update:
     image_size: tuple[int, int]
     max_labels: int
     flops_per_image: int | None
+    multipliers: dict[float, list[str]]
 
     @property
     def num_params(self) -> int:
-        """How many numbers are trained."""
+        """How many numbers the model has, frozen ones among them."""
         return sum(x.size for x in jax.tree.leaves(self.shapes))
+
+    def rates(self) -> list[str]:
+        """What is frozen or has a rate of its own, a line each."""
+        sizes = {name: x.size for name, x in flatten_dict(self.shapes, sep="/").items()}
+        lines = []
+        for multiplier, names in sorted(self.multipliers.items()):
+            what = f"rate times {multiplier:g}" if multiplier else "frozen"
+            count = sum(sizes[name] for name in names)
+            shown = ", ".join(adapt.in_few_words(names, sizes))
+            lines.append(f"{what}, {count:,} of {self.num_params:,} parameters: {shown}")
+        return lines
 
     def create_state(self, params: Any = None) -> step.TrainState:
         """A state at step 0 on the devices, with these parameters or random ones."""
@@ -142,12 +156,18 @@ def update_of(
         image_size=image_size,
         max_labels=max_labels,
         flops_per_image=None,
+        multipliers=optimizer.by_multiplier(shapes, config.optimizer.multipliers),
     )
     update.check()
     return dataclasses.replace(update, flops_per_image=_flops(model, image_size))
 
 
 def _check_numbers(config: ConfigDict) -> None:
+    if config.model.get("dtype") == "float16":
+        raise errors.BadInput(
+            "config.model.dtype='float16' is not for training: a mean over a batch's gradients "
+            "falls below its smallest numbers, and nothing here scales the loss. Take bfloat16"
+        )
     within(0, 2**32, seed=config.seed)
     at_least(0, skip_nonfinite=config.skip_nonfinite)
     within(0, 1, label_smoothing=config.label_smoothing, ema_decay=config.ema_decay)

@@ -1,0 +1,129 @@
+"""What may have changed when a run is gone on with: nothing that a number already made rests on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from mixer import errors
+from mixer.data.sources import fingerprint
+from mixer.runs.reader import Reader
+
+# Keys that leave the numbers alone.
+_FREE = ("input.stage", "prepare.processes", "sweep.machine", "sweep.machines")
+_FOLDER = "folder:"
+# By what they are for: "training", or an evaluator's name.
+Readers = Mapping[str, list[Reader]]
+
+
+def check_config(
+    workdir: epath.Path, old: Mapping[str, Any], new: Mapping[str, Any], *, complete: bool
+) -> None:
+    """Refuses to mix two different runs in one folder, and says what is accepted.
+
+    Accepted are other evaluators, `on_bad` from error to skip, a longer `total` under a constant
+    schedule, and a folder of images under another path: `check_data` compares the images.
+
+    Args:
+      old: the keys that the run has used, "a.b": value.
+      new: all keys of the command.
+      complete: whether there is nothing left to do, so that nothing would come of a change.
+
+    Raises:
+      BadInput: lists each key with its old and new value.
+    """
+    absent = "absent"
+    added = {key for key in new if key.startswith("evaluators.")} - old.keys()
+    changed = {
+        key: f"config.{key}: {old.get(key, absent)!r} -> {new.get(key, absent)!r}"
+        for key in sorted(old.keys() | _of_new_evaluators(added, old, new))
+        if old.get(key) != new.get(key) and not _is_free(key)
+    }
+    accepted = {} if complete else {k: t for k, t in changed.items() if _goes_on(k, old, new)}
+    if refused := [text for key, text in changed.items() if key not in accepted]:
+        raise errors.BadInput(
+            f"--workdir={workdir} holds another run{', which is complete' * complete}. Give the "
+            f"same command to go on with it, or another --workdir. What differs (only runtime.*, "
+            f"{', '.join(_FREE)} may, and what cannot change a number that is already made: "
+            f"evaluators, on_bad to skip, a longer total under a constant schedule):\n  "
+            + "\n  ".join(refused)
+        )
+    for text in accepted.values():
+        print(f"from here on {text}", flush=True)
+
+
+def _of_new_evaluators(added: set[str], old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
+    """The splits of evaluators that the run did not have; their other keys go without saying."""
+    known = {key.split(".")[1] for key in old if key.startswith("evaluators.")}
+    return {
+        key
+        for key in added
+        if key.split(".")[1] not in known and key.endswith((".split", ".datasets")) and new[key]
+    }
+
+
+def _is_free(key: str) -> bool:
+    return key in _FREE or key.startswith("runtime.")
+
+
+def _goes_on(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a number that is already made would be the same with the new value."""
+    if key.startswith("evaluators."):
+        # A checkpoint was chosen by the numbers of this one.
+        chosen_by = old.get("best", "").partition("/")[0].removesuffix("_ema")
+        return key.split(".")[1] != chosen_by or key.endswith((".every", ".batch_size"))
+    if key == "input.on_bad":
+        return new[key] == "skip"
+    if key == "total":
+        return old.get("schedule.decay") == "constant" and old["schedule.cooldown"] == "0 steps"
+    if key == "dataset":
+        return all(str(value).startswith(_FOLDER) for value in (old[key], new.get(key)))
+    return False
+
+
+def examples(readers: Readers) -> dict[str, list[list[str]]]:
+    """For the checkpoint, of all that is read: dataset, split, fingerprint."""
+    return {
+        name: [[s.name, s.split, fingerprint(s)] for s in (reader.source for reader in several)]
+        for name, several in readers.items()
+    }
+
+
+def check_data(
+    workdir: epath.Path, readers: Readers, recorded: Mapping[str, list[list[str]]]
+) -> None:
+    """Refuses to go on with other examples than those that were trained on and measured.
+
+    Args:
+      recorded: `examples` of the session before. An evaluation of another dataset or split than
+        then is a new one, which `check_config` has said.
+
+    Raises:
+      BadInput: names what changed.
+    """
+    for name, several in readers.items():
+        sources = (reader.source for reader in several)
+        for source, (dataset, split, digest) in zip(sources, recorded.get(name, ()), strict=False):
+            trained_on = name == "training"
+            same = trained_on or (dataset, split) == (source.name, source.split)
+            if not same or fingerprint(source) == digest:
+                continue
+            use, mend = "has measured", "give the new ones to an evaluator of another name"
+            if trained_on:
+                use, mend = "was trained on", "start in another --workdir"
+            raise errors.BadInput(
+                f"the examples of {source.name} {source.split} ({len(source):,} now) are not those "
+                f"that {workdir} {use}: put them back, or {mend}"
+            )
+
+
+def check_total(workdir: epath.Path, step: int, total: int) -> None:
+    """Refuses a total that the run has passed.
+
+    Raises:
+      BadInput: it has.
+    """
+    if step > total:
+        raise errors.BadInput(
+            f"config.total is {total:,} steps, and {workdir} has done {step:,}: give a longer one"
+        )

@@ -1,0 +1,214 @@
+"""Nothing that is given is ignored: every run refuses the keys that it does not use."""
+
+import functools
+import importlib
+import json
+
+import pytest
+
+from mixer.errors import BadInput
+from mixer.runs import build, keys, train, workdir
+from mixer.training.signals import StopSignal
+
+RECIPE = {"fewshot": "fewshot", "sweep": "sweep", "vtab": "vtab", "verify_zoo": "imagenet"}
+
+
+@pytest.fixture(scope="module")
+def trained(data_dir, tmp_path_factory):
+    """The workdir of a short training on the digits."""
+    path = tmp_path_factory.mktemp("trained") / "run"
+    config = recipe("train")
+    config.runtime.checkpoint_every = "10 steps"
+    with StopSignal() as stop:
+        train.train(config, str(path), "quickstart:smoke", stop, {})
+    return path
+
+
+def recipe(run, words="smoke"):
+    module = importlib.import_module(f"configs.{RECIPE.get(run, 'quickstart')}")
+    config = module.get_config(words)
+    config.run = run
+    return config
+
+
+def built(config):
+    """Builds all that a run reads its keys for."""
+    run = config.run
+    if run == "train":
+        build.training(config).initial()
+    elif run in ("evaluate", "fewshot", "predict"):
+        model = build.trained(config)
+        if run == "evaluate":
+            build.evaluations(config, model)
+        elif run == "fewshot":
+            build.few_shot(config, model)
+        else:
+            assert config.images
+    else:
+        what = {
+            "sweep": build.sweep,
+            "convert": build.conversion,
+            "contact_sheet": build.sheet_reader,
+            "input_benchmark": build.input_benchmark,
+            "prepare": build.preparation,
+            "plan": build.planned,
+            "vtab": lambda config: [build.sweep(own) for own in build.vtab(config).values()],
+        }
+        what[run](config)
+
+
+# What is needed besides the recipe; {} stands for a trained workdir.
+NEEDS = {
+    "evaluate": {"init_from": "{}"},
+    "predict": {"init_from": "{}", "images": "a.png"},
+    "fewshot": {"init_from": "{}"},
+    "convert": {"init_from": "{}", "convert_to": "{}/out.npz"},
+    "prepare": {"prepare.source": "folder:{folder}", "prepare.name": "mine"},
+}
+
+
+def followed(run, trained, image_folder, given, words="smoke"):
+    config = recipe(run, words)
+    needed = {
+        key: value.format(trained, folder=image_folder) for key, value in NEEDS.get(run, {}).items()
+    }
+    for key, value in (needed | given).items():
+        *groups, last = key.split(".")
+        group = functools.reduce(lambda found, name: found[name], groups, config)
+        group[last] = value
+    return keys.follow(config, {f"--config.{k}={v}": (k,) for k, v in given.items()})
+
+
+IGNORED = [
+    ("train", "images", "a.png"),
+    ("train", "sheet", 9),
+    ("train", "sweep.rates", (0.1,)),
+    ("train", "vtab.with_96", True),
+    ("train", "plan.topology", "v3:4x4"),
+    ("train", "convert_to", "out.npz"),
+    ("train", "resize_method", "resample"),
+    ("train", "pretrained_size", (24, 24)),
+    ("train", "init_step", "best"),
+    ("train", "init_ema", True),
+    ("train", "input.fraction_seed", 3),
+    ("sweep", "schedule.base", 0.5),
+    ("sweep", "evaluators.dev.split", "train[:3]"),
+    ("evaluate", "image_size", (48, 48)),
+    ("evaluate", "model.num_blocks", 3),
+    ("evaluate", "evaluators.test.transform", "resize_small(30)|central_crop"),
+    ("evaluate", "evaluators.test.every", "1 steps"),
+    ("evaluate", "input.transform", "resize"),
+    ("evaluate", "batch_size", 4),
+    ("evaluate", "init_head", "reset"),
+    ("evaluate", "resize_method", "resample"),
+    ("evaluate", "runtime.workers", 2),
+    ("evaluate", "runtime.checkpoint_every", "1 steps"),
+    ("evaluate", "total", "1 steps"),
+    ("predict", "image_size", (48, 48)),
+    ("predict", "model.gelu", "erf"),
+    ("predict", "evaluators.test.split", "train"),
+    ("predict", "dataset", "cifar10"),
+    ("fewshot", "image_size", (96, 96)),
+    ("fewshot", "evaluators.fewshot.every", "1 steps"),
+    ("convert", "seed", 3),
+    ("convert", "model.patch_size", 8),
+    ("contact_sheet", "batch_size", 16),
+    ("contact_sheet", "evaluators.test.split", "train"),
+    ("input_benchmark", "runtime.threads", 2),
+    ("input_benchmark", "batch_size", 16),
+    ("prepare", "batch_size", 16),
+    ("prepare", "input.transform", "resize"),
+    ("plan", "total", "3 steps"),
+    ("plan", "evaluators.test.split", "train"),
+    ("vtab", "schedule.base", 0.5),
+]
+
+
+@pytest.mark.parametrize(("run", "key", "value"), IGNORED)
+def test_a_key_that_the_run_does_not_use_is_refused(run, key, value, trained, image_folder):
+    config = followed(run, trained, image_folder, {key: value})
+    if run == "vtab":
+        config.vtab.tasks = ("caltech101",)
+    built(config)
+    with pytest.raises(BadInput, match=f"config.{key}=.*would not be used.*Leave it out"):
+        keys.used(config)
+
+
+def test_what_counts_instead_is_said(trained, image_folder):
+    config = followed("evaluate", trained, image_folder, {"image_size": (48, 48)})
+    built(config)
+    with pytest.raises(
+        BadInput, match=rf"config.image_size=\[24, 24\], which comes from .*{trained}"
+    ):
+        keys.used(config)
+    same = followed("evaluate", trained, image_folder, {"image_size": (24, 24)})
+    built(same)
+    assert "image_size" not in keys.used(same)
+
+
+def test_a_word_that_a_loaded_model_overrules_is_refused(trained):
+    from configs import arguments
+
+    for words, refused in (("Mixer-S/16,24", ""), ("Mixer-B/16", "Mixer-B/16"), ("32", "32")):
+        config = recipe("evaluate", f"smoke,{words}")
+        config.init_from = str(trained)
+        config = keys.follow(config, arguments.keys_of(words))
+        built(config)
+        if refused:
+            with pytest.raises(BadInput, match=f"the word '{refused}' would not be used"):
+                keys.used(config)
+        else:
+            keys.used(config)
+
+
+def test_no_key_stays_unread(trained, image_folder):
+    """Of all that can be set, each key is read by some run that a recipe is for."""
+    read, everything = {"run"}, set()
+    cases = [
+        ("train", {"input.fraction": 0.5, "init_from": str(trained)}),
+        *((run, {}) for run in (*NEEDS, "sweep", "contact_sheet", "input_benchmark", "plan")),
+        ("vtab", {"vtab.tasks": ("caltech101",)}),
+    ]
+    # A sweep sets the split that it chooses by, `fewshot` measures once.
+    read |= {"evaluators.dev.split", "evaluators.fewshot.every"}
+    for run, given in cases:
+        config = followed(run, trained, image_folder, given)
+        built(config)
+        read |= keys.read_so_far(config)
+        everything |= set(keys.flat(keys.as_json(config)))
+    unread = everything - read
+    assert not unread, sorted(unread)
+
+
+def test_only_what_is_used_is_written_down_and_kept_by_later_sessions(tmp_path):
+    config = keys.follow(recipe("train"))
+    assert config.seed == 0 and config.model.patch_size == 4
+    path = tmp_path / "run"
+    workdir.begin(workdir.open_workdir(str(path)), config)
+    assert json.loads((path / "config.json").read_text()) == {"seed": 0, "model": {"patch_size": 4}}
+    later = keys.follow(recipe("train"), {"--config.seed=0": ("seed",)})
+    assert later.total == "10 steps"
+    workdir.begin(workdir.open_workdir(str(path)), later)
+    assert json.loads((path / "config.json").read_text()).keys() == {"seed", "model", "total"}
+
+
+def test_copies_note_too_but_not_what_they_have_overwritten():
+    config = keys.follow(recipe("train"))
+    copy = config.copy_and_resolve_references()
+    copy.seed, copy.model.num_blocks = 3, 1
+    assert (copy.seed, copy.model.num_blocks, copy.model.copy_and_resolve_references().dropout) == (
+        3,
+        1,
+        0.0,
+    )
+    assert keys.read_so_far(config) == {"model.dropout"}
+    assert config.seed == 0 and "seed" in keys.read_so_far(copy)
+
+
+def test_a_misspelt_key_in_a_recipe_is_refused():
+    config = recipe("train")
+    with pytest.raises(AttributeError, match='Did you mean "batch_size"'):
+        config.batchsize = 3
+    with pytest.raises(AttributeError, match="transfrom"):
+        config.evaluators.test.transfrom = "resize"
+    config.evaluators.mine = config.evaluators.test

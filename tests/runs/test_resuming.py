@@ -1,0 +1,157 @@
+"""What may change when a run goes on: nothing that a number already made rests on."""
+
+import json
+import shutil
+
+import pytest
+
+from configs import folder as folder_recipe
+from mixer import evaluation, register_evaluator
+from mixer.data.pipeline import BadExample
+from mixer.errors import BadInput, Failure
+from mixer.runs import keys, resuming, train
+from mixer.training.signals import StopSignal
+
+OLD = {
+    "total": "10 steps",
+    "batch_size": 8,
+    "best": "",
+    "dataset": "folder:/a",
+    "input.on_bad": "error",
+    "schedule.decay": "linear",
+    "schedule.cooldown": "0 steps",
+    "runtime.threads": 0,
+    "evaluators.test.split": "test",
+    "evaluators.test.transform": "resize",
+}
+CONSTANT = {"schedule.decay": "constant"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({}, {"runtime.threads": 3}, ""),
+        ({}, {"input.on_bad": "skip"}, "config.input.on_bad: 'error' -> 'skip'"),
+        ({}, {"evaluators.test.transform": "x"}, "evaluators.test.transform: 'resize' -> 'x'"),
+        ({}, {"evaluators.new.split": "a", "evaluators.new.every": "b"}, "evaluators.new.split"),
+        ({}, {"evaluators.new.split": "", "evaluators.new.every": "b"}, ""),
+        ({}, {"dataset": "folder:/b"}, "config.dataset: 'folder:/a' -> 'folder:/b'"),
+        (CONSTANT, {"total": "20 steps"}, "config.total: '10 steps' -> '20 steps'"),
+        ({"best": "dev_ema/top1"}, {"evaluators.test.split": "dev"}, "evaluators.test.split"),
+    ],
+)
+def test_what_changes_no_number_is_accepted_and_said(before, after, said, capsys):
+    old = OLD | before
+    resuming.check_config("runs/a", old, old | after, complete=False)
+    out = capsys.readouterr().out
+    assert said in out and bool(out) == bool(said)
+    assert len(out.splitlines()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"batch_size": 16}),
+        ({}, {"total": "20 steps"}),
+        (CONSTANT | {"schedule.cooldown": "2 steps"}, {"total": "20 steps"}),
+        ({"input.on_bad": "skip"}, {"input.on_bad": "error"}),
+        ({}, {"dataset": "digits"}),
+        ({"best": "test_ema/top1"}, {"evaluators.test.split": "dev"}),
+    ],
+)
+def test_another_run_is_refused(before, after):
+    old = OLD | before
+    (key, value) = next(iter(after.items()))
+    with pytest.raises(BadInput, match=f"config.{key}: {old[key]!r} -> {value!r}"):
+        resuming.check_config("runs/a", old, old | after, complete=False)
+
+
+def test_nothing_may_change_of_a_complete_run():
+    with pytest.raises(BadInput, match="which is complete"):
+        resuming.check_config("runs/a", OLD, OLD | {"input.on_bad": "skip"}, complete=True)
+    resuming.check_config("runs/a", OLD, OLD | {"runtime.threads": 3}, complete=True)
+
+
+def recipe(root, **changes):
+    config = folder_recipe.get_config(f"folder:{root},32,smoke")
+    config.dataset, config.batch_size = f"folder:{root}", 8
+    config.model.update(num_blocks=1, hidden_dim=8, tokens_mlp_dim=8, channels_mlp_dim=8)
+    config.evaluators.test.update(split="test", transform="resize", every="2 steps", batch_size=16)
+    config.runtime.checkpoint_every = "100 steps"
+    for key, value in changes.items():
+        config[key].update(value) if isinstance(value, dict) else config.update({key: value})
+    return config
+
+
+def session(config, path):
+    with StopSignal() as stop:
+        train.train(keys.follow(config), str(path), "folder", stop, {})
+
+
+def steps_measured(path):
+    lines = map(json.loads, (path / "metrics.jsonl").read_text().splitlines())
+    return [line["step"] for line in lines if any(key.startswith("test/") for key in line)]
+
+
+def test_an_unreadable_test_image_is_found_before_training(image_folder, data_dir, tmp_path):
+    (image_folder / "test" / "dog" / "bad.png").write_bytes(b"\0")
+    with pytest.raises(BadInput, match=r"evaluators.test: .*bad.png.*config.input.on_bad=skip"):
+        session(recipe(image_folder), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unreadable_training_image_can_be_passed_over_later(image_folder, data_dir, tmp_path):
+    (image_folder / "train" / "dog" / "page.png").write_text("<html>404</html>")
+    path = tmp_path / "run"
+    with pytest.raises(BadExample, match=r"page.png"):
+        session(recipe(image_folder), path)
+    session(recipe(image_folder, input={"on_bad": "skip"}), path)
+    assert json.loads((path / "results.json").read_text())["skipped_examples"] > 0
+
+
+def test_a_failing_evaluation_costs_no_step_and_its_evaluator_may_change(
+    image_folder, data_dir, tmp_path, capsys
+):
+    class Broken(evaluation.classification.Classification):
+        def summarize(self, collection):
+            raise Failure("broken")
+
+    register_evaluator("broken", Broken)
+    path, config = tmp_path / "run", recipe(image_folder)
+    config.evaluators.test.type = "broken"
+    config.evaluators.test.every = "7 steps"
+    with pytest.raises(Failure, match="broken"):
+        session(config, path)
+    capsys.readouterr()
+    session(recipe(image_folder), path)
+    out = capsys.readouterr().out
+    assert "going on from step 7 of 10" in out
+    assert "from here on config.evaluators.test.type: 'broken' -> 'classification'" in out
+    assert steps_measured(path) == [8, 10]  # at 7 it is not due any more
+
+
+def test_a_run_goes_on_longer_at_a_constant_rate_and_where_its_folder_was_moved_to(
+    image_folder, data_dir, tmp_path
+):
+    constant = {"decay": "constant", "warmup": "0 steps"}
+    path, moved = tmp_path / "run", tmp_path / "moved"
+    session(recipe(image_folder, schedule=constant, total="6 steps"), path)
+    (path / "results.json").unlink()  # as if it had been killed before
+    shutil.move(image_folder, moved)
+    session(recipe(moved, schedule=constant, total="8 steps"), path)
+    whole = tmp_path / "whole"
+    session(recipe(moved, schedule=constant, total="8 steps"), whole)
+    results = [json.loads((p / "results.json").read_text())["metrics"] for p in (path, whole)]
+    assert results[0] == results[1]
+    (path / "results.json").unlink()
+    with pytest.raises(BadInput, match="has done 8: give a longer one"):
+        session(recipe(moved, schedule=constant, total="4 steps"), path)
+
+
+def test_other_test_images_are_noticed(image_folder, data_dir, tmp_path):
+    path = tmp_path / "run"
+    session(recipe(image_folder), path)
+    (path / "results.json").unlink()
+    next((image_folder / "test" / "cat").iterdir()).unlink()
+    with pytest.raises(BadInput, match=r"11 now.*has measured.*evaluator of another name"):
+        session(recipe(image_folder), path)
