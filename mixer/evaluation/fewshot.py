@@ -133,6 +133,32 @@ def _class_sums(rows: np.ndarray, labels: np.ndarray, num_classes: int) -> np.nd
     return sums
 
 
+def with_enough(
+    dataset: str, labels: np.ndarray, num_classes: int, shots: Sequence[int], *, published: bool
+) -> tuple[tuple[int, ...], str]:
+    """Those of `shots` that can be measured, and a sentence on classes with fewer examples.
+
+    In a published protocol such a class gives what it has, as it did there. Elsewhere k shots are k
+    of every class or are not measured.
+
+    Args:
+      labels: int [N], of the training split.
+      published: whether dataset and splits are those of a published protocol.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    short = [k for k in shots if k > counts.min()]
+    if not short:
+        return tuple(shots), ""
+    fewer = (
+        f"{dataset}: {(counts < max(short)).sum()} of {num_classes} classes have fewer than "
+        f"{max(short)} training examples, the smallest {counts.min()}"
+    )
+    if published:
+        return tuple(shots), f"{fewer}; they give what they have, as in the published protocol"
+    left_out = ", ".join(f"{k}shot" for k in short)
+    return tuple(k for k in shots if k not in short), f"{fewer}: {left_out} not measured"
+
+
 def accuracies(
     rule: Rule,
     shots: Sequence[int],
@@ -143,7 +169,8 @@ def accuracies(
 ) -> dict[int, np.ndarray] | None:
     """For each of `shots` the accuracy on all of `test` by lambda, float64 [len(rule.l2)].
 
-    Classes with fewer examples give what they have. None if `interrupted()` became true.
+    Classes with fewer examples give what they have: see `with_enough`. None if `interrupted()`
+    became true.
     """
     drawn = [by_class(train.labels, num_classes, seed) for seed in rule.seeds]
     found = {}
@@ -166,14 +193,15 @@ def summarize(rule: Rule, found: Mapping[str, Mapping[int, np.ndarray]]) -> dict
     Of several lambdas one serves all datasets: that of the best mean rank, by test accuracy.
 
     Args:
-      found: by dataset, the result of `accuracies` for the same shots.
+      found: by dataset, the result of `accuracies`.
     """
     metrics = {}
-    for k in next(iter(found.values())):
+    for k in dict.fromkeys(k for by in found.values() for k in by):
+        of_k = {dataset: by[k] for dataset, by in found.items() if k in by}
         # Of two lambdas alike the larger ranks higher.
-        ranks = [by[k].argsort(kind="stable").argsort() for by in found.values()]
+        ranks = [by.argsort(kind="stable").argsort() for by in of_k.values()]
         best = np.mean(ranks, axis=0).argmax()
-        metrics |= {f"{dataset}/{k}shot": float(by[k][best]) for dataset, by in found.items()}
+        metrics |= {f"{dataset}/{k}shot": float(by[best]) for dataset, by in of_k.items()}
         if len(rule.l2) > 1:
             metrics[f"l2/{k}shot"] = rule.l2[best]
     return metrics

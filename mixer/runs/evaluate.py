@@ -7,6 +7,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
+from mixer import errors
 from mixer.runs import build, workdir
 from mixer.runs.reader import say_what_is_read
 
@@ -50,6 +51,8 @@ def measure(
         metrics |= {f"{evaluation.name}/{name}": value for name, value in measured.items()}
         shown = "  ".join(f"{name} {value:.4f}" for name, value in measured.items())
         print(f"{evaluation.name} ({count:,} images): {shown}", flush=True)
+    if not metrics:
+        raise errors.Failure("nothing could be measured")
     seconds = time.perf_counter() - began
     readers = [reader for evaluation in evaluations for reader in evaluation.readers]
     workdir.write_results(

@@ -1,3 +1,6 @@
+import dataclasses
+from functools import partial
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -166,3 +169,37 @@ def test_it_stops_when_asked_to():
     data = blobs(60, 8)
     rule = fewshot.RULES["fixed"]
     assert fewshot.accuracies(rule, (1,), data, data, CLASSES, lambda: True) is None
+
+
+def test_k_shots_are_k_of_every_class_or_not_measured_or_the_protocols():
+    labels = np.repeat(np.arange(4), [30, 24, 5, 25])
+    few = partial(fewshot.with_enough, "cars", labels, 4)
+    assert few((1, 5), published=False) == ((1, 5), "") == few((1, 5), published=True)
+    shots, remark = few((1, 5, 10, 25), published=False)
+    assert shots == (1, 5) and remark == (
+        "cars: 2 of 4 classes have fewer than 25 training examples, the smallest 5: "
+        "10shot, 25shot not measured"
+    )
+    shots, remark = few((1, 5, 10, 25), published=True)
+    assert shots == (1, 5, 10, 25) and remark.endswith(
+        "what they have, as in the published protocol"
+    )
+    # A class without any.
+    assert fewshot.with_enough("x", labels, 5, (1,), published=False)[0] == ()
+
+
+def test_datasets_with_other_shots_are_summarized_together():
+    rule = dataclasses.replace(fewshot.RULES["ranked"], l2=(1.0, 2.0))
+    found = {
+        "a": {1: np.array([0.1, 0.3]), 5: np.array([0.6, 0.5])},
+        "b": {1: np.array([0.2, 0.4])},
+        "c": {},
+    }
+    assert fewshot.summarize(rule, found) == {
+        "a/1shot": 0.3,
+        "b/1shot": 0.4,
+        "l2/1shot": 2.0,
+        "a/5shot": 0.6,
+        "l2/5shot": 1.0,
+    }
+    assert fewshot.summarize(rule, {"c": {}}) == {}

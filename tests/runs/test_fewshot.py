@@ -82,7 +82,7 @@ def test_while_training_by_evaluate_and_as_a_run_of_its_own(data_dir, tmp_path, 
     assert written["metrics"] == pytest.approx(want, abs=0.03)
 
 
-def test_both_rules_on_several_datasets(trained, image_folder):
+def test_both_rules_on_several_datasets(trained, image_folder, capsys):
     folder = f"folder:{image_folder}"
     datasets = (DIGITS, (folder, "train", "test"))
     ranked = few_shot(trained, datasets=datasets, shots=(2,), rule="ranked")
@@ -91,6 +91,14 @@ def test_both_rules_on_several_datasets(trained, image_folder):
     assert set(measured) == {*ranked.higher_is_better, "l2/2shot"}
     # Dark, grey and light are easy to tell apart for any features.
     assert measured[f"{folder}/2shot"] > 0.9
+    # One of the folder's classes has 5 training images.
+    fewer = few_shot(trained, datasets=datasets, shots=(2, 10), rule="fixed")
+    for said in (
+        f"{folder}: 1 of 3 classes have fewer than 10 training examples, the smallest 5",
+        "",
+    ):
+        assert set(fewer.measure(trained.params)) == {*ranked.higher_is_better, "digits/10shot"}
+        assert said in (out := capsys.readouterr().out) and bool(out) == bool(said)
     fixed = few_shot(trained, datasets=datasets, shots=(2,), rule="fixed")
     assert set(fixed.measure(trained.params)) == set(fixed.higher_is_better)
     assert fixed.measure(trained.params, lambda: True) is None

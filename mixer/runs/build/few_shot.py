@@ -28,6 +28,7 @@ class FewShot:
     Attributes:
       update: (parameters, batch) -> features, labels and mask, compiled.
       datasets: by name, the readers of the training and the test split.
+      published: the names of those that are measured on the splits of the rule's own protocol.
     """
 
     name: str
@@ -35,7 +36,9 @@ class FewShot:
     shots: tuple[int, ...]
     update: Callable
     datasets: dict[str, tuple[Reader, Reader]]
+    published: frozenset[str]
     every: int
+    _said: set[str] = dataclasses.field(default_factory=set)
 
     @property
     def readers(self) -> list[Reader]:
@@ -65,12 +68,20 @@ class FewShot:
                 if reader.rows.skip_bad:
                     skipped["skipped"] = skipped.get("skipped", 0) + batches.skipped_by_all()
             classes = len(reader.source.classes)
-            found[dataset] = fewshot.accuracies(
-                self.rule, self.shots, *splits, classes, interrupted
-            )
+            shots = self._shots_of(dataset, splits[0], classes)
+            found[dataset] = fewshot.accuracies(self.rule, shots, *splits, classes, interrupted)
             if found[dataset] is None:
                 return None
         return fewshot.summarize(self.rule, found) | skipped
+
+    def _shots_of(self, dataset: str, train: features.Features, classes: int) -> tuple[int, ...]:
+        shots, remark = fewshot.with_enough(
+            dataset, train.labels, classes, self.shots, published=dataset in self.published
+        )
+        if remark and remark not in self._said:  # not at each step that it is measured at
+            self._said.add(remark)
+            print(remark, flush=True)
+        return shots
 
 
 def rule_of(config: ConfigDict, name: str) -> fewshot.Rule:
@@ -135,7 +146,10 @@ def build_few_shot(
             f"head would see, fails: {str(error).strip().splitlines()[0]}"
         ) from None
     every = steps(entry.every, f"{key}.every") if steps else 0
-    return FewShot(name, rule, shots, parts.compiled(forward, mesh), datasets, every)
+    protocols = [own for rule in fewshot.RULES.values() for own in rule.datasets]
+    asked_for = map(tuple, entry.datasets or rule.datasets)
+    published = frozenset(asked[0] for asked in asked_for if asked in protocols)
+    return FewShot(name, rule, shots, parts.compiled(forward, mesh), datasets, published, every)
 
 
 def _check(key: str, train: Reader, test: Reader) -> None:
