@@ -49,6 +49,11 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.input.stage = ""  # a local folder: the shards needed are copied there once
     config.input.transform = "inception_crop|flip_lr"
     config.input.fast_decode = False  # JPEGs at 1/2, 1/4, 1/8 of their size where that is enough
+    # Of files: tensorflow, as the paper's were: EXIF and transparency ignored, damage passed over;
+    # upright: turned, on white, damage an error; auto: TFDS's own datasets as tensorflow.
+    config.input.decoding = "auto"
+    config.input.max_pixels = 2**26  # an image of more is an error, as is
+    config.input.max_aspect_ratio = 100.0  # one whose longer side is more than so many shorter ones
     config.input.on_bad = "error"  # at an unreadable example; "skip": the next one stands in
     config.batch_size = 4096  # of all devices together
     config.micro_batches = 1  # into which it is split, to need less memory

@@ -46,6 +46,7 @@ def get_config(words: str = ""):
     magnitude, config.mixup = _LARGE if args.model.startswith(_LARGE_MODELS) else _SMALL
     config.prepare.split = "full"
     config.input.split = "full[51200:]"
+    config.input.decoding = "tensorflow"  # no dataset of TFDS, but the paper read it so
     config.input.transform = f"inception_crop|flip_lr|randaug(2, {magnitude})"
     config.batch_size = 4096
     config.total = "300 epochs"

@@ -18,6 +18,7 @@ class Card:
       dataset: what they were trained on.
       imports: modules that define the model or the transforms, comma-separated.
       multi_label: whether an image may have several of the classes.
+      decoding: `config.input.decoding` of the training.
     """
 
     model: dict[str, Any]
@@ -27,6 +28,7 @@ class Card:
     dataset: str
     imports: str = ""
     multi_label: bool = False
+    decoding: str = "auto"
 
     @classmethod
     def from_json(cls, content: dict) -> "Card":

@@ -1,19 +1,51 @@
 """Image files to RGB arrays: whole, or only the window that is asked for."""
 
 import dataclasses
-import io
-import struct
 
 import numpy as np
-import simplejpeg
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mixer.data import turbojpeg
+from mixer.data import jpeg, orientation, pillow, turbojpeg
 
-# An image with more pixels is taken for damage or an attack: ImageNet's largest has 61 million.
-MAX_PIXELS = 2**26
-# ... and a thinner one for a blank that some crawler has fetched.
-MIN_SIDE = 2
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """What is made of an image file.
+
+    Attributes:
+      as_tensorflow: the pixels that TensorFlow makes of it, which the paper's images went through:
+        EXIF's orientation is ignored, transparency is dropped, and a JPEG that is damaged but has
+        an end is what libjpeg makes of it. Otherwise an image is as people see it: turned upright
+        and laid over white; and a damaged one is an error.
+      fast: JPEGs may be decoded at a half, a quarter or an eighth of their size where a window is
+        then still larger than it has to be: other pixels.
+      max_pixels: an image with more is taken for damage or an attack. ImageNet's largest has 61
+        million.
+      max_aspect_ratio: so many times longer than its other side may a side be.
+    """
+
+    as_tensorflow: bool = False
+    fast: bool = False
+    max_pixels: int = 2**26
+    max_aspect_ratio: float = 100.0
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raises ValueError if an image of that size is none."""
+        size = f"an image of {height:,} x {width:,} pixels"
+        if height * width > self.max_pixels:
+            raise ValueError(
+                f"{size}: more than {self.max_pixels:,} are taken for damage or an attack. If it "
+                f"is none, raise config.input.max_pixels"
+            )
+        if min(height, width) < 2:
+            raise ValueError(f"{size}: too small to be a picture")
+        if max(height, width) > self.max_aspect_ratio * min(height, width):
+            raise ValueError(
+                f"{size}: one side more than {self.max_aspect_ratio:g} times as long as the other "
+                f"is taken for damage. If it is none, raise config.input.max_aspect_ratio"
+            )
+
+
+UPRIGHT = Decoding()
 
 
 class Encoded:
@@ -21,45 +53,43 @@ class Encoded:
 
     Common JPEGs go to libjpeg-turbo, with version 3 only as much of them as a window needs; the
     pixels are those of the whole, and of TensorFlow's default (the fast DCT, interpolated chroma),
-    which the paper's images went through. All other files, and what it stumbles over, go to Pillow.
+    which the paper's images went through. All other files go to Pillow.
 
     Attributes:
-      height, width: in pixels, upright (EXIF orientation applied).
+      height, width: in pixels.
 
     Args:
       data: the file's bytes.
-      fast: JPEGs may be decoded at a half, a quarter or an eighth of their size where a window is
-        then still larger than it has to be: other pixels.
+      decoding: what is made of it.
+      to_the_end: read on below a window, which shows whether the rest is damaged. Once is enough,
+        and costs a third more.
 
     Raises:
-      ValueError: not an image that can be read, cut short, larger than 2**26 pixels, or thinner
-        than 2; also raised by `window`.
+      ValueError: not an image that can be read, cut short, damaged, or of a size that `decoding`
+        does not allow; also raised by `window` and `pixels`.
     """
 
-    def __init__(self, data: bytes, *, fast: bool = False):
-        self._data, self._fast, self._pixels = data, fast, None
-        self._turn, size = _JPEG_TURNS[1], None
-        try:
-            if _is_whole_jpeg(data):
-                height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-                if colours in ("YCbCr", "Gray", "RGB"):
-                    self._turn = _JPEG_TURNS[_orientation(data)]
-                    size = (width, height) if self._turn.transpose else (height, width)
-        except (ValueError, IndexError):
-            pass  # whatever is wrong with it, Pillow says
-        if size is None:
-            self._pixels = _decode_with_pillow(data)
-            size = self._pixels.shape[:2]
-        self.height, self.width = size
-        _check_size(self.height, self.width)
+    def __init__(self, data: bytes, decoding: Decoding = UPRIGHT, *, to_the_end: bool = True):
+        self._data, self._decoding, self._to_the_end = data, decoding, to_the_end
+        self._turn, self._pixels = orientation.TURNS[1], None
+        header = jpeg.read_header(data) if data.startswith(jpeg.START) else None
+        if header is None:
+            self._pixels = _by_pillow(data, decoding)
+            self.height, self.width = self._pixels.shape[:2]
+            return
+        decoding.check_size(header.height, header.width)
+        self._data = header.data
+        self._in_parts = header.complete and turbojpeg.available()
+        if not decoding.as_tensorflow:
+            self._turn = orientation.TURNS[header.orientation]
+        size = header.height, header.width
+        self.height, self.width = size[::-1] if self._turn.transpose else size
 
     def pixels(self) -> np.ndarray:
         """The whole image, uint8 [height, width, 3], RGB."""
         if self._pixels is None:
-            try:
-                self._pixels = self._turn.upright(simplejpeg.decode_jpeg(self._data, fastdct=True))
-            except ValueError:
-                self._pixels = _decode_with_pillow(self._data)
+            stored = jpeg.decode(self._data, forgiving=self._decoding.as_tensorflow)
+            self._pixels = self._turn.upright(stored)
         return self._pixels
 
     def window(
@@ -70,116 +100,56 @@ class Encoded:
         With `fast` and `at_least`, a (height, width), the part may come at a half, a quarter or an
         eighth of its size, but not smaller than that.
         """
-        if self._pixels is None and turbojpeg.available():
+        if self._pixels is None and self._in_parts:
             shrink = 1
-            if self._fast and at_least:
+            if self._decoding.fast and at_least:
                 ratio = min(height // at_least[0], width // at_least[1])
                 shrink = max(d for d in (1, 2, 4, 8) if d <= max(ratio, 1))
             stored = self._turn.stored(top, left, height, width, self.height, self.width)
-            part = turbojpeg.window(self._data, *(side // shrink for side in stored), shrink)
+            part = turbojpeg.window(
+                self._data, *(side // shrink for side in stored), shrink, self._to_the_end
+            )
             if part is not None:
                 return self._turn.upright(part)
         return self.pixels()[top : top + height, left : left + width]
 
 
-def decode(data: bytes) -> np.ndarray:
-    """Decodes an image file into uint8 [H, W, 3], upright (EXIF orientation applied).
+def decode(data: bytes, decoding: Decoding = UPRIGHT) -> np.ndarray:
+    """Decodes an image file into uint8 [H, W, 3].
 
-    Grey becomes three equal channels, 16 bits are scaled to 8, CMYK and palettes are converted,
-    transparency is dropped.
+    Grey becomes three equal channels, 16 bits are scaled to 8, CMYK and palettes are converted; of
+    an animation the first image counts.
 
     Raises:
       ValueError: see `Encoded`.
     """
-    return Encoded(data).pixels()
+    return Encoded(data, decoding).pixels()
 
 
-@dataclasses.dataclass(frozen=True)
-class _Turn:
-    """How stored pixels become upright ones: transposed, then flipped."""
-
-    transpose: bool
-    down: bool
-    across: bool
-
-    def upright(self, stored: np.ndarray) -> np.ndarray:
-        image = stored.swapaxes(0, 1) if self.transpose else stored
-        image = image[::-1] if self.down else image
-        return image[:, ::-1] if self.across else image
-
-    def stored(self, top, left, height, width, full_height, full_width):
-        """A window's place among the stored pixels."""
-        top = full_height - top - height if self.down else top
-        left = full_width - left - width if self.across else left
-        return (left, top, width, height) if self.transpose else (top, left, height, width)
+def _by_pillow(data: bytes, decoding: Decoding) -> np.ndarray:
+    pixels = pillow.decode(data, decoding.check_size, as_tensorflow=decoding.as_tensorflow)
+    if data.startswith(jpeg.START) and not decoding.as_tensorflow:
+        jpeg.check_four_colours(data)
+    return pixels
 
 
-# By EXIF's orientation, 1 ... 8.
-_JPEG_TURNS = {
-    1: _Turn(False, False, False),
-    2: _Turn(False, False, True),
-    3: _Turn(False, True, True),
-    4: _Turn(False, True, False),
-    5: _Turn(True, False, False),
-    6: _Turn(True, False, True),
-    7: _Turn(True, True, True),
-    8: _Turn(True, True, False),
-}
+def opened(image: bytes | np.ndarray, decoding: Decoding, **options) -> Encoded | np.ndarray:
+    """A source's image as the first transform takes it; grey arrays become RGB.
 
-
-def _is_whole_jpeg(data: bytes) -> bool:
-    return data[:3] == b"\xff\xd8\xff" and b"\xff\xd9" in data[-1024:]
-
-
-def _orientation(data: bytes) -> int:
-    """What the EXIF segment says, 1 ... 8; 1 if there is none or it is damaged."""
-    at = 2
-    # The segments of applications and comments, before the picture's.
-    while data[at] == 0xFF and (0xE0 <= data[at + 1] <= 0xEF or data[at + 1] == 0xFE):
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
-        if data[at + 4 : at + 10] == b"Exif\0\0":
-            return _orientation_of_tiff(data[at + 10 : end])
-        at = end
-    return 1
-
-
-def _orientation_of_tiff(tiff: bytes) -> int:
-    order = "<" if tiff[:2] == b"II" else ">"
-    try:
-        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
-        (entries,) = struct.unpack_from(f"{order}H", tiff, start)
-        for i in range(entries):
-            tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, start + 2 + 12 * i)
-            if tag == 0x0112:
-                return value if value in _JPEG_TURNS else 1
-    except struct.error:
-        pass
-    return 1
-
-
-def _check_size(height: int, width: int) -> None:
-    if height * width > MAX_PIXELS:
-        raise ValueError(
-            f"an image of {height:,} x {width:,} pixels: more than {MAX_PIXELS:,} are taken for "
-            f"damage"
-        )
-    if min(height, width) < MIN_SIDE:
-        raise ValueError(f"an image of {height} x {width} pixels: too small to be a picture")
-
-
-def _decode_with_pillow(data: bytes) -> np.ndarray:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            size = image.height, image.width
-            if image.height * image.width <= MAX_PIXELS:
-                image.load()
-                upright = ImageOps.exif_transpose(image)
-                if upright.mode.startswith("I"):
-                    deep = np.asarray(upright).astype(np.uint32)
-                    upright = Image.fromarray((deep // 257).clip(0, 255).astype(np.uint8))
-                return np.asarray(upright.convert("RGB"))
-    except UnidentifiedImageError:
-        raise ValueError(f"not a readable image: {len(data)} bytes of no known format") from None
-    except Exception as error:  # Pillow's readers raise of many kinds on damaged files
-        raise ValueError(f"not a readable image ({len(data)} bytes): {error}") from error
-    _check_size(*size)
+    Raises:
+      ValueError: see `Encoded`, which also takes the options.
+      TypeError: neither bytes nor a uint8 array of one of these shapes.
+    """
+    if isinstance(image, bytes):
+        return Encoded(image, decoding, **options)
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+        grey = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1)
+        if grey:
+            return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+        if image.ndim == 3 and image.shape[2] == 3:
+            return image
+    found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image)
+    raise TypeError(
+        f"its image is {found}: expected uint8 [H, W, 3], uint8 [H, W] (grey), or the bytes of a "
+        f"file. Of floats in [0, 1] give (255 * image).round().astype('uint8')"
+    )

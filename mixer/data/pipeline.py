@@ -17,7 +17,7 @@ from absl import flags
 
 from mixer import errors, signals
 from mixer.data import labels
-from mixer.data.decode import Encoded
+from mixer.data.decode import UPRIGHT, Decoding, Encoded, opened
 from mixer.data.order import Order
 from mixer.data.sources import Source
 from mixer.data.transforms import Transform
@@ -45,7 +45,7 @@ class Rows:
       rows: the rows of a global batch that this process makes.
       ahead: with each row the one `ahead` numbers later is announced to `source.will_read`, so
         that it can be fetched; 0 announces none.
-      fast_decode: see `Encoded`.
+      decoding: what is made of image files.
       skip_bad: what to do with an example that cannot be read. False: raise `BadExample`. True: in
         training take the next one in storage order, in evaluation leave it out; the row's
         `skipped` counts them.
@@ -58,7 +58,7 @@ class Rows:
     batch_size: int
     rows: Sequence[int]
     padding: dict[str, np.ndarray]
-    fast_decode: bool = False
+    decoding: Decoding = UPRIGHT
     skip_bad: bool = False
     ahead: int = 0
 
@@ -95,7 +95,11 @@ class Rows:
     def _row(self, index: int, count: int) -> dict[str, np.ndarray]:
         rng = np.random.Generator(np.random.Philox(key=[self.seed, 0], counter=[0, 0, 0, count]))
         example = self.source[index]
-        image = np.ascontiguousarray(self.transform(self.opened(example["image"]), rng))
+        try:
+            opened = self.opened(example["image"], count)
+        except TypeError as error:  # so are all others: nothing to skip
+            raise BadExample(f"{self._where(index)}: {error}") from error
+        image = np.ascontiguousarray(self.transform(opened, rng))
         expected = self.padding["image"].shape
         if image.shape != expected:
             raise ValueError(f"the transforms made {image.shape}, expected {expected}")
@@ -105,9 +109,15 @@ class Rows:
             raise BadExample(f"{self._where(index)}: {error}") from error
         return {"image": image, "label": label, "mask": np.bool_(True)}
 
-    def opened(self, image: bytes | np.ndarray) -> Encoded | np.ndarray:
-        """A source's image as the first transform takes it."""
-        return Encoded(image, fast=self.fast_decode) if isinstance(image, bytes) else image
+    def opened(self, image: bytes | np.ndarray, count: int) -> Encoded | np.ndarray:
+        """A source's image as the first transform takes it, `count` examples into the run.
+
+        Unless damaged images are skipped, a training that has seen all of them once need not look
+        for damage again.
+        """
+        # A lane of `Blocks` may be a batch late with the last examples of its first epoch.
+        seen = self.order is not None and count >= len(self.source) + self.batch_size
+        return opened(image, self.decoding, to_the_end=self.skip_bad or not seen)
 
     def _where(self, index: int) -> str:
         try:

@@ -64,6 +64,11 @@ class RealSource:
         """Of any image; 9 in the published file."""
         return max(map(len, self.labels))
 
+    @property
+    def published(self) -> bool:
+        """The images'."""
+        return self.images.published
+
     def __len__(self) -> int:
         return len(self.images)
 

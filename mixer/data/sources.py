@@ -6,7 +6,8 @@ i in error messages. It pickles, and imports no JAX.
 
 It may have `max_labels`: above 0, an example's label is a sequence of at most so many ints, perhaps
 none, perhaps some twice. `identity`: what tells its examples from those of a source that is
-otherwise alike. `summary()`: a line on how they are understood. `read(start, stop)`, which gives a
+otherwise alike. `summary()`: a line on how they are understood. `published`: one of TFDS's own
+datasets, whose images are meant as TensorFlow decodes them. `read(start, stop)`, which gives a
 list of examples at the cost of one, and `remote`: each read is a request to another machine.
 """
 

@@ -50,6 +50,11 @@ class Subset:
         return getattr(self.whole, "remote", False)
 
     @property
+    def published(self) -> bool:
+        """The dataset's."""
+        return getattr(self.whole, "published", False)
+
+    @property
     def identity(self) -> tuple:
         """Which part of what, for `sources.fingerprint`."""
         return self.start, sources.fingerprint(self.whole)

@@ -123,6 +123,7 @@ class TfdsSource:
     label_feature: str = "label"
     max_labels: int = 0
     remote: bool = False
+    published: bool = False
 
     @classmethod
     def open(
@@ -175,7 +176,18 @@ class TfdsSource:
         max_labels = _max_labels(dataset, builder) if several else 0
         opened = open_records(builder, dataset, split, data_dir, local)
         remote = object_store.is_remote(data_dir)
-        return cls(dataset, split, tuple(classes), opened, image, label, max_labels, remote)
+        published = builder.name in tfds.list_builders(with_community_datasets=False)
+        return cls(
+            dataset,
+            split,
+            tuple(classes),
+            opened,
+            image,
+            label,
+            max_labels,
+            remote,
+            published,
+        )
 
     def __len__(self) -> int:
         return len(self.records)

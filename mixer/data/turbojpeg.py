@@ -3,11 +3,12 @@
 Its C library is used if it is installed, as a system library or within the `turbojpeg` wheel.
 """
 
+import contextlib
 import ctypes
 import ctypes.util
 import functools
 import importlib.util
-import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,28 +56,25 @@ def available() -> bool:
     return _library() is not None
 
 
-class _Decoder:
-    """A decompressor of TurboJPEG; each thread needs its own."""
-
-    def __init__(self, library: ctypes.CDLL):
-        self.library = library
-        self.handle = library.tj3Init(_DECOMPRESS)
-
-    def __del__(self):
-        self.library.tj3Destroy(self.handle)
-
-
-_local = threading.local()
-
-
-def _decoder() -> _Decoder:
-    if not hasattr(_local, "decoder"):
-        _local.decoder = _Decoder(_library())
-    return _local.decoder
+@contextlib.contextmanager
+def _decompressor() -> Iterator[tuple[ctypes.CDLL, int]]:
+    # One that has read another file lends its tables to a file that lacks them.
+    library = _library()
+    handle = library.tj3Init(_DECOMPRESS)
+    try:
+        yield library, handle
+    finally:
+        library.tj3Destroy(handle)
 
 
 def window(
-    data: bytes, top: int, left: int, height: int, width: int, shrink: int = 1
+    data: bytes,
+    top: int,
+    left: int,
+    height: int,
+    width: int,
+    shrink: int = 1,
+    to_the_end: bool = True,
 ) -> np.ndarray | None:
     """Decodes a window, bit for bit as if it were cut out of the whole image.
 
@@ -84,30 +82,31 @@ def window(
       data: the JPEG.
       top, left, height, width: of the window, in pixels of the image divided by `shrink`.
       shrink: 1, 2, 4 or 8: the image is decoded at that fraction of its size.
+      to_the_end: decode what is below the window too, as damage there cannot be seen otherwise.
 
     Returns:
       uint8 [height, width, 3], RGB; None if anything about the file is unusual.
     """
-    decoder = _decoder()
-    library, handle = decoder.library, decoder.handle
-    if library.tj3DecompressHeader(handle, data, len(data)):
-        return None
-    unit = _UNIT.get(library.tj3Get(handle, _SUBSAMPLING))
-    if unit is None:
-        return None
-    full_height, full_width = (library.tj3Get(handle, side) for side in (_HEIGHT, _WIDTH))
-    full_height, full_width = -(-full_height // shrink), -(-full_width // shrink)
-    if top + height > full_height or left + width > full_width:
-        return None
-    # Chroma is interpolated across units: one more on each side makes the borders exact.
-    unit //= min(shrink, unit)
-    begin = max(left // unit - 1, 0) * unit
-    end = min((-(-(left + width) // unit) + 1) * unit, full_width)
-    pixels = np.empty((height, end - begin, 3), np.uint8)
-    failed = (
-        library.tj3Set(handle, _FAST_DCT, True)
-        or library.tj3SetScalingFactor(handle, _Scale(1, shrink))
-        or library.tj3SetCroppingRegion(handle, _Region(begin, top, end - begin, height))
-        or library.tj3Decompress8(handle, data, len(data), pixels.ctypes.data, 0, _RGB)
-    )
-    return None if failed else pixels[:, left - begin : left - begin + width]
+    with _decompressor() as (library, handle):
+        if library.tj3DecompressHeader(handle, data, len(data)):
+            return None
+        unit = _UNIT.get(library.tj3Get(handle, _SUBSAMPLING))
+        if unit is None:
+            return None
+        full_height, full_width = (library.tj3Get(handle, side) for side in (_HEIGHT, _WIDTH))
+        full_height, full_width = -(-full_height // shrink), -(-full_width // shrink)
+        if top + height > full_height or left + width > full_width:
+            return None
+        # Chroma is interpolated across units: one more on each side makes the borders exact.
+        unit //= min(shrink, unit)
+        begin = max(left // unit - 1, 0) * unit
+        end = min((-(-(left + width) // unit) + 1) * unit, full_width)
+        rows = full_height - top if to_the_end else height
+        pixels = np.empty((rows, end - begin, 3), np.uint8)
+        failed = (
+            library.tj3Set(handle, _FAST_DCT, True)
+            or library.tj3SetScalingFactor(handle, _Scale(1, shrink))
+            or library.tj3SetCroppingRegion(handle, _Region(begin, top, end - begin, rows))
+            or library.tj3Decompress8(handle, data, len(data), pixels.ctypes.data, 0, _RGB)
+        )
+        return None if failed else pixels[:height, left - begin : left - begin + width]

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mixer import errors
 from mixer.data import remote_dataset, tfds_source, vtab
@@ -26,6 +26,7 @@ class VtabSource:
     classes: Sequence[str]
     records: Any
     task: vtab.Task
+    published: ClassVar[bool] = True
 
     @classmethod
     def open(cls, name: str, split: str, data_dir: Path | str) -> "VtabSource":

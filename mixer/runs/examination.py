@@ -17,7 +17,8 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.data.decode import Encoded
+from mixer.data.decode import Decoding, Encoded, opened
+from mixer.data.sources import Source
 from mixer.runs import agreement, build, devices, distributed, keys, sharing, workdir
 
 SKEW = 5.0  # seconds that two clocks may differ
@@ -62,7 +63,7 @@ class Examination:
             "memory": self._memory,
         }
         for name, opens in self._checkup.sources.items():
-            checks[f"data, {name}"] = lambda opens=opens: _read(opens)
+            checks[f"data, {name}"] = lambda opens=opens: _read(opens, self._checkup.decoding)
         if self._checkup.stage:
             checks["staging"] = self._stage
         return {name: _attempt(check) for name, check in checks.items()}
@@ -193,14 +194,14 @@ def _python() -> str:
     return platform.python_version()
 
 
-def _read(opens: Callable) -> str:
+def _read(opens: Callable, decoding: Callable[[Source], Decoding]) -> str:
     source = opens()
     if source is None:
         return "optional, and not there: left out"
     try:
-        image = source[0]["image"]
-        pixels = Encoded(image).pixels() if isinstance(image, bytes) else image
-    except (ValueError, OSError, RuntimeError) as error:
+        image = opened(source[0]["image"], decoding(source))
+        pixels = image.pixels() if isinstance(image, Encoded) else image
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
         raise errors.Failure(
             f"{source.name} {source.split}, its first example: {error}. Copy or prepare it anew"
         ) from error

@@ -33,9 +33,10 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     reader.stage()
     rows = reader.rows
     print(f"{reader.source.name} {reader.source.split} ({len(reader.source):,} images)")
+    later = _second_epoch(reader) * reader.batch_size
     spent = input_pipeline.stages(
         lambda index: reader.source[index]["image"],
-        rows.opened,
+        lambda image: rows.opened(image, later),
         [Chain((transform,)) for transform in rows.transform.transforms],
         lambda batch: jax.block_until_ready(reader.put(batch)),
         [rows.order[count] for count in range(asked.images)],
@@ -71,17 +72,25 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             "resolution": build.resolution(rows.padding["image"].shape[:2]),
             "seed": rows.seed,
             "batch_size": reader.batch_size,
-            "fast_decode": rows.fast_decode,
+            "fast_decode": rows.decoding.fast,
             "metrics": metrics,
         },
     )
+
+
+def _second_epoch(reader: Reader) -> int:
+    """A batch of it: in the first, images are read to their ends to find damage."""
+    return pipeline.steps_per_pass(reader.source, reader.batch_size) + 1
 
 
 def _pipelines(reader: Reader) -> dict:
     """One for 1, 2, 4 ... threads and for as many processes, up to the number of cores."""
     cores = os.cpu_count() or 1
     counts = sorted({min(2**power, cores) for power in range(cores.bit_length())} | {cores})
-    start = functools.partial(pipeline.batches, reader.rows, start=0, stop=2**31 // 4096)
+    first = _second_epoch(reader)
+    start = functools.partial(
+        pipeline.batches, reader.rows, start=first, stop=first + 2**31 // 4096
+    )
     return {
         f"{kind}_{count}": functools.partial(
             start,

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from mixer import batch as batch_lib
 from mixer import errors
 from mixer.data import transforms
-from mixer.data.decode import decode
+from mixer.data.decode import Decoding, Encoded
 from mixer.runs import build, workdir
 
 _TOP, _BATCH = 5, 64
@@ -28,9 +28,9 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """
     files = _files(config.images)
     trained = build.trained(config)
-    card = trained.card
+    card, decoding = trained.card, build.decoding_of(config, None, trained.card)
     lines = []
-    for file, top in zip(files, _predict(trained, files), strict=True):
+    for file, top in zip(files, _predict(trained, files, decoding), strict=True):
         lines.append({"file": str(file), "top": [{"class": c, "probability": p} for c, p in top]})
         print(file)
         for name, probability in top:
@@ -53,7 +53,9 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     )
 
 
-def _predict(trained: build.Trained, files: list[Path]) -> Iterator[list[tuple[str, float]]]:
+def _predict(
+    trained: build.Trained, files: list[Path], decoding: Decoding
+) -> Iterator[list[tuple[str, float]]]:
     """For each file its likeliest classes with their probabilities, best first.
 
     Classes that exclude each other share a probability of 1; where an image may have several, each
@@ -72,7 +74,8 @@ def _predict(trained: build.Trained, files: list[Path]) -> Iterator[list[tuple[s
         chosen = files[first : first + _BATCH]
         for i, file in enumerate(chosen):
             try:
-                images[i] = transform(decode(file.read_bytes()), np.random.default_rng(0))
+                image = Encoded(file.read_bytes(), decoding)
+                images[i] = transform(image, np.random.default_rng(0))
             except (ValueError, OSError) as error:
                 raise errors.BadInput(f"{file}: {error}") from None
         for probabilities in np.asarray(apply(trained.params, images))[: len(chosen)]:

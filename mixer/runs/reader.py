@@ -10,6 +10,7 @@ from mixer import batch as batch_lib
 from mixer.batch import Batch
 from mixer.data import pipeline, sources, transforms
 from mixer.data.blocks import in_blocks
+from mixer.data.decode import UPRIGHT, Decoding
 from mixer.data.order import Order
 from mixer.data.sources import Source
 from mixer.runs import agreement
@@ -138,7 +139,7 @@ def open_reader(
     mesh: Mesh,
     threads: int,
     workers: int,
-    fast_decode: bool = False,
+    decoding: Decoding = UPRIGHT,
     skip_bad: bool = False,
 ) -> Reader:
     """Puts source, transforms and mesh together.
@@ -146,7 +147,7 @@ def open_reader(
     Args:
       order: for training: endless, each epoch in an order of its own. None for evaluation: every
         example once, as they are stored, the last batch padded.
-      fast_decode, skip_bad: see `pipeline.Rows`.
+      decoding, skip_bad: see `pipeline.Rows`.
 
     Raises:
       BadInput: a transform that cannot be read or makes images of another size, or no space for
@@ -164,7 +165,7 @@ def open_reader(
         batch_size=batch_size,
         rows=local,
         padding=batch_lib.padding(image_size, sources.max_labels(source)),
-        fast_decode=fast_decode,
+        decoding=decoding,
         skip_bad=skip_bad,
         ahead=ahead,
     )

@@ -283,7 +283,7 @@ class _Session:
                 "images_per_second_per_device": images / seconds / training.mesh.size,
                 "device_days": seconds * training.mesh.size / 86400,
                 "precision": training.precision,
-                "fast_decode": training.reader.rows.fast_decode,
+                "fast_decode": training.reader.rows.decoding.fast,
                 "skipped_examples": self.batches.skipped_by_all(),
             },
         )

@@ -1,4 +1,5 @@
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -6,9 +7,10 @@ import simplejpeg
 import tensorflow_pixels
 from PIL import Image, ImageOps
 
-from mixer.data import decode as decode_lib
 from mixer.data import turbojpeg
-from mixer.data.decode import Encoded, decode
+from mixer.data.decode import Decoding, Encoded, decode, opened
+
+AS_TENSORFLOW = Decoding(as_tensorflow=True)
 
 
 def encoded(image, kind, **options):
@@ -37,23 +39,21 @@ def test_grey_and_sixteen_bits_become_rgb(pixels):
     np.testing.assert_array_equal(decode(encoded(deep, "PNG")), want)
 
 
-def test_transparency_is_dropped(pixels):
-    alpha = np.concatenate([pixels, np.full((6, 9, 1), 7, np.uint8)], axis=-1)
-    np.testing.assert_array_equal(decode(encoded(Image.fromarray(alpha), "PNG")), pixels)
-
-
 def test_cmyk_jpeg_keeps_its_colours():
     rgb = Image.new("RGB", (16, 16), (200, 40, 90))
     got = decode(encoded(rgb.convert("CMYK"), "JPEG", quality=100))
     np.testing.assert_allclose(got.astype(int), np.broadcast_to((200, 40, 90), got.shape), atol=4)
 
 
-def test_exif_orientation_is_applied(pixels):
+def test_exif_orientation_is_applied_but_not_by_tensorflow(pixels):
     image = Image.fromarray(pixels)
     exif = image.getexif()
     exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
-    got = decode(encoded(image, "PNG", exif=exif))
-    np.testing.assert_array_equal(got, np.rot90(pixels, -1))
+    data = encoded(image, "PNG", exif=exif)
+    np.testing.assert_array_equal(decode(data), np.rot90(pixels, -1))
+    np.testing.assert_array_equal(decode(data, AS_TENSORFLOW), pixels)
+    data = encoded(image, "JPEG", exif=exif)
+    np.testing.assert_array_equal(decode(data), np.rot90(decode(data, AS_TENSORFLOW), -1))
 
 
 @pytest.mark.parametrize("spoil", [lambda d: b"", lambda d: d[: len(d) // 2], lambda d: b"GIF" + d])
@@ -133,7 +133,9 @@ def test_fast_decoding_shrinks_only_what_is_large_enough():
     data = encoded(photo(256, 320), "JPEG", quality=95)
     whole = decode(data).astype(int)
     for top, left, height, width in windows(256, 320, 40):
-        part = Encoded(data, fast=True).window(top, left, height, width, at_least=(24, 32))
+        part = Encoded(data, Decoding(fast=True)).window(
+            top, left, height, width, at_least=(24, 32)
+        )
         shrink = round(height / part.shape[0])
         assert part.shape[0] >= min(height, 24) and part.shape[1] >= min(width, 32)
         assert shrink == 8 or height < 48 * shrink or width < 64 * shrink, "not small enough"
@@ -142,13 +144,16 @@ def test_fast_decoding_shrinks_only_what_is_large_enough():
         assert abs(part.mean() - exact.mean()) < 6
 
 
-def test_sizes_that_are_no_picture_are_refused(monkeypatch):
-    monkeypatch.setattr(decode_lib, "MAX_PIXELS", 1000)
-    for kind in ("JPEG", "PNG"):
-        with pytest.raises(ValueError, match=r"an image of 26 x 39 pixels: more than 1,000"):
-            Encoded(encoded(photo(26, 39), kind))
-        with pytest.raises(ValueError, match=r"an image of 1 x 9 pixels: too small"):
-            Encoded(encoded(photo(1, 9), kind))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_sizes_that_are_no_picture_are_refused(kind):
+    small = Decoding(max_pixels=1000, max_aspect_ratio=5)
+    with pytest.raises(ValueError, match=r"an image of 26 x 39 pixels: more than 1,000"):
+        Encoded(encoded(photo(26, 39), kind), small)
+    with pytest.raises(ValueError, match=r"an image of 1 x 9 pixels: too small"):
+        Encoded(encoded(photo(1, 9), kind), small)
+    with pytest.raises(ValueError, match=r"50 x 9 pixels: .*5 times.*input.max_aspect_ratio"):
+        Encoded(encoded(photo(50, 9), kind), small)
+    assert decode(encoded(photo(45, 9), kind), small).shape == (45, 9, 3)
 
 
 def test_a_jpeg_cut_short_is_reported_whatever_the_window(library):
@@ -158,33 +163,124 @@ def test_a_jpeg_cut_short_is_reported_whatever_the_window(library):
             Encoded(data[: int(share * len(data))]).window(0, 0, 8, 8)
 
 
-def test_damaged_jpegs_are_decoded_or_reported(library):
-    """2,000 of them: cut, with flipped bits, or with other headers."""
-    rng = np.random.default_rng(0)
-    originals = [
-        encoded(photo(48, 64, seed), "JPEG", progressive=seed % 3 == 0, quality=30 + 10 * seed)
-        for seed in range(6)
-    ]
-    decoded = reported = 0
-    for i in range(2000):
-        data = bytearray(originals[i % 6])
-        kind = i % 4
+def damaged(originals, count, seed=0):
+    """JPEGs that are cut, have zeros, gaps, flipped bits or other headers."""
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        data = bytearray(originals[i % len(originals)])
+        place, length = int(rng.integers(len(data))), int(rng.integers(1, 300))
+        kind = i % 7
         if kind == 0:
-            data = data[: rng.integers(len(data))]
+            del data[place:]
+        elif kind == 1:
+            data[place:] = b"\xff\xd9"
+        elif kind == 2:
+            del data[place : place + length]
+        elif kind == 3:
+            data[place : place + length] = bytes(len(data[place : place + length]))
         else:
-            end = len(data) if kind == 1 else 700 if kind == 2 else 30
-            for place in rng.integers(0, min(end, len(data)), rng.integers(1, 9)):
-                data[place] ^= 1 << rng.integers(8)
+            end = (len(data), 700, 30)[kind - 4]
+            for at in rng.integers(0, min(end, len(data)), rng.integers(1, 9)):
+                data[at] ^= 1 << rng.integers(8)
+        yield bytes(data)
+
+
+def looked_at(data, decoding):
+    """What comes of a window, and what of the whole."""
+    found = []
+    for look in (lambda file: file.window(1, 2, file.height // 2, file.width // 2), Encoded.pixels):
         try:
-            file = Encoded(bytes(data))
-            height, width = max(file.height // 2, 1), max(file.width // 2, 1)
-            part = file.window(file.height - height, 0, height, width)
-            assert part.shape == (height, width, 3) and part.dtype == np.uint8
-            decoded += 1
+            found.append(look(Encoded(data, decoding)))
         except ValueError as error:
             assert "image" in str(error)
-            reported += 1
-    assert decoded > 200 and reported > 200
+            found.append(None)
+    return found
+
+
+@pytest.mark.parametrize("decoding", [Decoding(), AS_TENSORFLOW])
+def test_damaged_jpegs_are_one_thing_on_all_ways(monkeypatch, decoding):
+    """The same error or the same pixels: by windows, whole, and without libjpeg-turbo 3."""
+    if not turbojpeg.available():
+        pytest.skip("libjpeg-turbo 3 is not installed")
+    options = [{}, {"progressive": True}, {"subsampling": "4:4:4", "restart_marker_rows": 1}]
+    originals = [
+        encoded(photo(48, 64, seed), "JPEG", quality=30 + 10 * seed, **options[seed % 3])
+        for seed in range(6)
+    ]
+    looks = [(data, *looked_at(data, decoding)) for data in damaged(originals, 1400)]
+    monkeypatch.setattr(turbojpeg, "available", lambda: False)
+    decoded = 0
+    for data, part, whole in looks:
+        assert (part is None) == (whole is None)
+        for before, after in zip((part, whole), looked_at(data, decoding), strict=True):
+            np.testing.assert_array_equal(before, after)
+        if whole is not None:
+            height, width = whole.shape[0] // 2, whole.shape[1] // 2
+            np.testing.assert_array_equal(part, whole[1 : 1 + height, 2 : 2 + width])
+            decoded += 1
+    assert 200 < decoded < 1200
+
+
+def test_damage_inside_is_an_error_though_libjpeg_goes_on(library):
+    data = encoded(photo(200, 300), "JPEG", quality=90)
+    zeros = data[: len(data) // 2] + bytes(400) + data[len(data) // 2 + 400 :]
+    for broken in (zeros, data[: len(data) // 2] + b"\xff\xd9"):
+        for look in (lambda file: file.window(0, 0, 8, 300), Encoded.pixels):
+            with pytest.raises(ValueError, match=r"image, the JPEG is damaged: Corrupt JPEG data"):
+                look(Encoded(broken))
+        # As TensorFlow has it, the rows above the damage are those of the whole file.
+        np.testing.assert_array_equal(decode(broken, AS_TENSORFLOW)[:64], decode(data)[:64])
+        # The second look at a file need not go to its end.
+        if turbojpeg.available():
+            Encoded(broken, to_the_end=False).window(0, 0, 8, 300)
+    cmyk = encoded(photo(200, 300).convert("CMYK"), "JPEG", quality=90)
+    with pytest.raises(ValueError, match="image, the JPEG is damaged"):
+        decode(cmyk[: len(cmyk) // 2] + b"\xff\xd9")
+
+
+@pytest.mark.parametrize("extra", [bytes(40), b"a remark that nobody needs", b"\xff\xff\0\xff"])
+def test_bytes_that_belong_to_no_picture_do_no_harm(library, extra):
+    data = encoded(photo(40, 60), "JPEG", quality=90)
+    whole = decode(data)
+    tables, frame = data.index(b"\xff\xdb"), data.index(b"\xff\xc0")
+    for place in (2, tables, frame, len(data) - 2, len(data)):
+        file = Encoded(data[:place] + extra + data[place:])
+        np.testing.assert_array_equal(file.window(3, 5, 20, 30), whole[3:23, 5:35])
+        np.testing.assert_array_equal(file.pixels(), whole)
+
+
+def test_a_file_without_tables_is_not_read_with_those_of_another(library):
+    """As libjpeg would, which keeps them."""
+    data = encoded(photo(40, 60), "JPEG", quality=90)
+    table = data.index(b"\xff\xdb")
+    length = 2 + int.from_bytes(data[table + 2 : table + 4])
+    Encoded(data).window(0, 0, 8, 8)
+    with pytest.raises(ValueError, match="Quantization table 0x00 was not defined"):
+        Encoded(data[:table] + data[table + length :]).window(0, 0, 8, 8)
+
+
+def test_a_progressive_jpeg_without_its_last_scans(library):
+    """No damage; but what libjpeg guesses in their place differs at the borders of windows."""
+    data = encoded(photo(120, 160), "JPEG", progressive=True, quality=80)
+    scans = [at for at in range(len(data)) if data[at : at + 2] == b"\xff\xda"]
+    tables = [data.rfind(b"\xff\xc4", 0, at) for at in scans]
+    for before in tables[2:]:
+        cut = data[:before] + b"\xff\xd9"
+        whole = decode(cut)
+        for top, left, height, width in windows(120, 160, 5):
+            part = Encoded(cut).window(top, left, height, width)
+            np.testing.assert_array_equal(part, whole[top : top + height, left : left + width])
+
+
+def test_too_many_scans_are_refused_before_they_are_decoded():
+    data = encoded(photo(40, 60), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    many = data[:-2] + data[last:-2] * 200 + b"\xff\xd9"
+    for decoding in (Decoding(), AS_TENSORFLOW):
+        with pytest.raises(ValueError, match="more than 100 scans"):
+            Encoded(many, decoding)
+    few = data[:-2] + data[last:-2] * 20 + b"\xff\xd9"
+    assert Encoded(few).height == 40
 
 
 def test_pixels_are_tensorflows(library):
@@ -197,10 +293,41 @@ def test_pixels_are_tensorflows(library):
             assert np.abs(ours.astype(int) - theirs).mean() < 0.1
 
 
-def test_orientation_behind_a_comment():
-    image = photo(20, 40)
-    exif = image.getexif()
-    exif[0x0112] = 6
-    data = encoded(image, "JPEG", exif=exif)
+def exif(orientation, order, kind):
+    """An EXIF segment; kind 3 is SHORT, 4 is LONG."""
+    mark, number = {"little": (b"II", "<"), "big": (b"MM", ">")}[order]
+    value = struct.pack(number + ("HH" if kind == 3 else "I"), *(orientation, 0)[: 5 - kind])
+    entry = struct.pack(f"{number}HHI", 0x0112, kind, 1) + value
+    body = b"Exif\0\0" + mark + struct.pack(f"{number}HIH", 42, 8, 1) + entry + bytes(4)
+    return b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+@pytest.mark.parametrize("kind", [3, 4])
+def test_orientation_is_found_wherever_it_stands(library, order, kind):
+    data = encoded(photo(20, 40), "JPEG")
+    segment = exif(6, order, kind)
     comment = b"\xff\xfe" + (7).to_bytes(2) + b"hello"
-    assert decode(data[:2] + comment + data[2:]).shape == (40, 20, 3)
+    frame = data.index(b"\xff\xc0")
+    upright = np.rot90(decode(data), -1)
+    for turned in (
+        data[:2] + segment + data[2:],
+        data[:2] + comment + segment + data[2:],
+        data[:2] + b"\xff\xff" + segment + b"\xff" + data[2:],  # fill bytes
+        data[:frame] + segment + data[frame:],  # behind the tables
+    ):
+        np.testing.assert_array_equal(decode(turned), upright)
+        np.testing.assert_array_equal(Encoded(turned).window(3, 2, 9, 7), upright[3:12, 2:9])
+
+
+def test_arrays_are_rgb_or_grey_or_refused(pixels):
+    assert opened(pixels, Decoding()) is pixels
+    grey = pixels[..., 0]
+    for array in (grey, grey[..., None]):
+        want = np.repeat(grey[..., None], 3, axis=-1)
+        np.testing.assert_array_equal(opened(array, Decoding()), want)
+    for wrong in (pixels / np.float32(255), pixels.astype(int), pixels[..., :2], grey[0], "a.png"):
+        with pytest.raises(TypeError, match=r"its image is .*: expected uint8 \[H, W, 3\]"):
+            opened(wrong, Decoding())
+    with pytest.raises(TypeError, match=r"float64 \[6, 9, 3\].*255 \* image"):
+        opened(pixels / 255, Decoding())

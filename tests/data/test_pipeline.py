@@ -1,3 +1,4 @@
+import io
 import subprocess
 import sys
 import textwrap
@@ -8,7 +9,7 @@ from PIL import Image
 
 from mixer import batch as batch_lib
 from mixer.data import order as order_lib
-from mixer.data import pipeline, sources, transforms
+from mixer.data import pipeline, sources, transforms, turbojpeg
 
 BATCH = 32
 
@@ -117,6 +118,45 @@ def test_a_bad_file_is_named(image_folder, make_rows):
         pipeline.BadExample, match=r"folder:.*split train, example \d+, file train/dog/3.png"
     ):
         collect(make_rows(source=source), stop=3)
+
+
+def test_images_of_the_wrong_kind_are_named_and_never_skipped(data_dir, make_rows):
+    digits = sources.open_source("digits", "train", data_dir)
+
+    class Floats(type(digits)):
+        def __getitem__(self, index):
+            return super().__getitem__(index) | {"image": np.ones((28, 28, 3), np.float32)}
+
+    rows = make_rows(source=Floats(**vars(digits)), skip_bad=True)
+    message = (
+        r"digits, split train, example \d+: its image is float32 \[28, 28, 3\]: expected uint8"
+    )
+    with pytest.raises(pipeline.BadExample, match=message):
+        collect(rows, stop=1)
+
+
+def test_damage_below_the_crops_is_found_in_the_first_epoch(image_folder, make_rows):
+    """Later ones need not look for it, unless they are to skip what is damaged."""
+    noise = np.random.default_rng(0).integers(0, 256, (400, 300, 3)).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "JPEG")
+    broken = file.getvalue()[:-9000] + b"\xff\xd9"
+    source = sources.open_source(f"folder:{image_folder}", "train")
+    first, later = 0, len(source) + BATCH
+
+    def top(rows, count):
+        return rows.opened(broken, count).window(0, 0, 8, 300)
+
+    for rows, count in (
+        (make_rows(source=source), first),
+        (make_rows(source=source), later - 1),
+        (make_rows(source=source, skip_bad=True), later),
+        (make_rows(source=source, order=False), later),
+    ):
+        with pytest.raises(ValueError, match="image, the JPEG is damaged"):
+            top(rows, count)
+    if turbojpeg.available():
+        assert top(make_rows(source=source), later).shape == (8, 300, 3)
 
 
 def skipped(rows):

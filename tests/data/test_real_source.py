@@ -82,7 +82,9 @@ def test_the_published_counts(published):
 
 def test_labels_are_joined_by_file_name(data_dir):
     own = sources.open_source("imagenet2012", "validation", data_dir)
+    assert own.published
     real = sources.open_source("real", "validation", data_dir)
+    assert real.published
     assert real.classes == own.classes and len(real) == 16
     for i in range(16):
         assert real[i]["image"] == own[i]["image"]

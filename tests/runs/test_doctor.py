@@ -91,7 +91,8 @@ def test_all_that_is_wrong_is_said_at_once(config, image_folder, tmp_path, capsy
         doctor.run(config, str(tmp_path / "file" / "run"), "quickstart:smoke")
     out = capsys.readouterr().out
     assert f"failed  workdir: --workdir={tmp_path}/file/run: {tmp_path}/file is a file" in out
-    assert "its first example: not a readable image: 8 bytes of no known format. Copy" in out
+    assert "its first example: not a readable image (8 bytes): it begins with b'" in out
+    assert "like none of JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM. Copy" in out
     assert "failed  data, more, cifar10 test: dataset 'cifar10' is not prepared in" in out
     assert "ok      data, less, cifar10 test: optional, and not there: left out" in out
     assert "ok      data, test, " in out

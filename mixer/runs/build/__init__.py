@@ -1,5 +1,6 @@
 """From the config to objects: the only reader of config keys. All that can be refused is, here."""
 
+from mixer.runs.build.decoding import decoding_of
 from mixer.runs.build.few_shot import FewShot
 from mixer.runs.build.for_converting import Conversion, conversion
 from mixer.runs.build.for_doctor import Checkup, checkup
@@ -27,6 +28,7 @@ __all__ = [
     "Update",
     "checkup",
     "conversion",
+    "decoding_of",
     "evaluations",
     "few_shot",
     "input_benchmark",

@@ -11,8 +11,10 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.checkpoint import adapt
+from mixer.data.decode import Decoding
 from mixer.data.sources import Source
 from mixer.runs.build.data import open_data
+from mixer.runs.build.decoding import decoding_of
 from mixer.runs.build.few_shot import rule_of
 from mixer.runs.build.layout import rules_of, training_mesh
 from mixer.runs.build.parts import (
@@ -39,6 +41,7 @@ class Checkup:
     Attributes:
       sources: by what the data are for, what opens them where they lie. It gives None for optional
         ones that are not there.
+      decoding: of a source's image files.
       layout: how the run lies on the devices, in words; raises where it cannot.
       stage: opens the training data by way of `config.input.stage`; None without.
       checkpoint_bytes: () -> the size of a checkpoint, about.
@@ -47,6 +50,7 @@ class Checkup:
     """
 
     sources: dict[str, Callable[[], Source | None]]
+    decoding: Callable[[Source], Decoding]
     layout: Callable[[], str]
     stage: Callable[[], object] | None
     checkpoint_bytes: Callable[[], int]
@@ -67,6 +71,7 @@ def checkup(config: ConfigDict, processes: int) -> Checkup:
     in_place.input.stage = ""
     return Checkup(
         sources={"training": lambda: training_source(in_place)[0]} | _evaluated(in_place),
+        decoding=functools.partial(decoding_of, in_place),
         layout=lambda: _layout(in_place),
         stage=functools.partial(_staged, config) if config.input.stage else None,
         checkpoint_bytes=lambda: _checkpoint_bytes(in_place),

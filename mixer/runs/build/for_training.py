@@ -183,6 +183,7 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
         dataset=config.dataset,
         imports=config.imports,
         multi_label=several > 0,
+        decoding=config.input.decoding,
     )
     evaluations = build_evaluations(config, model, mesh, card, steps)
     _check_best(config.best, evaluations, ema=config.ema_decay > 0)

@@ -14,7 +14,7 @@ from mixer import batch as batch_lib
 from mixer import errors
 from mixer.checkpoint import adapt
 from mixer.checkpoint.pretrained import Card
-from mixer.data import order, turbojpeg
+from mixer.data import order
 from mixer.data.sources import Source, max_labels
 from mixer.data.subset import fraction_of
 from mixer.evaluation import (  # noqa: F401 they register the evaluators
@@ -25,6 +25,7 @@ from mixer.evaluation import (  # noqa: F401 they register the evaluators
 from mixer.evaluation.registry import EVALUATORS, Evaluator, evaluate
 from mixer.models import registry
 from mixer.runs.build.data import class_names, open_data
+from mixer.runs.build.decoding import decoding_of, skip_bad
 from mixer.runs.reader import Reader, open_reader
 from mixer.training import sharding, step
 
@@ -98,13 +99,6 @@ class Evaluation:
         return measured
 
 
-def skip_bad(config: ConfigDict) -> bool:
-    """Whether unreadable examples are passed over."""
-    if config.input.on_bad not in ("error", "skip"):
-        raise errors.unknown("config.input.on_bad", config.input.on_bad, ("error", "skip"))
-    return config.input.on_bad == "skip"
-
-
 def training_source(config: ConfigDict) -> tuple[Source, int]:
     """What is trained on, and of how many examples `config.input.fraction` is taken."""
     fraction = config.input.fraction
@@ -127,11 +121,6 @@ def training_source(config: ConfigDict) -> tuple[Source, int]:
 def training_reader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: int) -> Reader:
     """The training split, shuffled and augmented as the config says."""
     at_least(0, **{f"runtime.{k}": config.runtime[k] for k in ("threads", "workers")})
-    if config.input.fast_decode and not turbojpeg.available():
-        raise errors.BadInput(
-            "config.input.fast_decode=True needs the C library libjpeg-turbo 3 or later, which is "
-            "not found (conda install libjpeg-turbo, brew install jpeg-turbo, or its own packages)"
-        )
     return open_reader(
         source,
         config.input.transform,
@@ -144,7 +133,7 @@ def training_reader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: 
         mesh=mesh,
         threads=config.runtime.threads,
         workers=config.runtime.workers,
-        fast_decode=config.input.fast_decode,
+        decoding=decoding_of(config, source, fast=config.input.fast_decode),
         skip_bad=skip_bad(config),
     )
 
@@ -196,14 +185,15 @@ def evaluation_reader(
     """
     batch_size = config.evaluators[name].batch_size
     sharding.check_batch_size(batch_size, mesh, f"evaluators.{name}.batch_size")
+    source = open_data(
+        config,
+        dataset,
+        split,
+        classes=card.classes if by_name else (),
+        trained_on=card.dataset,
+    )
     return open_reader(
-        open_data(
-            config,
-            dataset,
-            split,
-            classes=card.classes if by_name else (),
-            trained_on=card.dataset,
-        ),
+        source,
         transform,
         card.image_size,
         batch_size=batch_size,
@@ -212,6 +202,7 @@ def evaluation_reader(
         mesh=mesh,
         threads=config.runtime.threads,
         workers=0,  # starting processes anew for each pass costs more than they bring
+        decoding=decoding_of(config, source, card),
         skip_bad=skip_bad(config),
     )
 

@@ -1,0 +1,180 @@
+"""A JPEG's segments, and the whole of it as pixels.
+
+libjpeg goes on after damage and fills in what it cannot read, with a warning at most. Here a
+warning is an error, unless nothing of the picture can be missing.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import simplejpeg
+
+from mixer.data import orientation
+
+START, _END = b"\xff\xd8", b"\xff\xd9"
+# Encoders write about ten scans of a progressive JPEG. Each costs a pass over the whole image.
+MOST_SCANS = 100
+# What begins a segment: no stuffed zero, fill byte or restart marker.
+_MARKER = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])")
+_EXIF, _SCAN = 0xE1, 0xDA
+_FRAMES = {0xC0 + i for i in range(16)} - {0xC4, 0xC8, 0xCC}
+_HUFFMAN = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
+_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+_EXTRA = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+_READ_AHEAD = 8  # bytes that libjpeg may have taken already, and does not count
+# How libjpeg's warnings begin, unlike its errors, and unlike that a file is cut short.
+_WARNINGS = ("Corrupt JPEG data", "Inconsistent progression", "Invalid SOS", "Unknown Adobe")
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What is known before a pixel is decoded.
+
+    Attributes:
+      data: the file, without the bytes between its first segments. Some files have such; libjpeg
+        passes over them with a warning, and no pixel depends on them.
+      height, width: in pixels, as stored.
+      orientation: EXIF's, 1 ... 8.
+      complete: every bit of every coefficient has come. What a progressive JPEG without its last
+        scans lacks, libjpeg guesses, each version in its own way.
+    """
+
+    data: bytes
+    height: int
+    width: int
+    orientation: int
+    complete: bool
+
+
+def read_header(data: bytes) -> Header | None:
+    """Reads up to the first scan, and where there are several up to the last.
+
+    Returns:
+      None if libjpeg-turbo cannot make RGB of it, or warns of its header: four colours, more than
+      8 bits, arithmetic coding, or no JPEG at all.
+
+    Raises:
+      ValueError: more than `MOST_SCANS` scans.
+    """
+    spans, at, gaps = [], len(START), False
+    process, bits, channels, turned, scans, exact = 0, 0, 0, None, 0, 0
+    for kind, start, end in _segments(data):
+        if not scans:
+            gaps = gaps or start != at
+            spans.append((start, end))
+            at = end
+        if kind in _FRAMES and start + 10 <= min(end, len(data)):
+            process, bits, channels = kind, data[start + 4], data[start + 9]
+        elif kind == _EXIF and turned is None and data[start + 4 : start + 10] == b"Exif\0\0":
+            turned = orientation.of_exif(data[start + 10 : end])
+        elif kind == _SCAN:
+            scans += 1
+            if scans > MOST_SCANS:
+                raise ValueError(
+                    f"a JPEG image of more than {MOST_SCANS} scans: taken for an attack"
+                )
+            exact += _exact_coefficients(data[start + 4 : end])
+            if process not in _PROGRESSIVE and exact in (0, 64 * channels):
+                break
+    if not exact or process not in _HUFFMAN or bits != 8:
+        return None
+    if gaps:
+        data = b"".join([START, *(data[start:end] for start, end in spans), data[at:]])
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    rgb = colours in ("YCbCr", "Gray", "RGB")
+    complete = exact == 64 * channels
+    return Header(data, height, width, turned or 1, complete) if rgb else None
+
+
+def _exact_coefficients(scan: bytes) -> int:
+    """Of how many of a block's coefficients, of all channels, a scan brings the last bit."""
+    channels = scan[0] if scan else 0
+    if len(scan) < 2 * channels + 4:
+        return 0
+    first, last, bits = scan[2 * channels + 1 : 2 * channels + 4]
+    return channels * (last - first + 1) if bits & 15 == 0 else 0
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """(kind, start, end) of each up to the end of the image; what lies between is passed over."""
+    at = len(START)
+    while (marker := _MARKER.search(data, at)) and marker[0] != _END:
+        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
+        yield marker[1][0], marker.start(), at
+
+
+def decode(data: bytes, *, forgiving: bool) -> np.ndarray:
+    """The stored pixels, uint8 [height, width, 3], by the fast DCT.
+
+    Args:
+      forgiving: accept what libjpeg makes of a damaged JPEG, as TensorFlow does; it must not be cut
+        short, though.
+
+    Raises:
+      ValueError: damaged.
+    """
+    try:
+        return _strictly(data)
+    except ValueError as error:
+        reason = str(error)
+    if forgiving and reason.startswith(_WARNINGS):
+        return simplejpeg.decode_jpeg(data, fastdct=True, strict=False)
+    pixels = _before_extra(data, reason)
+    if pixels is None:
+        raise _damaged(reason)
+    return pixels
+
+
+def check_four_colours(data: bytes) -> None:
+    """Raises ValueError if a JPEG of CMYK is damaged, which Pillow does not say."""
+    try:
+        if simplejpeg.decode_jpeg_header(data)[2] not in ("CMYK", "YCCK"):
+            return
+    except ValueError:  # nothing that can be checked
+        return
+    try:
+        simplejpeg.decode_jpeg(data, "CMYK")
+    except ValueError as error:
+        raise _damaged(str(error)) from None
+
+
+def _damaged(reason: str) -> ValueError:
+    return ValueError(f"not a readable image, the JPEG is damaged: {reason}")
+
+
+def _strictly(data: bytes) -> np.ndarray:
+    return simplejpeg.decode_jpeg(data, fastdct=True)
+
+
+def _before_extra(data: bytes, reason: str) -> np.ndarray | None:
+    """The pixels, if libjpeg only complains of bytes behind the last block that are no part of it.
+
+    Some files have such. But the last blocks are left over as well where damage has made others of
+    those before. Only, then the bits behind the last one that was read are any: at the end of a
+    picture they are ones, which fill the byte.
+    """
+    found, end = _EXTRA.search(reason), data.rfind(_END)
+    if not found:
+        return None
+    most = end - int(found[1])
+    for stop in range(max(most - _READ_AHEAD, 2), most + 1):
+        try:
+            pixels = _strictly(data[:stop] + _END)
+        except ValueError:
+            continue
+        if data[stop - 2 : stop] == b"\xff\0":
+            return pixels
+        # The lowest zero among the bits must count, then.
+        other = bytes([data[stop - 1] | (data[stop - 1] + 1)])
+        other += b"\0" * (other == b"\xff")
+        try:
+            counts = not np.array_equal(_strictly(data[: stop - 1] + other + _END), pixels)
+        except ValueError:
+            counts = True
+        return pixels if counts else None
+    return None

@@ -1,0 +1,158 @@
+"""Image files that libjpeg-turbo does not read, by Pillow: every format but the usual JPEG."""
+
+import contextlib
+import io
+import re
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from PIL import Image
+
+from mixer.data import orientation
+from mixer.data.formats import FORMATS
+
+_ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC = 0x0112, 258, 262  # tags of EXIF and TIFF
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PPM = re.compile(
+    rb"P[2356]" + 2 * rb"(?:\s|#.*\n)+\d+" + rb"(?:\s|#.*\n)+(\d+)"
+)  # width, height, white
+_NOTES = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")  # chunks of a PNG that no pixel depends on
+
+
+def decode(
+    data: bytes, check_size: Callable[[int, int], None], *, as_tensorflow: bool
+) -> np.ndarray:
+    """The first image of a file, uint8 [H, W, 3].
+
+    Args:
+      check_size: is called with height and width before a pixel is decoded.
+      as_tensorflow: keep the pixels as they are stored, and drop what makes some of them
+        transparent. Otherwise the image is turned upright and laid over white.
+
+    Raises:
+      ValueError: not readable; values of which the file does not say what is white; or what
+        `check_size` raises.
+    """
+    try:
+        image = _opened(data, check_size)
+    except ValueError:
+        # Pillow refuses a PNG with long texts, which could fill the memory.
+        plain = _without_notes(data)
+        if plain == data:
+            raise
+        image = _opened(plain, check_size)
+    bits = _bits(image, data)
+    transparent = image.has_transparency_data and not as_tensorflow
+    if image.mode.startswith(("I", "F")):
+        pixels = _of_deep_grey(image, bits, transparent)
+    else:
+        pixels = _of_bytes(image, bits, transparent)
+    stated = b"sBIT" in data[: data.find(b"IDAT")]
+    if bits == 16 and pixels[..., :3].max() <= 16 and not stated:
+        raise ValueError(
+            "a 16-bit image of values up to a sixteenth of white: it holds 12 bits or fewer, and "
+            "would be nearly black. Rescale it to 8 bits"
+        )
+    if as_tensorflow:
+        return pixels
+    upright = orientation.TURNS[_orientation(image)].upright(pixels)
+    return _over_white(upright) if transparent else upright
+
+
+def _opened(data: bytes, check_size: Callable[[int, int], None]) -> Image.Image:
+    with _all_errors_alike(data):
+        image = _recognised(data)
+    check_size(image.height, image.width)
+    with _all_errors_alike(data):
+        image.load()
+    return image
+
+
+@contextlib.contextmanager
+def _all_errors_alike(data: bytes) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # Pillow's readers raise of many kinds on damaged files
+        raise ValueError(f"not a readable image ({len(data)} bytes): {error}") from error
+
+
+def _recognised(data: bytes) -> Image.Image:
+    """`Image.open` of our formats alone; that one also warns of sizes that `check_size` allows."""
+    Image.init()
+    for name in FORMATS:
+        reader, accepts = Image.OPEN[name]
+        if accepts(data[:16]):
+            return reader(io.BytesIO(data), "")
+    raise ValueError(f"it begins with {data[:8]!r}, like none of {', '.join(FORMATS)}")
+
+
+def _without_notes(data: bytes) -> bytes:
+    """A PNG without its texts and colour profile; other files as they are."""
+    if not data.startswith(_PNG):
+        return data
+    parts, at = [_PNG], len(_PNG)
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4])
+        if data[at + 4 : at + 8] not in _NOTES:
+            parts.append(data[at:end])
+        at = end
+    return b"".join(parts)
+
+
+def _bits(image: Image.Image, data: bytes) -> int:
+    """Of a value, as the file says."""
+    if image.format == "PNG":
+        return data[24]
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,)))
+    if image.format == "PPM" and (header := _PPM.match(data)):
+        return int(header[1]).bit_length()
+    return 8
+
+
+def _of_deep_grey(image: Image.Image, bits: int, transparent: bool) -> np.ndarray:
+    """uint8 [H, W, 3], or 4 with alpha, of more than 8 bits in one channel."""
+    if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
+        raise ValueError(
+            f"a {image.format} of 32-bit or floating-point values, which does not say what is "
+            f"white: save it with 8 bits"
+        )
+    values = np.asarray(image).astype(np.uint32)
+    white = 65535 if image.format == "PPM" else 2**bits - 1
+    grey = (values * 255 // white).astype(np.uint8)
+    if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:  # white is zero
+        grey = 255 - grey
+    channels = [grey] * 3
+    if transparent:
+        channels.append(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8))
+    return np.stack(channels, axis=-1)
+
+
+def _of_bytes(image: Image.Image, bits: int, transparent: bool) -> np.ndarray:
+    """uint8 [H, W, 3], or 4 with alpha."""
+    colour = image.info.pop("transparency", None)
+    if not transparent:
+        return np.asarray(image.convert("RGB"))
+    if image.mode in ("L", "RGB"):  # the one transparent colour, in the file's bits
+        scaled = np.array(colour) * 255 // (2**bits - 1)
+        colour = int(scaled) if image.mode == "L" else tuple(map(int, scaled))
+    if colour is not None:
+        image.info["transparency"] = colour
+    return np.asarray(image.convert("RGBA"))
+
+
+def _orientation(image: Image.Image) -> int:
+    """What EXIF says; 1 if it says nothing or is damaged."""
+    if exif := image.info.get("exif"):
+        return orientation.of_exif(exif.removeprefix(b"Exif\0\0"))
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # as above
+        return 1
+    return value if value in orientation.TURNS else 1
+
+
+def _over_white(pixels: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 4] -> [H, W, 3]."""
+    colours, alpha = pixels[..., :3].astype(np.uint16), pixels[..., 3:].astype(np.uint16)
+    return ((colours * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
