@@ -15,7 +15,7 @@ if __name__ == "__mp_main__":
     sys.modules["jax"] = None
     logging.set_verbosity(logging.ERROR)  # ... and say that it misses it
 else:
-    from ml_collections import config_flags
+    from ml_collections import ConfigDict, config_flags
 
     config_flags.DEFINE_config_file("config", None, "Recipe: configs/NAME.py[:ARGS].")
     flags.DEFINE_string("workdir", None, "Output folder of this run.")
@@ -104,8 +104,14 @@ def _parse(argv: list[str]):
 def _given(recipe: str) -> dict[str, tuple[str, ...]]:
     """What the command sets itself: by how it does, the keys that are set."""
     from configs import arguments
+    from mixer.errors import BadInput
 
     values = flags.FLAGS["config"].override_values
+    for key, value in values.items():
+        if isinstance(value, ConfigDict):
+            raise BadInput(
+                f"config.{key} is a group of keys: set them one by one, --config.{key}.KEY=VALUE"
+            )
     by_flag = {f"--config.{key}={value}": (key,) for key, value in values.items()}
     return by_flag | arguments.keys_of(recipe.partition(":")[2])
 

@@ -31,6 +31,7 @@ BAD = [
     ("--config.optimizer.multipliers=('head', 0.1)", "no pair of a regular expression"),
     ("--config.optimizer.name=adam(b1='x')", "a training step with this"),
     ("--config.model.num_blocks=0", "config.model"),
+    ('--config.runtime.mesh={"fsdp": 1}', "config.runtime.mesh is a group of keys"),
     ("--config.images=a.png", "config.images=a.png would not be used: config.run=train"),
     ("--config.model.dtype=float16", "Take bfloat16"),
     ("--config.best=test/top2", "Did you mean 'test/top"),
