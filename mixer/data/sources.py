@@ -183,6 +183,11 @@ def open_source(
         return TfdsSource.open(dataset, split, data_dir, local, known, **how)
 
 
+def is_tfds(dataset: str) -> bool:
+    """Whether it is one in TFDS's layout, which has features by name."""
+    return dataset.partition(":")[0] not in ("folder", *_SOURCES)
+
+
 def is_dataset(name: str) -> bool:
     """Whether `name` looks like a dataset.
 

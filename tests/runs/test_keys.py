@@ -104,6 +104,7 @@ IGNORED = [
     ("evaluate", "runtime.workers", 2),
     ("evaluate", "runtime.checkpoint_every", "1 steps"),
     ("evaluate", "total", "1 steps"),
+    ("evaluate", "input.class_names", "names.txt"),
     ("predict", "image_size", (48, 48)),
     ("predict", "model.gelu", "erf"),
     ("predict", "evaluators.test.split", "train"),

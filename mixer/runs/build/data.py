@@ -11,6 +11,7 @@ from mixer.data.sources import (
     Reading,
     Source,
     default_data_dir,
+    is_tfds,
     open_source,
     place,
     split_to_measure,
@@ -24,11 +25,15 @@ def reading_of(config: ConfigDict, dataset: str, classes: tuple[str, ...] = ()) 
     Args:
       classes: a model's, by whose names the images are labelled; (): `class_names`, if given.
     """
-    if dataset != config.dataset:
+    tfds = is_tfds(dataset)
+    if dataset != config.dataset or not (tfds or dataset.startswith("folder:")):
         return Reading(classes)
+    names = classes or class_names(config)
+    if not tfds:
+        return Reading(names)
     return Reading(
-        classes=classes or class_names(config),
-        num_classes=config.model.num_classes,
+        classes=names,
+        num_classes=None if names else config.model.num_classes,
         image_key=config.input.image_key,
         label_key=config.input.label_key,
     )
