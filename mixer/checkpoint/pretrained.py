@@ -1,8 +1,9 @@
 """Parameters of an earlier run, a file, a folder of the Hub or a published name, for a model."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +18,40 @@ from mixer.checkpoint.damage import DamagedCheckpoint
 from mixer.checkpoint.located import Located, locate
 from mixer.checkpoint.store import Store
 from mixer.checkpoint.stored import Stored
+
+# How often a checkpoint may vanish while it is read.
+_ATTEMPTS = 20
+
+
+class Gone(errors.BadInput):
+    """A checkpoint that is not there any more."""
+
+
+def again_if_gone(load: Callable) -> Callable:
+    """Makes `load` begin anew when the run that trains there removed what was being loaded.
+
+    It takes the checkpoints that are there then, so all that it loads is of one step.
+
+    Raises:
+      Gone: one that was asked for by its number; or all that were tried.
+    """
+
+    @functools.wraps(load)
+    def loading(*args, **kwargs):
+        before = None
+        for _ in range(_ATTEMPTS):
+            try:
+                return load(*args, **kwargs)
+            except Gone as error:
+                if str(error) == str(before):
+                    raise
+                before = error
+        raise Gone(
+            f"{before}. So it went {_ATTEMPTS} times: raise config.runtime.checkpoint_every of the "
+            f"run that trains there, or wait until it is done"
+        )
+
+    return loading
 
 
 def _open(path: str) -> Store:
@@ -35,16 +70,33 @@ def _pick(store: Store, path: str, step: int | str | None) -> int:
     if step is None:
         return steps[-1]
     if step == "best":
-        scores = {s: store.meta(s)["best"] for s in steps}
-        scored = {s: score for s, score in scores.items() if score is not None}
+        scored = {s: score for s in steps if (score := _score(store, s)) is not None}
         if not scored:
             raise errors.BadInput(f"{path} keeps no best checkpoint: train it with config.best set")
         return max(scored, key=scored.get)
     if step not in steps:
-        raise errors.BadInput(f"{path} has no checkpoint of step {step!r}; it has {steps}")
+        raise Gone(f"{path} has no checkpoint of step {step!r}; it has {steps}")
     return step
 
 
+def _score(store: Store, step: int) -> float | None:
+    """What the best is chosen by, where it is known."""
+    try:
+        return store.meta(step)["best"]
+    except DamagedCheckpoint as error:
+        if store.holds(step):
+            print(f"damaged checkpoint, passed over: {error}", flush=True)
+        return None
+
+
+def _trouble(store: Store, path: str, step: int, error: DamagedCheckpoint) -> errors.BadInput:
+    """The error to raise, which tells a damaged checkpoint from one that is there no more."""
+    if store.holds(step):
+        return errors.BadInput(f"damaged checkpoint: {error}")
+    return Gone(f"{path}: checkpoint {step} was removed while it was read")
+
+
+@again_if_gone
 def read_meta(path: str, step: int | str | None = None) -> dict:
     """The checkpoint's meta: "step", "card", "results" and what resuming needs.
 
@@ -52,10 +104,11 @@ def read_meta(path: str, step: int | str | None = None) -> dict:
       BadInput: no checkpoint there, or a damaged one.
     """
     with _open(path) as store:
+        chosen = _pick(store, path, step)
         try:
-            return store.meta(_pick(store, path, step))
+            return store.meta(chosen)
         except DamagedCheckpoint as error:
-            raise errors.BadInput(f"damaged checkpoint: {error}") from None
+            raise _trouble(store, path, chosen, error) from None
 
 
 def load_pretrained(
@@ -175,10 +228,11 @@ def _from_file(path: str, located: Located, model) -> Stored:
     return dataclasses.replace(stored, remarks=(*stored.remarks, remark))
 
 
+@again_if_gone
 def _from_workdir(path: str, step: int | str | None, item: str) -> Stored:
     with _open(path) as store:
+        chosen = _pick(store, path, step)
         try:
-            chosen = _pick(store, path, step)
             meta = store.meta(chosen)
             card = Card.from_json(meta["card"])
             if item not in meta["checksums"]:
@@ -189,6 +243,6 @@ def _from_workdir(path: str, step: int | str | None, item: str) -> Stored:
             abstract = store.abstract(chosen, item, here)
             stored = jax.device_get(store.restore(chosen, {item: abstract})[item])
         except DamagedCheckpoint as error:
-            raise errors.BadInput(f"damaged checkpoint: {error}") from None
+            raise _trouble(store, path, chosen, error) from None
     flat = traverse_util.flatten_dict(stored, sep="/")
     return Stored(flat, card.image_size, f"{path} (step {chosen})", classes=card.classes)

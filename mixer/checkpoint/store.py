@@ -69,6 +69,10 @@ class Store:
         """Steps with a checkpoint, ascending."""
         return sorted(self._manager.all_steps())
 
+    def holds(self, step: int) -> bool:
+        """Whether the checkpoint is there now, whole."""
+        return _is_whole(self._directory / str(step))
+
     def save(
         self, step: int, items: dict[str, Any], meta: dict, metrics: dict[str, float] | None
     ) -> None:
@@ -130,8 +134,7 @@ class Store:
         if self._replaced.exists():
             for old in self._replaced.iterdir():
                 new = self._directory / old.name
-                # In an object store the folder is there before all of it is.
-                if not (new.exists() and ocp.utils.is_checkpoint_finalized(new)):
+                if not _is_whole(new):
                     new.rmtree(missing_ok=True)
                     storage.move(old, new, SEAL)
             # Without folders of their own, object stores have lost it with the last object.
@@ -256,3 +259,8 @@ class Store:
         folder = self._directory.parent / "damaged"
         self._in_one(lambda: report(f"moved to {self._move(step, folder)}"))
         self._manager.reload()
+
+
+def _is_whole(folder: epath.Path) -> bool:
+    # In an object store the folder is there before all of it is.
+    return folder.exists() and ocp.utils.is_checkpoint_finalized(folder)

@@ -7,6 +7,7 @@ from etils import epath
 from ml_collections import ConfigDict
 from PIL import Image, ImageDraw
 
+from mixer import storage
 from mixer.runs import build, workdir
 
 _GAP, _LINE = 4, 12  # pixels between the images, and for the class name under each
@@ -27,7 +28,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     classes = reader.source.classes
     names = [", ".join(classes[i] for i in np.unique(row) if i >= 0) for row in labels]
     sheet = draw(images, names)
-    with (path / "contact_sheet.png").open("wb") as file:
+    with storage.write_whole(path / "contact_sheet.png") as file:
         sheet.save(file, "PNG")
     print(f"{count} images of {reader.source.name} {reader.source.split}, as training sees them:")
     print(path / "contact_sheet.png")

@@ -5,6 +5,7 @@ import time
 from etils import epath
 from ml_collections import ConfigDict
 
+from mixer import storage
 from mixer.data.prepare import dataset
 from mixer.runs import build, workdir
 from mixer.training.signals import StopSignal
@@ -26,7 +27,8 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
         return
     about = dataset.summary(job.target)
     if job.test_sets:
-        (path / dataset.REMOVED).write_text((job.target / dataset.REMOVED).read_text())
+        with storage.write_whole(path / dataset.REMOVED) as file:
+            file.write((job.target / dataset.REMOVED).read_bytes())
     for split, found in about["splits"].items():
         print(
             f"{split}: {found['examples']:,} examples in {found['shards']:,} shards, "

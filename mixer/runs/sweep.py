@@ -1,6 +1,5 @@
 """`config.run="sweep"`: chooses the learning rate, then trains with it for several seeds."""
 
-import json
 import statistics
 from collections.abc import Sequence
 
@@ -49,7 +48,7 @@ def carry_out(
     if not path.exists():  # weights that do not fit are refused before anything is written
         build.training(sweep.choosing[0].config).initial()
     workdir.begin(path, config)
-    if not agreement.from_first((path / _CHOICE).exists):
+    if _read(path / _CHOICE) is None:
         found = _results_of(sweep.choosing, sweep, path, protocol, stop)
         if found is None:
             return
@@ -63,7 +62,7 @@ def carry_out(
         bad = trials[found.index(None)].name
         raise errors.Failure(f"the loss of {bad} became NaN or infinite, see {path / 'trials'}")
     files = (path / "trials").glob("*/results.json")
-    done = agreement.from_first(lambda: [json.loads(file.read_text()) for file in files])
+    done = agreement.from_first(lambda: [d for d in map(workdir.read_json, files) if d])
     metrics = _statistics([each["metrics"] for each in found])
     print(_table(choice, found, metrics))
     workdir.write_results(
@@ -107,13 +106,12 @@ def _results_of(
 
 
 def _ended(place: epath.Path) -> bool:
-    files = (place / workdir.RESULTS, place / _DIVERGED)
-    return agreement.from_first(lambda: any(file.exists() for file in files))
+    return any(_read(file) is not None for file in (place / workdir.RESULTS, place / _DIVERGED))
 
 
 def _read(file: epath.Path) -> dict | None:
-    """A JSON file's content, None if there is none; process 0 has written it."""
-    return agreement.from_first(lambda: json.loads(file.read_text()) if file.exists() else None)
+    """See `workdir.read_json`; process 0 has written it."""
+    return agreement.from_first(lambda: workdir.read_json(file))
 
 
 def _choose(trials: Sequence[build.Trial], found: list[dict | None]) -> dict:

@@ -238,6 +238,7 @@ class _Session:
     def _save(
         self, at: int, state: step.TrainState, metrics: dict | None, evaluation_due: bool
     ) -> None:
+        workdir.check_there(self.path)
         training = self.training
         self.log.flush()
         progress = self.progress.state_dict()

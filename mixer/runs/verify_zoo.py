@@ -1,6 +1,5 @@
 """`config.run="verify_zoo"`: published weights on ImageNet's test sets, against their figures."""
 
-import json
 import time
 
 from etils import epath
@@ -23,8 +22,8 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
     path = workdir.unfinished(output, config)
     if path is not None:
         _measure(config, path, protocol)
-    content = (workdir.open_workdir(output) / workdir.RESULTS).read_text()
-    passed = {k: v for k, v in json.loads(content)["metrics"].items() if k.endswith("/passed")}
+    results = workdir.read_json(workdir.open_workdir(output) / workdir.RESULTS)
+    passed = {k: v for k, v in results["metrics"].items() if k.endswith("/passed")}
     if wrong := [name.removesuffix("/passed") for name, value in passed.items() if not value]:
         raise errors.Failure(
             f"{len(wrong)} of {len(passed)} accuracies are not within {_TOLERANCE} percentage "

@@ -1,7 +1,5 @@
 """`config.run="vtab"`: a sweep for each task of VTAB-1k, and the score."""
 
-import json
-
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -18,7 +16,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """
     configs = build.vtab(config)
     done = {name: path / name / workdir.RESULTS for name in configs}
-    missing = agreement.from_first(lambda: [n for n in configs if not done[n].exists()])
+    missing = agreement.from_first(lambda: [n for n in configs if not workdir.read_json(done[n])])
     # Of all tasks, before hours go into the first.
     sweeps = {name: build.sweep(configs[name]) for name in missing}
     with distributed.stop_signal() as stop:
@@ -28,9 +26,9 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             sweep.carry_out(configs[name], its_sweep, path / name, protocol, stop)
             if stop.poll():
                 return
-    if not agreement.from_first(lambda: all(file.exists() for file in done.values())):
+    found = agreement.from_first(lambda: {n: workdir.read_json(f) for n, f in done.items()})
+    if None in found.values():
         return
-    found = agreement.from_first(lambda: {n: json.loads(f.read_text()) for n, f in done.items()})
     accuracies = {name: results["metrics"]["test/top1"] for name, results in found.items()}
     scores = vtab.means(accuracies)
     for name, accuracy in (accuracies | scores).items():

@@ -110,7 +110,7 @@ def check(workdir: epath.Path, config: ConfigDict) -> None:
         return
     resuming.check_config(
         workdir,
-        flat(json.loads((workdir / CONFIG).read_text())),
+        flat(_config_of(workdir)),
         flat(as_json(config)),
         complete=(workdir / RESULTS).exists(),
     )
@@ -118,7 +118,7 @@ def check(workdir: epath.Path, config: ConfigDict) -> None:
 
 def is_complete(workdir: epath.Path) -> bool:
     """Whether the run in this folder has ended; says so."""
-    done = (workdir / RESULTS).exists()
+    done = read_json(workdir / RESULTS) is not None
     if done:
         print(f"complete: {workdir / RESULTS} is written; nothing to do")
     return done
@@ -179,6 +179,51 @@ def begin(workdir: epath.Path, config: ConfigDict) -> None:
     agreement.from_first(write)
 
 
+def check_there(workdir: epath.Path) -> None:
+    """Notices that the folder of a run at work was taken away; to be called before writing there.
+
+    Raises:
+      Failure: it was; written anew it would hold half a run.
+    """
+    if not distributed.index() and not (workdir / CONFIG).exists():
+        raise errors.Failure(
+            f"{workdir / CONFIG} is gone: the workdir was removed or renamed while the run was at "
+            f"work there. Put it back, and the same command goes on from its last checkpoint"
+        )
+
+
+def read_json(file: epath.Path) -> dict | None:
+    """What `write_json` wrote; None where there is none, or none that a disk has left whole.
+
+    The latter is said; whoever asks then makes the file anew.
+    """
+    try:
+        return _parsed(file)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        print(f"{file} is damaged ({error}): it is made anew", flush=True)
+        return None
+
+
+def _config_of(workdir: epath.Path) -> dict:
+    try:
+        return _parsed(workdir / CONFIG)
+    except ValueError as error:
+        raise errors.BadInput(
+            f"{workdir / CONFIG} is damaged ({error}): it is not known which run this is. Choose "
+            f"another --workdir; or, to go on here, give the command another one, stop it once it "
+            f"trains, and copy its {CONFIG} to this one"
+        ) from None
+
+
+def _parsed(file: epath.Path) -> dict:
+    content = json.loads(file.read_text())
+    if not isinstance(content, dict):
+        raise ValueError("it holds no JSON object")
+    return content
+
+
 def write_json(path: epath.Path, content: dict) -> None:
     """Writes a file that its readers see whole or not at all; of several processes the first does.
 
@@ -203,7 +248,9 @@ def write_results(workdir: epath.Path, results: dict[str, Any], *, on_devices: b
 
     Raises:
       ValueError: a key that the file does not have.
+      Failure: see `check_there` and `write_json`.
     """
+    check_there(workdir)
     if strange := set(results) - set(_RESULT_KEYS):
         raise ValueError(f"results.json has no keys {sorted(strange)}")
     found = {

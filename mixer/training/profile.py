@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 from etils import epath
 
-from mixer import errors
+from mixer import errors, storage
 
 
 def parse_steps(text: str, total: int, key: str) -> range:
@@ -81,5 +81,7 @@ def _trace(folder: epath.Path) -> Iterator[None]:
             yield
         for file in Path(local).rglob("*.*"):
             target = folder / file.relative_to(local)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(file.read_bytes())
+            with storage.naming(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+            with storage.write_whole(target) as copy:
+                copy.write(file.read_bytes())

@@ -31,6 +31,7 @@ class Conversion:
     target: str
 
 
+@pretrained.again_if_gone
 def conversion(config: ConfigDict) -> Conversion:
     """Loads `config.init_from` for `config.convert_to`.
 

@@ -36,6 +36,7 @@ class Trained:
     precision: str
 
 
+@pretrained.again_if_gone
 def trained(config: ConfigDict) -> Trained:
     """Loads `config.init_from` and what it brings: model, preprocessing and class names.
 

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from mixer import errors
 from mixer.benchmark import peaks
 from mixer.checkpoint import adapt
-from mixer.checkpoint.pretrained import Card
+from mixer.checkpoint.pretrained import Card, again_if_gone
 from mixer.data import sources, transforms
 from mixer.data.pipeline import BadExample
 from mixer.runs.build.at_size import RANDOM, at_size
@@ -206,6 +206,7 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
     )
 
 
+@again_if_gone
 def _initial(config: ConfigDict, load: Callable) -> tuple[Any, dict | None]:
     if config.init_from in ("", RANDOM):
         return None, None

@@ -1,0 +1,83 @@
+"""Reading beside a run that trains on: its checkpoints come and go."""
+
+import dataclasses
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mixer.checkpoint import pretrained
+from mixer.checkpoint.card import Card
+from mixer.checkpoint.store import Store
+from mixer.errors import BadInput
+
+CARD = dataclasses.asdict(Card({"name": "Mixer-S/16"}, (8, 8), "resize", ("a", "b"), "digits"))
+
+
+def save(workdir, *steps, keep=1):
+    with Store(workdir / "checkpoints", keep=keep) as store:
+        for step in steps:
+            items = {"params": {"head": {"bias": jnp.full(3, step, jnp.float32)}}}
+            store.save(step, items, {"card": CARD, "best": 1 / step}, None)
+
+
+def during(monkeypatch, method, change, times=1):
+    """Lets `change()` happen when the store has been asked, before it reads."""
+    original, left = getattr(Store, method), iter(range(times))
+
+    def changed(self, step, *args):
+        if next(left, None) is not None:
+            change()
+        return original(self, step, *args)
+
+    monkeypatch.setattr(Store, method, changed)
+
+
+@pytest.mark.parametrize("method", ["meta", "abstract", "restore"])
+def test_the_newer_one_is_taken(method, tmp_path, monkeypatch):
+    save(tmp_path, 1)
+    during(monkeypatch, method, lambda: save(tmp_path, 2))
+    stored = pretrained.read(str(tmp_path), None)
+    np.testing.assert_array_equal(stored.arrays["head/bias"], [2, 2, 2])
+    assert stored.source.endswith("(step 2)")
+    assert pretrained.read_meta(str(tmp_path))["step"] == 2
+
+
+def test_one_that_was_asked_for_is_refused(tmp_path, monkeypatch):
+    save(tmp_path, 1)
+    during(monkeypatch, "abstract", lambda: save(tmp_path, 2))
+    with pytest.raises(BadInput, match=r"has no checkpoint of step 1; it has \[2\]"):
+        pretrained.read(str(tmp_path), None, step=1)
+
+
+def test_meta_and_arrays_are_of_one_step(tmp_path, monkeypatch):
+    save(tmp_path, 1)
+
+    @pretrained.again_if_gone
+    def load():
+        step = pretrained.read_meta(str(tmp_path))["step"]
+        if step == 1:
+            save(tmp_path, 2)
+        return step, pretrained.read(str(tmp_path), None, step=step).arrays["head/bias"]
+
+    step, bias = load()
+    assert step == 2 and bias[0] == 2
+
+
+def test_a_run_that_always_is_faster(tmp_path, monkeypatch):
+    save(tmp_path, 1)
+    steps = iter(range(2, 100))
+    during(monkeypatch, "abstract", lambda: save(tmp_path, next(steps)), times=100)
+    with pytest.raises(BadInput, match=r"removed while it was read. So it went 20 times: raise"):
+        pretrained.read(str(tmp_path), None)
+
+
+def test_a_damaged_one_that_stays_is_damaged_and_the_best_is_another(tmp_path, capsys):
+    save(tmp_path, 1, 2, 3, keep=3)
+    shutil.rmtree(tmp_path / "checkpoints" / "1" / "meta")
+    assert pretrained.read_meta(str(tmp_path), "best")["step"] == 2
+    assert "damaged checkpoint, passed over" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "checkpoints" / "3" / "params")
+    with pytest.raises(BadInput, match="damaged checkpoint: .*3: params cannot be read"):
+        pretrained.read(str(tmp_path), None)

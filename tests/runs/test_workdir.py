@@ -1,0 +1,68 @@
+"""The folder of a run after a power cut, under a damaged disk, and taken away."""
+
+import json
+
+import pytest
+from etils import epath
+
+from configs import quickstart
+from mixer.errors import BadInput, Failure
+from mixer.runs import train, workdir
+
+
+@pytest.mark.parametrize("content", ["", '{"run": "train", "met', "\0" * 4096, "[1]", "\udcff"])
+def test_a_damaged_results_file_completes_nothing(content, tmp_path, capsys):
+    file = epath.Path(tmp_path) / workdir.RESULTS
+    file.write_bytes(content.encode(errors="surrogateescape"))
+    assert not workdir.is_complete(file.parent)
+    assert f"{file} is damaged" in capsys.readouterr().out
+    workdir.write_json(file, {"run": "train"})
+    assert workdir.is_complete(file.parent)
+    file.unlink()
+    capsys.readouterr()
+    assert not workdir.is_complete(file.parent)
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ["", '{"total": "5 epo', "3"])
+def test_a_damaged_config_is_one_line_with_the_mend(content, tmp_path):
+    config, path = quickstart.get_config("smoke"), epath.Path(tmp_path)
+    workdir.begin(path, config)
+    workdir.check(path, config)
+    intact = (path / workdir.CONFIG).read_text()
+    (path / workdir.CONFIG).write_text(content)
+    with pytest.raises(BadInput, match=r"config.json is damaged .* copy its config.json to this"):
+        workdir.check(path, config)
+    (path / workdir.CONFIG).write_text(intact)
+    workdir.check(path, config)
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_taken_away_and_results_that_are_cut(data_dir, tmp_path, monkeypatch):
+    config = quickstart.get_config("smoke")
+    config.runtime.log_every = config.runtime.checkpoint_every = "2 steps"
+    path, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+
+    def taken_away(session, at, metrics):
+        if at == 5:
+            session.store.wait()
+            path.rename(elsewhere)
+
+    with monkeypatch.context() as during:
+        during.setattr(train._Session, "_tick", taken_away)
+        with pytest.raises(Failure, match=r"config.json is gone: the workdir was removed or ren"):
+            train.run(config, str(path), "quickstart")
+    assert not path.exists()
+    elsewhere.rename(path)
+    train.run(config, str(path), "quickstart")
+    results = path / workdir.RESULTS
+    whole = json.loads(results.read_text())
+    lines = (path / "metrics.jsonl").read_text()
+    assert [json.loads(line)["step"] for line in lines.splitlines()] == [2, 4, 5, 6, 8, 10, 10]
+    results.write_text(results.read_text()[:100])
+    train.run(config, str(path), "quickstart")
+    again = json.loads(results.read_text())
+    assert [again[key] for key in ("metrics", "step")] == [
+        whole[key] for key in ("metrics", "step")
+    ]
+    assert (path / "metrics.jsonl").read_text() == lines
