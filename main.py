@@ -32,6 +32,8 @@ def main(argv: list[str]) -> int:
     """
     from mixer.errors import BadInput
 
+    # A name that the terminal cannot show, such as that of a file which is not UTF-8.
+    sys.stdout.reconfigure(errors="backslashreplace")
     try:
         config, workdir, protocol = _parse(argv)
     except BadInput as error:

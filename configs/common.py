@@ -37,6 +37,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.model.num_classes = config_dict.placeholder(int)  # empty: as many as the dataset has
 
     config.input = ConfigDict()
+    # "auto" is train or, of a folder of images without test and validation, nine tenths of it.
     config.input.split = "train"
     # A file with the classes of a folder of images, or of weights, in their order: a name a line,
     # or a JSON list. Empty: the folder's names, sorted as text.

@@ -9,7 +9,6 @@ and one device: raise `total` and add regularisation before blaming the data.
 """
 
 from configs import arguments, common
-from mixer.data import sources
 from mixer.data.transforms import before_crop
 
 
@@ -18,7 +17,7 @@ def get_config(words: str = ""):
     args = arguments.parse(words, model="Mixer-S/16", dataset="digits", resolution=224)
     config = common.base(args)
     size = args.resolution
-    config.input.split = sources.split_to_train_on(args.dataset)
+    config.input.split = "auto"
     config.batch_size = 256
     config.total = "50 epochs"
     common.regularize(config, 0.1, own_rates=True)

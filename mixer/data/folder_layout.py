@@ -179,9 +179,12 @@ def _check_classes(name: str, root: Path, found: list[str], classes: Sequence[st
 
 def _hint(where: Path) -> str:
     """What else there is where classes were expected."""
-    for folder in image_files.folders(where):
-        if len(image_files.folders(where / folder)) > 1:
-            return f". Did you mean folder:{where / folder}?"
+    below = image_files.folders(where)
+    for place in (where / folder for folder in below):
+        while len(inner := image_files.folders(place)) == 1 and not splits.meaning(inner[0]):
+            place /= inner[0]
+        if inner:
+            return f". Did you mean folder:{place}?"
     names = sorted(e.name for e in os.scandir(where) if e.is_file())
     if images := sum(map(image_files.is_image, names)):
         return (

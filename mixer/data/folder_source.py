@@ -100,7 +100,7 @@ class FolderSource:
         each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
         classes = f"{len(self.classes):,} classes: {errors.shown(self.classes)}"
         if without := [name for i, name in enumerate(self.classes) if i not in counts]:
-            classes = f"{len(counts):,} of the {classes}, none of {errors.shown(without)}"
+            classes = f"{len(counts):,} of the {classes} (none of {errors.shown(without)})"
         if self.sorted_names and sorted(self.classes, key=_natural) != list(self.classes):
             classes += " (sorted as text; config.input.class_names=FILE gives another order)"
         if self.left_out:

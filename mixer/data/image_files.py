@@ -1,5 +1,6 @@
 """Finds image files among the other files of a folder."""
 
+import glob
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -60,6 +61,58 @@ def below(folder: Path, left_out: Counter) -> Iterator[str]:
                 yield os.path.join(parent, name)
             elif not is_hidden(name):
                 left_out[ending(name)] += 1
+
+
+def expand(names: str, left_out: Counter) -> list[str]:
+    """The files that a list of files, folders and globs stands for, each once.
+
+    Folders are looked through to the bottom, and so are those that a glob without `**` matches; in
+    folders and by globs only images are found. A file that is called like a glob is that file.
+
+    Args:
+      names: with commas between them; a name may hold commas too.
+      left_out: see `below`.
+
+    Raises:
+      BadInput: nothing of a name is there.
+    """
+    whole = _matches(names.strip(), left_out)
+    found, parts = whole or [], [] if whole else names.split(",")
+    while parts:
+        for stop in range(1, len(parts) + 1):  # the shortest name that is there
+            files = _matches(",".join(parts[:stop]).strip(), left_out)
+            if files is not None:
+                found += files
+                del parts[:stop]
+                break
+        else:
+            raise errors.BadInput(f"config.images: no file {parts[0].strip()!r}")
+    return list(dict.fromkeys(found))
+
+
+def _matches(name: str, left_out: Counter) -> list[str] | None:
+    """The files that one name stands for; None if there is nothing of this name."""
+    if not name:  # after a last comma
+        return []
+    path = os.path.expanduser(name)
+    if os.path.isfile(path):
+        return [path]
+    several = [path] if os.path.isdir(path) else sorted(glob.glob(path, recursive=True))
+    if not several:
+        return None
+    files = []
+    for match in several:
+        if os.path.isfile(match):
+            if is_image(match):
+                files.append(match)
+            else:
+                left_out[ending(match)] += 1
+        elif "**" not in path or match == path:
+            files += below(Path(match), left_out)
+    if not files:
+        only = f", only {counted(left_out)}" if left_out else ""
+        raise errors.BadInput(f"config.images: {name!r} holds no images{only}")
+    return files
 
 
 def _leads_up(parent: str, name: str) -> bool:

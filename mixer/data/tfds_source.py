@@ -165,7 +165,7 @@ class TfdsSource:
         else:
             raise errors.BadInput(
                 f"dataset {dataset!r}: its feature {label} is {of_label!r}, no label: set "
-                f"config.input.label_key to another of {', '.join(features)}"
+                f"config.input.label_key to another of {', '.join(sorted(features))}"
             )
         if not classes:
             raise errors.BadInput(
@@ -225,10 +225,12 @@ def _features(dataset: str, features: Any, image_key: str, label_key: str) -> tu
             raise errors.unknown(f"feature in config.input.{what}_key", key, features)
         name = key or next((name for name in usual if name in features), None)
         if name is None:
-            like = [n for n, f in features.items() if isinstance(getattr(f, "feature", f), kind)]
+            ours = {n: getattr(feature, "feature", feature) for n, feature in features.items()}
+            like = sorted(n for n, feature in ours.items() if isinstance(feature, kind))
             raise errors.BadInput(
-                f"dataset {dataset!r} has the features {', '.join(features)}, and none is called "
-                f"{' or '.join(usual)}: set config.input.{what}_key={' or '.join(like) or 'NAME'}"
+                f"dataset {dataset!r} has the features {', '.join(sorted(features))}, and none is "
+                f"called {' or '.join(usual)}: set config.input.{what}_key="
+                f"{' or '.join(like) or 'NAME'}"
             )
         found.append(name)
     return tuple(found)

@@ -29,6 +29,7 @@ class Task:
     Attributes:
       group: natural, specialized or structured.
       builder: TFDS's, with the version.
+      protocol_version: that of task_adaptation, if it is another.
       sizes: examples in those of its splits that are used.
       val200, test: parts of them, in TFDS's notation.
       num_classes: of the labels.
@@ -49,6 +50,7 @@ class Task:
     side: float = math.inf
     crop: bool = True
     flip: bool = True
+    protocol_version: str = ""
 
     @property
     def splits(self) -> dict[str, str]:
@@ -133,7 +135,12 @@ TASKS: dict[str, Task] = {
         102,
     ),
     "pets": _natural(
-        "oxford_iiit_pet:4.0.0", {"train": 3_680, "test": 3_669}, "train[2944:3144]", "test", 37
+        "oxford_iiit_pet:4.0.0",
+        {"train": 3_680, "test": 3_669},
+        "train[2944:3144]",
+        "test",
+        37,
+        protocol_version="3",
     ),
     "sun397": _natural(
         "sun397/tfds:4.0.0",
@@ -189,6 +196,7 @@ TASKS: dict[str, Task] = {
         4,
         rule=vtab_labels.KITTI_DISTANCE,
         crop=False,
+        protocol_version="3.1.0",
     ),
     "dsprites_location": _structured(rule=vtab_labels.DSPRITES_LOCATION, crop=False, **_DSPRITES),
     "dsprites_orientation": _structured(rule=vtab_labels.DSPRITES_ORIENTATION, **_DSPRITES),

@@ -57,6 +57,18 @@ class VtabSource:
         record = self.records[index]
         return {"image": self.task.image(record), "label": self.task.rule(record)}
 
+    def summary(self) -> str:
+        """One line; also if the dataset has another version than the protocol's."""
+        classes = f"{len(self.classes):,} classes: {errors.shown(self.classes)}"
+        line = f"{self.name} {self.split}: {len(self):,} images, {classes}"
+        if self.task.protocol_version:
+            dataset, _, version = self.task.builder.partition(":")
+            line += (
+                f"; {dataset} is version {version} and was {self.task.protocol_version} in the "
+                f"protocol, whose published numbers may be of other images"
+            )
+        return line
+
     def where(self, index: int) -> str:
         """The task, the split, and the example by number and file."""
         record = self.records[index]

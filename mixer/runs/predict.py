@@ -1,7 +1,9 @@
 """`config.run="predict"`: image files to their five likeliest classes."""
 
-import glob
+import csv
+import io
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from ml_collections import ConfigDict
 
 from mixer import batch as batch_lib
 from mixer import errors
-from mixer.data import transforms
+from mixer.data import image_files, transforms
 from mixer.data.decode import Decoding, Encoded
 from mixer.runs import build, workdir
 
@@ -21,23 +23,44 @@ _TOP, _BATCH = 5, 64
 
 @workdir.unless_complete
 def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
-    """Prints a table and writes predictions.jsonl and results.json.
+    """Prints a table and writes predictions.jsonl, predictions.csv and results.json.
+
+    A file that cannot be read is named and has an `error` in the place of classes.
 
     Raises:
-      BadInput: no such file, or a file that is no image; before anything is written.
+      BadInput: no such file, or none that can be read; before anything is written.
     """
-    files = _files(config.images)
+    if not config.images:
+        raise errors.BadInput(
+            "config.run=predict needs --config.images=, files, folders or globs, with commas "
+            "between them"
+        )
+    left_out = Counter()
+    files = image_files.expand(config.images, left_out)
+    passed = f"; left out: {image_files.counted(left_out)}" if left_out else ""
+    print(f"{len(files):,} files{passed}", flush=True)
     trained = build.trained(config)
     card, decoding = trained.card, build.decoding_of(config, None, trained.card)
     lines = []
-    for file, top in zip(files, _predict(trained, files, decoding), strict=True):
-        lines.append({"file": str(file), "top": [{"class": c, "probability": p} for c, p in top]})
+    for file, found in zip(files, _predict(trained, files, decoding), strict=True):
         print(file)
-        for name, probability in top:
+        if isinstance(found, str):
+            lines.append({"file": file, "error": found})
+            print(f"  {found}", flush=True)
+            continue
+        lines.append({"file": file, "top": [{"class": c, "probability": p} for c, p in found]})
+        for name, probability in found:
             print(f"  {probability:7.2%}  {name}", flush=True)
-    # Only now: a file that cannot be read leaves nothing behind.
+    bad = [line for line in lines if "error" in line]
+    if len(bad) == len(lines):
+        raise errors.BadInput(f"{bad[0]['file']}: {bad[0]['error']}")
+    if bad:
+        names = errors.shown([line["file"] for line in bad])
+        print(f"{len(bad):,} of {len(lines):,} files cannot be read: {names}", flush=True)
+    # Only now: what cannot be done leaves nothing behind.
     workdir.begin(path, config)
     (path / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (path / "predictions.csv").write_bytes(_table(lines, min(_TOP, len(card.classes))))
     workdir.write_results(
         path,
         {
@@ -49,14 +72,15 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             "metrics": {},
             "upstream": trained.upstream,
             "precision": trained.precision,
+            "skipped_examples": len(bad),
         },
     )
 
 
 def _predict(
-    trained: build.Trained, files: list[Path], decoding: Decoding
-) -> Iterator[list[tuple[str, float]]]:
-    """For each file its likeliest classes with their probabilities, best first.
+    trained: build.Trained, files: list[str], decoding: Decoding
+) -> Iterator[list[tuple[str, float]] | str]:
+    """For each file its likeliest classes with their probabilities, best first, or what is wrong.
 
     Classes that exclude each other share a probability of 1; where an image may have several, each
     class has a probability of its own.
@@ -71,28 +95,28 @@ def _predict(
     )
     for first in range(0, len(files), _BATCH):
         images = np.zeros((min(_BATCH, len(files)), *card.image_size, 3), np.uint8)
-        chosen = files[first : first + _BATCH]
+        chosen, wrong = files[first : first + _BATCH], {}
         for i, file in enumerate(chosen):
             try:
-                image = Encoded(file.read_bytes(), decoding)
+                image = Encoded(Path(file).read_bytes(), decoding)
                 images[i] = transform(image, np.random.default_rng(0))
             except (ValueError, OSError) as error:
-                raise errors.BadInput(f"{file}: {error}") from None
-        for probabilities in np.asarray(apply(trained.params, images))[: len(chosen)]:
+                wrong[i] = str(error)
+        for i, probabilities in enumerate(np.asarray(apply(trained.params, images))[: len(chosen)]):
             best = np.argsort(-probabilities)[:_TOP]
-            yield [(card.classes[i], float(probabilities[i])) for i in best]
+            yield wrong.get(i) or [(card.classes[k], float(probabilities[k])) for k in best]
 
 
-def _files(names: str) -> list[Path]:
-    """The files that a comma-separated list or a glob stands for."""
-    if not names:
-        raise errors.BadInput("config.run=predict needs --config.images=FILE[,FILE...] or a glob")
-    files = []
-    for name in (part.strip() for part in names.split(",")):
-        path = Path(name).expanduser()
-        matches = [path] if path.is_file() else sorted(map(Path, glob.glob(str(path))))
-        found = [match for match in matches if match.is_file()]
-        if not found:
-            raise errors.BadInput(f"config.images: no file {name!r}")
-        files += found
-    return files
+def _table(lines: list[dict], classes: int) -> bytes:
+    """The content of predictions.csv: a file a line, with so many classes."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    numbers = ("", *(f"_{i}" for i in range(2, classes + 1)))
+    columns = [f"{column}{number}" for number in numbers for column in ("class", "probability")]
+    table.writerow(["file", *columns, "error"])
+    for line in lines:
+        found = [value for each in line.get("top", ()) for value in each.values()]
+        found += [""] * (2 * classes - len(found))
+        table.writerow([line["file"], *found, line.get("error", "")])
+    # A file's name need not be UTF-8.
+    return text.getvalue().encode(errors="backslashreplace")

@@ -244,6 +244,14 @@ def test_a_dataset_of_the_right_size_is_read(data_dir):
     assert train.where(800).endswith("train1000, example 800, file image_2754.jpg")
 
 
+def test_another_version_than_the_protocols_is_said(tmp_path, monkeypatch):
+    for name, said in (("pets", "version 4.0.0 and was 3 in the protocol"), ("dtd", "")):
+        task = stand_ins.small_task(monkeypatch, name, tmp_path)
+        line = sources.summary(sources.open_source(f"vtab:{name}", "val200", tmp_path))
+        assert f"vtab:{name} val200: 8 images, {task.num_classes} classes: " in line
+        assert said in line and ("protocol" in line) == bool(said)
+
+
 def test_512_of_1000_images_are_repeated_and_shuffled_anew():
     """A batch goes on where the last one ended; each pass has every image, in its own order."""
     draws = order.Full(1000, seed=3)

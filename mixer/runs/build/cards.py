@@ -12,7 +12,7 @@ from mixer.checkpoint.located import locate
 from mixer.data import sources
 from mixer.models import registry
 from mixer.runs.build.at_size import RANDOM, pretrained_size_of
-from mixer.runs.build.data import class_names, data_dir, reading_of
+from mixer.runs.build.data import class_names, data_dir, reading_of, training_split
 from mixer.runs.build.parts import evaluation_transform, image_size_of
 
 
@@ -45,12 +45,13 @@ def _classes_of_data(config: ConfigDict) -> tuple[tuple[str, ...], bool]:
         return names, False
     if config.run in ("fewshot", "convert"):  # they need no names, so no dataset need give them
         return (), False
-    dataset, split = config.dataset, config.input.split
+    dataset, split = config.dataset, training_split(config)
     if dataset.startswith("folder:"):  # which need not have a training split
         split = sources.split_to_measure(dataset)
     source = sources.open_source(dataset, split, data_dir(config), reading_of(config, dataset))
+    by = " of their names as text" if dataset.startswith("folder:") else ""
     print(
-        f"{config.init_from} names no classes: taken for those of {dataset}, in order: "
+        f"{config.init_from} names no classes: taken for those of {dataset}, in order{by}: "
         f"{errors.shown(source.classes)}; config.input.class_names=FILE gives others",
         flush=True,
     )

@@ -15,6 +15,7 @@ from mixer.data.sources import (
     open_source,
     place,
     split_to_measure,
+    split_to_train_on,
 )
 from mixer.data.tfds_source import TfdsSource
 
@@ -37,6 +38,12 @@ def reading_of(config: ConfigDict, dataset: str, classes: tuple[str, ...] = ()) 
         image_key=config.input.image_key,
         label_key=config.input.label_key,
     )
+
+
+def training_split(config: ConfigDict) -> str:
+    """`config.input.split`, in which "auto" is `split_to_train_on`."""
+    split = config.input.split
+    return split_to_train_on(config.dataset) if split == "auto" else split
 
 
 def class_names(config: ConfigDict) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.data import sources
-from mixer.runs.build.data import data_dir, reading_of
+from mixer.runs.build.data import data_dir, reading_of, training_split
 from mixer.runs.build.layout import training_mesh
 from mixer.runs.build.parts import build_model, image_size_of
 from mixer.runs.build.update import Update, update_of
@@ -55,7 +55,8 @@ def _classes(config: ConfigDict) -> tuple[int, int]:
     given = config.model.num_classes
     try:
         reading = reading_of(config, config.dataset)
-        source = sources.open_source(config.dataset, config.input.split, data_dir(config), reading)
+        split = training_split(config)
+        source = sources.open_source(config.dataset, split, data_dir(config), reading)
     except errors.Missing:
         return given or _known_classes(config.dataset), 0
     return given or len(source.classes), sources.max_labels(source)

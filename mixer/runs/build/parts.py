@@ -24,7 +24,7 @@ from mixer.evaluation import (  # noqa: F401 they register the evaluators
 )
 from mixer.evaluation.registry import EVALUATORS, Evaluator, evaluate
 from mixer.models import registry
-from mixer.runs.build.data import class_names, open_data
+from mixer.runs.build.data import class_names, open_data, training_split
 from mixer.runs.build.decoding import decoding_of, skip_bad
 from mixer.runs.reader import Reader, open_reader
 from mixer.training import sharding, step
@@ -104,7 +104,7 @@ def training_source(config: ConfigDict) -> tuple[Source, int]:
     fraction = config.input.fraction
     if not 0 < fraction <= 1:
         raise errors.BadInput(f"config.input.fraction={fraction}: expected 0 < fraction <= 1")
-    whole = open_data(config, config.dataset, config.input.split)
+    whole = open_data(config, config.dataset, training_split(config))
     names = class_names(config)
     if names and names != tuple(whole.classes):
         raise errors.BadInput(

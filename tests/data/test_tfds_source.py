@@ -1,0 +1,117 @@
+"""TFDS datasets that are not as one expects: features of other names, labels without, damage."""
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from mixer import errors
+from mixer.data import records, sources
+
+FEATURES = {
+    "img": tfds.features.Image(encoding_format="png"),
+    "fine_label": tfds.features.ClassLabel(names=["apple", "bear"]),
+    "coarse_label": tfds.features.ClassLabel(names=["food", "mammal"]),
+    "number": tfds.features.Scalar(np.int64),
+    "text": tfds.features.Text(),
+}
+
+
+def png():
+    file = io.BytesIO()
+    Image.new("RGB", (6, 5)).save(file, "PNG")
+    file.seek(0)
+    return file
+
+
+@pytest.fixture
+def odd(tmp_path):
+    """A data_dir with `odd`: four images with labels 0 1 0 1, 1 0 1 0 if coarse, or 0 1 2 3."""
+    examples = [
+        {"img": png(), "fine_label": i % 2, "coarse_label": 1 - i % 2, "number": i, "text": "x"}
+        for i in range(4)
+    ]
+    features = tfds.features.FeaturesDict(FEATURES)
+    records.write_dataset(tmp_path / "odd" / "1.0.0", features, {"valid": examples}, "Odd.")
+    return tmp_path
+
+
+def labels(data_dir, **keys):
+    reading = sources.Reading(image_key="img", **keys)
+    source = sources.open_source("odd", "validation", data_dir, reading)
+    assert source.split == "valid"
+    return source.classes, [source[i]["label"] for i in range(4)]
+
+
+def test_features_may_have_any_name(odd):
+    assert labels(odd, label_key="fine_label") == (("apple", "bear"), [0, 1, 0, 1])
+    assert labels(odd, label_key="coarse_label") == (("food", "mammal"), [1, 0, 1, 0])
+
+
+def test_numbers_need_their_classes(odd):
+    assert labels(odd, label_key="number", num_classes=9)[0] == tuple("012345678")
+    names = tuple("abcd")
+    assert labels(odd, label_key="number", classes=names) == (names, [0, 1, 2, 3])
+
+
+REFUSED = {
+    "features coarse_label, fine_label, img, .* none is called image: set .*image_key=img": {},
+    "none is called label or labels or real_label: set .*label_key=coarse_label or fine_label": {
+        "image_key": "img"
+    },
+    "unknown feature in config.input.image_key 'imgs'. Did you mean 'img'": {"image_key": "imgs"},
+    "its feature number is a number, .*: set config.model.num_classes, or config.input.class": {
+        "image_key": "img",
+        "label_key": "number",
+    },
+    "its feature text is Text.*, no label": {"image_key": "img", "label_key": "text"},
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_other_features_are_refused_with_the_key_to_set(message, odd):
+    with pytest.raises(errors.BadInput, match=message):
+        sources.open_source("odd", "valid", odd, sources.Reading(**REFUSED[message]))
+
+
+@pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "empty", "binary", "[]", "{}", "3"])
+@pytest.mark.parametrize("name", ["digits", "digits:1.0.0"])
+def test_damaged_descriptions_are_named(file, damage, name, data_dir, tmp_path):
+    place = tmp_path / "digits" / "1.0.0"
+    shutil.copytree(data_dir / "digits" / "1.0.0", place)
+    whole = (place / file).read_bytes()
+    content = {"cut": whole[: len(whole) // 2], "empty": b"", "binary": b"\xff\xfe\0"}
+    if damage == "missing":
+        (place / file).unlink()
+    else:
+        (place / file).write_bytes(content.get(damage, damage.encode()))
+    with pytest.raises(errors.BadInput) as raised:
+        sources.open_source(name, "train", tmp_path)
+    message = str(raised.value)
+    assert f"{place / file} " in message and f"delete {place} and prepare" in message
+    assert "\n" not in message and "Did you mean" not in message
+
+
+def test_versions_that_are_there_are_named(odd):
+    with pytest.raises(errors.BadInput, match="'odd' is prepared in version 1.0.0, not 2.0.0"):
+        sources.open_source("odd:2.0.0", "valid", odd)
+
+
+def test_the_hugging_face_hub_is_no_place_to_read_from(tmp_path):
+    with pytest.raises(errors.BadInput, match="'huggingface:cifar10': .*PATH/<split>/<class>"):
+        sources.open_source("huggingface:cifar10", "train", tmp_path)
+
+
+def test_a_damaged_info_of_splits_is_no_dataset_of_none(data_dir, tmp_path):
+    place = tmp_path / "digits" / "1.0.0"
+    shutil.copytree(data_dir / "digits" / "1.0.0", place)
+    info = json.loads((place / "dataset_info.json").read_text())
+    info["splits"][0]["shardLengths"] = []
+    (place / "dataset_info.json").write_text(json.dumps(info))
+    with pytest.raises(errors.BadInput, match="holds no examples; it has test"):
+        sources.open_source("digits", "train", tmp_path)

@@ -1,0 +1,226 @@
+"""What the runs make of image folders: whose classes count, what is measured, what is said."""
+
+import csv
+import dataclasses
+import json
+import os
+
+import pytest
+from PIL import Image
+
+from configs import folder as recipe
+from mixer import errors
+from mixer.data import image_files
+from mixer.runs import build, predict
+from mixer.runs.build import data
+from mixer.runs.reader import say_what_is_read
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 220, 30), "blue": (30, 30, 220)}
+
+
+def fill(root, each, names=COLOURS):
+    for name in names:
+        (root / name).mkdir(parents=True)
+        for i in range(each):
+            Image.new("RGB", (6, 5), COLOURS.get(name, "grey")).save(root / name / f"{i}.png")
+    return root
+
+
+def config_of(dataset, **changes):
+    config = recipe.get_config(f"folder:{dataset},Mixer-S/16,16")
+    config.model.update(num_blocks=1, hidden_dim=8, tokens_mlp_dim=8, channels_mlp_dim=8)
+    config.batch_size = config.evaluators.test.batch_size = 8
+    config.update(init_from="random", **changes)
+    return config
+
+
+def taught(root, dataset, **changes):
+    """A model as if it had been trained on `root`, and the config that evaluates it elsewhere."""
+    config = config_of(root, run="evaluate", **changes)
+    trained = build.trained(config)
+    card = dataclasses.replace(trained.card, dataset=f"folder:{root}")
+    return dataclasses.replace(trained, card=card), config_of(dataset, run="evaluate")
+
+
+def measured(trained, config):
+    (evaluation,) = build.evaluations(config, trained)
+    return evaluation.reader.source
+
+
+def test_all_of_another_folder_is_measured_and_of_its_own_what_was_held_out(tmp_path):
+    mine, other = fill(tmp_path / "mine", 20), fill(tmp_path / "other", 20)
+    trained, config = taught(mine, other)
+    assert len(measured(trained, config)) == 60
+    own = measured(trained, config_of(mine, run="evaluate"))
+    assert own.split == "train[90%:]" and len(own) == 6
+    training = build.training(config_of(mine))
+    (of_training,) = (e.reader.source for e in training.evaluations)
+    assert of_training.files == own.files
+    assert not set(of_training.files) & set(training.reader.source.files)
+
+
+def test_labels_are_those_of_the_models_classes(tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("green\nred\nblue\n")
+    trained, config = taught(fill(tmp_path / "mine" / "train", 3).parent, tmp_path / "other")
+    order = dataclasses.replace(trained.card, classes=("green", "red", "blue"))
+    trained = dataclasses.replace(trained, card=order)
+    fill(tmp_path / "other" / "Testing", 2, ("red", "blue"))
+    source = measured(trained, config)
+    assert source.classes == ("green", "red", "blue") and source.split == "Testing"
+    assert {file.split("/")[1]: label for file, label in source.files} == {"red": 1, "blue": 2}
+    fill(tmp_path / "other" / "Testing", 1, ("Gren",))
+    with pytest.raises(errors.BadInput, match="no class of the 3 expected .*Did you mean 'green'"):
+        measured(trained, config)
+
+
+def test_what_is_read_is_said_and_what_nothing_reads(tmp_path, capsys):
+    fill(tmp_path / "train", 10), fill(tmp_path / "valid", 4), fill(tmp_path / "extra", 1)
+    training = build.training(config_of(tmp_path))
+    say_what_is_read(training.readers)
+    name = f"folder:{tmp_path}"
+    assert capsys.readouterr().out.splitlines() == [
+        f"training: {name} train: 30 images, 10 in each of 3 classes: blue, green, red",
+        f"test: {name} valid: 12 images, 4 in each of 3 classes: blue, green, red",
+        f"not read: extra/ of {name}",
+    ]
+
+
+def test_measuring_what_is_trained_on_is_said(tmp_path, capsys):
+    config = config_of(fill(tmp_path, 10))
+    config.input.split = "train"
+    say_what_is_read(build.training(config).readers)
+    assert "warning: 3 of the 3 images of test are trained on" in capsys.readouterr().out
+
+
+LISTS = ["red\ngreen\nblue\n", '["red", "green",\n "blue"]', "red\r\ngreen\r\nblue"]
+
+
+@pytest.mark.parametrize("text", LISTS)
+def test_class_names_give_the_order(text, tmp_path):
+    (tmp_path / "names").write_text(text)
+    config = config_of(fill(tmp_path / "in", 10))
+    config.input.class_names = str(tmp_path / "names")
+    training = build.training(config)
+    assert training.card.classes == ("red", "green", "blue")
+    assert all(
+        training.card.classes[label] == file.split("/")[0]
+        for file, label in training.reader.source.files
+    )
+
+
+NAMES = {
+    "cannot be read": None,
+    "'red' is there twice": "red\ngreen\nred",
+    "only one": "red",
+    "a line is empty": "red\n\ngreen",
+    "a name a line, or a JSON list": '["red", 3]',
+    "cannot be read: Expecting": '["red", ',
+}
+
+
+@pytest.mark.parametrize("message", NAMES)
+def test_class_names_that_are_none_are_refused(message, tmp_path):
+    config = config_of(tmp_path)
+    config.input.class_names = str(tmp_path / "names")
+    if NAMES[message] is not None:
+        (tmp_path / "names").write_text(NAMES[message])
+    with pytest.raises(errors.BadInput, match=message):
+        data.class_names(config)
+
+
+def test_a_dataset_with_names_of_its_own_keeps_them(data_dir, tmp_path):
+    (tmp_path / "names").write_text("\n".join(reversed("0123456789")))
+    config = recipe.get_config("digits,smoke")
+    config.input.class_names = str(tmp_path / "names")
+    with pytest.raises(errors.BadInput, match="begins with 9, 8, .* names of its own: 0, 1"):
+        build.training(config)
+
+
+def test_weights_without_names_say_for_what_they_are_taken(tmp_path, capsys):
+    """And with names they need no images."""
+    config = config_of(fill(tmp_path / "in", 1, ("1", "2", "10")), run="predict")
+    assert build.trained(config).card.classes == ("1", "10", "2")
+    assert "in order of their names as text: 1, 10, 2; config.input" in capsys.readouterr().out
+    (tmp_path / "names").write_text("1\n2\n10")
+    config.input.class_names, config.dataset = str(tmp_path / "names"), "folder:nowhere"
+    assert build.trained(config).card.classes == ("1", "2", "10")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Five pictures, one of them damaged, and a text; names that a list or a glob trips over."""
+    root = tmp_path / "pictures"
+    (root / "below").mkdir(parents=True)
+    for name in ("a,b.png", "c.png", "e[1].png", "below/d.PNG"):
+        Image.new("RGB", (6, 5)).save(root / name)
+    (root / "empty.png").write_bytes(b"")
+    (root / "notes.txt").write_text("x")
+    (root / ".hidden.png").write_text("x")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("names", "found", "left_out"),
+    [
+        ("", "a,b.png c.png e[1].png empty.png below/d.PNG", {".txt": 1}),
+        ("/**/*", "a,b.png below/d.PNG c.png e[1].png empty.png", {".txt": 1}),
+        ("/*", "a,b.png below/d.PNG c.png e[1].png empty.png", {".txt": 1}),
+        ("/**/*.PNG", "below/d.PNG", {}),
+        ("/a,b.png", "a,b.png", {}),
+        ("/c.png,{}/a,b.png, {}/below,", "c.png a,b.png below/d.PNG", {}),
+        ("/e[1].png", "e[1].png", {}),
+        ("/[ce]*.png,{}/c.png", "c.png e[1].png empty.png", {}),
+        ("/notes.txt", "notes.txt", {}),
+    ],
+)
+def test_files_folders_and_globs(names, found, left_out, pictures):
+    counted = image_files.Counter()
+    files = image_files.expand(str(pictures) + names.replace("{}", str(pictures)), counted)
+    assert [os.path.relpath(file, pictures) for file in files] == found.split()
+    assert counted == left_out
+
+
+@pytest.mark.parametrize("names", ["/none.png", "/c.png,{}/none.png", "/*.jpg"])
+def test_files_that_are_not_there_are_named(names, pictures):
+    missing = names.replace("{}", str(pictures)).split(",")[-1].removeprefix(str(pictures))
+    asked = str(pictures) + names.replace("{}", str(pictures))
+    with pytest.raises(errors.BadInput, match=f"no file '{pictures}") as raised:
+        image_files.expand(asked, image_files.Counter())
+    assert missing in str(raised.value)
+    with pytest.raises(errors.BadInput, match="holds no images, only 1 .txt"):
+        image_files.expand(f"{pictures}/*.txt", image_files.Counter())
+
+
+def test_a_file_that_cannot_be_read_is_named_and_passed_over(pictures, tmp_path, capsys):
+    os.rename(pictures / "c.png", os.fsencode(pictures) + b"/caf\xe9.png")
+    config = config_of(fill(tmp_path / "in", 1), run="predict", images=str(pictures))
+    trained = build.trained(config)
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "trained", lambda config: trained)
+        patch.setattr("builtins.print", lambda *args, **_: said.extend(map(str, args)))
+        said = []
+        predict.run(config, str(tmp_path / "out"), "folder")
+    assert said[0] == "5 files; left out: 1 .txt"
+    assert said[-1] == f"1 of 5 files cannot be read: {pictures}/empty.png"
+    lines = list(map(json.loads, (tmp_path / "out" / "predictions.jsonl").open()))
+    (bad,) = (line for line in lines if "error" in line)
+    assert len(lines) == 5 and bad["file"] == f"{pictures}/empty.png"
+    assert bad["error"].startswith("not a readable image")
+    assert os.fsencode(pictures) + b"/caf\xe9.png" in [os.fsencode(line["file"]) for line in lines]
+    with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
+        rows = {row["file"]: row for row in csv.DictReader(file)}
+    assert len(rows) == 5 and rows[f"{pictures}/empty.png"]["class"] == ""
+    row = rows[f"{pictures}/a,b.png"]
+    assert row["error"] == "" and {row["class"], row["class_2"], row["class_3"]} == set(COLOURS)
+    assert sum(float(row[f"probability{n}"]) for n in ("", "_2", "_3")) == pytest.approx(1)
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["skipped_examples"] == 1
+
+
+def test_nothing_that_can_be_read_leaves_nothing(pictures, tmp_path):
+    config = config_of(fill(tmp_path / "in", 1), run="predict", images=f"{pictures}/empty.png")
+    with pytest.raises(errors.BadInput, match="empty.png: not a readable image"):
+        predict.run(config, str(tmp_path / "out"), "folder")
+    assert not (tmp_path / "out").exists()
