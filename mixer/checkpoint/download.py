@@ -4,13 +4,14 @@ The cache ($MIXER_CACHE, else $XDG_CACHE_HOME/mixer, else ~/.cache/mixer) mirror
 Beside each file lies `<file>.sha256`, as `sha256sum` writes it: the digest at the first use.
 """
 
+import base64
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import hashlib
 import http.client
 import os
+import re
 import shlex
 import sys
 import time
@@ -18,11 +19,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import tqdm
 
-from mixer import errors
+from mixer import errors, storage
 
 SCHEMES = ("gs://", "hf://", "https://", "http://")
 _BLOCK = 1 << 20
@@ -43,10 +44,11 @@ class _Interrupted(Exception):
 def url_of(address: str) -> str:
     """The public URL of gs://BUCKET/PATH or hf://ORG/REPO[/FILE]; other addresses stay.
 
-    Buckets are read without a login. FILE is "model.safetensors" unless given.
+    Buckets are read without a login. FILE is "model.safetensors" unless given. What is no part of a
+    URL as it is, such as a space, is quoted.
 
     Raises:
-      BadInput: hf:// without a repository.
+      BadInput: hf:// without a repository, or what cannot be an address.
     """
     scheme, _, place = address.partition("://")
     if scheme == "gs":
@@ -57,7 +59,28 @@ def url_of(address: str) -> str:
             raise errors.BadInput(f"{address!r}: expected hf://ORG/REPO or hf://ORG/REPO/FILE")
         file = file or "model.safetensors"
         return f"https://huggingface.co/{quote(f'{org}/{repo}/resolve/main/{file}')}"
-    return address
+    try:
+        parts = urlsplit(address)
+        parts.port  # noqa: B018 it is checked when it is asked for
+        host = parts.netloc.encode("ascii").decode()
+    except ValueError:
+        raise errors.BadInput(
+            f"{without_login(address)!r}: expected https://HOST/PATH/FILE"
+        ) from None
+    path, query = (quote(part, safe="/%!$&'()*+,;=:@~?") for part in (parts.path, parts.query))
+    return urlunsplit((parts.scheme, host, path, query, ""))
+
+
+def without_login(address: str) -> str:
+    """The address without USER:PASSWORD@, for all that is shown or written."""
+    return re.sub(r"(://)[^/?#]*@", r"\1", address)
+
+
+def _login(url: str) -> dict[str, str]:
+    """The header that has the user and the password of a URL; nothing if it has none."""
+    user, at, _ = urlsplit(url).netloc.rpartition("@")
+    code = base64.b64encode(unquote(user).encode()).decode()
+    return {"Authorization": f"Basic {code}"} if at else {}
 
 
 def cache_path(url: str) -> Path:
@@ -66,10 +89,11 @@ def cache_path(url: str) -> Path:
     Raises:
       BadInput: no file's URL.
     """
-    parts = urlsplit(url)
+    parts = urlsplit(without_login(url))
     names = [parts.netloc, *unquote(parts.path).removeprefix("/").split("/")]
-    if len(names) < 2 or any(name in ("", ".", "..") for name in names):
-        raise errors.BadInput(f"{url!r}: expected https://HOST/PATH/FILE")
+    strange = any(name in ("", ".", "..") or not name.isprintable() for name in names)
+    if len(names) < 2 or strange:
+        raise errors.BadInput(f"{without_login(url)!r}: expected https://HOST/PATH/FILE")
     if parts.query:  # it may choose between contents
         names.insert(-1, hashlib.sha256(parts.query.encode()).hexdigest()[:16])
     caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "mixer"
@@ -100,7 +124,8 @@ def fetch(address: str, *, timeout: float = 30.0, attempts: int = 4, pause: floa
             fix = "Delete it to fetch it again"
             return Fetched(file, _checked(file, str(file), _beside(file, ".sha256"), fix))
         file.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(file):
+        waiting = f"{file.name}: another process fetches it; waiting"
+        with storage.lock(_beside(file, ".lock"), lambda: print(waiting, flush=True)):
             if file.exists():  # another process has fetched it meanwhile
                 return fetch(address)
             return Fetched(file, _fetch(url, file, timeout, attempts, pause))
@@ -114,11 +139,12 @@ def fetch(address: str, *, timeout: float = 30.0, attempts: int = 4, pause: floa
 
 def _fetch(url: str, file: Path, timeout: float, attempts: int, pause: float) -> str:
     part, record = _beside(file, ".part"), _beside(file, ".sha256")
+    login, url = _login(url), without_login(url)
     print(f"fetching {url} to {file}", flush=True)
     furthest = failures = 0
     while True:
         try:
-            _transfer(url, part, timeout)
+            _transfer(url, login, part, timeout)
             break
         except _Interrupted as error:
             reached = part.stat().st_size if part.exists() else 0
@@ -143,24 +169,31 @@ def _fetch(url: str, file: Path, timeout: float, attempts: int, pause: float) ->
     return digest
 
 
-def _transfer(url: str, part: Path, timeout: float) -> None:
+def _transfer(url: str, login: dict[str, str], part: Path, timeout: float) -> None:
     """Fetches the rest of `part`, or all of it if the file has changed or has no strong ETag."""
     etag = _beside(part, ".etag")
     size = part.stat().st_size if part.exists() and etag.exists() else 0
     headers = {"Range": f"bytes={size}-", "If-Range": etag.read_text()} if size else {}
+    request = urllib.request.Request(url, headers=headers)
+    for name, value in login.items():
+        request.add_unredirected_header(name, value)  # for no other host
     with _network(timeout, url, part):
-        response = urllib.request.urlopen(
-            urllib.request.Request(url, headers=headers), timeout=timeout
-        )
+        response = urllib.request.build_opener(_Redirects).open(request, timeout=timeout)
     with response:
+        length = response.headers.get("Content-Length")
+        if length is not None and not re.fullmatch("[0-9]+", length):
+            raise _Interrupted(f"the server says that it sends {length!r} bytes")
         if response.status != 206:
             size = 0
             etag.unlink(missing_ok=True)
-        with part.open("ab" if size else "wb") as file:
+        elif not response.headers.get("Content-Range", "").startswith(f"bytes {size}-"):
+            etag.unlink()
+            raise _Interrupted("the server sent another part than it was asked for")
+        with open(part, "ab" if size else "wb", opener=_unfollowed) as file:
             # Named only now that the bytes of another version are gone.
             if (name := response.headers.get("ETag", "")).startswith('"'):
-                etag.write_text(name)
-            length = response.headers.get("Content-Length")
+                with storage.write_whole(etag) as record:
+                    record.write(name.encode())
             total = None if length is None else size + int(length)
             hidden = not sys.stderr.isatty()
             bar = tqdm.tqdm(total=total, initial=size, unit="B", unit_scale=True, disable=hidden)
@@ -175,6 +208,25 @@ def _transfer(url: str, part: Path, timeout: float) -> None:
                     bar.update(len(block))
     if total is not None and size < total:
         raise _Interrupted(f"the connection was cut after {size:,} of {total:,} bytes")
+    if size == 0:
+        raise _Interrupted("the server sent nothing")
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """To another place of the same kind only: what was asked for by https comes by https."""
+
+    def redirect_request(self, request, response, code, message, headers, url):
+        allowed = ("https",) if request.type == "https" else ("http", "https")
+        scheme = urlsplit(url).scheme
+        if scheme not in allowed:
+            raise errors.BadInput(
+                f"{request.full_url} redirects to {scheme}://: expected {' or '.join(allowed)}"
+            )
+        return super().redirect_request(request, response, code, message, headers, url)
+
+
+def _unfollowed(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 @contextlib.contextmanager
@@ -192,7 +244,7 @@ def _network(timeout: float, url: str, part: Path) -> Iterator[None]:
                 f"fetched by hand and given as a file"
             ) from None
         raise _Interrupted(f"HTTP {error.code}") from None
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, UnicodeError) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, TimeoutError):
             raise _Interrupted(f"the connection stalled: no data for {timeout:g} s") from None
@@ -211,9 +263,8 @@ def _checked(path: Path, name: str, record: Path, fix: str) -> str:
     status = path.stat()
     digest = _sha256(path, status.st_size, status.st_mtime_ns)
     if not record.exists():
-        new = _beside(record, f".{os.getpid()}")
-        new.write_text(f"{digest}  {record.name.removesuffix('.sha256')}\n")
-        new.replace(record)
+        with storage.write_whole(record) as file:
+            file.write(f"{digest}  {record.name.removesuffix('.sha256')}\n".encode())
     known = record.read_text().partition(" ")[0]
     if digest != known:
         raise errors.BadInput(
@@ -221,18 +272,6 @@ def _checked(path: Path, name: str, record: Path, fix: str) -> str:
             f"{fix}"
         )
     return digest
-
-
-@contextlib.contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """Holds the file's lock, which the system frees if the process dies."""
-    with _beside(file, ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{file.name}: another process fetches it; waiting", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _beside(path: Path, ending: str) -> Path:

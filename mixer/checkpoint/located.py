@@ -91,13 +91,16 @@ def locate(path: str) -> Located:
     """
     entry = zoo.find(path)
     address = entry.url if entry else path
+    scheme, colon, place = address.partition("://")
+    address = scheme.lower() + colon + place
     if not address.startswith(download.SCHEMES):
         return _local(path)
     ending = Path(urlsplit(download.url_of(address)).path).suffix.lower()
     if ending not in arrays.ENDINGS:
         if address.startswith("gs://"):
             return Located(path)
-        raise errors.BadInput(f"{address!r}: expected a file that ends in .npz or .safetensors")
+        shown = download.without_login(address)
+        raise errors.BadInput(f"{shown!r}: expected a file that ends in .npz or .safetensors")
     fetched = download.fetch(address)
     return Located(str(fetched.file), fetched.sha256, entry)
 
@@ -107,6 +110,11 @@ def _local(path: str) -> Located:
         return Located(str(folder.weights), folder=folder)
     file = Path(path).expanduser()
     ending = file.suffix.lower()
+    if "://" in path and ending in (*arrays.ENDINGS, *arrays.PICKLES):
+        raise errors.BadInput(
+            f"{download.without_login(path)!r}: expected an address that begins with one of "
+            f"{', '.join(download.SCHEMES)}"
+        )
     if ending in arrays.PICKLES and not file.is_dir():
         raise errors.BadInput(
             f"{path!r} is a pickle, which could run code and is never read: "

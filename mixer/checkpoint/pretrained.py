@@ -12,7 +12,7 @@ from etils import epath
 from flax import traverse_util
 
 from mixer import errors
-from mixer.checkpoint import adapt, arrays, names, official, resize, wrapping
+from mixer.checkpoint import adapt, arrays, download, names, official, resize, wrapping
 from mixer.checkpoint.card import Card
 from mixer.checkpoint.damage import DamagedCheckpoint
 from mixer.checkpoint.located import Located, locate
@@ -198,7 +198,7 @@ def read(path: str, model, *, step: int | str | None = None, item: str = "params
     Raises:
       BadInput: nothing usable there, or one of several asked of a file.
     """
-    located = locate(path)
+    located, path = locate(path), download.without_login(path)
     if not located.is_file:
         return _from_workdir(path, step, item)
     if step is not None or item != "params":

@@ -16,7 +16,9 @@ class StandIn(http.server.ThreadingHTTPServer):
       etag: of the content; "" leaves it out.
       ranges: whether they are understood.
       moved: {path: URL that it redirects to}.
+      length, range: what it says of them where it lies.
       requests: (path, Range header) of each request.
+      logins: the Authorization header of each.
     """
 
     daemon_threads = True
@@ -25,6 +27,7 @@ class StandIn(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.content, self.etag, self.ranges = content, '"first"', True
         self.cuts, self.stalls, self.statuses, self.moved, self.requests = [], [], [], {}, []
+        self.length, self.range, self.logins = None, None, []
 
     def url(self, path="weights.npz"):
         return f"http://127.0.0.1:{self.server_port}/{path}"
@@ -38,6 +41,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         server = self.server
         asked = self.headers.get("Range")
         server.requests.append((self.path, asked))
+        server.logins.append(self.headers.get("Authorization"))
         if server.statuses:
             return self.send_error(server.statuses.pop(0))
         if self.path in server.moved:
@@ -51,10 +55,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if start >= len(content):
                 return self.send_error(416)
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            sent = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            self.send_header("Content-Range", server.range or sent)
         else:
             self.send_response(200)
-        self.send_header("Content-Length", str(len(content) - start))
+        length = str(len(content) - start) if server.length is None else server.length
+        self.send_header("Content-Length", length)
         if server.etag:
             self.send_header("ETag", server.etag)
         self.end_headers()

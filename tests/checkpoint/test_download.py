@@ -1,10 +1,13 @@
 """Fetching against a server that cuts, stalls, redirects, forgets and changes its mind."""
 
+import base64
+import contextlib
 import hashlib
 import os
 import shlex
 import subprocess
 import sys
+import urllib.request
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import numpy as np
 import pytest
 from stand_in import serve
 
-from mixer.checkpoint import download
+from mixer.checkpoint import download, located
 from mixer.errors import BadInput, Failure
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -180,11 +183,95 @@ def test_addresses(monkeypatch):
     assert download.url_of("hf://timm/mixer") == f"{hub}/model.safetensors"
     assert download.url_of("hf://timm/mixer/a/b.npz") == f"{hub}/a/b.npz"
     assert download.url_of(google) == google
-    for bad in ("https://host", "https://host/../x.npz", "https://host/a/%2e%2e/x", "https:///x"):
+    spaced = "https://host/a%20b%C3%A9.npz?v=1%202"
+    assert download.url_of("https://host/a b\u00e9.npz?v=1 2") == spaced == download.url_of(spaced)
+    for bad in (
+        *("https://host", "https://host/../x.npz", "https://host/a/%2e%2e/x", "https:///x"),
+        *("https://host/a%00b.npz", "https://host/a%0Ab.npz", "https://[::1/x.npz"),
+        *("https://host:port/x.npz", "https://host:99999/x.npz", "https://h\u00f6st/x.npz"),
+    ):
         with pytest.raises(BadInput, match="expected https://HOST/PATH/FILE"):
-            download.cache_path(bad)
+            download.cache_path(download.url_of(bad))
     with pytest.raises(BadInput, match="expected hf://ORG/REPO"):
         download.url_of("hf://timm")
     monkeypatch.delenv("MIXER_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     assert download.cache_path("https://h/x.npz") == Path("/xdg/mixer/h/x.npz")
+
+
+def test_a_login_is_sent_to_that_host_alone_and_shown_nowhere(server, capsys):
+    server.moved["/a.npz"] = server.url("b.npz")
+    url = server.url("a.npz").replace("http://", "http://me:s%40cret@")
+    file = fetch(url).file
+    assert file.read_bytes() == CONTENT and "cret" not in str(file) + capsys.readouterr().out
+    assert file == download.cache_path(server.url("a.npz"))
+    code = base64.b64encode(b"me:s@cret").decode()
+    assert server.logins == [f"Basic {code}", None]
+    server.statuses = [403]
+    with pytest.raises(BadInput, match="HTTP 403") as error:
+        fetch(url.replace("a.npz", "c.npz"))
+    assert "cret" not in str(error.value) and "me" not in str(error.value).split("/")[2]
+    for bad in (
+        "https://me:secret@[::1/x.npz",
+        "https://me:secret@host",
+        "ftp://me:secret@h/x.npz",
+    ):
+        with pytest.raises(BadInput) as error:
+            located.locate(bad)
+        assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("target", ["http", "ftp", "file"])
+def test_what_was_asked_for_by_https_comes_by_https(target):
+    """A redirect to anything less is refused by name."""
+    handler, request = download._Redirects(), urllib.request.Request("https://host/x.npz")
+    with pytest.raises(BadInput, match=f"redirects to {target}://: expected https$"):
+        handler.redirect_request(request, None, 302, "", {}, f"{target}://other/x.npz?token=1")
+    assert handler.redirect_request(request, None, 302, "", {}, "https://other/y").host == "other"
+
+
+def test_a_redirect_from_http_to_a_file_or_ftp_is_refused(server):
+    server.moved = {"/a.npz": "ftp://127.0.0.1/x", "/b.npz": "file:///etc/passwd"}
+    with pytest.raises(BadInput, match="redirects to ftp://: expected http or https"):
+        fetch(server.url("a.npz"))
+    with pytest.raises(BadInput, match="cannot be had"):
+        fetch(server.url("b.npz"))
+
+
+@pytest.mark.parametrize("length", ["-5", "many", "1_0", ""])
+def test_a_length_that_is_none(server, length):
+    server.length = length
+    with pytest.raises(Failure, match=f"says that it sends '{length}' bytes"):
+        fetch(server.url(), attempts=2)
+    server.length = None
+    assert fetch(server.url()).sha256 == DIGEST
+
+
+def test_nothing_and_another_part_are_no_file(server):
+    server.content = b""
+    with pytest.raises(Failure, match="the server sent nothing"):
+        fetch(server.url(), attempts=2)
+    server.content, server.cuts = CONTENT, [100_000]
+    with pytest.raises(Failure):
+        fetch(server.url(), attempts=1)
+    server.range = "bytes 0-299999/300000"
+    with pytest.raises(Failure, match="another part than it was asked for"):
+        fetch(server.url(), attempts=1)
+    assert fetch(server.url()).sha256 == DIGEST  # from the beginning
+
+
+def test_what_lies_beside_is_no_way_to_another_file(server, tmp_path):
+    """Names that anybody can guess: links there are not followed."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    for name in (".part", ".lock", ".sha256", ".part.etag"):
+        file = download.cache_path(server.url("a.npz"))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        beside = file.with_name(file.name + name)
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(victim)
+        with contextlib.suppress(BadInput):
+            fetch(server.url("a.npz"))
+        assert victim.read_text() == "mine"
+        file.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)

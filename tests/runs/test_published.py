@@ -179,6 +179,15 @@ def test_a_folders_head_is_reordered_for_training_and_others_are_reset(
             at_size(config, model, (64, 64))
 
 
+def test_a_password_would_be_kept_in_config_json(data_dir, tmp_path):
+    config = quickstart.get_config("")
+    config.update(init_from="https://me:secret@host/x.npz", convert_to=str(tmp_path / "x.npz"))
+    for build_it in (build.trained, build.conversion, build.training):
+        with pytest.raises(mixer.BadInput, match="'https://host/x.npz' was given with a user") as e:
+            build_it(config)
+        assert "secret" not in str(e.value)
+
+
 def test_someone_elses_modules_are_imported_only_if_they_are_named(tmp_path, data_dir, monkeypatch):
     """Importing runs their code: see config.imports."""
     card = dict(model={}, image_size=(8, 8), transform="resize", classes=(), dataset="x")

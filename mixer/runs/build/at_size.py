@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from mixer import errors
 from mixer.checkpoint import pretrained, resize
 from mixer.checkpoint.pretrained import Card
-from mixer.runs.build.upstream import init_step
+from mixer.runs.build.upstream import check_no_secret, init_step
 
 # In the place of a path: an untrained model, which is what training takes by default.
 RANDOM = "random"
@@ -47,6 +47,7 @@ def at_size(
     path = config.init_from
     if path in ("", RANDOM):
         return model, pretrained.load_pretrained
+    check_no_secret(path)
     method, given = config.resize_method, pretrained_size_of(config)
     at = init_step(config)
     load = functools.partial(

@@ -6,7 +6,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint import pretrained
+from mixer.checkpoint import download, pretrained
 from mixer.checkpoint.located import locate
 from mixer.checkpoint.pretrained import Card
 from mixer.runs.build.parts import resolution
@@ -26,9 +26,23 @@ def init_step(config: ConfigDict) -> int | str | None:
     return int(asked)
 
 
+def check_no_secret(path: str) -> None:
+    """Refuses an address with a password, which config.json and messages would show.
+
+    Raises:
+      BadInput: it has one; the message does not.
+    """
+    if (shown := download.without_login(path)) != path:
+        raise errors.BadInput(
+            f"config.init_from={shown!r} was given with a user and a password, which config.json "
+            f"would keep: fetch the file by hand and give it, or leave them out"
+        )
+
+
 def upstream_of(config: ConfigDict) -> tuple[dict, dict | None]:
     """What results.json says of `init_from`; with a workdir, its checkpoint's meta."""
     path = config.init_from
+    check_no_secret(path)
     keys = ("model", "dataset", "epochs", "resolution", "device_days", "path", "sha256")
     located = locate(path)
     if located.is_file:
