@@ -168,7 +168,8 @@ def test_a_folders_head_is_reordered_for_training_and_others_are_reset(
     content = json.loads((path / "config.json").read_text())
     content["label_names"] = [f"class {i}" for i in range(10)]
     (path / "config.json").write_text(json.dumps(content))
-    begin = lambda: at_size(config, model, (64, 64), tuple("0123456789"))[1]()
+    digits = tuple("0123456789")
+    begin = lambda: at_size(config, model, (64, 64), config.init_head, digits)[1]()
     assert not np.any(begin()["head"]["kernel"])
     assert "is for other classes, class 0, class 1, class 2, ..." in capsys.readouterr().out
     config.init_head = "keep"
@@ -176,7 +177,7 @@ def test_a_folders_head_is_reordered_for_training_and_others_are_reset(
     for changes in ({"init_ema": True}, {"init_step": "best"}):
         config.update(changes)
         with pytest.raises(mixer.BadInput, match="a step, or averaged ones, are a workdir's"):
-            at_size(config, model, (64, 64))
+            at_size(config, model, (64, 64), "auto")
 
 
 def test_a_password_would_be_kept_in_config_json(data_dir, tmp_path):

@@ -108,10 +108,13 @@ def card_of_folder(config: ConfigDict, folder: hub_config.Folder) -> Card:
         print(f"{folder.name} does not say how images are resized: as the config says")
     fields = registered | sizes | {"num_classes": len(classes) or outputs}
     fields |= {"gelu": folder.gelu} if "gelu" in fields else {}
-    model = registry.create_model(folder.model, **fields)
+    model, size = registry.create_model(folder.model, **fields), image_size_of(config)
+    patch = getattr(model, "patch_size", 1)
+    if any(side % patch for side in size):  # the recipe's, for another model: then it is the square
+        size = (patch, patch)
     return Card(
         model={"name": folder.model} | fields,
-        image_size=stored.size(model, image_size_of(config), pretrained_size_of(config)),
+        image_size=stored.size(model, size, pretrained_size_of(config)),
         transform=folder.transform or evaluation_transform(config),
         classes=classes,
         dataset="",
