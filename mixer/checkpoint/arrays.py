@@ -56,6 +56,8 @@ def read(path: str) -> dict[str, np.ndarray]:
       BadInput: no such file, a damaged one, one of another kind, or pickled objects.
     """
     file, kind = Path(path).expanduser(), ending(path)
+    if file.exists() and not file.is_file():  # a pipe would be waited for
+        raise errors.BadInput(f"{str(path)!r} is no readable {kind} file: it is no file")
     try:
         arrays = _read_npz(file) if kind == ".npz" else _read_safetensors(file)
     except FileNotFoundError:
@@ -63,10 +65,11 @@ def read(path: str) -> dict[str, np.ndarray]:
     except _DAMAGE as error:
         why = _why(file, error)
         raise errors.BadInput(f"{str(path)!r} is no readable {kind} file: {why}") from None
-    return {
-        name: np.asarray(array, np.float32) if jnp.issubdtype(array.dtype, jnp.floating) else array
-        for name, array in arrays.items()
-    }
+    with np.errstate(over="ignore"):  # infinite then, which `adapt.compare` names
+        return {
+            name: array.astype(np.float32) if jnp.issubdtype(array.dtype, jnp.floating) else array
+            for name, array in arrays.items()
+        }
 
 
 def metadata(path: str) -> dict[str, str]:

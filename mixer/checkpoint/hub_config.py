@@ -96,6 +96,8 @@ def find(path: str) -> Folder | None:
             return None  # a workdir without a checkpoint
         others = sorted(file.name for file in folder.iterdir() if file.suffix in arrays.PICKLES)
         mend = arrays.from_torch(folder / others[0], weights) if others else "it is incomplete"
+        if (folder / f"{WEIGHTS}.index.json").exists():
+            mend = "its weights are in several files, and only one is read here"
         raise errors.BadInput(f"{path!r} has no {WEIGHTS}: {mend}")
     try:
         return _folder(path, weights, content)

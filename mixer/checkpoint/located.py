@@ -89,7 +89,12 @@ def locate(path: str) -> Located:
       BadInput, Failure: no such name or file, one of another kind, or it cannot be fetched; see
         `download.fetch` and `hub_config.find`.
     """
-    entry = zoo.find(path)
+    try:
+        if "\0" in path:
+            raise ValueError("null byte")
+        entry = zoo.find(path)
+    except (OSError, ValueError, RuntimeError) as error:  # too long, not allowed, no such user
+        raise errors.BadInput(f"{path[:99]!r} cannot be a path: {error}") from None
     address = entry.url if entry else path
     scheme, colon, place = address.partition("://")
     address = scheme.lower() + colon + place
@@ -115,7 +120,9 @@ def _local(path: str) -> Located:
             f"{download.without_login(path)!r}: expected an address that begins with one of "
             f"{', '.join(download.SCHEMES)}"
         )
-    if ending in arrays.PICKLES and not file.is_dir():
+    if ending in arrays.PICKLES and not file.exists():
+        raise errors.BadInput(f"{path!r}: there is no such file")
+    if ending in arrays.PICKLES and file.is_file():
         raise errors.BadInput(
             f"{path!r} is a pickle, which could run code and is never read: "
             f"{arrays.from_torch(path)}"

@@ -167,8 +167,7 @@ def load_pretrained(
     if classes is not None and model.num_classes:
         if len(classes) != model.num_classes:
             raise errors.BadInput(
-                f"{len(classes)} names of classes, but the model has num_classes="
-                f"{model.num_classes}"
+                f"classes has {len(classes)} names, but the model num_classes={model.num_classes}"
             )
         flat, head = adapt.for_classes(flat, head, stored.classes, classes, source)
     fitted = adapt.fit(

@@ -22,6 +22,7 @@ interpolated.
 """
 
 import math
+import numbers
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,17 @@ METHODS = ("auto", "block_diagonal", "resample")
 
 
 def pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of a size that may be one number."""
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    """(height, width) of a size that may be one number.
+
+    Raises:
+      BadInput: neither one integer nor two.
+    """
+    sides = tuple(size) if isinstance(size, list | tuple) else (size, size)
+    if len(sides) != 2 or not all(isinstance(side, numbers.Integral) for side in sides):
+        raise errors.BadInput(
+            f"image size {size!r}: expected pixels, one integer or (height, width)"
+        )
+    return int(sides[0]), int(sides[1])
 
 
 def grid(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:

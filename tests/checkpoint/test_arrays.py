@@ -4,6 +4,7 @@ import errno
 import gzip
 import io
 import json
+import os
 import struct
 import warnings
 import zipfile
@@ -183,4 +184,8 @@ def test_files_of_other_kinds_are_named(tmp_path):
     pickled = npz(tmp_path / "p.npz", [("archive/data.pkl", b"\x80\x02}q\x00.")])
     assert "weights_only=True" in refused(pickled) and "p.safetensors" in refused(pickled)
     (tmp_path / "folder.npz").mkdir()
-    assert "Is a directory" in refused(tmp_path / "folder.npz")
+    os.mkfifo(tmp_path / "pipe.npz")
+    for name in ("folder.npz", "pipe.npz"):
+        assert "it is no file" in refused(tmp_path / name)
+    np.savez(tmp_path / "x.npz", a=np.array([1e300]))
+    assert np.isinf(arrays.read(tmp_path / "x.npz")["a"]).all()

@@ -261,3 +261,13 @@ def test_a_smaller_patch_reads_smooth_patches_alike():
     for others in ({"conv_root": {}, "head": {}}, {"stem": {}, "stem_norm": {}}):
         with pytest.raises(mixer.BadInput, match="for models of patches .* but .*, ..."):
             mixer.with_patch_size(others, 3)
+
+
+@pytest.mark.parametrize("size", [64.0, "64", (64,), (64, 64, 3), (64, 32.5), None])
+def test_a_size_is_one_integer_or_two(size):
+    with pytest.raises(mixer.BadInput, match="expected pixels, one integer or \\(height, width\\)"):
+        resize.pair(size)
+
+
+def test_sizes_may_be_numpys_or_in_a_list():
+    assert resize.pair(np.int64(64)) == resize.pair([64, 64]) == resize.pair((np.int32(64), 64))

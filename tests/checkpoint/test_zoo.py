@@ -1,6 +1,9 @@
 """The table of published Mixers, and parameters fetched by name."""
 
 import dataclasses
+import shlex
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 from stand_in import serve
 
 import mixer
-from mixer.checkpoint import adapt, download, located, zoo
+from mixer.checkpoint import adapt, arrays, download, located, zoo
 from mixer.data import transforms
 from mixer.models.mixer import Mixer
 
@@ -96,3 +99,49 @@ def test_another_range_of_the_input_is_folded_into_the_stem(published, monkeypat
     ours = tiny().apply({"params": loaded}, pixels / 127.5 - 1)
     theirs = tiny().apply({"params": params}, (pixels / 255 - mean) / std)
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_no_file_of_weights_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("w.pth", "w.msgpack", "W.BIN"):
+        (tmp_path / name).write_bytes(b"\x80\x02}q\x00.")
+    (tmp_path / "d.pt").mkdir()
+    for path, message in (
+        (
+            "w.pth",
+            r"is a pickle, .* never read: convert .*weights_only=True.* w.pth w.safetensors$",
+        ),
+        ("W.BIN", r"is a pickle, .* W.BIN W.safetensors$"),
+        ("v.ckpt", "'v.ckpt': there is no such file"),
+        ("w.msgpack", "expected a workdir, a folder of the Hub, or a file that ends in .npz or"),
+        ("s3://bucket/w.npz", "expected an address that begins with one of gs://, hf://, https://"),
+        ("a\0b.npz", "cannot be a path: .*null byte"),
+        ("a" * 300, "cannot be a path: .*too long"),
+        ("~nobody-is-called-so/w.npz", "cannot be a path"),
+    ):
+        with pytest.raises(mixer.BadInput, match=message) as error:
+            located.locate(path)
+        assert "\n" not in str(error.value) and "\0" not in str(error.value)
+    assert located.locate("d.pt") == located.Located("d.pt")
+    assert not located.locate("d.pt").is_file and located.locate("none.NPZ").is_file
+
+
+def test_the_line_that_converts_a_pickle_does(tmp_path):
+    """With stand-ins for torch, whose tensors know clone() and contiguous()."""
+    (tmp_path / "torch.py").write_text(
+        "class T:\n"
+        "    clone = contiguous = lambda self: self\n"
+        "def load(path, map_location, *, weights_only):\n"
+        "    assert path == 'a b.pth' and map_location == 'cpu' and weights_only\n"
+        "    return {'epoch': 3, 'state_dict': {'x': T()}}\n"
+    )
+    (tmp_path / "safetensors").mkdir()
+    (tmp_path / "safetensors" / "__init__.py").write_text("")
+    (tmp_path / "safetensors" / "torch.py").write_text(
+        "def save_file(tensors, path):\n    open(path, 'w').write(' '.join(tensors))\n"
+    )
+    python, *arguments = shlex.split(arrays.from_torch("a b.pth").partition("installed: ")[2])
+    assert python == "python"
+    env = {"PYTHONPATH": str(tmp_path)}
+    subprocess.run([sys.executable, *arguments], cwd=tmp_path, env=env, check=True)
+    assert (tmp_path / "a b.safetensors").read_text() == "x"
