@@ -1,5 +1,7 @@
 """Files on disks and in object stores: written whole or not at all, grown, locked, moved."""
 
+import fsspec.config
+
 from mixer.storage.growing import Growing, grow
 from mixer.storage.locks import lock
 from mixer.storage.moving import move, remove
@@ -27,3 +29,7 @@ __all__ = [
     "write_whole",
     "write_whole_folder",
 ]
+
+# Other processes and machines write to the same bucket. Who remembers what was there does not see
+# their files, and reads those that have grown only up to their old end.
+fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False

@@ -1,6 +1,7 @@
 import resource
 import sys
 import time
+import urllib.request
 
 import pytest
 from etils import epath
@@ -76,3 +77,17 @@ def test_a_disk_that_is_full_within_a_line(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     file.close()
     assert path.read_bytes() == b"x" * 1000 + b"y" * 10
+
+
+def test_what_another_process_writes_to_a_bucket_is_seen(bucket, bucket_server):
+    def write_elsewhere(content):
+        where = f"{bucket_server}/upload/storage/v1/b/{bucket.name}/o?uploadType=media&name=run/b"
+        urllib.request.urlopen(urllib.request.Request(where, content, method="POST")).close()
+
+    folder = bucket / "run"
+    (folder / "a").write_text("a")
+    assert [path.name for path in folder.iterdir()] == ["a"] and not (folder / "b").exists()
+    write_elsewhere(b"1")
+    assert (folder / "b").exists() and {path.name for path in folder.iterdir()} == {"a", "b"}
+    write_elsewhere(b"12")
+    assert (folder / "b").read_bytes() == b"12"
