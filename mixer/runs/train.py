@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from mixer.checkpoint.pretrained import Card, read_meta
 from mixer.checkpoint.store import Store
 from mixer.errors import BadInput
-from mixer.runs import agreement, build, distributed, resuming, workdir
+from mixer.runs import agreement, build, distributed, holding, resuming, workdir
 from mixer.runs.reader import say_what_is_read
 from mixer.training import loop, profile, sharding, step
 from mixer.training.signals import StopSignal
@@ -51,16 +51,12 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
         times["build"] = time.perf_counter() - began
         created = None if checkpoints.exists() else _create(training, times)
         workdir.begin(path, config)
+        kept = {"keep": training.keep_checkpoints, "best": training.best}
         with (
-            workdir.hold(path),
-            Store(
-                checkpoints,
-                keep=training.keep_checkpoints,
-                best=training.best,
-                together=agreement.first_trouble,
-            ) as store,
+            holding.hold(path) as check_ours,
+            Store(checkpoints, **kept, together=agreement.first_trouble) as store,
         ):
-            _Session(training, path, store, stop, protocol, times).run(created)
+            _Session(training, path, store, check_ours, stop, protocol, times).run(created)
 
 
 def _card_so_far(path: epath.Path) -> Card | None:
@@ -88,12 +84,13 @@ class _Session:
         training: build.Training,
         path: epath.Path,
         store: Store,
+        check_ours: Callable[[], None],
         stop: StopSignal,
         protocol: str,
         times: dict[str, float],
     ):
         self.training, self.path, self.store, self.stop = training, path, store, stop
-        self.protocol = protocol
+        self.check_ours, self.protocol = check_ours, protocol
         self.results: dict[str, float] = {}
         self.times = times  # seconds from the command to the first step, by what they went into
         self.first: float | None = None  # when compiling ended, until the first step is done
@@ -240,6 +237,7 @@ class _Session:
     ) -> None:
         workdir.check_there(self.path)
         training = self.training
+        self.check_ours()
         self.log.flush()
         progress = self.progress.state_dict()
         meta = {

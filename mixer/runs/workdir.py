@@ -1,12 +1,11 @@
 """The run's output folder: its config, its results, and whether it may go on."""
 
-import contextlib
 import functools
 import json
 import math
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,30 +61,6 @@ def open_workdir(workdir: str) -> epath.Path:
     except Exception as error:
         raise errors.BadInput(f"--workdir={workdir} cannot be reached: {error}") from None
     return path
-
-
-@contextlib.contextmanager
-def hold(workdir: epath.Path) -> Iterator[None]:
-    """Keeps other runs of this machine out of a local workdir.
-
-    Raises:
-      BadInput: another run is at work there.
-    """
-    with contextlib.ExitStack() as stack:
-        agreement.from_first(lambda: stack.enter_context(_lock(workdir)))
-        yield
-
-
-@contextlib.contextmanager
-def _lock(workdir: epath.Path) -> Iterator[None]:
-    def busy() -> None:
-        raise errors.BadInput(
-            f"--workdir={workdir}: another process is training there; wait for it, or stop it"
-        )
-
-    remote = storage.is_remote(workdir)
-    with contextlib.nullcontext() if remote else storage.lock(workdir / ".lock", busy):
-        yield
 
 
 def check(workdir: epath.Path, config: ConfigDict) -> None:

@@ -12,7 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from configs import quickstart
 from mixer.checkpoint import pretrained
+from mixer.errors import Failure
 from mixer.runs import train
+from mixer.runs.holding import hold
 from mixer.training.writers import Console
 
 CHANGES = {
@@ -106,3 +108,13 @@ def test_stopped_damaged_and_killed_it_ends_as_if_it_had_never_been(
     ours, theirs = (pretrained.read(str(w), None).arrays for w in (workdir, alone))
     assert ours.keys() == theirs.keys()
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_of_two_runs_in_a_bucket_the_last_goes_on(bucket):
+    with hold(bucket / "run") as first_may_save:
+        first_may_save()
+        with hold(bucket / "run") as second_may_save:
+            second_may_save()
+            with pytest.raises(Failure, match="begun once more, on .*; that one goes on, this"):
+                first_may_save()
+            second_may_save()

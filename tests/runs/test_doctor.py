@@ -9,7 +9,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from configs import quickstart
 from mixer import errors
-from mixer.runs import build, devices, doctor, examination, sharing, workdir
+from mixer.runs import build, devices, doctor, examination, holding, sharing, workdir
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def test_a_run_finds_its_workdir_as_it_was(config, tmp_path, capsys):
     path = workdir.unfinished(str(output), config)
     workdir.begin(path, config)
     before = contents(tmp_path)
-    with workdir.hold(path):  # the run is under way
+    with holding.hold(path):  # the run is under way
         doctor.run(asked, str(output), "quickstart:smoke")
     assert contents(tmp_path) == before | {output / ".lock": b""}
     assert workdir.unfinished(str(output), config) == path
