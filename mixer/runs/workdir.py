@@ -4,6 +4,7 @@ import functools
 import json
 import math
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -48,10 +49,17 @@ def open_workdir(workdir: str) -> epath.Path:
     """The workdir as an absolute path (a URL stays one).
 
     Raises:
-      BadInput: a URL that cannot be reached.
+      BadInput: a URL that cannot be reached, or is none of gs://.
     """
-    if "://" not in workdir:
+    scheme = re.match(r"([a-z][a-z0-9+.-]*):/", workdir, re.IGNORECASE)
+    if not scheme:
         return epath.Path(os.path.abspath(os.path.expanduser(workdir)))
+    if not re.match(r"gs://[^/]", workdir):
+        # Of the stores Orbax knows only Google's well enough to leave no half checkpoint behind.
+        raise errors.BadInput(
+            f"--workdir={workdir}: expected a folder or gs://BUCKET/FOLDER; {scheme[1]}: may be "
+            f"mounted as a folder"
+        )
     try:
         path = epath.Path(workdir)
         path.exists()
@@ -59,7 +67,8 @@ def open_workdir(workdir: str) -> epath.Path:
         hint = "for gs:// it is pip install -r requirements-gcs.txt"
         raise errors.BadInput(f"--workdir={workdir}: {error}; {hint}") from None
     except Exception as error:
-        raise errors.BadInput(f"--workdir={workdir} cannot be reached: {error}") from None
+        reason = " ".join(str(error).split())
+        raise errors.BadInput(f"--workdir={workdir} cannot be reached: {reason}") from None
     return path
 
 
@@ -149,7 +158,10 @@ def begin(workdir: epath.Path, config: ConfigDict) -> None:
             workdir.mkdir(parents=True, exist_ok=True)
             write_json(file, content)
         except OSError as error:
-            raise errors.BadInput(f"--workdir={workdir} cannot be written: {error}") from None
+            reason = error.strerror or error
+            if storage.is_remote(workdir):
+                reason = f"{reason}. Is the bucket there, and may this account write to it?"
+            raise errors.BadInput(f"--workdir={workdir} cannot be written: {reason}") from None
 
     agreement.from_first(write)
 

@@ -12,9 +12,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from configs import quickstart
 from mixer.checkpoint import pretrained
-from mixer.errors import Failure
+from mixer.errors import BadInput, Failure
 from mixer.runs import train
 from mixer.runs.holding import hold
+from mixer.runs.workdir import begin, open_workdir
 from mixer.training.writers import Console
 
 CHANGES = {
@@ -118,3 +119,18 @@ def test_of_two_runs_in_a_bucket_the_last_goes_on(bucket):
             with pytest.raises(Failure, match="begun once more, on .*; that one goes on, this"):
                 first_may_save()
             second_may_save()
+
+
+@pytest.mark.parametrize(
+    "url", ["gs:/bucket/run", "gs:///run", "gs://", "s3://b/run", "file:///run"]
+)
+def test_a_workdir_is_a_folder_or_in_a_bucket_of_googles(url):
+    with pytest.raises(BadInput, match=f"--workdir={url}: expected a folder or gs://BUCKET/FOLDER"):
+        open_workdir(url)
+
+
+def test_a_bucket_that_is_not_there_is_said(bucket, data_dir):
+    config = quickstart.get_config("smoke")
+    path = open_workdir("gs://no-such-bucket/run")
+    with pytest.raises(BadInput, match="--workdir=gs://no-such-bucket/run cannot be written: "):
+        begin(path, config)
