@@ -86,7 +86,8 @@ class Rows:
             except _UNREADABLE as error:
                 bad = BadExample(f"{self._where(index)}: {error}")
                 if not self.skip_bad:
-                    raise bad from error
+                    mend = "Replace it, or pass over such: --config.input.on_bad=skip"
+                    raise BadExample(f"{bad}. {mend}") from error
             if self.order is None:
                 return self.padding | {"skipped": np.int32(1)}
             index = self.order.after(index)

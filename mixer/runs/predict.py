@@ -13,10 +13,10 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import batch as batch_lib
-from mixer import errors
+from mixer import errors, storage
 from mixer.data import image_files, transforms
 from mixer.data.decode import Decoding, Encoded
-from mixer.runs import build, workdir
+from mixer.runs import build, keys, workdir
 
 _TOP, _BATCH = 5, 64
 
@@ -41,6 +41,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     print(f"{len(files):,} files{passed}", flush=True)
     trained = build.trained(config)
     card, decoding = trained.card, build.decoding_of(config, None, trained.card)
+    keys.used(config)  # what would be ignored is refused before the work
     lines = []
     for file, found in zip(files, _predict(trained, files, decoding), strict=True):
         print(file)
@@ -59,8 +60,12 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
         print(f"{len(bad):,} of {len(lines):,} files cannot be read: {names}", flush=True)
     # Only now: what cannot be done leaves nothing behind.
     workdir.begin(path, config)
-    (path / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (path / "predictions.csv").write_bytes(_table(lines, min(_TOP, len(card.classes))))
+    for name, content in (
+        ("predictions.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode()),
+        ("predictions.csv", _table(lines, min(_TOP, len(card.classes)))),
+    ):
+        with storage.write_whole(path / name) as file:
+            file.write(content)
     workdir.write_results(
         path,
         {

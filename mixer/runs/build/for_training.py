@@ -89,10 +89,7 @@ class Training:
                 for reader in evaluation.readers:
                     reader.try_first()
             except BadExample as error:
-                return (
-                    f"config.evaluators.{evaluation.name}: {error}. Mend or remove it, or pass "
-                    f"over such: --config.input.on_bad=skip"
-                )
+                return f"config.evaluators.{evaluation.name}: {error}"
         return None
 
     def headline(self) -> str:
