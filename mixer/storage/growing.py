@@ -18,14 +18,14 @@ _PAUSE = 5
 class Growing(Protocol):
     """A file that is written at its end alone.
 
-    Every method may raise `Unwritable`, also for what was written before.
+    Every method may raise `Unwritable`.
     """
 
     def write(self, content: bytes) -> None:
         """Adds to the end."""
 
     def flush(self) -> None:
-        """Returns when all that was written outlives a power cut."""
+        """Returns when all that was written outlives a power cut, or raises."""
 
     def close(self) -> None:
         """Flushes, and frees what the file holds."""
@@ -67,27 +67,23 @@ class _Uploaded:
     """All of it is kept here: an object has no end to write at.
 
     A thread uploads, so that a slow store does not hold up who writes. What comes meanwhile goes
-    with the next upload.
+    with the next upload, and so does what a store in trouble has not taken: only `flush` insists.
     """
 
     def __init__(self, path: str | os.PathLike, content: bytes):
         self._path, self._content = epath.Path(path), bytearray(content)
         self._stored = -1  # so much of it has arrived
         self._thread = futures.ThreadPoolExecutor(1)
-        self._upload = futures.Future()
-        self._upload.set_result(None)
-        self._begun = time.monotonic()
-        self.flush()
+        self._begin()
+        self._upload.result()
 
     def write(self, content: bytes) -> None:
         self._content += content
-        if self._upload.done():
-            self._upload.result()  # raises what went wrong there
-            if time.monotonic() > self._begun + _PAUSE:
-                self._begin()
+        if self._upload.done() and time.monotonic() > self._begun + _PAUSE:
+            self._begin()
 
     def flush(self) -> None:
-        self._upload.result()
+        futures.wait([self._upload])
         if self._stored < len(self._content):
             self._begin()
             self._upload.result()

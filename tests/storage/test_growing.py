@@ -39,7 +39,7 @@ def test_a_file_that_cannot_be_begun_is_named(bucket, tmp_path):
             storage.grow(path)
 
 
-def test_uploads_go_on_beside_and_their_errors_come_back(bucket, monkeypatch):
+def test_uploads_go_on_beside_and_a_store_in_trouble_is_met_at_the_flush(bucket, monkeypatch):
     monkeypatch.setattr(growing, "_PAUSE", 0)
     path = bucket / "log"
     file = storage.grow(path)
@@ -54,14 +54,22 @@ def test_uploads_go_on_beside_and_their_errors_come_back(bucket, monkeypatch):
 
     assert write_until(lambda: path.read_bytes()) > 0
 
+    tried = []
+
     def fail(*_):
+        tried.append(1)
         raise KeyError("a client has errors of its own")
 
-    monkeypatch.setattr(type(path), "write_bytes", fail)
-    with pytest.raises(storage.Unwritable, match=f"{path} cannot be written: .*of its own"):
-        write_until(lambda: False)
-    with pytest.raises(storage.Unwritable):
-        file.close()
+    with monkeypatch.context() as trouble:
+        trouble.setattr(type(path), "write_bytes", fail)
+        write_until(lambda: len(tried) > 2)
+        with pytest.raises(storage.Unwritable, match=f"{path} cannot be written: .*of its own"):
+            file.flush()
+    written = len(path.read_bytes())
+    write_until(lambda: len(path.read_bytes()) > written)
+    file.write(b"end")
+    file.close()
+    assert path.read_bytes().endswith(b"xend")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits this process")
