@@ -56,7 +56,10 @@ class Store:
     def __enter__(self) -> "Store":
         return self
 
-    def __exit__(self, kind, *_) -> None:
+    def __exit__(self, kind, error, _) -> None:
+        if kind and self._manager.is_saving_in_progress():  # which a store out of reach holds up
+            why = str(error) or kind.__name__
+            print(f"{why}: ending, once the checkpoint under way is written", flush=True)
         # The error that ends the run is the one to be told.
         with contextlib.suppress(Failure) if kind else contextlib.nullcontext():
             self.wait()

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import one_of_several
 import pytest
+from etils import epath
 from runs_command import ROOT, environment, several, start, together
 
 from configs import quickstart
@@ -302,6 +303,19 @@ def test_the_cpu_in_the_place_of_what_was_asked_for_is_refused(monkeypatch):
         devices.check(1)
     monkeypatch.setattr(devices.jax, "default_backend", lambda: "gpu")
     devices.check(1)
+
+
+@pytest.mark.parametrize("where", ["near", "far"])
+def test_who_is_interrupted_names_the_last_checkpoint(where, request, tmp_path):
+    folder = epath.Path(tmp_path) if where == "near" else request.getfixturevalue("bucket")
+    folder = folder / "run" / "checkpoints"
+    with distributed.watch(folder):
+        assert distributed.last_checkpoint() == "No checkpoint was saved yet."
+        for step, seal in ((8, "commit_success.txt"), (12, "commit_success.txt"), (16, "params")):
+            name = str(step) if where == "far" or step < 16 else "16.orbax-checkpoint-tmp"
+            (folder / name).mkdir(parents=True)
+            (folder / name / seal).write_text("")
+        assert distributed.last_checkpoint() == f"The last checkpoint is {folder}/12."
 
 
 def test_a_host_that_finds_no_others_ends_by_itself():

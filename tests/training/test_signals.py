@@ -37,6 +37,18 @@ def test_each_stops_after_the_step(number):
     assert signal.getsignal(number) is before
 
 
+def test_workers_leave_them_to_their_parent():
+    worker = (
+        "import os\n"
+        "from mixer import signals\n"
+        "signals.leave_to_parent(*signals.STOPS)\n"
+        "for number in signals.STOPS: os.kill(os.getpid(), number)\n"
+        "print('alive')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", worker], cwd=ROOT, capture_output=True)
+    assert ended.returncode == 0 and ended.stdout == b"alive\n"
+
+
 def test_what_comes_twice_by_itself_does_not_interrupt():
     with StopSignal() as stop:
         for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR1):
