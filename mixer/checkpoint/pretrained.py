@@ -54,6 +54,10 @@ def again_if_gone(load: Callable) -> Callable:
     return loading
 
 
+# What two Mixers have in common that differ in their resolution.
+_OTHERS = ("num_blocks", "hidden_dim", "channels_mlp_dim")
+
+
 def _open(path: str) -> Store:
     directory = epath.Path(path).expanduser() / "checkpoints"
     if not directory.exists():
@@ -161,6 +165,7 @@ def load_pretrained(
     stored = read(str(path), model, step=step, item="ema" if ema else "params")
     for remark in stored.remarks:
         print(remark)
+    _check_width(stored, model)
     if image_size is not None:
         old = stored.size(model, image_size, pretrained_size, report=print)
     flat, source = stored.arrays, stored.source
@@ -180,6 +185,30 @@ def load_pretrained(
     if image_size is not None:
         fitted = resize.resize(fitted, model, resize.pair(image_size), old, method)
     return jax.tree.map(jnp.asarray, located.for_model(fitted, model))
+
+
+def _check_width(stored: Stored, model) -> None:
+    """Refuses a Mixer of another resolution's width, in the terms of `at_resolution`.
+
+    Raises:
+      BadInput: its `tokens_mlp_dim` is a multiple of the stored one, or the other way round.
+    """
+    sizes = stored.sizes(model)
+    has, wants = (of.get("tokens_mlp_dim") for of in (sizes, vars(model)))
+    if not has or not wants or has == wants or any(sizes[k] != getattr(model, k) for k in _OTHERS):
+        return
+    if wants % has == 0:
+        raise errors.BadInput(
+            f"{stored.source} has token-mixing MLPs of {has} units, the model of {wants}: "
+            f"load_pretrained takes the model at its pretraining width, not the one that "
+            f"mixer.at_resolution makes of it"
+        )
+    if has % wants == 0:
+        raise errors.BadInput(
+            f"{stored.source} has token-mixing MLPs of {has} units, the model of {wants}: were the "
+            f"weights made for a higher resolution, take the model that mixer.at_resolution makes, "
+            f"or tokens_mlp_dim={has}"
+        )
 
 
 def is_file(path: str) -> bool:

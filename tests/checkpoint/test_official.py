@@ -75,6 +75,41 @@ def test_grids(tmp_path):
             mixer.load_pretrained(wide, model(), **kwargs)
 
 
+def test_a_model_of_another_resolutions_width_is_named(tmp_path):
+    """Of either: weights of a higher one, and what at_resolution makes, given where it is made."""
+    path, large = tmp_path / "weights.npz", mixer.at_resolution(model(), 16, 8)
+    mixer.save_pretrained(path, params(), model())
+    with pytest.raises(
+        mixer.BadInput, match="MLPs of 6 units, the model of 24: load_pretrained ta"
+    ):
+        mixer.load_pretrained(path, large, image_size=16)
+    mixer.save_pretrained(path, mixer.load_pretrained(path, model(), image_size=16), large)
+    with pytest.raises(
+        mixer.BadInput, match="MLPs of 24 units, the model of 6: .* tokens_mlp_dim=24"
+    ):
+        mixer.load_pretrained(path, model())
+    # Another model altogether is not.
+    with pytest.raises(mixer.BadInput, match="does not fit the model"):
+        mixer.load_pretrained(path, model(hidden_dim=12))
+
+
+def test_a_safetensors_file_knows_its_size(tmp_path, capsys):
+    """As `save_pretrained` was told; else a grid of as many patches is assumed, and said."""
+    path = tmp_path / "weights.safetensors"
+    for told, said in (((8, 12), False), (None, True)):
+        mixer.save_pretrained(path, params((8, 12)), model(), image_size=told)
+        turned = mixer.load_pretrained(path, model(), image_size=(12, 8))
+        assert (
+            "its 6 patches are: taken for the 3 x 2 of 12 x 8" in capsys.readouterr().out
+        ) == said
+        assert jax.tree.all(jax.tree.map(np.array_equal, turned, params((8, 12)))) == said
+    mixer.save_pretrained(path, params((8, 12)), model(), image_size=(8, 12))
+    with pytest.raises(mixer.BadInput, match=r"pretrained_size=\(12, 8\), but .* was trained at"):
+        mixer.load_pretrained(path, model(), image_size=8, pretrained_size=(12, 8))
+    with pytest.raises(mixer.BadInput, match="the model needs"):
+        mixer.save_pretrained(path, params((8, 12)), model(), image_size=(8, 16))
+
+
 def test_another_patch_size_is_a_step_of_its_own(tmp_path):
     path = tmp_path / "weights.npz"
     mixer.save_pretrained(path, params(), model())

@@ -1,6 +1,7 @@
 """A finished run's weights, with what they need: load_pretrained, evaluate, predict, init_from."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -165,6 +166,17 @@ def test_init_from_starts_where_the_other_ended(trained, data_dir, capsys):
     model = model_of(workdir, num_classes=3)
     stored = mixer.load_pretrained(workdir, model)
     jax.tree.map(np.testing.assert_array_equal, params, stored)
+
+    others = workdir.parent / "others"  # as many classes, with other names
+    for split in ("train", "test"):
+        for name in ("red", "green", "blue"):
+            shutil.copytree(root / split / name, others / split / f"not {name}")
+    config.dataset = f"folder:{others}"
+    fresh, _ = build.training(config).initial()
+    said = (
+        "its head is for other classes, blue, green, red, than not blue, not green, not red: a new"
+    )
+    assert said in capsys.readouterr().out and not np.any(fresh["head"]["kernel"])
 
     config.dataset = "digits"
     fresh, _ = build.training(config).initial()

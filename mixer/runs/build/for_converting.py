@@ -8,7 +8,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint import arrays, pretrained
+from mixer.checkpoint import arrays, hub, pretrained
 from mixer.checkpoint.card import Card
 from mixer.checkpoint.located import locate
 from mixer.models import registry
@@ -67,6 +67,8 @@ def conversion(config: ConfigDict) -> Conversion:
     model = build_model(fields.pop("name"), fields, card.image_size)
     ema = meta is not None and config.init_ema
     params = pretrained.load_pretrained(path, model, step=step, head="keep", ema=ema)
+    if target.endswith("/"):
+        hub.describe(model, card)  # refuses now what a folder cannot be made of
     return Conversion(model, params, card, step, upstream, target)
 
 
