@@ -116,22 +116,27 @@ def compare(folder: Path, peace: Path) -> list[str]:
     return found
 
 
-def trial(folder: Path, peace: Path, call: int, error: str, lasting: bool) -> dict:
-    """One fault and what came of it; `wrong` lists what should not have."""
+def trial(folder: Path, peace: Path, fault: list, lasting: bool) -> dict:
+    """One fault and what came of it; `wrong` lists what should not have.
+
+    Args:
+      fault: the error lets the so-manieth call fail of those whose path begins so in `folder`.
+    """
+    error, call, begins = fault
     shutil.rmtree(folder, ignore_errors=True)
     log = folder.with_suffix(".calls")
     log.unlink(missing_ok=True)
-    fault = {
-        "DISK_BELOW": f"{folder}/",
+    failing = {
+        "DISK_BELOW": f"{folder}/{begins}",
         "DISK_CALL": str(call),
         "DISK_ERRNO": str(getattr(errno, error)),
         "DISK_LOG": str(log),
     }
     if lasting:
-        fault["DISK_LASTING"] = "1"
-    code, said = run(folder, **fault)
+        failing["DISK_LASTING"] = "1"
+    code, said = run(folder, **failing)
     took = time.time() - calls(log)[0][0] if log.exists() else 0.0
-    result = {"call": call, "error": error, "code": code, "said": said.strip(), "wrong": []}
+    result = {"fault": fault, "code": code, "said": said.strip(), "wrong": []}
     if log.exists():
         _, name, path = calls(log)[0]
         result |= {"name": name, "path": str(Path(path).relative_to(folder))}
@@ -205,7 +210,7 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lasting", action="store_true", help="all later calls fail too")
-    parser.add_argument("--calls", default="", help="comma-separated numbers, in place of a draw")
+    parser.add_argument("--faults", default="", help="ERROR:CALL:PATH,... in place of a draw")
     args = parser.parse_args()
     workdir = args.workdir.absolute()
     workdir.mkdir(parents=True, exist_ok=True)
@@ -224,15 +229,16 @@ def main() -> int:
     trials = []
     with contextlib.suppress(FileNotFoundError):
         trials = [json.loads(line) for line in record.read_text().splitlines()]
-    drawn = [(call, error) for call in range(1, len(known) + 1) for error in ERRORS]
+    drawn = [[error, call, ""] for call in range(1, len(known) + 1) for error in ERRORS]
     random.Random(args.seed).shuffle(drawn)
-    if args.calls:
-        drawn = [(int(call), error) for call in args.calls.split(",") for error in ERRORS]
-    done = {(each["call"], each["error"]) for each in trials}
-    for call, error in drawn[: args.trials]:
-        if (call, error) in done:
+    if args.faults:
+        chosen = [fault.split(":") for fault in args.faults.split(",")]
+        drawn = [[error, int(call), begins] for error, call, begins in chosen]
+    done = [each["fault"] for each in trials]
+    for fault in drawn[: args.trials]:
+        if fault in done:
             continue
-        trials.append(trial(workdir / "trial", peace, call, error, args.lasting))
+        trials.append(trial(workdir / "trial", peace, fault, args.lasting))
         with record.open("a") as file:
             file.write(json.dumps(trials[-1]) + "\n")
         print(f"{len(trials)}: {trials[-1]}", flush=True)

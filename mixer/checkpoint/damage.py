@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import io
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -11,16 +10,8 @@ from collections.abc import Iterator
 import jax
 
 from mixer.errors import Failure
+from mixer.storage import trouble
 
-# What a disk may answer; TensorStore says it somewhere in the middle of what it raises.
-_DISK_TROUBLE = {
-    os.strerror(number): number
-    for number in (
-        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES),
-        *(errno.EPERM, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.EMFILE),
-        *(errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
-    )
-}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -53,7 +44,7 @@ def writing(where: str) -> Iterator[None]:
     except (MemoryError, TimeoutError, ConnectionError, jax.errors.JaxRuntimeError):
         raise  # the machine's or another process's trouble, not the disk's
     except Exception as error:
-        number, reason = _reason(error)
+        number, reason = trouble(error)
         if number is None and where not in str(error) and jax.process_count() > 1:
             raise  # most likely another process was lost
         mended = "there is room" if number in _NO_ROOM else "that is mended"
@@ -61,17 +52,6 @@ def writing(where: str) -> Iterator[None]:
             f"a checkpoint in {where} could not be written: {reason}. Those before "
             f"it stand; when {mended} the same command goes on"
         ) from error
-
-
-def _reason(error: Exception) -> tuple[int | None, str]:
-    """The number and the words of what the system said, or None and what Orbax says."""
-    text = str(error).strip() or type(error).__name__
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno, os.strerror(error.errno)
-    for words, number in _DISK_TROUBLE.items():
-        if words in text:
-            return number, words
-    return None, text.splitlines()[0][:300]
 
 
 def hush_threads() -> None:

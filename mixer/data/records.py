@@ -1,5 +1,6 @@
 """Writes ArrayRecord datasets in TFDS layout, without TensorFlow."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
@@ -34,8 +35,18 @@ def write_shard(
       Numbers of `records`, of `bytes` in them, and the file's `size`.
 
     Raises:
-      OSError: what is read back is not what was written.
+      OSError: the disk does not take it, or what is read back is not what was written.
     """
+    try:
+        return _write_shard(path, features, examples)
+    except RuntimeError as error:  # ArrayRecord's, of all kinds
+        number, reason = storage.trouble(error)
+        raise OSError(number or errno.EIO, reason) from None
+
+
+def _write_shard(
+    path: Path, features: tfds.features.FeaturesDict, examples: Iterable[dict]
+) -> dict[str, int]:
     serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
     # One record a group: what random access reads fastest.
     writer = ArrayRecordWriter(str(path), "group_size:1")

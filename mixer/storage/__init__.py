@@ -5,6 +5,7 @@ import fsspec.config
 from mixer.storage.growing import Growing, grow
 from mixer.storage.locks import lock
 from mixer.storage.moving import move, remove
+from mixer.storage.trouble import trouble
 from mixer.storage.whole import (
     Unwritable,
     is_remote,
@@ -26,6 +27,7 @@ __all__ = [
     "put_in_place",
     "remove",
     "remove_abandoned",
+    "trouble",
     "write_whole",
     "write_whole_folder",
 ]

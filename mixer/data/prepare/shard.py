@@ -15,7 +15,6 @@ from mixer.data import records, splits
 from mixer.data.prepare import plan as plans
 from mixer.data.prepare.against import Known
 from mixer.data.prepare.entry import Entry, Unusable, read
-from mixer.errors import Failure
 
 # Where things lie in the work folder.
 PLAN, LISTS, KNOWN, DONE, PARTS, SHARDS = "plan.json", "lists", "known", "done", "parts", "dataset"
@@ -60,12 +59,10 @@ class Writer:
         result = {"file": name, "split": split, "number": number, "removed": removed}
         if failures:
             return result | {"failures": failures}
-        try:
+        with storage.naming(final):
             result |= records.write_shard(part, self._features, self._examples(images))
             result["sha256"] = _sha256(part)
             part.rename(final)
-        except (OSError, RuntimeError) as error:
-            raise Failure(f"{final} cannot be written: {error}") from None
         with storage.write_whole(done) as file:
             file.write(json.dumps(result).encode())
         return result

@@ -1,0 +1,25 @@
+"""What the system said when a disk or a file failed."""
+
+import errno
+import os
+
+# Libraries in C++ say it somewhere in the middle of what they raise.
+_WORDS = {
+    os.strerror(number): number
+    for number in (
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES),
+        *(errno.EPERM, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.EMFILE),
+        *(errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
+    )
+}
+
+
+def trouble(error: Exception) -> tuple[int | None, str]:
+    """The number and the words of the system's answer; None and the error's own first line else."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno, error.strerror or os.strerror(error.errno)
+    text = str(error).strip() or type(error).__name__
+    for words, number in _WORDS.items():
+        if words in text:
+            return number, words
+    return None, text.splitlines()[0][:300]
