@@ -97,7 +97,8 @@ def _affine(image: tf.Tensor, a, b, c, d, e, f) -> tf.Tensor:
 
 def _autocontrast(image: tf.Tensor, r: float) -> tf.Tensor:
     low, high = (tf.cast(f(image, axis=[0, 1]), tf.float32) for f in (tf.reduce_min, tf.reduce_max))
-    stretched = (tf.cast(image, tf.float32) - low) * 255 / tf.maximum(high - low, 1)
+    scale = 255 / tf.maximum(high - low, 1)
+    stretched = tf.cast(image, tf.float32) * scale - low * scale
     return tf.where(high > low, tf.cast(tf.clip_by_value(stretched, 0, 255), tf.uint8), image)
 
 

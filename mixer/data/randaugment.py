@@ -23,11 +23,12 @@ def _lut(image: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 
 def autocontrast(image: np.ndarray) -> np.ndarray:
-    """Stretches each channel to 0 ... 255."""
-    low, high = np.array([cv2.minMaxLoc(channel)[:2] for channel in cv2.split(image)], int).T
-    x = np.arange(256)[:, None]
-    stretched = (x - low) * 255 // np.maximum(high - low, 1)
-    return _lut(image, np.where(high > low, stretched.clip(0, 255), x).astype(np.uint8))
+    """Stretches each channel to 0 ... 255, in float32, truncated."""
+    low, high = np.float32([cv2.minMaxLoc(channel)[:2] for channel in cv2.split(image)]).T
+    x = np.arange(256, dtype=np.float32)[:, None]
+    scale = np.float32(255) / np.maximum(high - low, 1)
+    stretched = (x * scale - low * scale).clip(0, 255)
+    return _lut(image, np.where(high > low, stretched, x).astype(np.uint8))
 
 
 def equalize(image: np.ndarray) -> np.ndarray:

@@ -5,7 +5,8 @@ it returns uint8 [H', W', 3]. It keeps no state, so the pixels follow from the g
 Sizes are an integer (square) or a pair (height, width), in pixels; left out, they are the config's
 `image_size`. Definitions: big_vision's preprocessing, which the paper's authors released.
 
-The crops also take an `Encoded` image and decode no more of it than they keep.
+The crops also take an `Encoded` image and decode no more of it than they keep, or an image that is
+to be resized, and resize no more.
 """
 
 import dataclasses
@@ -13,10 +14,10 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from mixer import calls, errors
 from mixer.data.decode import Encoded
+from mixer.data.resizing import Window, resize_area, resize_bicubic, resize_bilinear
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 Size = int | tuple[int, int]
@@ -45,10 +46,13 @@ class Chain:
     transforms: tuple[Transform, ...]
 
     def __call__(self, image: np.ndarray | Encoded, rng: np.random.Generator) -> np.ndarray:
-        if isinstance(image, Encoded) and not isinstance(self.transforms[0], _Crop):
-            image = image.pixels()
-        for transform in self.transforms:
-            image = transform(image, rng)
+        for transform, following in zip(self.transforms, (*self.transforms[1:], None), strict=True):
+            if isinstance(image, Encoded) and not isinstance(transform, _Crop):
+                image = image.pixels()
+            if isinstance(transform, ResizeSmall) and isinstance(following, _Crop):
+                image = transform.unmade(image)
+            else:
+                image = transform(image, rng)
         return image
 
 
@@ -65,17 +69,27 @@ def parse(text: str, image_size: tuple[int, int]) -> Chain:
             for call in calls.split(text)
         )
     )
-    probe = np.zeros((2 * image_size[0] + 1, 2 * image_size[1] + 3, 3), np.uint8)
-    try:
-        made = chain(probe, np.random.default_rng(0)).shape
-    except ValueError as error:
-        raise errors.BadInput(f"transform {text!r}: {error}") from None
-    if made != (*image_size, 3):
-        raise errors.BadInput(
-            f"transform {text!r} makes images of {' x '.join(map(str, made[:2]))}, image_size asks "
-            f"for {image_size[0]} x {image_size[1]}: end it with a crop or resize of that size"
-        )
+    for probe in _ordinary_sizes(image_size):
+        try:
+            made = chain(np.zeros((*probe, 3), np.uint8), np.random.default_rng(0)).shape
+        except ValueError as error:
+            raise errors.BadInput(
+                f"transform {text!r} on an image of {probe[0]} x {probe[1]}: {error}"
+            ) from None
+        if made != (*image_size, 3):
+            raise errors.BadInput(
+                f"transform {text!r} makes images of {' x '.join(map(str, made[:2]))}, image_size "
+                f"asks for {image_size[0]} x {image_size[1]}: end it with a crop or resize of that "
+                f"size"
+            )
     return chain
+
+
+def _ordinary_sizes(image_size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Heights and widths as images have them, on which transforms are tried: all large enough."""
+    short = 2 * max(image_size) + 1
+    shapes = ((1, 1), (3, 4), (4, 3), (1, 2), (2, 1), image_size)
+    return [(short * h // min(h, w), short * w // min(h, w)) for h, w in shapes]
 
 
 def _pair(size: Size) -> tuple[int, int]:
@@ -89,47 +103,6 @@ def _pair(size: Size) -> tuple[int, int]:
 def before_crop(side: int) -> int:
     """The size that comes before a crop of `side` pixels: 8/7 of it, 256 for 224; 448 for 384."""
     return {384: 448}.get(side, round(side * 8 / 7))
-
-
-def _truncate(image: np.ndarray) -> np.ndarray:
-    # TensorFlow's cast to uint8 cuts the fraction off. OpenCV's weights sum to 1 only to
-    # rounding; the margin keeps a constant image constant.
-    image += np.float32(2.0**-11)
-    return image.astype(np.uint8)
-
-
-def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear, half-pixel centres, no antialiasing, truncated to uint8."""
-    if image.shape[:2] == (height, width):
-        return image
-    resized = cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    return _truncate(resized)
-
-
-def _area_weights(old: int, new: int) -> np.ndarray:
-    """[new, old]: the share of each old pixel in each new one."""
-    edges = np.arange(new + 1) * (old / new)
-    left = np.maximum(edges[:-1, None], np.arange(old)[None])
-    right = np.minimum(edges[1:, None], np.arange(1, old + 1)[None])
-    return (np.clip(right - left, 0, None) * (new / old)).astype(np.float32)
-
-
-def resize_area(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Each new pixel is the mean of the old area under it, truncated to uint8."""
-    if image.shape[:2] == (height, width):
-        return image
-    pixels = image.astype(np.float32)
-    if height <= image.shape[0] and width <= image.shape[1]:
-        return _truncate(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA))
-    # OpenCV's area method interpolates when it enlarges; TensorFlow's does not.
-    rows = np.tensordot(_area_weights(image.shape[0], height), pixels, axes=(1, 0))
-    columns = np.tensordot(_area_weights(image.shape[1], width), rows, axes=(1, 1))
-    return _truncate(columns.swapaxes(0, 1))
-
-
-def resize_bicubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Pillow's: antialiased, along the rows, then the columns, each rounded to uint8."""
-    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,36 +139,58 @@ class ResizeSmall:
         if self.method not in ("area", "bicubic"):
             raise ValueError(f"method {self.method!r} is neither 'area' nor 'bicubic'")
 
-    def __call__(self, image, rng):
+    def unmade(self, image: np.ndarray) -> "_Resized":
+        """For a crop, which has only what it keeps made."""
         height, width = image.shape[:2]
         if self.method == "bicubic":
             short = min(height, width)
-            return resize_bicubic(image, self.side * height // short, self.side * width // short)
+            size = self.side * height // short, self.side * width // short
+            return _Resized(image, *size, resize_bicubic)
         scale = self.side / min(height, width)
-        return resize_area(image, round(height * scale), round(width * scale))
+        return _Resized(image, round(height * scale), round(width * scale), resize_area)
+
+    def __call__(self, image, rng):
+        resized = self.unmade(image)
+        return resized.window(0, 0, resized.height, resized.width)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Resized:
+    """To a crop what an `Encoded` is: an image whose windows can be had."""
+
+    image: np.ndarray
+    height: int
+    width: int
+    resize: Callable[[np.ndarray, int, int, Window], np.ndarray]
+
+    def window(self, *window: int, at_least: tuple[int, int] | None = None) -> np.ndarray:
+        return self.resize(self.image, self.height, self.width, window)
 
 
 class _Crop(_Sized):
     """Draws a window from the size of an image and keeps that."""
 
-    def window(
-        self, height: int, width: int, rng: np.random.Generator
-    ) -> tuple[int, int, int, int]:
+    def window(self, height: int, width: int, rng: np.random.Generator) -> Window:
         """(top, left, height, width) inside an image of height x width."""
         raise NotImplementedError
 
-    def __call__(self, image: np.ndarray | Encoded, rng: np.random.Generator) -> np.ndarray:
-        if isinstance(image, Encoded):
-            window = self.window(image.height, image.width, rng)
-            return image.window(*window, at_least=_pair(self.size))
-        top, left, height, width = self.window(*image.shape[:2], rng)
-        return image[top : top + height, left : left + width]
+    def __call__(
+        self, image: np.ndarray | Encoded | _Resized, rng: np.random.Generator
+    ) -> np.ndarray:
+        if isinstance(image, np.ndarray):
+            top, left, height, width = self.window(*image.shape[:2], rng)
+            return image[top : top + height, left : left + width]
+        window = self.window(image.height, image.width, rng)
+        return image.window(*window, at_least=_pair(self.size))
 
     def room(self, height: int, width: int) -> tuple[int, int]:
         """How much higher and wider than `size` the image is."""
         tall, wide = _pair(self.size)
         if height < tall or width < wide:
-            raise ValueError(f"cannot crop {tall} x {wide} out of {height} x {width}: resize first")
+            raise ValueError(
+                f"cannot crop {tall} x {wide} out of {height} x {width}: resize first, to shorter "
+                f"sides of {max(tall, wide)} or more"
+            )
         return height - tall, width - wide
 
 
@@ -224,7 +219,8 @@ class InceptionCrop(_Crop):
 
     The aspect ratio w/h is uniform in [0.75, 1.33]; then the height is uniform over the integers
     for which the window's share of the image lies in `area` (percent) and that fit; then the
-    place is uniform. After 100 windows that miss `area`, the whole image is taken.
+    place is uniform, except that a window which leaves room below or to the right of it never
+    touches that border. After 100 windows that miss `area`, the whole image is taken.
     """
 
     area: tuple[float, float] = (5, 100)
@@ -249,8 +245,8 @@ class InceptionCrop(_Crop):
             tall += (tall * round(tall * aspect) < least) - (tall * round(tall * aspect) > most)
             wide = round(tall * aspect)
             if 0 < tall <= height and 0 < wide <= width and least <= tall * wide <= most:
-                top = int(rng.integers(height - tall + 1))
-                left = int(rng.integers(width - wide + 1))
+                top = int(rng.integers(max(height - tall, 1)))
+                left = int(rng.integers(max(width - wide, 1)))
                 return top, left, tall, wide
         return 0, 0, height, width
 

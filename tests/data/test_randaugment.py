@@ -38,13 +38,19 @@ def test_invert_posterize_solarize_equalize_are_pillows(image):
 
 
 def test_autocontrast(image):
+    """TensorFlow's operations in float32, one by one, for all that a channel may range over."""
+    low, high = np.triu_indices(256, 1)
+    shares = [(low * (8 - share) + high * share) // 8 for share in range(9)]
+    values = np.array(shares).astype(np.float32)  # [9, pairs]
+    scale = np.float32(255) / (high.astype(np.float32) - low.astype(np.float32))
+    offset = -low.astype(np.float32) * scale
+    want = np.clip(values * scale + offset, 0, 255).astype(np.uint8)
+    assert values.dtype == scale.dtype == offset.dtype == np.float32
+    for at in range(0, len(low), 3):  # a pair in each channel
+        got = ra.autocontrast(values[None, :, at : at + 3].astype(np.uint8))
+        np.testing.assert_array_equal(got[0], want[:, at : at + 3])
     image[..., 2] = 77
-    got = ra.autocontrast(image)
-    for channel in range(2):
-        x = image[..., channel].astype(int)
-        low, high = x.min(), x.max()
-        np.testing.assert_array_equal(got[..., channel], (x - low) * 255 // (high - low))
-    np.testing.assert_array_equal(got[..., 2], image[..., 2])
+    np.testing.assert_array_equal(ra.autocontrast(image)[..., 2], 77)
 
 
 def test_solarize_add(image):

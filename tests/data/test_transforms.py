@@ -1,9 +1,11 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from mixer import calls, errors
-from mixer.data import transforms
+from mixer.data import resizing, transforms
 
 
 def rng(seed=0):
@@ -118,6 +120,43 @@ def test_evaluation_crop_of_the_paper():
     np.testing.assert_array_equal(got, middle)
 
 
+@pytest.mark.parametrize("method", ["area", "bicubic"])
+@pytest.mark.parametrize("side", [20, 29, 64])  # smaller, as large as it is, larger
+def test_a_crop_has_its_part_of_a_resized_image_made(method, side):
+    image = picture(37, 29)
+    resize = transforms.ResizeSmall(side, method)
+    whole = resize(image, rng())
+    for seed in range(20):
+        chain = transforms.Chain((resize, transforms.RandomCrop((19, 11))))
+        top, left, *_ = transforms.RandomCrop((19, 11)).window(*whole.shape[:2], rng(seed))
+        part = whole[top : top + 19, left : left + 11]
+        np.testing.assert_array_equal(chain(image, rng(seed)), part)
+
+
+@pytest.mark.parametrize("method", ["area", "bicubic"])
+@pytest.mark.parametrize("shape", [(2, 2000), (20, 4000), (3000, 2)])
+def test_thin_images_need_no_more_memory_than_others(shape, method):
+    """Enlarged as a whole, they would have up to 400 million pixels."""
+    image = picture(*shape)
+    text = f"resize_small(256, method='{method}')|central_crop(224)"
+    chain = transforms.parse(text, (224, 224))
+    tracemalloc.start()
+    assert chain(image, rng()).shape == (224, 224, 3)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 60e6
+
+
+def test_bicubic_parts_of_large_images_are_those_of_the_whole(monkeypatch):
+    image = picture(30, 41)
+    whole = transforms.resize_bicubic(image, 90, 123).astype(int)
+    monkeypatch.setattr(resizing, "_WHOLE", 90 * 123 - 1)
+    for top, left, height, width in ((0, 0, 90, 123), (7, 50, 30, 73), (60, 0, 30, 1)):
+        part = transforms.resize_bicubic(image, 90, 123, (top, left, height, width))
+        assert part.shape == (height, width, 3)
+        assert abs(part - whole[top : top + height, left : left + width]).max() <= 1
+
+
 def test_random_crop_reaches_every_place_alike():
     image = np.arange(5 * 4).reshape(5, 4, 1).repeat(3, -1).astype(np.uint8)
     crop = transforms.RandomCrop((3, 2))
@@ -152,6 +191,18 @@ def test_inception_crop_follows_tensorflows_law():
     assert aspect.min() > 0.74 and aspect.max() < 1.34
 
 
+def test_inception_crop_leaves_a_border_as_tensorflow_does():
+    """Its kernel draws the place below H - h and W - w, not up to them."""
+    crop, generator = transforms.InceptionCrop(8), rng()
+    windows = np.array([crop.window(10, 12, generator) for _ in range(4000)])
+    top, left, height, width = windows.T
+    for place, size, full in ((top, height, 10), (left, width, 12)):
+        room = full - size
+        assert (place[room == 0] == 0).all()
+        for some in np.unique(room[room > 0]):
+            np.testing.assert_array_equal(np.unique(place[room == some]), np.arange(some))
+
+
 def test_inception_crop_that_cannot_be_met_takes_the_whole_image():
     assert transforms.InceptionCrop(8).window(1000, 10, rng()) == (0, 0, 1000, 10)
 
@@ -179,6 +230,16 @@ def test_sizes_follow_the_image_size_and_keep_their_order():
 def test_bad_transforms_are_refused(text, message):
     with pytest.raises(errors.BadInput, match=message):
         transforms.parse(text, (8, 8))
+
+
+@pytest.mark.parametrize("crop", ["central_crop", "random_crop"])
+def test_a_crop_that_only_some_images_can_have_is_refused(crop):
+    """The shorter side of a square or a wide image would be lower than the crop."""
+    with pytest.raises(errors.BadInput, match=r"cannot crop 64 x 32 .*shorter sides of 64 or more"):
+        transforms.parse(f"resize_small(37)|{crop}", (64, 32))
+    chain = transforms.parse(f"resize_small(73)|{crop}", (64, 32))
+    for shape in ((30, 90), (90, 30), (50, 50)):
+        assert chain(picture(*shape), rng()).shape == (64, 32, 3)
 
 
 def test_calls_are_read_without_evaluation():

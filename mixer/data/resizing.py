@@ -1,0 +1,89 @@
+"""Images of another size, uint8 [H, W, 3] -> uint8 [height, width, 3], whole or a part of that."""
+
+import math
+
+import cv2
+import numpy as np
+from PIL import Image
+
+Window = tuple[int, int, int, int]  # top, left, height, width
+
+# Pillow makes a whole image or, at its own rounding, a part: of more pixels than so many, a part.
+_WHOLE = 2**23
+
+
+def _truncate(image: np.ndarray) -> np.ndarray:
+    # TensorFlow's cast to uint8 cuts the fraction off. OpenCV's weights sum to 1 only to
+    # rounding; the margin keeps a constant image constant.
+    image += np.float32(2.0**-11)
+    return image.astype(np.uint8)
+
+
+def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear, half-pixel centres, no antialiasing, truncated to uint8."""
+    if image.shape[:2] == (height, width):
+        return image
+    resized = cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    return _truncate(resized)
+
+
+def resize_area(
+    image: np.ndarray, height: int, width: int, window: Window | None = None
+) -> np.ndarray:
+    """Each new pixel is the mean of the old area under it, truncated to uint8.
+
+    Args:
+      window: the part of the new image that is made; by default all of it.
+    """
+    top, left, tall, wide = window or (0, 0, height, width)
+    if image.shape[:2] == (height, width):
+        return image[top : top + tall, left : left + wide]
+    if height <= image.shape[0] and width <= image.shape[1]:
+        pixels = image.astype(np.float32)
+        resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        return _truncate(resized[top : top + tall, left : left + wide])
+    # OpenCV's area method interpolates when it enlarges; TensorFlow's does not.
+    scale = image.shape[1] / width
+    first, last = math.floor(left * scale), math.ceil((left + wide) * scale)
+    rows = _area_means(image[:, first:last], 0, image.shape[0], height, range(top, top + tall))
+    across = rows.swapaxes(0, 1)
+    columns = _area_means(across, first, image.shape[1], width, range(left, left + wide))
+    return _truncate(columns.swapaxes(0, 1))
+
+
+def _area_means(image: np.ndarray, first: int, old: int, new: int, wanted: range) -> np.ndarray:
+    """The wanted ones of `new` rows that `old` rows are divided into, float32.
+
+    Args:
+      image: those of the old rows that lie under the wanted ones, and perhaps more.
+      first: the number of its first row among the old ones.
+    """
+    edges = np.arange(wanted.start, wanted.stop + 1) * (old / new)
+    begin, end = edges[:-1], edges[1:]
+    means = np.float32(0)
+    for place in range(math.ceil(old / new) + 1):
+        row = np.floor(begin).astype(int) + place
+        share = np.clip(np.minimum(end, row + 1) - np.maximum(begin, row), 0, None) * (new / old)
+        share = np.where(row < old, share, 0).astype(np.float32)[:, None, None]
+        under = image[np.clip(row - first, 0, len(image) - 1)]
+        # Product and sum are rounded once, as processors multiply and add.
+        means = (means + share.astype(np.float64) * under).astype(np.float32)
+    return means
+
+
+def resize_bicubic(
+    image: np.ndarray, height: int, width: int, window: Window | None = None
+) -> np.ndarray:
+    """Pillow's: antialiased, along the rows, then the columns, each rounded to uint8.
+
+    Args:
+      window: the part of the new image that is made; by default all of it.
+    """
+    top, left, tall, wide = window or (0, 0, height, width)
+    old = Image.fromarray(image)
+    if height * width <= _WHOLE:
+        resized = np.array(old.resize((width, height), Image.Resampling.BICUBIC))
+        return resized[top : top + tall, left : left + wide]
+    across, down = image.shape[1] / width, image.shape[0] / height
+    box = (left * across, top * down, (left + wide) * across, (top + tall) * down)
+    return np.array(old.resize((wide, tall), Image.Resampling.BICUBIC, box))
