@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 
 from mixer import errors
 from mixer.data import sources
@@ -30,7 +31,7 @@ def parse(
       BadInput: a word that is none of these, or two of one kind.
     """
     found = {}
-    for word in filter(None, (word.strip() for word in (words or "").split(","))):
+    for word in _words(words or ""):
         kind, value = _classify(word, datasets)
         if kind in found:
             raise errors.BadInput(f"config argument {word!r}: a {kind} is given already")
@@ -49,12 +50,27 @@ _KEYS = {
 def keys_of(words: str) -> dict[str, tuple[str, ...]]:
     """By model, dataset and resolution among the words, through which keys a run may use it."""
     found = {}
-    for word in filter(None, (word.strip() for word in words.split(","))):
+    for word in _words(words):
         with contextlib.suppress(errors.BadInput):  # a word of a recipe of your own
             kind, _ = _classify(word, {})
             if kind in _KEYS:
                 found[f"the word {word!r}"] = _KEYS[kind]
     return found
+
+
+def _words(words: str) -> list[str]:
+    """What stands between the commas; a folder's path may itself hold commas."""
+    found, parts = [], words.split(",")
+    while parts:
+        stop = 1
+        kind, _, path = parts[0].strip().partition(":")
+        if kind == "folder":
+            paths = (",".join([path, *parts[1:end]]) for end in range(1, len(parts) + 1))
+            there = (end for end, p in enumerate(paths, 1) if Path(p).expanduser().is_dir())
+            stop = next(there, 1)
+        found.append(",".join(parts[:stop]).strip())
+        del parts[:stop]
+    return list(filter(None, found))
 
 
 def _classify(word: str, datasets: Mapping[str, str]) -> tuple[str, object]:

@@ -22,6 +22,7 @@ float64: with ImageNet's 50,000 test images about 10 s a draw on 2 cores, 12 dra
 """
 
 from configs import arguments, common
+from mixer.data import sources
 from mixer.evaluation import fewshot
 
 
@@ -40,4 +41,5 @@ def _datasets(asked: str) -> tuple[tuple[str, str, str], ...]:
     if not asked:
         return ()
     known = {dataset[0]: dataset for rule in fewshot.RULES.values() for dataset in rule.datasets}
-    return (known.get(asked, (asked, "train", "test")),)
+    train, test = sources.split_to_train_on(asked), sources.split_to_measure(asked, asked)
+    return (known.get(asked, (asked, train, test)),)

@@ -8,6 +8,7 @@ import os
 import pytest
 from PIL import Image
 
+from configs import arguments, fewshot
 from configs import folder as recipe
 from mixer import errors
 from mixer.data import image_files
@@ -224,3 +225,21 @@ def test_nothing_that_can_be_read_leaves_nothing(pictures, tmp_path):
     with pytest.raises(errors.BadInput, match="empty.png: not a readable image"):
         predict.run(config, str(tmp_path / "out"), "folder")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folders_path_may_hold_commas(tmp_path):
+    odd = fill(tmp_path / "cats, dogs" / "a,b", 3)
+    words = arguments.parse(f"32,folder:{odd},smoke", model="m", dataset="", resolution=0)
+    assert words == arguments.Arguments("m", f"folder:{odd}", 32, smoke=True)
+    assert f"the word 'folder:{odd}'" in arguments.keys_of(f"folder:{odd},32")
+    with pytest.raises(errors.BadInput, match="unknown config argument 'b'"):
+        arguments.parse("folder:/nowhere/a,b", model="m", dataset="", resolution=0)
+
+
+def test_few_shot_evaluation_takes_the_splits_that_there_are(tmp_path):
+    dataset = f"folder:{fill(tmp_path / 'Train', 3).parent}"
+    (asked,) = fewshot.get_config(dataset).evaluators.fewshot.datasets
+    assert asked == (dataset, "train[:90%]", "train[90%:]")
+    fill(tmp_path / "valid", 3)
+    (asked,) = fewshot.get_config(dataset).evaluators.fewshot.datasets
+    assert asked == (dataset, "train", "validation")

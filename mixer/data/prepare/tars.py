@@ -95,11 +95,13 @@ def expand(paths: str) -> list[Path]:
       BadInput: one is not there.
     """
     found = []
-    for pattern in filter(None, (part.strip() for part in paths.split(","))):
-        matches = ["-"] if pattern == "-" else sorted(glob.glob(str(Path(pattern).expanduser())))
+    whole = Path(paths).expanduser().is_file()  # whose name may hold commas
+    for part in [paths] if whole else filter(None, map(str.strip, paths.split(","))):
+        path = Path(part).expanduser()
+        matches = [part] if part == "-" or path.exists() else sorted(glob.glob(str(path)))
         if not matches:
-            raise errors.BadInput(f"tar {pattern!r}: no such file")
-        found += [Path(match) if match == "-" else Path(match).absolute() for match in matches]
+            raise errors.BadInput(f"tar {part!r}: no such file")
+        found += [Path(m) if m == "-" else Path(m).expanduser().absolute() for m in matches]
     return found
 
 

@@ -139,3 +139,9 @@ def test_columns_that_are_not_read_are_said(tmp_path, prepare, capsys):
     (tmp_path / "list.jsonl").write_text("".join(json.dumps(row) + "\n\n" for row in rows))
     prepare(f"manifest:{tmp_path / 'list.jsonl'}")
     assert "1 classes: x; not read: column 'set'" in capsys.readouterr().out
+
+
+def test_tars_may_be_called_like_lists_and_globs(tmp_path, prepare, tar):
+    for number, name in enumerate(("a,b.tar", "c[1].tar")):
+        path = tar(name, {"cat/1.png": PNG, "dog/2.png": PNG})
+        assert splits_of(prepare(f"tar:{path}", f"mine{number}")) == {"train": 2}
