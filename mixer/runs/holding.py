@@ -33,7 +33,8 @@ def hold(workdir: epath.Path) -> Iterator[Callable[[], None]]:
         try:
             yield lambda: agreement.from_first(lambda: _check_ours(workdir, mine))
         except errors.Failure:
-            _check_ours(workdir, mine)  # a better reason than files that were taken away
+            with contextlib.suppress(storage.Unwritable):
+                _check_ours(workdir, mine)  # a better reason than files that were taken away
             raise
         return
     with contextlib.ExitStack() as stack:

@@ -172,7 +172,9 @@ def check_there(workdir: epath.Path) -> None:
     Raises:
       Failure: it was; written anew it would hold half a run.
     """
-    if not distributed.index() and not (workdir / CONFIG).exists():
+    with storage.naming(workdir):
+        gone = not distributed.index() and not (workdir / CONFIG).exists()
+    if gone:
         raise errors.Failure(
             f"{workdir / CONFIG} is gone: the workdir was removed or renamed while the run was at "
             f"work there. Put it back, and the same command goes on from its last checkpoint"

@@ -1,5 +1,7 @@
 """Files on disks and in object stores: written whole or not at all, grown, locked, moved."""
 
+import logging
+
 import fsspec.config
 
 from mixer.storage.growing import Growing, grow
@@ -35,3 +37,5 @@ __all__ = [
 # Other processes and machines write to the same bucket. Who remembers what was there does not see
 # their files, and reads those that have grown only up to their old end.
 fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
+# What its client logs, with pages of traces, is raised here too.
+logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
