@@ -22,8 +22,9 @@ class Failure(Exception):
 
 
 def shown(names: Sequence[str]) -> str:
-    """The first of a list of names."""
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    """The first of a list of names; one that holds a comma stands in quotes."""
+    first = (repr(name) if "," in name else name for name in names[:_SHOWN])
+    return ", ".join(first) + (", ..." if len(names) > _SHOWN else "")
 
 
 def unknown(kind: str, value: str, known: Iterable[str], fix: str = "") -> BadInput:

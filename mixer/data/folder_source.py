@@ -59,10 +59,13 @@ class FolderSource:
         for part, chosen in splits.absolute_ranges(layout.name, split, sizes):
             files += listed[part][chosen]
         if not files:
-            without = f", left out are {image_files.counted(left_out)}" if left_out else ""
+            only = f"; left out: {image_files.counted(left_out)}" if left_out else ""
+            mend = EXPECTED
+            if any(sizes.values()):
+                mend = "take a larger part, or put images into PATH/test"
             raise errors.BadInput(
                 f"{layout.name}: split {split!r} holds no images. It has {splits.listed(sizes)}"
-                f"{without}; {EXPECTED}"
+                f"{only}: {mend}"
             )
         everything = {*layout.splits, *layout.others} if layout.has_splits else set(asked)
         return cls(
@@ -110,4 +113,5 @@ class FolderSource:
 
 def _natural(name: str) -> list:
     """Numbers by their value and letters without case, as timm and file managers sort."""
-    return [int(p) if p.isdigit() else p.lower() for p in re.split(r"([0-9]+)", name)]
+    parts = re.split(r"([0-9]+)", name)  # text, digits, text ...
+    return [int(part) if i % 2 else part.lower() for i, part in enumerate(parts)]

@@ -59,6 +59,15 @@ class Subset:
         """Which part of what, for `sources.fingerprint`."""
         return self.start, sources.fingerprint(self.whole)
 
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The folders of a folder of images that are not read."""
+        return self.whole.beside
+
+    def summary(self) -> str:
+        """One line, as `sources.summary`."""
+        return f"{self.count:,} of: {sources.summary(self.whole)}"
+
     def __len__(self) -> int:
         return self.count
 

@@ -129,7 +129,7 @@ def test_a_train_on_rails_is_a_class(tmp_path):
 
 def test_a_split_of_nothing_says_how_much_there_is(tmp_path):
     classes_in(tmp_path, "train", 2)
-    with pytest.raises(errors.BadInput, match=r"split 'train\[90%:\]' holds no.* has train \(4\)"):
+    with pytest.raises(errors.BadInput, match=r"'train\[90%:\]' holds no.* has train \(4\): take"):
         open_(tmp_path, "train[90%:]")
 
 
@@ -155,6 +155,9 @@ def test_the_order_of_the_classes_is_said_where_others_sort_otherwise(tmp_path):
     classes_in(tmp_path, "train", 1, ("1", "2", "10"))
     line = sources.summary(open_(tmp_path, "train"))
     assert "1, 10, 2 (sorted as text; config.input.class_names=FILE gives another order)" in line
+    classes_in(tmp_path, "others", 1, ("b ²", "a, 1", "c"))
+    line = sources.summary(open_(tmp_path / "others", "train"))
+    assert line.endswith("classes: 'a, 1', b ², c")
     given = open_(tmp_path, "train", classes=("1", "2", "10"))
     assert sorted(given.files)[-1] == ("train/2/0.png", 1) and "sorted" not in sources.summary(
         given

@@ -87,6 +87,16 @@ def test_what_is_read_is_said_and_what_nothing_reads(tmp_path, capsys):
     ]
 
 
+def test_a_fraction_is_said_of_the_whole(tmp_path, capsys):
+    fill(tmp_path / "train", 10), fill(tmp_path / "test", 4)
+    config = config_of(tmp_path)
+    config.input.fraction = 0.5
+    say_what_is_read(build.training(config).readers)
+    out = capsys.readouterr().out
+    assert "training: 15 of: folder:" in out and "30 images, 10 in each" in out
+    assert "not read" not in out
+
+
 def test_measuring_what_is_trained_on_is_said(tmp_path, capsys):
     config = config_of(fill(tmp_path, 10))
     config.input.split = "train"

@@ -38,7 +38,8 @@ class ManifestReader(Reader):
         super().__init__()
         self._path = Path(path).expanduser().absolute()
         kinds = (".csv", ".tsv", ".jsonl")
-        if self._path.suffix not in kinds or not self._path.is_file():
+        self._kind = self._path.suffix.lower()
+        if self._kind not in kinds or not self._path.is_file():
             raise errors.BadInput(
                 f"manifest {path!r}: expected a file that ends in {', '.join(kinds)}"
             )
@@ -53,7 +54,7 @@ class ManifestReader(Reader):
         Raises:
           BadInput: a row that cannot be understood, by its line.
         """
-        rows = self._jsonl() if self._path.suffix == ".jsonl" else self._table()
+        rows = self._jsonl() if self._kind == ".jsonl" else self._table()
         self.unread = {}
         for line, row in rows:
             self.unread |= {f"column {name!r}": None for name in row.keys() - set(_COLUMNS)}
@@ -88,7 +89,7 @@ class ManifestReader(Reader):
 
     def _separator(self, header: str) -> str:
         """What separates the columns of the header such that `path` is one of them."""
-        known = "\t" if self._path.suffix == ".tsv" else "".join(_SEPARATORS)
+        known = "\t" if self._kind == ".tsv" else "".join(_SEPARATORS)
         split = {s: [c.strip() for c in next(csv.reader([header], delimiter=s), [])] for s in known}
         found = [s for s, columns in split.items() if "path" in columns]
         if len(found) == 1:

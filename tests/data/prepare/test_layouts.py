@@ -96,7 +96,7 @@ def test_netpbm_is_an_image(tmp_path, prepare, read):
     assert len(read(prepare(f"folder:{tmp_path / 'in'}"), "train")) == 4
 
 
-@pytest.mark.parametrize("ending", ["csv", "tsv"])
+@pytest.mark.parametrize("ending", ["csv", "TSV"])
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_columns_may_be_separated_otherwise(ending, separator, image_folder, images, prepare, job):
     """Also with what Excel puts in front, and Windows at the end of a line."""
@@ -105,7 +105,7 @@ def test_columns_may_be_separated_otherwise(ending, separator, image_folder, ima
     manifest = image_folder / f"list.{ending}"
     text = "".join(separator.join(row) + "\r\n" for row in rows)
     manifest.write_bytes(b"\xef\xbb\xbf" + text.encode())
-    if ending == "tsv" and separator != "\t":
+    if ending == "TSV" and separator != "\t":
         refused(job, f"manifest:{manifest}", "read as columns between tabs")
     else:
         assert splits_of(prepare(f"manifest:{manifest}")) == {"train": 35, "test": 12}
