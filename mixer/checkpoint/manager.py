@@ -1,7 +1,8 @@
 """Orbax's CheckpointManager, set up as `mixer.checkpoint.store` needs it."""
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -22,24 +23,29 @@ SEAL = "commit_success.txt"
 _policies = ocp.checkpoint_managers
 
 
-def reader(directory: epath.Path) -> ocp.CheckpointManager:
+class Reader(ocp.CheckpointManager):
     """To load only.
 
     It waits for no other process, so that one that cannot read its part does not hold up all.
     """
-    me = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"reader_{me}"
-    )
-    return ocp.CheckpointManager(
-        directory,
-        options=ocp.CheckpointManagerOptions(
-            create=False,
-            read_only=True,
-            cleanup_tmp_directories=False,
-            multiprocessing_options=alone,
-        ),
-    )
+
+    def __init__(self, directory: epath.Path):
+        me = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"reader_{me}"
+        )
+        super().__init__(
+            directory,
+            options=ocp.CheckpointManagerOptions(
+                create=False,
+                read_only=True,
+                cleanup_tmp_directories=False,
+                multiprocessing_options=alone,
+            ),
+        )
+
+    def metrics(self, step: int) -> None:
+        """Orbax asks at the start for those of all steps, which may be damaged: none are needed."""
 
 
 class Writer(ocp.CheckpointManager):
@@ -49,9 +55,13 @@ class Writer(ocp.CheckpointManager):
       directory: made if it is missing.
       keep: how many of the newest are kept.
       best: name of the metric whose highest checkpoint is kept besides; "" for none.
+      score: that metric of a step, which is not guarded in Orbax's file of it.
     """
 
-    def __init__(self, directory: epath.Path, keep: int, best: str):
+    def __init__(
+        self, directory: epath.Path, keep: int, best: str, score: Callable[[int], float | None]
+    ):
+        self._best, self._score = best, score
         policies: list[Any] = [_policies.LatestN(keep)]
         if best:
             policies.append(
@@ -74,6 +84,17 @@ class Writer(ocp.CheckpointManager):
         )
         # Orbax's own removes file by file under the old name, and fails the save if it cannot.
         self._checkpoint_deleter = self.remover = Remover(directory)
+
+    def metrics(self, step: int) -> dict[str, float] | None:
+        """Of a step on the disk, those that the best is chosen by; None if it was not evaluated."""
+        if not self._best:
+            return None
+        if (score := self._score(step)) is not None:
+            return {self._best: score}
+        with contextlib.suppress(ValueError):  # no JSON
+            found = super().metrics(step)
+            return found if found and self._best in found else None
+        return None
 
     def reached_preemption(self, step: int) -> bool:
         return False

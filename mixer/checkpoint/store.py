@@ -12,9 +12,9 @@ from etils import epath
 from mixer import storage
 from mixer.checkpoint.checksum import checksums
 from mixer.checkpoint.damage import DamagedCheckpoint, reading, writing
-from mixer.checkpoint.manager import SEAL, Writer, reader
+from mixer.checkpoint.manager import SEAL, Reader, Writer
 from mixer.checkpoint.meta import checked, guarded
-from mixer.errors import Failure
+from mixer.errors import BadInput, Failure
 
 _META = "meta"
 
@@ -45,13 +45,13 @@ class Store:
         if "://" not in str(directory):
             self._directory = epath.Path(self._directory.absolute())
         self._best = best
-        self._reader = self._manager = reader(self._directory)
+        self._reader = self._manager = Reader(self._directory)
         self._replaced, self._replacing = self._directory.parent / "replaced", False
         self._writer: Writer | None = None
         if not read_only:
             with writing(str(self._directory)):
                 self._in_one(self._put_in_order)
-                self._manager = self._writer = Writer(self._directory, keep, best)
+                self._manager = self._writer = Writer(self._directory, keep, best, self._score)
 
     def __enter__(self) -> "Store":
         return self
@@ -169,6 +169,12 @@ class Store:
         if meta["step"] != step:
             raise DamagedCheckpoint(f"{where} says that it is of step {meta['step']}")
         return meta
+
+    def _score(self, step: int) -> float | None:
+        try:
+            return self.meta(step).get("best")
+        except (DamagedCheckpoint, BadInput):
+            return None
 
     def restore(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
         """Reads items back into the shapes, dtypes and placements of `abstract`, and checks them.

@@ -59,6 +59,20 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
             assert store.meta(step)["n"] == step
 
 
+@pytest.mark.parametrize("content", ["", '{"val/top1": 0.', '{"other": 1.0}', "null"])
+def test_the_best_is_known_though_orbaxs_file_of_it_is_damaged(content, tmp_path):
+    with Store(tmp_path, keep=2, best="val/top1") as store:
+        for step, value in enumerate([0.9, 0.5, 0.1]):
+            store.save(step, items(step), {"best": value}, {"val/top1": value})
+    (tmp_path / "0" / "metrics" / "metrics").write_text(content)
+    with Store(tmp_path, keep=1, best="val/top1") as store:
+        _, found = store.restore_newest(abstract(), print)
+        assert found["step"] == 2
+        store.save(3, items(3), {"best": 0.2}, {"val/top1": 0.2})
+    with Store(tmp_path, read_only=True) as store:
+        assert store.steps() == [0, 3]
+
+
 def test_steps_without_the_metric_do_not_displace_the_best(tmp_path):
     with Store(tmp_path, keep=1, best="m") as store:
         for step, metrics in enumerate([{"m": 0.2}, None, {"m": 0.1}, None]):
