@@ -12,7 +12,7 @@ import numpy as np
 
 from mixer import errors
 from mixer.data import sources
-from mixer.data.decode import decode
+from mixer.data.decode import Decoding, decode
 
 
 def open_sets(datasets: str, data_dir: Path | None) -> list[sources.Source]:
@@ -58,7 +58,9 @@ def hashes(image: bytes | np.ndarray) -> tuple[str, str]:
       ValueError: it cannot be decoded.
     """
     exact = "" if isinstance(image, np.ndarray) else _digest(image)
-    pixels = image if isinstance(image, np.ndarray) else decode(image)
+    # As they are stored: a set of TFDS's may hold damaged JPEGs, which are images all the same.
+    stored = Decoding(as_tensorflow=True)
+    pixels = image if isinstance(image, np.ndarray) else decode(image, stored)
     return exact, _digest(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes())
 
 
