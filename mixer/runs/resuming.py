@@ -21,8 +21,9 @@ def check_config(
 ) -> None:
     """Refuses to mix two different runs in one folder, and says what is accepted.
 
-    Accepted are other evaluators, `on_bad` from error to skip, a longer `total` under a constant
-    schedule, and a folder of images under another path: `check_data` compares the images.
+    Accepted are other evaluators, `on_bad` from error to skip, higher limits of images where none
+    was skipped, a longer `total` under a constant schedule, and a folder of images under another
+    path: `check_data` compares the images.
 
     Args:
       old: the keys that the run has used, "a.b": value.
@@ -45,8 +46,8 @@ def check_config(
             f"--workdir={workdir} holds another run{', which is complete' * complete}. Give the "
             f"same command to go on with it, or another --workdir. What differs (only runtime.*, "
             f"{', '.join(_FREE)} may, and what cannot change a number that is already made: "
-            f"evaluators, on_bad to skip, a longer total under a constant schedule):\n  "
-            + "\n  ".join(refused)
+            f"evaluators, on_bad to skip, higher limits of images where none was skipped, a longer "
+            f"total under a constant schedule):\n  " + "\n  ".join(refused)
         )
     for text in accepted.values():
         print(f"from here on {text}", flush=True)
@@ -74,6 +75,8 @@ def _goes_on(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
         return key.split(".")[1] != chosen_by or key.endswith((".every", ".batch_size"))
     if key == "input.on_bad":
         return new[key] == "skip"
+    if key in ("input.max_pixels", "input.max_aspect_ratio"):
+        return new[key] >= old[key] and old.get("input.on_bad") == "error"  # none was skipped
     if key == "total":
         return old.get("schedule.decay") == "constant" and old["schedule.cooldown"] == "0 steps"
     if key == "dataset":
