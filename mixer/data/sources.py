@@ -123,8 +123,9 @@ class Reading:
     """What a dataset does not say of itself.
 
     Attributes:
-      classes: the names in the order of the labels, of a folder of images and of labels that are
-        numbers; (): a folder's are those of its training split, sorted as text.
+      classes: the names in the order of the labels, for a folder of images, for labels that are
+        numbers, and for a TFDS dataset whose own names are among them; (): the dataset's, a
+        folder's being those of its training split, sorted as text.
       num_classes: of labels that are numbers without names.
       image_key, label_key: the features of a TFDS dataset; "": image, and label, labels or
         real_label.

@@ -58,6 +58,27 @@ def test_numbers_need_their_classes(odd):
     assert labels(odd, label_key="number", classes=names) == (names, [0, 1, 2, 3])
 
 
+def test_labels_are_those_of_the_names_that_are_given(odd):
+    """A model's, say, which may be more; other names change nothing."""
+    for classes, wanted in (
+        (("bear", "apple"), [1, 0, 1, 0]),
+        (("ant", "apple", "cat", "bear"), [1, 3, 1, 3]),
+        (("apple", "bear"), [0, 1, 0, 1]),
+    ):
+        assert labels(odd, label_key="fine_label", classes=classes) == (classes, wanted)
+    others = labels(odd, label_key="fine_label", classes=("apple", "cat"))
+    assert others == (("apple", "bear"), [0, 1, 0, 1])
+
+
+def test_several_labels_are_those_of_the_names_too(data_dir):
+    own = sources.open_source("jft", "full[:9]", data_dir)
+    names = ("more", *reversed(own.classes))
+    other = sources.open_source("jft", "full[:9]", data_dir, sources.Reading(names))
+    for i in range(9):
+        found = [other.classes[label] for label in other[i]["label"]]
+        assert found == [own.classes[label] for label in own[i]["label"]]
+
+
 REFUSED = {
     "features coarse_label, fine_label, img, .* none is called image: set .*image_key=img": {},
     "none is called label or labels or real_label: set .*label_key=coarse_label or fine_label": {

@@ -140,11 +140,15 @@ def test_class_names_that_are_none_are_refused(message, tmp_path):
         data.class_names(config)
 
 
-def test_a_dataset_with_names_of_its_own_keeps_them(data_dir, tmp_path):
-    (tmp_path / "names").write_text("\n".join(reversed("0123456789")))
+def test_class_names_order_a_datasets_own_names_and_give_it_no_others(data_dir, tmp_path):
+    (tmp_path / "names").write_text("\n".join("9876543210"))
     config = recipe.get_config("digits,smoke")
+    own = build.training(config).reader.source[0]
     config.input.class_names = str(tmp_path / "names")
-    with pytest.raises(errors.BadInput, match="begins with 9, 8, .* names of its own: 0, 1"):
+    source = build.training(config).reader.source
+    assert source.classes == tuple("9876543210") and source[0]["label"] == 9 - own["label"]
+    (tmp_path / "names").write_text("\n".join("abcdefghij"))
+    with pytest.raises(errors.BadInput, match="begins with a, b, .* names of its own: 0, 1"):
         build.training(config)
 
 

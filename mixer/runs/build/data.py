@@ -24,7 +24,7 @@ def reading_of(config: ConfigDict, dataset: str, classes: tuple[str, ...] = ()) 
     """How a dataset is to be read: `config.dataset` as `config.input` says.
 
     Args:
-      classes: a model's, by whose names the images are labelled; (): `class_names`, if given.
+      classes: a model's, by whose names the examples are labelled; (): `class_names`, if given.
     """
     tfds = is_tfds(dataset)
     if dataset != config.dataset or not (tfds or dataset.startswith("folder:")):

@@ -1,0 +1,125 @@
+"""Prepared TFDS datasets, opened without TensorFlow; what is wrong with one is said."""
+
+import contextlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from mixer import errors
+from mixer.data import object_store, remote_dataset
+
+
+def open_builder(
+    dataset: str, data_dir: Path | str, local: Path, also_known: Sequence[str] = ()
+) -> tfds.core.DatasetBuilder:
+    """A prepared dataset's builder.
+
+    Args:
+      local: `data_dir`, or a folder with the metadata of a remote one.
+      also_known: other datasets that there are, to guess a name from.
+
+    Raises:
+      Missing: it is not prepared, or nobody knows it.
+      BadInput: its name or its files cannot be read, or its version is unknown.
+    """
+    if dataset.startswith("huggingface:"):
+        raise errors.BadInput(
+            f"dataset {dataset!r}: datasets of the Hugging Face Hub are not read from there. Save "
+            f"the images as PATH/<split>/<class>/*.jpg and take folder:PATH"
+        )
+    try:
+        builder = tfds.builder(dataset, data_dir=local, try_gcs=False)
+    except tfds.core.registered.DatasetNotFoundError:
+        if wrong := _damage(dataset, data_dir, local):
+            raise errors.BadInput(wrong) from None
+        known = [*also_known, *tfds.list_builders(with_community_datasets=False)]
+        found = errors.unknown("dataset", dataset, known)
+        line = str(found).split(" Known:")[0]
+        raise errors.Missing(
+            f"{line} It is none of TFDS's, and not prepared in {data_dir}. Your own images: "
+            f"folder:PATH, with PATH/train/<class>/*.jpg; millions of them: config.run=prepare"
+        ) from None
+    except Exception as error:  # of many kinds, where the dataset's files are damaged
+        first = (str(error).strip() or repr(error)).splitlines()[0]
+        wrong = _damage(dataset, data_dir, local) or f"dataset {dataset!r}: {first}"
+        raise errors.BadInput(wrong) from None
+    if not builder.info.splits:
+        raise errors.Missing(_how_to_prepare(dataset, data_dir))
+    return builder
+
+
+def open_records(
+    builder: tfds.core.DatasetBuilder, dataset: str, split: str, data_dir: Path | str, local: Path
+) -> Any:
+    """A split with random access to its records, their images as the files that were stored.
+
+    `data_dir` and `local` are those of `open_builder`.
+
+    Raises:
+      BadInput: it is stored as TFRecord.
+    """
+    images = (n for n, f in builder.info.features.items() if isinstance(f, tfds.features.Image))
+    skip = {name: tfds.decode.SkipDecoding() for name in images}
+    try:
+        records = builder.as_data_source(split, decoders=skip)
+    except NotImplementedError:
+        raise errors.BadInput(_how_to_convert(dataset, builder.data_path)) from None
+    if object_store.is_remote(data_dir):
+        return remote_dataset.Records.open(builder, split, skip, local, data_dir)
+    return records
+
+
+def _damage(dataset: str, data_dir: Path | str, local: Path) -> str | None:
+    """What is wrong with the files that describe a prepared dataset; None if nothing is found."""
+    name, _, version = dataset.partition(":")
+    files = [*(local / name).glob("**/*.json"), *(local / name).glob("**/*record*")]
+    folders = {file.parent for file in files if re.fullmatch(r"[\d.]+", file.parent.name)}
+    found = {folder.name for folder in folders}
+    if version and found and version not in found:
+        return f"dataset {name!r} is prepared in version {', '.join(sorted(found))}, not {version}"
+    for folder in sorted(folders):
+        for file, key in (("dataset_info.json", "splits"), ("features.json", "pythonClassName")):
+            trouble = "does not describe a dataset"
+            with contextlib.suppress(TypeError):
+                try:
+                    if key in json.loads((folder / file).read_text()):
+                        continue
+                except FileNotFoundError:
+                    trouble = "is missing"
+                except (OSError, ValueError) as error:
+                    trouble = f"is damaged: {str(error).splitlines()[0]}"
+            place = f"{str(data_dir).rstrip('/')}/{folder.relative_to(local).as_posix()}"
+            return (
+                f"dataset {dataset!r}: {place}/{file} {trouble}. Copy it anew from where the "
+                f"dataset is from, or delete {place} and prepare the dataset again"
+            )
+    return None
+
+
+def _how_to_prepare(dataset: str, data_dir: Path | str) -> str:
+    missing = f"dataset {dataset!r} is not prepared in {data_dir}. Once: "
+    if dataset.split(":")[0] == "imagenet2012":
+        return missing + (
+            f"python main.py --config=configs/imagenet.py --config.run=prepare "
+            f"--config.prepare.source=imagenet:PATH --config.runtime.data_dir={data_dir} "
+            f"--workdir=runs/prepare, with PATH the folder of ILSVRC2012_img_train.tar and "
+            f"ILSVRC2012_img_val.tar"
+        )
+    return missing + (
+        f"pip install -r requirements-prepare.txt && "
+        f'python -c "import tensorflow_datasets as tfds; '
+        f"tfds.builder({dataset!r}, data_dir={str(data_dir)!r}, file_format='array_record')"
+        f'.download_and_prepare()"'
+    )
+
+
+def _how_to_convert(dataset: str, path: str) -> str:
+    return (
+        f"dataset {dataset!r} at {path} is stored as TFRecord, which has no random access. Once: "
+        f"pip install -r requirements-prepare.txt && tfds convert_format "
+        f"--dataset_version_dir={path} --out_file_format=array_record"
+    )
