@@ -84,13 +84,19 @@ def for_classes(
     """The arrays with their head for the wanted classes, and what `fit` is to do with it.
 
     A head of the same classes in another order is reordered. One of other classes, as many as
-    wanted, is reset where `head` is "auto". Each is said.
+    wanted, is reset where `head` is "auto". Each is said, and that a head is kept whose classes are
+    not known.
 
     Args:
-      had: the names of the stored head's classes, in its order.
-      classes: those wanted. Where either is empty, nothing is known, and nothing changes.
+      had: the names of the stored head's classes, in its order; empty where they are not known.
+      classes: those wanted.
     """
-    if head == "reset" or len(had) != len(classes) or tuple(had) == tuple(classes):
+    count = stored["head/bias"].size if "head/bias" in stored else 0
+    if head == "reset" or count != len(classes) or tuple(had) == tuple(classes):
+        return stored, head
+    if len(had) != count:
+        if head == "auto":
+            report(f"{source}: its head of {count} classes is kept, though it does not name them")
         return stored, head
     if len(set(had)) == len(had) and set(had) == set(classes):
         places = [had.index(name) for name in classes]

@@ -57,7 +57,7 @@ class Folder:
       weights: the file.
       model: the registered model of its architecture, whose sizes the arrays may overrule.
       gelu: the form that its publisher computes with, "tanh" or "erf".
-      classes: the names, in the head's order; empty where none are given.
+      class_names: in the head's order; empty where none are given.
       image_size: (height, width) in pixels; None where it is not given.
       transform: the evaluation preprocessing, in the language of `mixer.data.transforms`; empty
         where it is not given.
@@ -70,7 +70,7 @@ class Folder:
     weights: Path
     model: str
     gelu: str
-    classes: tuple[str, ...]
+    class_names: tuple[str, ...]
     image_size: tuple[int, int] | None
     transform: str
     mean: tuple[float, ...] | None
@@ -142,7 +142,7 @@ def _folder(path: str, weights: Path, content: dict[str, Any]) -> Folder:
         weights=weights,
         model=ARCHITECTURES[architecture],
         gelu=own.get("gelu", "erf"),
-        classes=tuple(map(str, classes)),
+        class_names=tuple(map(str, classes)),
         image_size=size,
         transform=own.get("transform") or _transform(cfg, size, remarks),
         mean=cfg.get("mean") and tuple(cfg["mean"]),

@@ -150,8 +150,8 @@ def load_pretrained(
         `model.head_bias_init`) and says so; "keep" refuses another shape; "reset".
       ema: the averaged parameters instead, of a run with `config.ema_decay`.
       classes: the names of the model's classes. Where the stored head's are known (a workdir's, a
-        Hub folder's label_names), "auto" resets a head of others, and puts one of the same classes
-        in another order into this one.
+        Hub folder's label_names, ImageNet's of a published name), "auto" resets a head of others,
+        and puts one of the same classes in another order into this one. Each is said.
 
     Returns:
       Nested dict of float32 arrays.
@@ -241,19 +241,23 @@ def _from_file(path: str, located: Located, model) -> Stored:
         arrays.read(located.path), path, lambda flat: names.of_family(flat, path, model)
     )
     found, names_of = names.to_ours(content, path, model)
-    stored = Stored(found, None, f"{path} ({names_of})", remarks=tuple(remarks))
-    if folder := located.folder:
-        remarks = (*stored.remarks, *folder.remarks)
-        stored = dataclasses.replace(stored, classes=folder.classes, remarks=remarks)
-    size = (folder and folder.image_size) or official.image_size(located.path)
-    count = stored.patches(model) if size else None
-    if count is None or count * model.patch_size**2 == math.prod(size):
-        return dataclasses.replace(stored, image_size=size)
+    publisher = located.entry or located.folder
+    stored = Stored(
+        found,
+        (publisher and publisher.image_size) or official.image_size(located.path),
+        f"{path} ({names_of})",
+        classes=publisher.class_names if publisher else (),
+        remarks=(*remarks, *(located.folder.remarks if located.folder else ())),
+    )
+    count = stored.patches(model) if stored.image_size else None
+    if count is None or count * model.patch_size**2 == math.prod(stored.image_size):
+        return stored
+    height, width = stored.image_size
     remark = (
-        f"{path} says that it is for {size[0]} x {size[1]} pixels, but holds weights for {count} "
+        f"{path} says that it is for {height} x {width} pixels, but holds weights for {count} "
         f"patches of {model.patch_size}: they count"
     )
-    return dataclasses.replace(stored, remarks=(*stored.remarks, remark))
+    return dataclasses.replace(stored, image_size=None, remarks=(*stored.remarks, remark))
 
 
 @again_if_gone

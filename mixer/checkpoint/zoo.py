@@ -53,6 +53,15 @@ class Published:
     mean: float = 0.5
     std: float = 0.5
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Those of ImageNet-1k, WordNet's numbers; empty for other data: no names come with it."""
+        if self.dataset != "imagenet2012":
+            return ()
+        import tensorflow_datasets as tfds  # only here: it is slow
+
+        return tuple(tfds.core.tfds_path("datasets/imagenet2012/labels.txt").read_text().split())
+
 
 def _official(size: str, folder: str, top1: float | None, source: str, note="", **more):
     letter, _, patch = size.partition("/")

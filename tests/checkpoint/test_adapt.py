@@ -126,9 +126,13 @@ def test_classes_in_another_order_and_other_classes():
         return found["head/kernel"], found["head/bias"], head
 
     kernel, bias = stored["head/kernel"], stored["head/bias"]
-    for classes in (had, (), ("ant", "bee"), list(had)):  # alike, unknown, of another number
+    for classes in (had, ("ant", "bee"), list(had)):  # alike, or of another number
         assert heads(classes) == (kernel, bias, "auto") and not said
-    assert heads(had, had=())[2] == "auto" and not said
+    assert heads(had, had=())[2] == "auto"
+    assert said == ["X: its head of 3 classes is kept, though it does not name them"]
+    assert heads(had, "keep", had=()) == (kernel, bias, "keep") and not said
+    headless = {name: array for name, array in stored.items() if not name.startswith("head/")}
+    assert adapt.for_classes(headless, "auto", (), had, "X", said.append) == (headless, "auto")
     for head in ("auto", "keep"):
         turned, offsets, left = heads(("cat", "ant", "bee"), head)
         np.testing.assert_array_equal(turned, kernel[:, [2, 0, 1]])

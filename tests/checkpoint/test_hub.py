@@ -119,7 +119,7 @@ def test_what_is_written_is_read(tmp_path, capsys):
     found = hub_config.find(f"{tmp_path}/pets")
     assert found.model == "Mixer-S/32" and found.gelu == "tanh" and not found.remarks
     assert (found.transform, found.image_size) == (written.transform, written.image_size)
-    assert found.classes == written.classes
+    assert found.class_names == written.classes
     loaded = mixer.load_pretrained(tmp_path / "pets", model(), image_size=(32, 32))
     square = mixer.at_resolution(model(), 32, SIZE, "auto")
     assert jax.tree.map(np.shape, loaded) == jax.tree.map(np.shape, at(square, (32, 32)))
@@ -133,7 +133,7 @@ def at(of, size):
 def test_timms_terms(tmp_path):
     folder = hub_folder(tmp_path / "a", label_names=["x", "y", "z"])
     found = hub_config.find(str(folder))
-    assert found.gelu == "erf" and found.classes == ("x", "y", "z")
+    assert found.gelu == "erf" and found.class_names == ("x", "y", "z")
     assert found.transform == "resize_small(36, method='bicubic')|central_crop"
     for number, (cfg, transform, remark) in enumerate(
         (

@@ -80,6 +80,19 @@ def test_heads_without_names_count(published, data_dir, monkeypatch):
     assert build.trained(config).card.classes == tuple(map(str, range(1000)))
 
 
+def test_a_thousand_other_classes_are_not_imagenets(published, capsys):
+    params, _ = published
+    model = mixer.create_model("Mixer-tiny/16", 1000, gelu="erf")
+    classes = zoo.PUBLISHED[NAME].class_names
+    kept = mixer.load_pretrained(NAME, model, classes=classes)
+    np.testing.assert_array_equal(kept["head"]["kernel"], params["head"]["kernel"])
+    assert "head" not in capsys.readouterr().out
+    others = [f"class {i}" for i in range(1000)]
+    assert not np.any(mixer.load_pretrained(NAME, model, classes=others)["head"]["kernel"])
+    said = "is for other classes, n01440764, n01443537, n01484850, ..., than class 0, class 1"
+    assert said in capsys.readouterr().out
+
+
 def test_training_begins_from_it(published, data_dir, capsys):
     params, file = published
     config = folder.get_config("Mixer-tiny/16,224,smoke")

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from mixer import errors
@@ -71,16 +70,12 @@ def _renamed(config: ConfigDict, card: Card) -> Card:
 
 def card_of_published(entry: zoo.Published) -> Card:
     """The model, the preprocessing and the classes of a published file."""
-    if entry.dataset == "imagenet2012":
-        classes = tfds.core.tfds_path("datasets/imagenet2012/labels.txt").read_text().split()
-    else:
-        classes = map(str, range(entry.classes))  # no names come with it
     named = {"num_classes": entry.classes, "patch_size": entry.patch_size, "gelu": entry.gelu}
     return Card(
         model={"name": entry.model} | registry.model_fields(entry.model) | named,
         image_size=entry.image_size,
         transform=entry.transform,
-        classes=tuple(classes),
+        classes=entry.class_names or tuple(map(str, range(entry.classes))),
         dataset=entry.dataset,
     )
 
@@ -99,7 +94,7 @@ def card_of_folder(config: ConfigDict, folder: hub_config.Folder) -> Card:
         print(f"{folder.name}: a {folder.model} with {changed}, as its arrays are")
     head = stored.arrays.get("head/bias")
     outputs = 0 if head is None else head.size
-    classes, several = folder.classes, False
+    classes, several = folder.class_names, False
     if len(classes) != outputs:
         if classes:
             print(f"{folder.name}: {len(classes)} label_names for {outputs} outputs: not used")
