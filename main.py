@@ -67,12 +67,23 @@ def _run(config, workdir: str, protocol: str) -> int:
     except KeyboardInterrupt:
         return _fail(f"{who}interrupted. {distributed.last_checkpoint()}".strip(), 1)
     except (Failure, OSError) as error:  # a full disk, a folder that may not be written any more
-        return _fail(f"{who}{error}", 1)
+        return _fail(f"{who}{'standard output: ' * _is_of_output(error)}{error}", 1)
     except Exception as error:
         if who:
             distributed.end(error)
         raise
     return 0
+
+
+def _is_of_output(error: Exception) -> bool:
+    """Whether what was printed found no room: Python does not say so."""
+    if not isinstance(error, OSError) or error.filename is not None:
+        return False
+    try:
+        os.write(1, b"\n")
+    except OSError as again:
+        return again.errno == error.errno
+    return False
 
 
 def _fail(message: str, code: int) -> int:

@@ -3,10 +3,11 @@
 import re
 import resource
 import shutil
+import subprocess
 import sys
 
 import pytest
-from runs_command import run, start
+from runs_command import ROOT, run, start
 from test_resume import wait_for
 
 from configs import quickstart
@@ -60,6 +61,23 @@ def test_updates_that_are_not_finite_are_left_out_so_often(data_dir, tmp_path):
         ends.append(int(re.search(r"at step (\d+)", str(error.value))[1]))
         assert not (tmp_path / str(may_skip) / "results.json").exists()
     assert ends[1] == ends[0] + 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a device of Linux")
+def test_what_finds_no_room_may_be_the_output(tmp_path):
+    code = """if True:
+        import errno, os, main
+        try:
+            print("a line", flush=True)
+        except OSError as error:
+            assert main._is_of_output(error)
+        assert not main._is_of_output(OSError(errno.EIO, "another disk"))
+        assert not main._is_of_output(OSError(errno.ENOSPC, "full", "a file"))
+        os._exit(3)
+    """
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=full)
+    assert ended.returncode == 3
 
 
 @pytest.mark.slow
