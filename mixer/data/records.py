@@ -1,9 +1,10 @@
 """Writes ArrayRecord datasets in TFDS layout, without TensorFlow."""
 
+import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,37 +38,40 @@ def write_shard(
     Raises:
       OSError: the disk does not take it, or what is read back is not what was written.
     """
-    try:
-        return _write_shard(path, features, examples)
-    except RuntimeError as error:  # ArrayRecord's, of all kinds
-        number, reason = storage.trouble(error)
-        raise OSError(number or errno.EIO, reason) from None
-
-
-def _write_shard(
-    path: Path, features: tfds.features.FeaturesDict, examples: Iterable[dict]
-) -> dict[str, int]:
     serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
-    # One record a group: what random access reads fastest.
-    writer = ArrayRecordWriter(str(path), "group_size:1")
+    with _trouble_of_the_disk():
+        # One record a group: what random access reads fastest.
+        writer = ArrayRecordWriter(str(path), "group_size:1")
     count = size = 0
     written, found = hashlib.blake2b(), hashlib.blake2b()
     for example in examples:
         message = serializer.get_tf_example(features.encode_example(example))
         record = message.SerializeToString(deterministic=True)
-        writer.write(record)
+        with _trouble_of_the_disk():
+            writer.write(record)
         written.update(record)
         count, size = count + 1, size + len(record)
-    writer.close()
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-    reader = ArrayRecordReader(str(path))
-    for i in range(reader.num_records()):
-        found.update(reader.read([i])[0])
-    reader.close()
+    with _trouble_of_the_disk():
+        writer.close()
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+        reader = ArrayRecordReader(str(path))
+        for i in range(reader.num_records()):
+            found.update(reader.read([i])[0])
+        reader.close()
     if written.digest() != found.digest():
         raise OSError(f"{path} was not read back as it was written")
     return {"records": count, "bytes": size, "size": path.stat().st_size}
+
+
+@contextlib.contextmanager
+def _trouble_of_the_disk() -> Iterator[None]:
+    """ArrayRecord's errors, which are of one kind whatever is wrong, as an OSError."""
+    try:
+        yield
+    except RuntimeError as error:
+        number, reason = storage.trouble(error)
+        raise OSError(number or errno.EIO, reason) from None
 
 
 def write_info(

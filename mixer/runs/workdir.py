@@ -188,7 +188,7 @@ def read_json(file: epath.Path) -> dict | None:
     """
     try:
         return _parsed(file)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
         print(f"{file} is damaged ({error}): it is made anew", flush=True)
