@@ -162,7 +162,11 @@ def _transform(cfg: dict[str, Any], size: tuple[int, int] | None, remarks: list[
         return "resize"
     if mode != "center":
         remarks.append(f"its crop_mode {mode!r} is not known here: the centre is taken")
+    before = tuple(math.floor(side / cfg["crop_pct"]) for side in size)
+    if size[0] != size[1]:
+        remarks.append(f"its images keep their ratio before the crop, here they become {before}")
+        return f"resize({before})|central_crop"
     if resizing not in ("bilinear", "bicubic"):
         remarks.append(f"its images are resized by {resizing!r}, here by area")
     method = ", method='bicubic'" if resizing == "bicubic" else ""
-    return f"resize_small({math.floor(min(size) / cfg['crop_pct'])}{method})|central_crop"
+    return f"resize_small({before[0]}{method})|central_crop"

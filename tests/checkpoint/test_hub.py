@@ -131,21 +131,25 @@ def at(of, size):
 
 
 def test_timms_terms(tmp_path):
-    folder = hub_folder(tmp_path / "a", label_names=["x", "y", "z"])
+    square = {"input_size": [3, 64, 64]}
+    folder = hub_folder(tmp_path / "a", label_names=["x", "y", "z"], pretrained_cfg=square)
     found = hub_config.find(str(folder))
-    assert found.gelu == "erf" and found.class_names == ("x", "y", "z")
-    assert found.transform == "resize_small(36, method='bicubic')|central_crop"
+    assert found.gelu == "erf" and found.class_names == ("x", "y", "z") and not found.remarks
+    assert found.transform == "resize_small(73, method='bicubic')|central_crop"
+    small = "resize_small(73)|central_crop"
+    squashed = {"crop_mode": "squash", "crop_pct": 1.0}
     for number, (cfg, transform, remark) in enumerate(
         (
-            ({"crop_mode": "squash", "crop_pct": 1.0, "interpolation": "bilinear"}, "resize", ""),
-            ({"crop_mode": "squash", "crop_pct": 1.0}, "resize", "here bilinearly"),
-            ({"interpolation": "bilinear"}, "resize_small(36)|central_crop", ""),
-            ({"interpolation": "lanczos"}, "resize_small(36)|central_crop", "'lanczos', here by"),
-            ({"crop_mode": "border", "crop_pct": 1}, None, "'border' is not known"),
+            (square | squashed | {"interpolation": "bilinear"}, "resize", ""),
+            (squashed, "resize", "resized by 'bicubic', here bilinearly"),
+            (square | {"interpolation": "bilinear"}, small, ""),
+            (square | {"interpolation": "lanczos"}, small, "resized by 'lanczos', here by area"),
+            (square | {"crop_mode": "border"}, found.transform, "'border' is not known"),
+            ({}, "resize((36, 73))|central_crop", "keep their ratio"),
         )
     ):
         found = hub_config.find(str(hub_folder(tmp_path / str(number), pretrained_cfg=cfg)))
-        assert transform in (None, found.transform) and remark in "".join(found.remarks)
+        assert found.transform == transform and remark in "".join(found.remarks)
         assert bool(remark) == bool(found.remarks)
         transforms.parse(found.transform, found.image_size)
     known = {variant for name, variant in hub_config.ARCHITECTURES.items()}
