@@ -148,8 +148,12 @@ def opened(image: bytes | np.ndarray, decoding: Decoding, **options) -> Encoded 
             return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
         if image.ndim == 3 and image.shape[2] == 3:
             return image
-    found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image)
+    found, mend = f"a {type(image).__name__}", ""
+    if isinstance(image, np.ndarray):
+        found = f"{image.dtype} {list(image.shape)}"
+        if image.dtype.kind == "f":
+            mend = ". Of floats in [0, 1] give (255 * image).round().astype('uint8')"
     raise TypeError(
         f"its image is {found}: expected uint8 [H, W, 3], uint8 [H, W] (grey), or the bytes of a "
-        f"file. Of floats in [0, 1] give (255 * image).round().astype('uint8')"
+        f"file{mend}"
     )

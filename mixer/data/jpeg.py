@@ -18,7 +18,7 @@ START, _END = b"\xff\xd8", b"\xff\xd9"
 MOST_SCANS = 100
 # What begins a segment: no stuffed zero, fill byte or restart marker.
 _MARKER = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])")
-_EXIF, _SCAN = 0xE1, 0xDA
+_JFIF, _EXIF, _SCAN = 0xE0, 0xE1, 0xDA
 _FRAMES = {0xC0 + i for i in range(16)} - {0xC4, 0xC8, 0xCC}
 _HUFFMAN = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
@@ -33,8 +33,7 @@ class Header:
     """What is known before a pixel is decoded.
 
     Attributes:
-      data: the file, without the bytes between its first segments. Some files have such; libjpeg
-        passes over them with a warning, and no pixel depends on them.
+      data: the file without what libjpeg warns of though no pixel depends on it.
       height, width: in pixels, as stored.
       orientation: EXIF's, 1 ... 8.
       complete: every bit of every coefficient has come. What a progressive JPEG without its last
@@ -58,12 +57,11 @@ def read_header(data: bytes) -> Header | None:
     Raises:
       ValueError: more than `MOST_SCANS` scans.
     """
-    spans, at, gaps = [], len(START), False
+    parts, at = [START], len(START)
     process, bits, channels, turned, scans, exact = 0, 0, 0, None, 0, 0
     for kind, start, end in _segments(data):
         if not scans:
-            gaps = gaps or start != at
-            spans.append((start, end))
+            parts.append(_as_usual(kind, data[start:end], process))
             at = end
         if kind in _FRAMES and start + 10 <= min(end, len(data)):
             process, bits, channels = kind, data[start + 4], data[start + 9]
@@ -75,13 +73,14 @@ def read_header(data: bytes) -> Header | None:
                 raise ValueError(
                     f"a JPEG image of more than {MOST_SCANS} scans: taken for an attack"
                 )
-            exact += _exact_coefficients(data[start + 4 : end])
+            exact += _exact_coefficients(parts[-1] if scans == 1 else data[start:end])
             if process not in _PROGRESSIVE and exact in (0, 64 * channels):
                 break
     if not exact or process not in _HUFFMAN or bits != 8:
         return None
-    if gaps:
-        data = b"".join([START, *(data[start:end] for start, end in spans), data[at:]])
+    head = b"".join(parts)  # without what lies between the segments
+    if not data.startswith(head):
+        data = head + data[at:]
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
@@ -91,13 +90,21 @@ def read_header(data: bytes) -> Header | None:
     return Header(data, height, width, turned or 1, complete) if rgb else None
 
 
+def _as_usual(kind: int, segment: bytes, process: int) -> bytes:
+    """The segment with what it should say where nothing depends on it."""
+    if kind == _JFIF and segment[4:9] == b"JFIF\0":
+        return segment[:9] + b"\1" + segment[10:]  # the version
+    if kind == _SCAN and process not in _PROGRESSIVE:
+        return segment[:-3] + bytes([0, 63, 0])  # all coefficients with all bits
+    return segment
+
+
 def _exact_coefficients(scan: bytes) -> int:
     """Of how many of a block's coefficients, of all channels, a scan brings the last bit."""
-    channels = scan[0] if scan else 0
-    if len(scan) < 2 * channels + 4:
+    if len(scan) < 8:
         return 0
-    first, last, bits = scan[2 * channels + 1 : 2 * channels + 4]
-    return channels * (last - first + 1) if bits & 15 == 0 else 0
+    first, last, bits = scan[-3:]
+    return scan[4] * (last - first + 1) if bits & 15 == 0 else 0
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:

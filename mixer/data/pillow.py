@@ -47,8 +47,7 @@ def decode(
         pixels = _of_deep_grey(image, bits, transparent)
     else:
         pixels = _of_bytes(image, bits, transparent)
-    stated = b"sBIT" in data[: data.find(b"IDAT")]
-    if bits == 16 and pixels[..., :3].max() <= 16 and not stated:
+    if bits == 16 and pixels[..., :3].max() <= 16 and b"sBIT" not in data[: data.find(b"IDAT")]:
         raise ValueError(
             "a 16-bit image of values up to a sixteenth of white: it holds 12 bits or fewer, and "
             "would be nearly black. Rescale it to 8 bits"

@@ -249,6 +249,17 @@ def test_bytes_that_belong_to_no_picture_do_no_harm(library, extra):
         np.testing.assert_array_equal(file.pixels(), whole)
 
 
+def test_what_no_pixel_depends_on_may_be_wrong(library):
+    """The version of JFIF, and in one scan of all coefficients which they are."""
+    data = encoded(photo(40, 60), "JPEG", quality=90)
+    version, scan = data.index(b"JFIF") + 5, data.index(b"\xff\xda")
+    last = scan + 5 + 2 * data[scan + 4] + 1
+    for place in (version, last):
+        other = data[:place] + b"\0" + data[place + 1 :]
+        np.testing.assert_array_equal(decode(other), decode(data))
+        np.testing.assert_array_equal(Encoded(other).window(3, 5, 20, 30), decode(data)[3:23, 5:35])
+
+
 def test_a_file_without_tables_is_not_read_with_those_of_another(library):
     """As libjpeg would, which keeps them."""
     data = encoded(photo(40, 60), "JPEG", quality=90)
