@@ -67,12 +67,19 @@ def _say(text: str) -> None:
     try:
         os.write(1, text.encode())
     except OSError as error:
-        # Ctrl-C ends the reader of our pipe too, and a terminal that is closed takes nothing more.
-        # The run is still to be saved, and says so to nobody.
-        nobody = os.open(os.devnull, os.O_WRONLY)
-        for descriptor in (1, 2) if error.errno == errno.EIO else (1,):
-            os.dup2(nobody, descriptor)
-        os.close(nobody)
+        mute(error)
+
+
+def mute(error: OSError) -> None:
+    """Goes on without who read the output, when a write to it has failed.
+
+    Ctrl-C ends the reader of our pipe too, and a terminal that is closed takes nothing more: the
+    run is still to be saved, and says so to nobody.
+    """
+    nobody = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2) if error.errno == errno.EIO else (1,):
+        os.dup2(nobody, descriptor)
+    os.close(nobody)
 
 
 class StopTogether(StopSignal):

@@ -1,6 +1,7 @@
 """Where a run's numbers go: metrics.jsonl, TensorBoard event files, the terminal."""
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -16,6 +17,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from mixer import storage
 from mixer.errors import Failure
+from mixer.training.signals import mute
 
 
 class MetricsLog:
@@ -157,26 +159,35 @@ class Console:
 
     def line(self, text: str) -> None:
         """Prints a line, above the bar if there is one."""
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stdout)
-            return
-        try:
-            print(text, flush=True)
-        except BrokenPipeError:
-            # Ctrl-C under `| tee` ends tee as well; the run is still to be saved.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        with _while_read():
+            if self._bar is not None:
+                self._bar.write(text, file=sys.stdout)
+            else:
+                print(text, flush=True)
 
     def tick(self, step: int, metrics: dict[str, float]) -> None:
         """One more step; `metrics` may be empty."""
         if self._bar is not None:
-            self._bar.update(step - self._bar.n)
-            if metrics:
-                self._bar.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
+            with _while_read():
+                self._bar.update(step - self._bar.n)
+                if metrics:
+                    self._bar.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
 
     def close(self) -> None:
         """Removes the bar."""
         if self._bar is not None:
-            self._bar.close()
+            with _while_read():
+                self._bar.close()
+
+
+@contextlib.contextmanager
+def _while_read() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):  # of a pipe, of a terminal
+            raise
+        mute(error)
 
 
 def clock(seconds: float) -> str:

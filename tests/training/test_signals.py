@@ -69,23 +69,26 @@ def test_under_nohup_a_closed_terminal_stops_nothing():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_terminal_that_is_closed_leaves_time_to_save(tmp_path):
-    """The terminal takes no more lines, and the bar on it is drawn no more."""
+@pytest.mark.parametrize("disowned", [False, True])
+def test_a_terminal_that_is_closed_leaves_time_to_save(disowned, tmp_path):
+    """It takes no more lines, and no bar. What the shell has disowned runs on."""
     run = (
-        "import fcntl, pathlib, sys, termios, time\n"
+        "import fcntl, os, pathlib, signal, sys, termios, time\n"
         "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+        f"if {disowned}: signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
         "from mixer.training.signals import StopSignal\n"
         "from mixer.training.writers import Console\n"
         "console = Console(10, 0)\n"
         "with StopSignal() as stop:\n"
         "    console.line('ready')\n"
-        "    while not stop.poll(): time.sleep(0.01)\n"
+        "    while os.isatty(0): time.sleep(0.01)\n"
+        f"    while not (stop.poll() or {disowned}): time.sleep(0.01)\n"
         "    console.tick(1, {'loss': 1.0})\n"
         "    console.line('stopping')\n"
         "    console.close()\n"
         "    print('saving', flush=True)\n"
         "    print('warning', file=sys.stderr, flush=True)\n"
-        "    pathlib.Path(sys.argv[1]).write_text(stop.received)\n"
+        "    pathlib.Path(sys.argv[1]).write_text(str(stop.received))\n"
     )
     ours, theirs = pty.openpty()
     command = [sys.executable, "-c", run, tmp_path / "saved"]
@@ -98,4 +101,4 @@ def test_a_terminal_that_is_closed_leaves_time_to_save(tmp_path):
         said += os.read(ours, 1000)
     os.close(ours)
     assert process.wait(timeout=60) == 0
-    assert (tmp_path / "saved").read_text() == "SIGHUP"
+    assert (tmp_path / "saved").read_text() == ("None" if disowned else "SIGHUP")
