@@ -202,6 +202,14 @@ def test_a_password_would_be_kept_in_config_json(data_dir, tmp_path):
         assert "secret" not in str(e.value)
 
 
+def test_a_conversion_goes_to_a_disk():
+    config = quickstart.get_config("")
+    for target in ("gs://bucket/x.npz", "gs://bucket/folder/"):
+        config.update(init_from="x.npz", convert_to=target)
+        with pytest.raises(mixer.BadInput, match=f"{target}.: expected a place on a disk"):
+            build.conversion(config)
+
+
 def test_someone_elses_modules_are_imported_only_if_they_are_named(tmp_path, data_dir, monkeypatch):
     """Importing runs their code: see config.imports."""
     card = dict(model={}, image_size=(8, 8), transform="resize", classes=(), dataset="x")

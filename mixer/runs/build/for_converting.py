@@ -7,7 +7,7 @@ from typing import Any
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from mixer import errors
+from mixer import errors, storage
 from mixer.checkpoint import arrays, hub, pretrained
 from mixer.checkpoint.card import Card
 from mixer.checkpoint.located import locate
@@ -51,6 +51,10 @@ def conversion(config: ConfigDict) -> Conversion:
         raise errors.BadInput(
             f"config.convert_to={target!r}: expected OUT.npz (the published names), "
             f"OUT.safetensors (timm's) or FOLDER/ (for the Hugging Face Hub)"
+        )
+    if storage.is_remote(target):
+        raise errors.BadInput(
+            f"config.convert_to={target!r}: expected a place on a disk, from where it can be copied"
         )
     if Path(target).expanduser().exists():
         raise errors.BadInput(f"config.convert_to={target!r} exists: remove it, or choose another")
