@@ -23,6 +23,12 @@ def photographs() -> dict[str, bytes]:
     return {path.stem: path.read_bytes() for path in sorted(folder.glob("*.jpg"))}
 
 
+def damaged(data: bytes) -> bytes:
+    """With zeros in its middle: libjpeg goes on behind them."""
+    middle = len(data) // 2
+    return data[:middle] + bytes(500) + data[middle + 500 :]
+
+
 def windows(height: int, width: int, count: int, seed: int = 0) -> np.ndarray:
     """int [count, 4]: (top, left, height, width) of inception crops."""
     from mixer.data.transforms import InceptionCrop
@@ -38,6 +44,13 @@ def by_tensorflow(data: bytes, window: np.ndarray, size: tuple[int, int]) -> np.
 
     image = tf.image.resize(tf.image.decode_and_crop_jpeg(data, window, channels=3), size)
     return tf.cast(tf.clip_by_value(image, 0, 255), tf.uint8).numpy()
+
+
+def _damaged_by_tensorflow(data: bytes) -> np.ndarray:
+    """Every 16th pixel of every 16th row."""
+    import tensorflow as tf
+
+    return tf.io.decode_jpeg(damaged(data), channels=3).numpy()[::16, ::16]
 
 
 def by_us(data: bytes, window: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -72,6 +85,7 @@ def _write() -> None:
         places = windows(427, 640, 4)
         found[f"{name}_windows"] = places
         found[f"{name}_pixels"] = np.stack([by_tensorflow(data, w, (48, 56)) for w in places])
+        found[f"{name}_damaged"] = _damaged_by_tensorflow(data)
     np.savez_compressed(FIXTURE, **found)
 
 

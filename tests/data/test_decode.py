@@ -304,6 +304,16 @@ def test_pixels_are_tensorflows(library):
             assert np.abs(ours.astype(int) - theirs).mean() < 0.1
 
 
+def test_a_damaged_jpeg_is_what_tensorflow_makes_of_it(library):
+    fixture = np.load(tensorflow_pixels.FIXTURE)
+    for name, data in tensorflow_pixels.photographs().items():
+        broken = tensorflow_pixels.damaged(data)
+        theirs = fixture[f"{name}_damaged"]
+        np.testing.assert_array_equal(decode(broken, AS_TENSORFLOW)[::16, ::16], theirs)
+        with pytest.raises(ValueError, match="image, the JPEG is damaged"):
+            Encoded(broken).window(0, 0, 48, 64)
+
+
 def exif(orientation, order, kind):
     """An EXIF segment; kind 3 is SHORT, 4 is LONG."""
     mark, number = {"little": (b"II", "<"), "big": (b"MM", ">")}[order]
