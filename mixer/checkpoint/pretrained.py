@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,6 +47,7 @@ def again_if_gone(load: Callable) -> Callable:
                 if str(error) == str(before):
                     raise
                 before = error
+                time.sleep(0.1)
         raise Gone(
             f"{before}. So it went {_ATTEMPTS} times: raise config.runtime.checkpoint_every of the "
             f"run that trains there, or wait until it is done"
@@ -64,13 +66,18 @@ def _open(path: str) -> Store:
         raise errors.BadInput(
             f"init_from={str(path)!r} is no workdir of a training run: {directory} does not exist"
         )
-    return Store(directory, read_only=True)
+    store = Store(directory, read_only=True)
+    replaced = directory.parent / "replaced"  # where the only step lies while it is saved again
+    if not store.steps() and replaced.exists():
+        store = Store(replaced, read_only=True)
+    return store
 
 
 def _pick(store: Store, path: str, step: int | str | None) -> int:
     steps = store.steps()
     if not steps:
-        raise errors.BadInput(f"{path} holds no checkpoint yet")
+        # A list that is made while checkpoints come and go may miss the old and the new one.
+        raise Gone(f"{path} holds no checkpoint yet")
     if step is None:
         return steps[-1]
     if step == "best":

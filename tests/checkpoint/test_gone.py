@@ -44,6 +44,24 @@ def test_the_newer_one_is_taken(method, tmp_path, monkeypatch):
     assert pretrained.read_meta(str(tmp_path))["step"] == 2
 
 
+def test_a_list_that_misses_the_old_and_the_new_one_is_made_again(tmp_path, monkeypatch):
+    save(tmp_path, 1)
+    steps, lists = Store.steps, iter([[], []])
+    monkeypatch.setattr(Store, "steps", lambda self: next(lists, steps(self)))
+    assert pretrained.read_meta(str(tmp_path))["step"] == 1
+    shutil.rmtree(tmp_path / "checkpoints" / "1")
+    with pytest.raises(BadInput, match="holds no checkpoint yet"):
+        pretrained.read_meta(str(tmp_path))
+
+
+def test_the_only_one_is_read_while_it_is_replaced(tmp_path):
+    save(tmp_path, 1)
+    (tmp_path / "checkpoints" / "1").rename(tmp_path / "aside")
+    (tmp_path / "replaced").mkdir()
+    (tmp_path / "aside").rename(tmp_path / "replaced" / "1")
+    assert pretrained.read(str(tmp_path), None).arrays["head/bias"][0] == 1
+
+
 def test_one_that_was_asked_for_is_refused(tmp_path, monkeypatch):
     save(tmp_path, 1)
     during(monkeypatch, "abstract", lambda: save(tmp_path, 2))
