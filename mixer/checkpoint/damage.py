@@ -2,12 +2,13 @@
 
 import contextlib
 import errno
-import io
+import os
 import re
 import sys
 from collections.abc import Iterator
 
 import jax
+import orbax.checkpoint as ocp
 
 from mixer.errors import Failure
 from mixer.storage import trouble
@@ -22,18 +23,17 @@ class DamagedCheckpoint(Failure):
 @contextlib.contextmanager
 def reading(where: str) -> Iterator[None]:
     """Turns whatever Orbax raises on bad files into one `DamagedCheckpoint`."""
-    with contextlib.redirect_stderr(io.StringIO()):
-        try:
-            yield
-        except (MemoryError, PermissionError, TimeoutError, jax.errors.JaxRuntimeError):
-            raise  # the machine's trouble, not the file's
-        except Exception as error:
-            array = re.search(r'"([\w.]+)/(?:\.zarray|[\d.]+)"', str(error))
-            named = f"array {array[1].replace('.', '/')}: " if array else ""
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise DamagedCheckpoint(
-                f"{where} cannot be read: {named}{lines[0][:200]}"
-            ) from error.with_traceback(None)
+    try:
+        yield
+    except (MemoryError, PermissionError, TimeoutError, jax.errors.JaxRuntimeError):
+        raise  # the machine's trouble, not the file's
+    except Exception as error:
+        array = re.search(r'"([\w.]+)/(?:\.zarray|[\d.]+)"', str(error))
+        named = f"array {array[1].replace('.', '/')}: " if array else ""
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise DamagedCheckpoint(
+            f"{where} cannot be read: {named}{lines[0][:200]}"
+        ) from error.with_traceback(None)
 
 
 @contextlib.contextmanager
@@ -54,12 +54,14 @@ def writing(where: str) -> Iterator[None]:
         ) from error
 
 
-def hush_threads() -> None:
-    """When one array fails, Orbax's threads of the others complain that nobody waits any more."""
-    show = sys.unraisablehook
+def hush_orbax() -> None:
+    """When one array fails, Orbax's readers of the others complain that nobody waits any more."""
+    show, folder = sys.unraisablehook, os.path.dirname(ocp.__file__)
 
     def hook(unraisable) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
+        code = getattr(unraisable.object, "cr_code", None)
+        of_orbax = code is not None and code.co_filename.startswith(folder)
+        if not of_orbax and str(unraisable.exc_value) != "Event loop is closed":
             show(unraisable)
 
     sys.unraisablehook = hook

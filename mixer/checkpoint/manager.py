@@ -10,13 +10,13 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from mixer import storage
-from mixer.checkpoint.damage import hush_threads
+from mixer.checkpoint.damage import hush_orbax
 
 # Remarks of Orbax's, and what its threads log of a failure that is raised here, are of no use to
 # our users.
 for _name in ("absl", "asyncio"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
-hush_threads()
+hush_orbax()
 
 # What Orbax writes last into a checkpoint in an object store.
 SEAL = "commit_success.txt"

@@ -1,10 +1,13 @@
+import asyncio
 import errno
 import os
+import sys
 
 import jax
+import orbax.checkpoint as ocp
 import pytest
 
-from mixer.checkpoint.damage import writing
+from mixer.checkpoint.damage import hush_orbax, writing
 from mixer.errors import Failure
 
 GLOO = RuntimeError("Gloo AllGather failed: Read error [127.0.0.1]:48294: Connection reset by peer")
@@ -39,3 +42,21 @@ def test_another_process_that_is_lost_is_not_the_disk(monkeypatch):
     for error in (OSError(errno.EIO, "x"), ValueError("cannot write gs://b/w: HTTP 503")):
         with pytest.raises(Failure, match="could not be written"), writing("gs://b/w"):
             raise error
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_what_orbaxs_readers_leave_behind_is_not_shown_and_all_else_is(shown, capfd, monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    hush_orbax()
+    source = """async def read(array):
+    try:
+        await array
+    except BaseException:
+        raise Exception("Encountered error while reading array")
+"""
+    place, functions = __file__ if shown else ocp.type_handlers.__file__, {}
+    exec(compile(source, place, "exec"), functions)
+    reader = functions["read"](asyncio.sleep(0))
+    reader.send(None)
+    del reader  # nobody waits for it any more
+    assert ("Encountered error" in capfd.readouterr().err) == shown

@@ -2,6 +2,7 @@ import errno
 import json
 import pathlib
 import shutil
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -71,6 +72,18 @@ def test_the_best_is_known_though_orbaxs_file_of_it_is_damaged(content, tmp_path
         store.save(3, items(3), {"best": 0.2}, {"val/top1": 0.2})
     with Store(tmp_path, read_only=True) as store:
         assert store.steps() == [0, 3]
+
+
+def test_stderr_stays_what_it_was(tmp_path):
+    """Orbax asks for the scores of all steps from threads of its own, at each start."""
+    mine = sys.stderr
+    with Store(tmp_path, keep=3, best="m") as store:
+        for step in (1, 2, 3):
+            store.save(step, items(step), {"best": step}, {"m": step})
+    for _ in range(20):
+        with Store(tmp_path, keep=3, best="m") as store:
+            assert store.steps() == [1, 2, 3]
+        assert sys.stderr is mine
 
 
 def test_steps_without_the_metric_do_not_displace_the_best(tmp_path):
