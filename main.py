@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
 
 
 def _run(config, workdir: str, protocol: str) -> int:
-    from mixer import runs
+    from mixer import output, runs
     from mixer.errors import BadInput, Failure
     from mixer.runs import agreement, devices, distributed
 
@@ -60,13 +60,11 @@ def _run(config, workdir: str, protocol: str) -> int:
         runs.load(config.run).run(config, workdir, protocol)
     except BadInput as error:
         return _fail(f"{who}{error}", 2)
-    except BrokenPipeError:
-        # Whoever read our output has left (`| head`); Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
     except KeyboardInterrupt:
         return _fail(f"{who}interrupted. {distributed.last_checkpoint()}".strip(), 1)
     except (Failure, OSError) as error:  # a full disk, a folder that may not be written any more
+        if isinstance(error, BrokenPipeError) and output.to_nobody():
+            return 1  # whoever read our output has left (`| head`)
         return _fail(f"{who}{'standard output: ' * _is_of_output(error)}{error}", 1)
     except Exception as error:
         if who:
@@ -87,7 +85,10 @@ def _is_of_output(error: Exception) -> bool:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    from mixer import output
+
+    with output.outliving_readers():
+        print(f"error: {message}", file=sys.stderr, flush=True)
     return code
 
 

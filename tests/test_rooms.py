@@ -10,7 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = ("models", "data", "training", "checkpoint", "evaluation", "benchmark")
 # What every room may use.
-LEAVES = {"mixer.errors", "mixer.calls", "mixer.batch", "mixer.signals", "mixer.storage"}
+LEAVES = {
+    *("mixer.errors", "mixer.calls", "mixer.batch", "mixer.signals", "mixer.output"),
+    "mixer.storage",
+}
 
 
 def imported(path):

@@ -1,13 +1,12 @@
 """A signal to stop as a question that the loop and the evaluators ask between two steps."""
 
-import errno
 import os
 import signal
 from types import FrameType
 
 from jax.experimental import multihost_utils
 
-from mixer import signals
+from mixer import output, signals
 
 # Who sends one of these again does not want to wait. The others may well come twice: from the
 # kernel and from the shell, or before a time limit and at it.
@@ -56,6 +55,8 @@ class StopSignal:
             if self._insisted:
                 raise KeyboardInterrupt
             self._insisted = True
+        if number == signal.SIGHUP:
+            output.to_nobody()  # the first signal may have come before
         if not self._came:
             self._came = signal.Signals(number).name
             again = "; once more to stop at once" if number in _INSISTENT else ""
@@ -64,22 +65,8 @@ class StopSignal:
 
 def _say(text: str) -> None:
     """Without `print`, which a handler could interrupt."""
-    try:
+    with output.outliving_readers():
         os.write(1, text.encode())
-    except OSError as error:
-        mute(error)
-
-
-def mute(error: OSError) -> None:
-    """Goes on without who read the output, when a write to it has failed.
-
-    Ctrl-C ends the reader of our pipe too, and a terminal that is closed takes nothing more: the
-    run is still to be saved, and says so to nobody.
-    """
-    nobody = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2) if error.errno == errno.EIO else (1,):
-        os.dup2(nobody, descriptor)
-    os.close(nobody)
 
 
 class StopTogether(StopSignal):

@@ -1,7 +1,6 @@
 """Where a run's numbers go: metrics.jsonl, TensorBoard event files, the terminal."""
 
 import contextlib
-import errno
 import json
 import os
 import socket
@@ -15,9 +14,8 @@ from etils import epath
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from mixer import storage
+from mixer import output, storage
 from mixer.errors import Failure
-from mixer.training.signals import mute
 
 
 class MetricsLog:
@@ -148,7 +146,7 @@ class _Scalars:
 
 
 class Console:
-    """Lines for a log; on a terminal also a live bar under them."""
+    """Lines for a log; on a terminal also a live bar under them. A run outlives their reader."""
 
     def __init__(self, total: int, start: int):
         self._bar = None
@@ -159,7 +157,7 @@ class Console:
 
     def line(self, text: str) -> None:
         """Prints a line, above the bar if there is one."""
-        with _while_read():
+        with output.outliving_readers():
             if self._bar is not None:
                 self._bar.write(text, file=sys.stdout)
             else:
@@ -168,26 +166,16 @@ class Console:
     def tick(self, step: int, metrics: dict[str, float]) -> None:
         """One more step; `metrics` may be empty."""
         if self._bar is not None:
-            with _while_read():
+            with output.outliving_readers():
                 self._bar.update(step - self._bar.n)
-                if metrics:
-                    self._bar.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
+            if metrics:
+                self._bar.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
 
     def close(self) -> None:
         """Removes the bar."""
         if self._bar is not None:
-            with _while_read():
+            with output.outliving_readers():
                 self._bar.close()
-
-
-@contextlib.contextmanager
-def _while_read() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.EIO):  # of a pipe, of a terminal
-            raise
-        mute(error)
 
 
 def clock(seconds: float) -> str:
