@@ -61,7 +61,10 @@ def _run(config, workdir: str, protocol: str) -> int:
     except BadInput as error:
         return _fail(f"{who}{error}", 2)
     except KeyboardInterrupt:
-        return _fail(f"{who}interrupted. {distributed.last_checkpoint()}".strip(), 1)
+        _fail(f"{who}interrupted. {distributed.last_checkpoint()}".strip(), 1)
+        with output.outliving_readers():
+            sys.stdout.flush()
+        os._exit(1)  # Python would wait for threads: to a store out of reach they write for minutes
     except (Failure, OSError) as error:  # a full disk, a folder that may not be written any more
         if isinstance(error, BrokenPipeError) and output.to_nobody():
             return 1  # whoever read our output has left (`| head`)

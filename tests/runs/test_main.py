@@ -1,8 +1,10 @@
 """What a user can get wrong on the command line: one line, exit 2, nothing written."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from runs_command import run
+from runs_command import ROOT, run
 
 # What is wrong, and what the message must say. The recipe is quickstart unless given.
 BAD = [
@@ -78,3 +80,24 @@ def test_a_workdir_that_cannot_be_written_is_said_at_once(data_dir, tmp_path):
     code, out, err = run(data_dir, "configs/quickstart.py", tmp_path / "file" / "run")
     assert code == 2 and "compile" not in out
     assert err.startswith(f"error: --workdir={tmp_path}/file/run cannot be written: ")
+
+
+def test_who_insists_waits_for_no_thread():
+    """Such as one that writes a checkpoint to a store out of reach."""
+    interrupted = (
+        "import sys, threading, time, types\n"
+        "import main\n"
+        "from ml_collections import ConfigDict\n"
+        "from mixer import runs\n"
+        "def run(*_):\n"
+        "    threading.Thread(target=time.sleep, args=(100,)).start()\n"
+        "    print('under way')\n"
+        "    raise KeyboardInterrupt\n"
+        "runs.load = lambda name: types.SimpleNamespace(run=run)\n"
+        "main.flags.FLAGS(sys.argv[:1])\n"
+        "main._run(ConfigDict({'run': 'train'}), '', '')\n"
+    )
+    command = [sys.executable, "-c", interrupted]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (1, "under way\n")
+    assert ended.stderr == "error: interrupted.\n"
