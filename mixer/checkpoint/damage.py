@@ -14,26 +14,62 @@ from mixer.errors import Failure
 from mixer.storage import trouble
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What a disk says of a file that is not there, or that is something else by now.
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
+# Whose errors are of the way to a store, if they are not FileNotFoundError.
+_CLIENTS = ("aiohttp", "gcsfs", "google", "requests")
+# What a ValueError of TensorStore's, or of gcsfs', begins with when it is.
+_NO_ANSWER = re.compile(
+    "(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED|RESOURCE_EXHAUSTED|PERMISSION_DENIED"
+    "|UNAUTHENTICATED|Bad Request):"
+)
 
 
 class DamagedCheckpoint(Failure):
     """A checkpoint that cannot be read back as it was written."""
 
 
+class Unreachable(Failure):
+    """A checkpoint of which nothing is known, for the disk or the store does not answer."""
+
+
 @contextlib.contextmanager
 def reading(where: str) -> Iterator[None]:
-    """Turns whatever Orbax raises on bad files into one `DamagedCheckpoint`."""
+    """Turns whatever is raised on bad files into one `DamagedCheckpoint`.
+
+    Raises:
+      DamagedCheckpoint: content is missing or altered.
+      Unreachable: the disk or the store failed, or refused.
+    """
     try:
         yield
-    except (MemoryError, PermissionError, TimeoutError, jax.errors.JaxRuntimeError):
-        raise  # the machine's trouble, not the file's
+    except (MemoryError, jax.errors.JaxRuntimeError):
+        raise  # the machine's trouble
     except Exception as error:
-        array = re.search(r'"([\w.]+)/(?:\.zarray|[\d.]+)"', str(error))
+        cause = error
+        while cause.__cause__:  # Orbax wraps what TensorStore says
+            cause = cause.__cause__
+        if _no_answer(cause):
+            raise Unreachable(
+                f"{where} cannot be reached now: {trouble(cause)[1]}. The same command tries "
+                f"again; if that never helps, move this checkpoint away, and the one before is used"
+            ) from error.with_traceback(None)
+        array = re.search(r'"([\w.]+)/(?:\.zarray|[\d.]+)"', str(cause))
         named = f"array {array[1].replace('.', '/')}: " if array else ""
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        lines = str(cause).strip().splitlines() or [type(cause).__name__]
         raise DamagedCheckpoint(
             f"{where} cannot be read: {named}{lines[0][:200]}"
         ) from error.with_traceback(None)
+
+
+def _no_answer(error: BaseException) -> bool:
+    if isinstance(error, FileNotFoundError):
+        return False
+    number, _ = trouble(error)
+    if number is not None:
+        return number not in _NO_FILE
+    client = type(error).__module__.partition(".")[0] in _CLIENTS
+    return isinstance(error, OSError) or client or bool(_NO_ANSWER.match(str(error)))
 
 
 @contextlib.contextmanager
@@ -41,8 +77,8 @@ def writing(where: str) -> Iterator[None]:
     """Turns whatever Orbax raises on a disk that takes no more into one `Failure`."""
     try:
         yield
-    except (MemoryError, TimeoutError, ConnectionError, jax.errors.JaxRuntimeError):
-        raise  # the machine's or another process's trouble, not the disk's
+    except (MemoryError, TimeoutError, ConnectionError, jax.errors.JaxRuntimeError, Unreachable):
+        raise  # the machine's or another process's trouble, or told already
     except Exception as error:
         number, reason = trouble(error)
         if number is None and where not in str(error) and jax.process_count() > 1:

@@ -12,7 +12,7 @@ from etils import epath
 
 from mixer import storage
 from mixer.checkpoint.checksum import checksums
-from mixer.checkpoint.damage import DamagedCheckpoint, reading, writing
+from mixer.checkpoint.damage import DamagedCheckpoint, Unreachable, reading, writing
 from mixer.checkpoint.manager import SEAL, Reader, Writer
 from mixer.checkpoint.meta import checked, guarded
 from mixer.errors import BadInput, Failure
@@ -160,6 +160,7 @@ class Store:
 
         Raises:
           DamagedCheckpoint: it cannot be read, was altered or is of another step.
+          Unreachable: the disk or the store does not answer; so `restore` and `abstract` too.
           BadInput: it was written by a newer version of this program.
         """
         where = f"{self._directory}/{step}: {_META}"
@@ -232,6 +233,7 @@ class Store:
 
         Raises:
           DamagedCheckpoint: there are checkpoints and none can be read; all stay where they are.
+          Unreachable: it is not known whether the newest is damaged.
         """
         bad = []
         for step in reversed(self.steps()):
@@ -255,14 +257,15 @@ class Store:
         return None
 
     def _agreed(self, read: Callable[[], Any]) -> Any:
-        """`read()`; a checkpoint that one process finds damaged is damaged for all."""
-        found = trouble = None
+        """`read()`; a checkpoint that one process cannot reach, or finds damaged, is so for all."""
+        found, troubles = None, dict.fromkeys((Unreachable, DamagedCheckpoint))
         try:
             found = read()
-        except DamagedCheckpoint as error:
-            trouble = str(error)
-        if trouble := self._together(trouble):
-            raise DamagedCheckpoint(trouble)
+        except tuple(troubles) as error:
+            troubles[type(error)] = str(error)
+        for kind, mine in troubles.items():
+            if trouble := self._together(mine):
+                raise kind(trouble)
         return found
 
     def _set_aside(self, step: int, report: Callable[[str], None]) -> None:

@@ -3,11 +3,13 @@ import errno
 import os
 import sys
 
+import aiohttp
+import gcsfs.retry
 import jax
 import orbax.checkpoint as ocp
 import pytest
 
-from mixer.checkpoint.damage import hush_orbax, writing
+from mixer.checkpoint.damage import DamagedCheckpoint, Unreachable, hush_orbax, reading, writing
 from mixer.errors import Failure
 
 GLOO = RuntimeError("Gloo AllGather failed: Read error [127.0.0.1]:48294: Connection reset by peer")
@@ -42,6 +44,60 @@ def test_another_process_that_is_lost_is_not_the_disk(monkeypatch):
     for error in (OSError(errno.EIO, "x"), ValueError("cannot write gs://b/w: HTTP 503")):
         with pytest.raises(Failure, match="could not be written"), writing("gs://b/w"):
             raise error
+
+
+def wrapped(text):
+    """As Orbax passes on what TensorStore says."""
+    try:
+        raise Exception("Encountered error while reading array") from ValueError(text)
+    except Exception as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(OSError(n, os.strerror(n)) for n in (errno.ESTALE, errno.EMFILE, errno.EIO)),
+        PermissionError(errno.EACCES, "Permission denied"),
+        ConnectionResetError(),
+        TimeoutError(),
+        OSError("Forbidden: https://storage.googleapis.com/b/o"),
+        gcsfs.retry.HttpError({"code": 503, "message": "Service Unavailable"}),
+        aiohttp.ServerDisconnectedError(),
+        ValueError("UNAVAILABLE: Error opening zarr driver: CURL error: could not resolve host"),
+        wrapped("ABORTED: All 32 retry attempts failed: 503"),
+        wrapped("UNKNOWN: Error reading x/0: Stale file handle [os_error_code='116']"),
+    ],
+    ids=repr,
+)
+def test_a_disk_or_a_store_that_does_not_answer_says_nothing_of_the_checkpoint(error):
+    there = pytest.raises(Unreachable, match="^/w/2: meta cannot be reached now: .+ tries again")
+    with there, reading("/w/2: meta"):
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError("b/run/checkpoints/2/meta/metadata"),
+        NotADirectoryError(errno.ENOTDIR, "Not a directory"),
+        KeyError("tree"),
+        ValueError("NOT_FOUND: Error reading x/0: No such file or directory"),
+        wrapped("DATA_LOSS: Error decoding x"),
+    ],
+    ids=repr,
+)
+def test_content_that_is_missing_or_altered_is_damage(error):
+    there = pytest.raises(DamagedCheckpoint, match="^/w/2: meta cannot be read: ")
+    with there, reading("/w/2: meta"):
+        raise error
+
+
+def test_the_array_that_is_damaged_is_named():
+    text = 'FAILED_PRECONDITION: Error reading "dense.kernel/1.0" in OCDBT database: Truncated'
+    there = pytest.raises(DamagedCheckpoint, match="array dense/kernel: FAILED_PRECONDITION")
+    with there, reading("/w/2: params"):
+        raise wrapped(text)
 
 
 @pytest.mark.parametrize("shown", [False, True])

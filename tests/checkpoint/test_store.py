@@ -12,9 +12,9 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from mixer import storage
-from mixer.checkpoint import meta
+from mixer.checkpoint import meta, pretrained
 from mixer.checkpoint.checksum import checksums
-from mixer.checkpoint.damage import DamagedCheckpoint
+from mixer.checkpoint.damage import DamagedCheckpoint, Unreachable
 from mixer.checkpoint.store import Store
 from mixer.errors import BadInput, Failure
 
@@ -358,6 +358,44 @@ def test_a_flipped_bit_in_the_numbers_is_noticed(saved, item):
         found, meta = store.restore_newest(abstract(), reports.append)
     assert meta["n"] == 1 and item in reports[0]
     assert_same(found, items(1))
+
+
+def stale(_):
+    raise OSError(errno.ESTALE, "Stale file handle")
+
+
+def test_a_checkpoint_that_cannot_be_reached_now_stays(saved, monkeypatch):
+    with Store(saved, keep=3) as store, monkeypatch.context() as disk:
+        disk.setattr(type(store._directory), "read_bytes", stale)
+        with pytest.raises(Unreachable, match="2: meta cannot be reached now: Stale file handle"):
+            store.restore_newest(abstract(), print)
+    assert newest(saved) == (2, [])
+
+
+def test_the_trouble_of_one_process_is_everybodys(saved):
+    """Before it is asked whether any has found damage."""
+    for troubles, kind in (
+        (["another cannot reach 2"], Unreachable),
+        ([None, "another finds 2 damaged"], DamagedCheckpoint),
+    ):
+        with Store(saved, keep=3) as store:
+            told = iter(troubles)
+            store._together = lambda mine, told=told: mine or next(told, None)
+            with pytest.raises(kind, match="another"):
+                store._agreed(lambda: 1)
+
+
+def test_the_best_is_not_another_because_it_cannot_be_reached_now(tmp_path, monkeypatch):
+    with Store(tmp_path / "checkpoints", keep=3, best="m") as store:
+        for step in (1, 2):
+            store.save(step, items(step), {"best": 1 / step}, {"m": 1 / step})
+    monkeypatch.setattr(type(store._directory), "read_bytes", stale)
+    for look in (
+        lambda: pretrained.read_meta(str(tmp_path), "best"),
+        lambda: Store(tmp_path / "checkpoints", keep=1, best="m"),
+    ):
+        with pytest.raises(Unreachable, match="meta cannot be reached now: Stale file handle"):
+            look()
 
 
 def test_all_damaged_is_an_error(saved):
