@@ -96,6 +96,10 @@ class Writer(ocp.CheckpointManager):
             return found if found and self._best in found else None
         return None
 
+    def forget(self, step: int) -> None:
+        """Of a step that was moved away. `reload` would list the folder, which may be old news."""
+        self._checkpoints.delete_if(lambda info: info.step == step)
+
     def reached_preemption(self, step: int) -> bool:
         return False
 

@@ -46,13 +46,17 @@ class Store:
         if "://" not in str(directory):
             self._directory = epath.Path(self._directory.absolute())
         self._best = best
-        self._reader = self._manager = Reader(self._directory)
         self._replaced, self._replacing = self._directory.parent / "replaced", False
         self._writer: Writer | None = None
         if not read_only:
             with writing(str(self._directory)):
+                # Before any process lists the folder: an NFS client remembers what it has seen.
                 self._in_one(self._put_in_order)
+        self._reader = self._manager = Reader(self._directory)
+        if not read_only:
+            with writing(str(self._directory)):
                 self._manager = self._writer = Writer(self._directory, keep, best, self._score)
+            self._check_alike()
 
     def __enter__(self) -> "Store":
         return self
@@ -99,7 +103,7 @@ class Store:
             replaces = step in self._manager.all_steps()
             if replaces:
                 self._in_one(lambda: self._move(step, self._replaced))
-                self._manager.reload()
+                self._writer.forget(step)
             accepted = self._manager.save(
                 step,
                 args=ocp.args.Composite(**args, **{_META: ocp.args.JsonSave(meta)}),
@@ -127,10 +131,24 @@ class Store:
             self._writer.remover.say()
 
     def _in_one(self, change: Callable[[], None]) -> None:
-        """Changes folders, in one process, and all go on when it is done."""
-        if jax.process_index() == 0:
-            change()
-        self._together(None)
+        """Changes folders, in one process, and all go on when it is done, or raise."""
+        failed = None
+        try:
+            if jax.process_index() == 0:
+                change()
+        except Exception as error:  # stores have many kinds
+            failed = error
+        trouble = self._together(failed and (str(failed) or type(failed).__name__))
+        if trouble:
+            raise failed or Failure(trouble)
+
+    def _check_alike(self) -> None:
+        """That all processes see the same checkpoints; from here on each counts for itself."""
+        mine = str(self.steps())
+        first = self._together(mine)
+        differs = f"{self._directory} holds {first} for one process, {mine} for another"
+        if trouble := self._together(differs if mine != first else None):
+            raise Unreachable(f"{trouble}. The same command, for all processes, tries again")
 
     def _put_in_order(self) -> None:
         """Removes what was being removed when the run was killed, puts back what was replaced."""
@@ -271,7 +289,7 @@ class Store:
     def _set_aside(self, step: int, report: Callable[[str], None]) -> None:
         folder = self._directory.parent / "damaged"
         self._in_one(lambda: report(f"moved to {self._move(step, folder)}"))
-        self._manager.reload()
+        self._writer.forget(step)
 
 
 def _is_whole(folder: epath.Path) -> bool:

@@ -235,7 +235,7 @@ class _Session:
     def _save(
         self, at: int, state: step.TrainState, metrics: dict | None, evaluation_due: bool
     ) -> None:
-        workdir.check_there(self.path)
+        agreement.from_first(lambda: workdir.check_there(self.path))
         training = self.training
         self.check_ours()
         self.log.flush()

@@ -385,6 +385,44 @@ def test_the_trouble_of_one_process_is_everybodys(saved):
                 store._agreed(lambda: 1)
 
 
+def test_what_one_process_cannot_change_is_everybodys_trouble(saved, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Store(saved, keep=3) as store:
+        told = []
+        store._together = lambda mine: told.append(mine) or mine
+        monkeypatch.setattr(storage, "move", full)
+        with pytest.raises(Failure, match="could not be written: No space left on device"):
+            store.save(2, items(), {}, None)
+        assert told == ["[Errno 28] No space left on device"]
+        # As another process hears of it.
+        monkeypatch.setattr(jax, "process_index", lambda: 1)
+        store._together = lambda _: told[0]
+        with pytest.raises(Failure, match="could not be written: No space left on device"):
+            store.save(2, items(), {}, None)
+
+
+def test_processes_that_see_other_checkpoints_do_not_begin(saved):
+    said = "holds \\[1\\] for one process, \\[1, 2\\] for another. The same command, for all"
+    with pytest.raises(Failure, match=said):
+        Store(saved, keep=3, together=lambda mine: "[1]" if mine == "[1, 2]" else mine)
+
+
+def test_a_folder_that_looks_as_it_was_a_while_ago(saved, monkeypatch):
+    """As over NFS, where a step that was just moved away is listed still."""
+    (saved / "2" / "meta" / "metadata").unlink()
+    with Store(saved, keep=3) as store:
+        listed = store._manager._load_checkpoint_infos()
+        monkeypatch.setattr(type(store._manager), "_load_checkpoint_infos", lambda _: listed)
+        _, meta = store.restore_newest(abstract(), print)
+        assert meta["n"] == 1 and store.steps() == [1]
+        for n in (3, 4):
+            store.save(2, items(n), {"n": n}, None)
+        store.wait()
+        assert store.steps() == [1, 2] and store.meta(2)["n"] == 4
+
+
 def test_the_best_is_not_another_because_it_cannot_be_reached_now(tmp_path, monkeypatch):
     with Store(tmp_path / "checkpoints", keep=3, best="m") as store:
         for step in (1, 2):
