@@ -87,7 +87,8 @@ def prepare(job: Preparation, *, accept: Callable[[], None], stop: Callable[[], 
         accept()
         if (written := _write(job, plan, stop)) is None:
             return False
-        _finish(job, plan, written)
+        with storage.naming(job.target):
+            _finish(job, plan, written)
     return True
 
 
