@@ -23,7 +23,8 @@ def hold(workdir: epath.Path) -> Iterator[Callable[[], None]]:
     frees: there the run that came last goes on, and the one before ends.
 
     Yields:
-      What is to be called before each checkpoint, by all processes.
+      What raises `Failure` once this run is not the last: to be called by the first process before
+      it writes there, a checkpoint above all.
 
     Raises:
       BadInput: another run is at work there.
@@ -31,7 +32,7 @@ def hold(workdir: epath.Path) -> Iterator[Callable[[], None]]:
     if storage.is_remote(workdir):
         mine = agreement.from_first(lambda: _take_over(workdir))
         try:
-            yield lambda: agreement.from_first(lambda: _check_ours(workdir, mine))
+            yield lambda: _check_ours(workdir, mine)
         except errors.Failure:
             with contextlib.suppress(storage.Unwritable):
                 _check_ours(workdir, mine)  # a better reason than files that were taken away

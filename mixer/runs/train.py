@@ -106,7 +106,8 @@ class _Session:
         if any([reader.stage() for reader in (training.reader, *measured)]):
             clock = self._lap("stage", clock)
         with contextlib.ExitStack() as stack:
-            self.log = stack.enter_context(MetricsLog(self.path, meta["lines"], start))
+            log = MetricsLog(self.path, meta["lines"], start, self.check_ours)
+            self.log = stack.enter_context(log)
             self.console = Console(training.total, start)
             stack.callback(self.console.close)
             # Threads begin to read here, beside the compilation.
@@ -237,7 +238,7 @@ class _Session:
     ) -> None:
         agreement.from_first(lambda: workdir.check_there(self.path))
         training = self.training
-        self.check_ours()
+        agreement.from_first(self.check_ours)
         self.log.flush()
         progress = self.progress.state_dict()
         meta = {
@@ -263,6 +264,7 @@ class _Session:
         training = self.training
         seconds = self.progress.seconds
         images = training.total * training.batch_size
+        agreement.from_first(self.check_ours)
         workdir.write_results(
             self.path,
             {

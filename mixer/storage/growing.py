@@ -3,6 +3,7 @@
 import io
 import os
 import time
+from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
 from typing import Protocol
@@ -31,13 +32,19 @@ class Growing(Protocol):
         """Flushes, and frees what the file holds."""
 
 
-def grow(path: str | os.PathLike, content: bytes = b"") -> Growing:
+def grow(
+    path: str | os.PathLike, content: bytes = b"", check_ours: Callable[[], None] = lambda: None
+) -> Growing:
     """The file `path`, from now on with this content, whatever it held before.
+
+    Args:
+      check_ours: for a file in a store, where each upload replaces what others may have written:
+        raises when it is theirs. Called before each upload, also from a thread.
 
     Raises:
       Unwritable: the disk or the store does not take it.
     """
-    return _Uploaded(path, content) if is_remote(path) else _Appended(path, content)
+    return _Uploaded(path, content, check_ours) if is_remote(path) else _Appended(path, content)
 
 
 class _Appended:
@@ -70,8 +77,9 @@ class _Uploaded:
     with the next upload, and so does what a store in trouble has not taken: only `flush` insists.
     """
 
-    def __init__(self, path: str | os.PathLike, content: bytes):
+    def __init__(self, path: str | os.PathLike, content: bytes, check_ours: Callable[[], None]):
         self._path, self._content = epath.Path(path), bytearray(content)
+        self._check_ours = check_ours
         self._stored = -1  # so much of it has arrived
         self._thread = futures.ThreadPoolExecutor(1)
         self._begin()
@@ -99,6 +107,7 @@ class _Uploaded:
         self._upload = self._thread.submit(self._store, bytes(self._content))
 
     def _store(self, content: bytes) -> None:
+        self._check_ours()
         with naming(self._path):
             self._path.write_bytes(content)
         self._stored = len(content)

@@ -1,12 +1,13 @@
 """Where a run's numbers go: metrics.jsonl, TensorBoard event files, the terminal."""
 
 import contextlib
+import itertools
 import json
 import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import tqdm
@@ -27,12 +28,19 @@ class MetricsLog:
       workdir: holds metrics.jsonl and the event files.
       lines: how many lines the checkpoint knows of that the run goes on from; the rest is cut.
       step: of that checkpoint, from which on TensorBoard is told to forget.
+      check_ours: see `storage.grow`.
 
     Raises:
       Unwritable: metrics.jsonl cannot be written. So do the methods.
     """
 
-    def __init__(self, workdir: epath.Path, lines: int, step: int):
+    def __init__(
+        self,
+        workdir: epath.Path,
+        lines: int,
+        step: int,
+        check_ours: Callable[[], None] = lambda: None,
+    ):
         self.lines = lines
         self._file = self._scalars = None
         if jax.process_index():
@@ -42,8 +50,8 @@ class MetricsLog:
         self.lines = len(kept)
         if self.lines < lines:
             print(f"{path} lacks {lines - self.lines} lines that the checkpoint knows of")
-        self._file = storage.grow(path, b"".join(kept))
-        self._scalars = _Scalars(workdir, step)
+        self._file = storage.grow(path, b"".join(kept), check_ours)
+        self._scalars = _Scalars(workdir, step, check_ours)
         # TensorBoard forgets this step too: an evaluation of it may come once more.
         for line in map(json.loads, kept):
             if line.pop("step") == step:
@@ -55,10 +63,10 @@ class MetricsLog:
     def __exit__(self, kind, *_) -> None:
         if self._file is None:
             return
-        self._scalars.close()
         # The error that ends the run is the one to be told.
-        with contextlib.suppress(Failure) if kind else contextlib.nullcontext():
-            self._file.close()
+        for file in (self._scalars, self._file):
+            with contextlib.suppress(Failure) if kind else contextlib.nullcontext():
+                file.close()
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Adds one line.
@@ -83,19 +91,19 @@ class MetricsLog:
 
 
 def _whole_lines(path: epath.Path) -> list[bytes]:
-    """The lines of a log, without what a power cut has left of the last ones."""
+    """The lines of a log, up to the first that a power cut or a disk has not left whole."""
     content = path.read_bytes() if path.exists() else b""
-    lines = content.splitlines(keepends=True)
-    while lines and not _is_whole(lines[-1]):
-        lines.pop()
-    return lines
+    return list(itertools.takewhile(_is_whole, content.splitlines(keepends=True)))
 
 
 def _is_whole(line: bytes) -> bool:
     try:
-        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
+        content = json.loads(line)
     except ValueError:
         return False
+    if not (isinstance(content, dict) and "step" in content and line.endswith(b"\n")):
+        return False
+    return all(isinstance(value, int | float) for value in content.values())
 
 
 class _Scalars:
@@ -105,13 +113,13 @@ class _Scalars:
       step: what other event files of this run have from this step on is void.
     """
 
-    def __init__(self, workdir: epath.Path, step: int):
+    def __init__(self, workdir: epath.Path, step: int, check_ours: Callable[[], None]):
         # The form of the name by which TensorBoard finds and orders them.
         host = socket.gethostname()
         path = workdir / f"events.out.tfevents.{time.time():010.0f}.{host}.{os.getpid()}.0"
         self._file = None
         with self._or_warn():
-            self._file = storage.grow(path)
+            self._file = storage.grow(path, check_ours=check_ours)
         self._event(file_version="brain.Event:2")
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._event(step=step, session_log=start)

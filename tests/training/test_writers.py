@@ -65,11 +65,18 @@ def test_a_run_that_went_on_reads_as_if_it_had_never_stopped(workdir, tmp_path, 
     assert scalars(workdir, tmp_path) == by_tag(whole)
 
 
-@pytest.mark.parametrize("torn", [b'{"step": 3, "loss": 0.2', b"\0" * 40, b'{"step\n\0\0', b"17\n"])
-def test_what_a_power_cut_leaves_of_a_line_is_cut(torn, tmp_path, capsys):
+@pytest.mark.parametrize("after", [b"", b'{"step": 4, "loss": 0.125}\n'])
+@pytest.mark.parametrize(
+    "torn",
+    [
+        *(b'{"step": 3, "loss": 0.2', b"\0" * 40, b'{"step\n\0\0', b"17\n", b"\0\0\n", b"\xff\n"),
+        *(b'{"loss": 0.2}\n', b'{"step": 2, "loss": "0.2"}\n', b"\n"),
+    ],
+)
+def test_lines_end_where_a_power_cut_or_a_disk_has_damaged_one(torn, after, tmp_path, capsys):
     path = tmp_path / "metrics.jsonl"
-    path.write_bytes(b'{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n' + torn)
-    with MetricsLog(epath.Path(tmp_path), 4, 4) as log:
+    path.write_bytes(b'{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n' + torn + after)
+    with MetricsLog(epath.Path(tmp_path), 4, 2) as log:
         assert log.lines == 2
         log.write(5, {"loss": 0.125})
     assert "lacks 2 lines that the checkpoint knows of" in capsys.readouterr().out
@@ -83,12 +90,12 @@ def failing(which, when, monkeypatch):
     def refuse(*_):
         raise storage.Unwritable(28, "No space left on device", which)
 
-    def grow_or_fail(path, content=b""):
+    def grow_or_fail(path, *args, **kwargs):
         if which not in path.name:
-            return grow(path, content)
+            return grow(path, *args, **kwargs)
         if when == "begin":
             refuse()
-        file = grow(path, content)
+        file = grow(path, *args, **kwargs)
         monkeypatch.setattr(file, when, refuse)
         return file
 
