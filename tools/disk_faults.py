@@ -1,4 +1,4 @@
-"""Lets one call to the disk fail in a short run, then gives the same command again (Linux only).
+"""Makes one call to the disk fail in a short run, then gives the same command again (Linux only).
 
     python tools/disk_faults.py --workdir=runs/disk_faults --trials=200
 
@@ -120,7 +120,8 @@ def trial(folder: Path, peace: Path, fault: list, lasting: bool) -> dict:
     """One fault and what came of it; `wrong` lists what should not have.
 
     Args:
-      fault: the error lets the so-manieth call fail of those whose path begins so in `folder`.
+      fault: (ERROR, CALL, PATH): call number CALL, counted among those whose path in `folder`
+        begins with PATH, fails with ERROR.
     """
     error, call, begins = fault
     shutil.rmtree(folder, ignore_errors=True)

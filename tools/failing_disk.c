@@ -1,8 +1,8 @@
 /* A disk that fails once, for tests: loaded before all other libraries by $LD_PRELOAD (Linux).
 
-Counts the calls that change something below $DISK_BELOW, and lets the $DISK_CALL-th of them (from
-1), or with $DISK_LASTING it and all after it, fail with $DISK_ERRNO. $DISK_LOG gets a line for each
-call that failed, or with DISK_CALL=0 for every call: seconds since 1970, name, path.
+Counts the calls that change something below $DISK_BELOW. Number $DISK_CALL of them, from 1, fails
+with $DISK_ERRNO; with $DISK_LASTING all after it do too. $DISK_LOG gets a line for each call that
+failed, or with DISK_CALL=0 for every call: seconds since 1970, name, path.
 */
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -1,4 +1,4 @@
-"""One call to the disk fails under a run; `tools/disk_faults.py` lets any of them fail."""
+"""One call to the disk fails under a run; `tools/disk_faults.py` makes any of them fail."""
 
 import json
 import os
@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# Of each: the error, the so-manieth call, where its path begins; whether the run ends by it.
+# (ERROR, CALL, PATH): call number CALL, counted among those whose path begins with PATH, fails with
+# ERROR; whether the run ends by it.
 SAVING = "run/checkpoints/2.orbax-checkpoint-tmp"
 FAULTS = {
     ("EIO", 1, f"{SAVING}/params"): True,  # the making of a folder, for which other threads wait
