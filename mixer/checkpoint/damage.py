@@ -5,6 +5,7 @@ import errno
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 
 import jax
@@ -92,6 +93,7 @@ def writing(where: str) -> Iterator[None]:
 
 def hush_orbax() -> None:
     """When one array fails, Orbax's readers of the others complain that nobody waits any more."""
+    warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
     show, folder = sys.unraisablehook, os.path.dirname(ocp.__file__)
 
     def hook(unraisable) -> None:
