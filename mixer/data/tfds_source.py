@@ -144,11 +144,20 @@ class TfdsSource:
 
 
 def _by_name(stored: Sequence[str], classes: Sequence[str]) -> tuple[int, ...]:
-    """By stored label the label among `classes`; () if they are the same, or other classes."""
+    """By stored label the label among `classes`; () if they are the same, or other classes.
+
+    Numbers are no names: class 3 of ten is not class 3 of a thousand.
+    """
     place = {name: i for i, name in enumerate(classes)}
-    if list(stored) == list(classes) or not place.keys() >= set(stored):
+    known = place.keys() == set(stored) if numbers(stored) else place.keys() >= set(stored)
+    if list(stored) == list(classes) or not known:
         return ()
     return tuple(place[name] for name in stored)
+
+
+def numbers(classes: Sequence[str]) -> bool:
+    """Whether the classes are only counted."""
+    return all(map(str.isdecimal, classes))
 
 
 def _features(dataset: str, features: Any, image_key: str, label_key: str) -> tuple[str, str]:

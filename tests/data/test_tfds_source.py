@@ -70,6 +70,18 @@ def test_labels_are_those_of_the_names_that_are_given(odd):
     assert others == (("apple", "bear"), [0, 1, 0, 1])
 
 
+def test_numbers_are_no_names(data_dir):
+    """Class 3 of ten is not class 3 of a thousand; the same numbers in another order are."""
+
+    def opened(*classes):
+        return sources.open_source("digits", "train", data_dir, sources.Reading(classes))
+
+    own = opened()
+    assert opened(*map(str, range(1000))).classes == own.classes == tuple("0123456789")
+    other = opened(*"9876543210")
+    assert [other[i]["label"] for i in range(20)] == [9 - own[i]["label"] for i in range(20)]
+
+
 def test_several_labels_are_those_of_the_names_too(data_dir):
     own = sources.open_source("jft", "full[:9]", data_dir)
     names = ("more", *reversed(own.classes))

@@ -6,7 +6,8 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.data import staging
+from mixer.data import image_files, staging
+from mixer.data.folder_layout import Layout
 from mixer.data.sources import (
     Reading,
     Source,
@@ -17,7 +18,7 @@ from mixer.data.sources import (
     split_to_measure,
     split_to_train_on,
 )
-from mixer.data.tfds_source import TfdsSource
+from mixer.data.tfds_source import TfdsSource, numbers
 
 
 def reading_of(config: ConfigDict, dataset: str, classes: tuple[str, ...] = ()) -> Reading:
@@ -58,10 +59,10 @@ def class_names(config: ConfigDict) -> tuple[str, ...]:
     key = f"config.input.class_names={file}"
     try:
         text = Path(file).expanduser().read_text(encoding="utf-8-sig").strip()
-        names = json.loads(text) if text.startswith("[") else text.splitlines()
+        names = json.loads(text) if text.startswith(("[", "{")) else text.splitlines()
     except (OSError, ValueError) as error:
         raise errors.BadInput(f"{key} cannot be read: {error}") from None
-    if not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise errors.BadInput(f"{key}: expected a name a line, or a JSON list of names")
     names = tuple(name.strip() for name in names)
     if not all(names) or len(set(names)) < max(len(names), 2):
@@ -99,8 +100,23 @@ def open_data(
     if split == "auto":
         split = split_to_measure(dataset, config.dataset if trained_on is None else trained_on)
     reading = reading_of(config, dataset, classes)
+    named_by = trained_on or config.dataset
+    if dataset.startswith("folder:") and not named_by.startswith("folder:") and numbers(classes):
+        _check_all_there(dataset, classes)
     source = open_source(dataset, split, origin, reading)
     copied = dataset == config.dataset or isinstance(source, TfdsSource)
     if folder and copied and dataset != "digits":
         return staging.open_staged(dataset, split, origin, place(folder), reading)
     return source
+
+
+def _check_all_there(dataset: str, classes: tuple[str, ...]) -> None:
+    """Refuses a folder that has only some of a model's classes, where these are numbers."""
+    layout = Layout.of(dataset.removeprefix("folder:"), classes)
+    there = {name for place in layout.splits.values() for name in image_files.folders(place)}
+    if missing := [name for name in classes if name not in there]:
+        raise errors.BadInput(
+            f"{dataset} has no folders {errors.shown(missing)}: the model's {len(classes):,} "
+            f"classes are numbers without names, and those of {len(there):,} folders need not be "
+            f"the same. If they are, make empty folders of the missing ones"
+        )
