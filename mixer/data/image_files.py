@@ -87,6 +87,8 @@ def expand(names: str, left_out: Counter) -> list[str]:
                 break
         else:
             raise errors.BadInput(f"config.images: no file {parts[0].strip()!r}")
+    if not found:
+        raise errors.BadInput(f"config.images={names!r} names no file")
     return list(dict.fromkeys(found))
 
 

@@ -64,6 +64,16 @@ class Subset:
         """The folders of a folder of images that are not read."""
         return self.whole.beside
 
+    @property
+    def files(self) -> list[tuple[str, int]]:
+        """Those of the part, where the whole is a folder of images."""
+        files = self.whole.files
+        return [
+            file
+            for part in self._parts(range(self.count))
+            for file in files[part.start : part.stop]
+        ]
+
     def summary(self) -> str:
         """One line, as `sources.summary`."""
         return f"{self.count:,} of: {sources.summary(self.whole)}"

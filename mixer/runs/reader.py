@@ -107,25 +107,37 @@ class Batches:
         self._close()
 
 
-def say_what_is_read(readers: Mapping[str, Sequence[Reader]]) -> None:
+def say_what_is_read(
+    readers: Mapping[str, Sequence[Reader]], measured: Mapping[str, Sequence[Reader]] | None = None
+) -> None:
     """Prints how each source is understood, and what of their folders nothing reads.
 
     Args:
       readers: by what they are for; `training` those of the training images.
+      measured: those, by what they are for, whose images should not be trained on.
     """
-    beside, trained_on = {}, set()
+    beside = {}
     for name, several in readers.items():
         for source in (reader.source for reader in several):
             print(f"{name}: {sources.summary(source)}", flush=True)
             if (folders := getattr(source, "beside", None)) is not None:
                 beside.setdefault(source.name, []).append(set(folders))
-            files = {(source.name, file) for file, _ in getattr(source, "files", ())}
-            if both := len(files & trained_on):
-                print(f"warning: {both:,} of the {len(files):,} images of {name} are trained on")
-            trained_on |= files if name == "training" else set()
+    for training in readers["training"] if measured else ():
+        _warn_of_overlap(training, measured)
     for name, several in beside.items():
         if unread := sorted(set.intersection(*several)):
             print(f"not read: {', '.join(f'{folder}/' for folder in unread)} of {name}", flush=True)
+
+
+def _warn_of_overlap(training: Reader, measured: Mapping[str, Sequence[Reader]]) -> None:
+    """Prints how many images of a folder are both trained on and measured."""
+    for name, several in measured.items():
+        for source in (reader.source for reader in several):
+            if source.name != training.source.name or not hasattr(source, "files"):
+                continue
+            files = {file for file, _ in source.files}  # fewer than those that are trained on
+            if both := sum(file in files for file, _ in training.source.files):
+                print(f"warning: {both:,} of the {len(files):,} images of {name} are trained on")
 
 
 def open_reader(

@@ -45,7 +45,7 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
     with distributed.watch(checkpoints):
         training = build.training(config, _card_so_far(path))
         agreement.same_work(training)
-        say_what_is_read(training.readers)
+        say_what_is_read(training.readers, training.measured)
         if trouble := agreement.first_trouble(training.unreadable()):
             raise BadInput(trouble)
         times["build"] = time.perf_counter() - began

@@ -75,6 +75,19 @@ def test_labels_are_those_of_the_models_classes(tmp_path):
         measured(trained, config)
 
 
+def test_numbers_without_names_say_nothing_of_a_folders_classes(tmp_path):
+    """Unless the folder has all of them, or a folder has given them to the model."""
+    some = fill(tmp_path / "some", 2, "12")
+    trained, config = taught(fill(tmp_path / "own", 9, "0123456789"), some)
+    assert {label for _, label in measured(trained, config).files} == {1, 2}
+    digits = dataclasses.replace(trained, card=dataclasses.replace(trained.card, dataset="digits"))
+    with pytest.raises(errors.BadInput, match=r"no folders 0, 3, 4, 5, 6, ...: .*10 classes are"):
+        measured(digits, config)
+    for name in "03456789":
+        (some / name).mkdir()
+    assert {label for _, label in measured(digits, config).files} == {1, 2}
+
+
 def test_what_is_read_is_said_and_what_nothing_reads(tmp_path, capsys):
     fill(tmp_path / "train", 10), fill(tmp_path / "valid", 4), fill(tmp_path / "extra", 1)
     training = build.training(config_of(tmp_path))
@@ -100,8 +113,34 @@ def test_a_fraction_is_said_of_the_whole(tmp_path, capsys):
 def test_measuring_what_is_trained_on_is_said(tmp_path, capsys):
     config = config_of(fill(tmp_path, 10))
     config.input.split = "train"
-    say_what_is_read(build.training(config).readers)
-    assert "warning: 3 of the 3 images of test are trained on" in capsys.readouterr().out
+
+    def said():
+        training = build.training(config)
+        say_what_is_read(training.readers, training.measured)
+        return capsys.readouterr().out, training
+
+    assert "warning: 3 of the 3 images of test are trained on" in said()[0]
+    config.input.fraction = 0.5
+    out, training = said()
+    own = {file for file, _ in training.reader.source.files}
+    assert len(own) == 15
+    both = sum(file in own for file, _ in training.evaluations[0].reader.source.files)
+    assert (f"warning: {both} of the 3 images" in out) == (both > 0)
+
+
+def test_what_few_shot_evaluation_fits_its_heads_to_may_be_trained_on(tmp_path, capsys):
+    dataset = f"folder:{fill(tmp_path / 'in', 10)}"
+    config = config_of(tmp_path / "in")
+    config.evaluators = fewshot.get_config(dataset).evaluators
+    config.evaluators.fewshot.shots = (1,)
+    training = build.training(config)
+    say_what_is_read(training.readers, training.measured)
+    assert "warning" not in capsys.readouterr().out
+    config.input.split = "train"
+    training = build.training(config)
+    say_what_is_read(training.readers, training.measured)
+    (warning,) = (s for s in capsys.readouterr().out.splitlines() if s.startswith("warning"))
+    assert warning == "warning: 3 of the 3 images of fewshot are trained on"
 
 
 LISTS = ["red\ngreen\nblue\n", '["red", "green",\n "blue"]', "red\r\ngreen\r\nblue"]
@@ -126,6 +165,7 @@ NAMES = {
     "only one": "red",
     "a line is empty": "red\n\ngreen",
     "a name a line, or a JSON list": '["red", 3]',
+    "expected a name a line, or a JSON list": '{\n  "0": "red",\n  "1": "green"\n}',
     "cannot be read: Expecting": '["red", ',
 }
 
@@ -194,6 +234,12 @@ def test_files_folders_and_globs(names, found, left_out, pictures):
     files = image_files.expand(str(pictures) + names.replace("{}", str(pictures)), counted)
     assert [os.path.relpath(file, pictures) for file in files] == found.split()
     assert counted == left_out
+
+
+@pytest.mark.parametrize("names", [" ", ",", " , "])
+def test_a_list_that_names_no_file_is_refused(names):
+    with pytest.raises(errors.BadInput, match=f"images='{names}' names no file"):
+        image_files.expand(names, image_files.Counter())
 
 
 @pytest.mark.parametrize("names", ["/none.png", "/c.png,{}/none.png", "/*.jpg"])

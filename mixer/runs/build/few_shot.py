@@ -46,6 +46,11 @@ class FewShot:
         return [reader for pair in self.datasets.values() for reader in pair]
 
     @property
+    def measured(self) -> list[Reader]:
+        """What is measured, by heads that are fitted to the other split."""
+        return [test for _, test in self.datasets.values()]
+
+    @property
     def higher_is_better(self) -> tuple[str, ...]:
         """The metrics by which a checkpoint may be chosen."""
         return tuple(f"{dataset}/{k}shot" for dataset in self.datasets for k in self.shots)

@@ -68,6 +68,11 @@ class Training:
         return {"training": [self.reader]} | {e.name: e.readers for e in self.evaluations}
 
     @property
+    def measured(self) -> dict[str, list[Reader]]:
+        """What is measured, by the evaluator's name."""
+        return {e.name: e.measured for e in self.evaluations}
+
+    @property
     def mesh(self) -> Mesh:
         """The devices."""
         return self.update.mesh

@@ -81,6 +81,11 @@ class Evaluation:
         return [self.reader]
 
     @property
+    def measured(self) -> list[Reader]:
+        """What is measured."""
+        return self.readers
+
+    @property
     def higher_is_better(self) -> tuple[str, ...]:
         """The metrics by which a checkpoint may be chosen."""
         return getattr(self.evaluator, "higher_is_better", ())
