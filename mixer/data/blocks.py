@@ -49,7 +49,7 @@ class BlockSource:
         block = self.block_of(index)
         try:
             return self._fetch(block).result()[index - block.start]
-        except RuntimeError:  # one damaged record fails the block
+        except (RuntimeError, ValueError):  # one damaged or empty record fails the block
             return self.source[index]
 
     def will_read(self, index: int) -> None:

@@ -56,7 +56,11 @@ class FolderSource:
         listed = {part: layout.listed(part, left_out) for part in dict.fromkeys(wanted)}
         sizes = {part: len(found) for part, found in listed.items()}
         files = []
-        for part, chosen in splits.absolute_ranges(layout.name, split, sizes):
+        try:
+            ranges = splits.absolute_ranges(layout.name, split, sizes)
+        except errors.BadInput as error:
+            raise errors.BadInput(f"{error}{_unread(layout)}") from None
+        for part, chosen in ranges:
             files += listed[part][chosen]
         if not files:
             only = f"; left out: {image_files.counted(left_out)}" if left_out else ""
@@ -109,6 +113,17 @@ class FolderSource:
         if self.left_out:
             classes += f"; left out: {image_files.counted(dict(self.left_out))}"
         return f"{self.name} {self.split}: {len(self):,} images, {each} in each of {classes}"
+
+
+def _unread(layout: Layout) -> str:
+    """What a missing split may be: the folders beside those that are there."""
+    if not layout.others:
+        return ""
+    folders = [f"{name}/" for name in layout.others]
+    return (
+        f". {errors.shown(folders)} in {layout.root} are not read, as they lie beside splits: "
+        f"classes belong into {layout.root}/train"
+    )
 
 
 def _natural(name: str) -> list:

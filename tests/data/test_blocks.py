@@ -135,3 +135,23 @@ def test_a_failed_block_can_be_read_later(server):
         source[100]
     assert source[100]["label"] in range(3)
     source.close()
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, ValueError])
+def test_a_bad_example_spoils_none_of_its_block(kind):
+    """Neither a record that is damaged, nor an empty one."""
+
+    class Spoilt:
+        def __getitem__(self, index):
+            if index == 5:
+                raise kind("bad")
+            return {"label": index}
+
+        def read(self, start, stop):
+            return [self[i] for i in range(start, stop)]
+
+    source = blocks.BlockSource(Spoilt(), lambda index: range(8), 1)
+    assert [source[i]["label"] for i in (0, 4, 6, 7)] == [0, 4, 6, 7]
+    with pytest.raises(kind, match="bad"):
+        source[5]
+    source.close()

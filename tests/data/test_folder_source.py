@@ -133,6 +133,15 @@ def test_a_split_of_nothing_says_how_much_there_is(tmp_path):
         open_(tmp_path, "train[90%:]")
 
 
+def test_classes_beside_splits_are_named_where_a_split_is_missing(tmp_path):
+    """Of a folder whose images were only in part moved into splits."""
+    for name in ("cat", "dog", "test/cat", "test/dog"):
+        (tmp_path / name).mkdir(parents=True)
+        Image.new("RGB", (6, 5)).save(tmp_path / name / "0.png")
+    with pytest.raises(errors.BadInput, match="cat/, dog/ in .* are not read.* into .*/train"):
+        sources.open_source(f"folder:{tmp_path}", "train")
+
+
 def test_what_is_found_and_what_is_left_out_is_said(tmp_path):
     """All endings that are decoded, in any case; files of file managers do not count."""
     files = ["a/1.jfif", "a/2.ppm", "a/3.png", "a/deep/er/4.png", "b/1.png", "b/2.png"]
