@@ -117,8 +117,10 @@ def _of_deep_grey(image: Image.Image, bits: int, transparent: bool) -> np.ndarra
             f"white: save it with 8 bits"
         )
     values = np.asarray(image).astype(np.uint32)
-    white = 65535 if image.format == "PPM" else 2**bits - 1
-    grey = (values * 255 // white).astype(np.uint8)
+    if image.format == "PPM":  # which Pillow has brought to 16 bits; colours it rounds to 8
+        grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
+    else:
+        grey = _high_byte(values, bits)
     if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:  # white is zero
         grey = 255 - grey
     channels = [grey] * 3
@@ -133,11 +135,16 @@ def _of_bytes(image: Image.Image, bits: int, transparent: bool) -> np.ndarray:
     if not transparent:
         return np.asarray(image.convert("RGB"))
     if image.mode in ("L", "RGB"):  # the one transparent colour, in the file's bits
-        scaled = np.array(colour) * 255 // (2**bits - 1)
+        scaled = _high_byte(np.array(colour), bits)
         colour = int(scaled) if image.mode == "L" else tuple(map(int, scaled))
     if colour is not None:
         image.info["transparency"] = colour
     return np.asarray(image.convert("RGBA"))
+
+
+def _high_byte(values: np.ndarray, bits: int) -> np.ndarray:
+    """uint8, of more than 8 bits as Pillow and TensorFlow make it of colours: cut, not rounded."""
+    return (values >> bits - 8 if bits > 8 else values * 255 // (2**bits - 1)).astype(np.uint8)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -105,7 +105,7 @@ TWELVE = GREY.astype(np.uint16) * 16
     [
         (png(GREY_16, 16, 0), three(GREY)),
         (png(RGB_16, 16, 2), RGB),
-        (png(TWELVE, 16, 0, (b"sBIT", b"\x0c")), three(TWELVE // 257)),  # dark, and says so
+        (png(TWELVE, 16, 0, (b"sBIT", b"\x0c")), three(TWELVE >> 8)),  # dark, and says so
         (png(GREY >> 7, 1, 0), three((GREY >> 7) * np.uint8(255))),
         (png(GREY >> 4, 4, 0), three((GREY >> 4) * 17)),
         (encoded(GREY_16, "TIFF"), three(GREY)),
@@ -122,6 +122,37 @@ TWELVE = GREY.astype(np.uint16) * 16
 )
 def test_values_are_scaled_by_what_the_file_says_of_them(data, want):
     np.testing.assert_array_equal(decode(data), want)
+
+
+@pytest.mark.parametrize("as_tensorflow", [False, True])
+def test_16_bits_are_cut_alike_in_grey_and_in_colour(as_tensorflow):
+    """PNGs to the high byte, as TensorFlow cuts them; PPMs are rounded."""
+    grey = np.tile(np.array([0, 1, 255, 256, 32767, 32768, 65279, 65280, 65535]), (2, 1))
+    size = b"\n9 2 65535\n"
+    rounded = (grey / 257 + 0.5).astype(np.uint8)
+    for pair, want in (
+        ((png(grey, 16, 0), png(three(grey), 16, 2)), grey >> 8),
+        (
+            (
+                b"P5" + size + grey.astype(">u2").tobytes(),
+                b"P6" + size + three(grey).astype(">u2").tobytes(),
+            ),
+            rounded,
+        ),
+    ):
+        for data in pair:
+            found = decode(data, Decoding(as_tensorflow=as_tensorflow))
+            np.testing.assert_array_equal(found, three(want))
+
+
+def test_a_transparent_colour_of_16_bits_is_found():
+    """Also one whose bytes are not the same."""
+    values = np.tile(np.array([0x80FF, 0x4000, 0x1234]), (2, 1))
+    for value in (0x80FF, 0x4000):
+        want = three(np.where(values == value, 255, values >> 8))
+        found = decode(png(three(values), 16, 2, key(value, value, value)))
+        np.testing.assert_array_equal(found, want)
+        np.testing.assert_array_equal(decode(png(values, 16, 0, key(value))), want)
 
 
 @pytest.mark.parametrize(
