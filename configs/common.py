@@ -53,8 +53,8 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     # Of files: tensorflow, as the paper's were: EXIF and transparency ignored, damage passed over;
     # upright: turned, on white, damage an error; auto: TFDS's own datasets as tensorflow.
     config.input.decoding = "auto"
-    config.input.max_pixels = 2**26  # an image of more is an error, as is
-    config.input.max_aspect_ratio = 100.0  # one whose longer side is more than so many shorter ones
+    config.input.max_pixels = 2**26  # more pixels than this are an error
+    config.input.max_aspect_ratio = 100.0  # so is a side of more than this times the other
     config.input.on_bad = "error"  # at an unreadable example; "skip": the next one stands in
     config.batch_size = 4096  # of all devices together
     config.micro_batches = 1  # into which it is split, to need less memory

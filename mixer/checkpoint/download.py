@@ -240,8 +240,8 @@ def _network(timeout: float, url: str, part: Path) -> Iterator[None]:
             part.unlink(missing_ok=True)
         elif error.code < 500 and error.code not in (408, 429):
             raise errors.BadInput(
-                f"{url} cannot be had (HTTP {error.code}): check the name; what needs a login is "
-                f"fetched by hand and given as a file"
+                f"{url} cannot be fetched (HTTP {error.code}): check the name; what needs a login "
+                f"is fetched by hand and given as a file"
             ) from None
         raise _Interrupted(f"HTTP {error.code}") from None
     except (OSError, http.client.HTTPException, UnicodeError) as error:

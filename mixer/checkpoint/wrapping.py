@@ -63,7 +63,7 @@ def unwrapped(
             found[name] = array
     said = []
     if left_out:
-        kinds = sorted({re.match(r"[^/]*?([^./]+)(/|$)", name)[1] for name in left_out})
+        kinds = sorted({re.search(r"([^./]+)(/|$)", name)[1] for name in left_out})
         said.append(f"{source}: left out what is no parameter: {', '.join(kinds)}")
     if prefixes and "ema" in prefixes[0]:
         said.append(f"{source}: the parameters under {prefixes[0]!r} are averaged ones")

@@ -62,7 +62,7 @@ class Encoded:
       data: the file's bytes.
       decoding: what is made of it.
       to_the_end: read on below a window, which shows whether the rest is damaged. Once is enough,
-        and costs a third more.
+        and costs a fifth more.
 
     Raises:
       ValueError: not an image that can be read, cut short, damaged, or of a size that `decoding`

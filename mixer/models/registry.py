@@ -55,7 +55,10 @@ def list_models(pattern: str = "*", *, verbose: bool = False) -> list[str] | dic
 
     Raises:
       BadInput: no name matches.
+      TypeError: `pattern` is no string; `verbose` is given by its name.
     """
+    if not isinstance(pattern, str):
+        raise TypeError(f"list_models({pattern!r}): a pattern is a string; verbose=True by name")
     names = [name for name in sorted(_MODELS) if fnmatch.fnmatch(name.lower(), pattern.lower())]
     if not names:
         raise errors.unknown("model or pattern of models", pattern, _MODELS)

@@ -234,7 +234,7 @@ def test_a_redirect_from_http_to_a_file_or_ftp_is_refused(server):
     server.moved = {"/a.npz": "ftp://127.0.0.1/x", "/b.npz": "file:///etc/passwd"}
     with pytest.raises(BadInput, match="redirects to ftp://: expected http or https"):
         fetch(server.url("a.npz"))
-    with pytest.raises(BadInput, match="cannot be had"):
+    with pytest.raises(BadInput, match="cannot be fetched"):
         fetch(server.url("b.npz"))
 
 

@@ -71,6 +71,7 @@ def test_counters_and_averaged_weights_of_torch(stored, tmp_path, capsys):
     params = stored("Mixer", ".safetensors")
     content = {f"model_ema.module.{key}": array for key, array in params.items()}
     content |= {"n_averaged": np.array(7), "model_ema.module.bn.num_batches_tracked": np.array(5)}
+    content["/num_batches_tracked"] = np.array(5)
     same(load(content, "Mixer", tmp_path / "x.npz"), CASES["Mixer"].params())
     out = capsys.readouterr().out
     assert "left out what is no parameter: n_averaged, num_batches_tracked" in out

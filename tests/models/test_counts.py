@@ -86,6 +86,8 @@ def test_models_by_a_pattern():
     assert found == {"Mixer-H/14": VERIFIED["Mixer"]}
     with pytest.raises(mixer.BadInput, match=r"'Mixr-B\*'. Did you mean 'Mixer-B/"):
         mixer.list_models("Mixr-B*")
+    with pytest.raises(TypeError, match="verbose=True by name"):
+        mixer.list_models(True)
 
 
 def test_how_far_each_model_is_verified():
