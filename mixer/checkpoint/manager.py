@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ from etils import epath
 
 from mixer import storage
 from mixer.checkpoint.damage import hush_orbax
+from mixer.checkpoint.folders import SEAL
 
 # Remarks of Orbax's, and what its threads log of a failure that is raised here, are of no use to
 # our users.
@@ -18,8 +19,8 @@ for _name in ("absl", "asyncio"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 hush_orbax()
 
-# What Orbax writes last into a checkpoint in an object store.
-SEAL = "commit_success.txt"
+# By this name Orbax knows what the best is chosen by.
+BEST = "best"
 _policies = ocp.checkpoint_managers
 
 
@@ -54,28 +55,31 @@ class Writer(ocp.CheckpointManager):
     Args:
       directory: made if it is missing.
       keep: how many of the newest are kept.
-      best: name of the metric whose highest checkpoint is kept besides; "" for none.
-      score: that metric of a step, which is not guarded in Orbax's file of it.
+      score: of a step on the disk, what the best is chosen by, which is kept besides; None if it
+        was not evaluated. Without this function none is.
+      remover: of old ones.
     """
 
     def __init__(
-        self, directory: epath.Path, keep: int, best: str, score: Callable[[int], float | None]
+        self,
+        directory: epath.Path,
+        keep: int,
+        score: Callable[[int], float | None] | None,
+        remover: "Remover",
     ):
-        self._best, self._score = best, score
+        self._score = score
         policies: list[Any] = [_policies.LatestN(keep)]
-        if best:
+        if score:
             policies.append(
                 _policies.BestN(
                     n=1,
-                    get_metric_fn=lambda metrics: metrics[best],
+                    get_metric_fn=lambda metrics: metrics[BEST],
                     keep_checkpoints_without_metrics=False,
                 )
             )
         super().__init__(
             directory,
             options=ocp.CheckpointManagerOptions(
-                # Without it Orbax keeps metrics in memory only; a resumed run would know none.
-                best_fn=(lambda metrics: metrics[best]) if best else None,
                 preservation_policy=_policies.AnyPreservationPolicy(policies),
                 cleanup_tmp_directories=True,
                 # Threads would wait minutes for a folder that another one cannot make.
@@ -83,18 +87,12 @@ class Writer(ocp.CheckpointManager):
             ),
         )
         # Orbax's own removes file by file under the old name, and fails the save if it cannot.
-        self._checkpoint_deleter = self.remover = Remover(directory)
+        self._checkpoint_deleter = remover
 
     def metrics(self, step: int) -> dict[str, float] | None:
-        """Of a step on the disk, those that the best is chosen by; None if it was not evaluated."""
-        if not self._best:
-            return None
-        if (score := self._score(step)) is not None:
-            return {self._best: score}
-        with contextlib.suppress(ValueError):  # no JSON
-            found = super().metrics(step)
-            return found if found and self._best in found else None
-        return None
+        """As Orbax asks at the start, for all steps at once, from threads of its own."""
+        score = self._score(step) if self._score else None
+        return None if score is None else {BEST: score}
 
     def forget(self, step: int) -> None:
         """Of a step that was moved away. `reload` would list the folder, which may be old news."""
@@ -118,10 +116,23 @@ class Remover:
 
     def remove(self, folder: epath.Path) -> None:
         """Removes one of them."""
-        try:
+        with self._noting(folder):
             storage.remove(folder, SEAL)
+
+    def clear(self, folder: epath.Path) -> None:
+        """Removes a folder of them; it need not be there."""
+        with self._noting(folder):
+            if folder.exists():
+                # Each with its own seal.
+                for part in folder.iterdir() if storage.is_remote(folder) else (folder,):
+                    storage.remove(part, SEAL)
+
+    @contextlib.contextmanager
+    def _noting(self, folder: epath.Path) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:  # stores have many kinds
-            reason = getattr(error, "strerror", None) or error
+            reason = storage.trouble(error)[1]
             self._troubles.append(f"{folder} cannot be removed: {reason}")
 
     def say(self) -> None:

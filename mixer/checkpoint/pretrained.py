@@ -13,7 +13,7 @@ from etils import epath
 from flax import traverse_util
 
 from mixer import errors
-from mixer.checkpoint import adapt, arrays, download, names, official, resize, wrapping
+from mixer.checkpoint import adapt, arrays, download, folders, names, official, resize, wrapping
 from mixer.checkpoint.card import Card
 from mixer.checkpoint.damage import DamagedCheckpoint
 from mixer.checkpoint.located import Located, locate
@@ -62,14 +62,16 @@ _OTHERS = ("num_blocks", "hidden_dim", "channels_mlp_dim")
 
 def _open(path: str) -> Store:
     directory = epath.Path(path).expanduser() / "checkpoints"
-    if not directory.exists():
+    # While the only step is saved again it lies in the second; in a bucket the first is then gone.
+    there = [f for f in (directory, folders.replaced(directory)) if f.exists()]
+    if not there:
         raise errors.BadInput(
             f"init_from={str(path)!r} is no workdir of a training run: {directory} does not exist"
         )
-    store = Store(directory, read_only=True)
-    replaced = directory.parent / "replaced"  # where the only step lies while it is saved again
-    if not store.steps() and replaced.exists():
-        store = Store(replaced, read_only=True)
+    for folder in there:
+        store = Store(folder, read_only=True)
+        if store.steps():
+            break
     return store
 
 
@@ -93,7 +95,7 @@ def _pick(store: Store, path: str, step: int | str | None) -> int:
 def _score(store: Store, step: int) -> float | None:
     """What the best is chosen by, where it is known."""
     try:
-        return store.meta(step)["best"]
+        return store.meta(step).get("best")
     except DamagedCheckpoint as error:
         if store.holds(step):
             print(f"damaged checkpoint, passed over: {error}", flush=True)

@@ -11,9 +11,10 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from mixer import storage
+from mixer.checkpoint import folders
 from mixer.checkpoint.checksum import checksums
 from mixer.checkpoint.damage import DamagedCheckpoint, Unreachable, reading, writing
-from mixer.checkpoint.manager import SEAL, Reader, Writer
+from mixer.checkpoint.manager import BEST, Reader, Remover, Writer
 from mixer.checkpoint.meta import checked, guarded
 from mixer.errors import BadInput, Failure
 
@@ -43,28 +44,31 @@ class Store:
     ):
         self._together = together
         self._directory = epath.Path(directory).expanduser()
-        if "://" not in str(directory):
+        if not storage.is_remote(directory):
             self._directory = epath.Path(self._directory.absolute())
         self._best = best
-        self._replaced, self._replacing = self._directory.parent / "replaced", False
-        self._writer: Writer | None = None
+        self._remover, self._under_way, self._replacing = Remover(self._directory), False, False
         if not read_only:
             with writing(str(self._directory)):
-                # Before any process lists the folder: an NFS client remembers what it has seen.
+                # Before the folder is listed: an NFS client shows for a while what it has seen.
                 self._in_one(self._put_in_order)
         self._reader = self._manager = Reader(self._directory)
+        self._writer: Writer | None = None
         if not read_only:
+            score = self._score if best else None
             with writing(str(self._directory)):
-                self._manager = self._writer = Writer(self._directory, keep, best, self._score)
+                self._writer = Writer(self._directory, keep, score, self._remover)
+            self._manager = self._writer
             self._check_alike()
 
     def __enter__(self) -> "Store":
         return self
 
     def __exit__(self, kind, error, _) -> None:
-        if kind and self._manager.is_saving_in_progress():  # which a store out of reach holds up
-            why = str(error) or kind.__name__
-            print(f"{why}: ending, once the checkpoint under way is written", flush=True)
+        if kind and self._under_way and self._manager.is_saving_in_progress():
+            # Which a store out of reach holds up. Perhaps nobody reads any more.
+            with contextlib.suppress(OSError):
+                print("ending once the checkpoint under way is written", flush=True)
         # The error that ends the run is the one to be told.
         with contextlib.suppress(Failure) if kind else contextlib.nullcontext():
             self.wait()
@@ -79,14 +83,15 @@ class Store:
 
     def holds(self, step: int) -> bool:
         """Whether the checkpoint is there now, whole."""
-        return _is_whole(self._directory / str(step))
+        return folders.is_whole(self._directory / str(step))
 
     def save(
         self, step: int, items: dict[str, Any], meta: dict, metrics: dict[str, float] | None
     ) -> None:
         """Begins to write `step`; an error of the write before is raised here.
 
-        A checkpoint of the same step is replaced, once the new one is whole.
+        A checkpoint of the same step is replaced, once the new one is whole. Where a best one is
+        kept, `meta` gets the metric that it is chosen by as "best".
 
         Raises:
           Failure: it cannot be written; those before it stand.
@@ -95,21 +100,24 @@ class Store:
         self.wait()
         sums = {name: checksums(tree) for name, tree in items.items()}
         # A copy: Orbax writes it from a thread, when the caller may have counted on.
-        meta = guarded(copy.deepcopy(meta) | {"step": step, "checksums": sums})
+        meta = copy.deepcopy(meta) | {"step": step, "checksums": sums}
+        score = (metrics or {}).get(self._best)
+        if self._best:
+            meta["best"] = score
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
-        known = metrics or {}
-        chosen = {self._best: known[self._best]} if self._best in known else None
+        args[_META] = ocp.args.JsonSave(guarded(meta))
         with writing(str(self._directory)):
             replaces = step in self._manager.all_steps()
             if replaces:
-                self._in_one(lambda: self._move(step, self._replaced))
+                folder = folders.replaced(self._directory)
+                self._in_one(lambda: folders.set_aside(self._directory / str(step), folder))
                 self._writer.forget(step)
             accepted = self._manager.save(
                 step,
-                args=ocp.args.Composite(**args, **{_META: ocp.args.JsonSave(meta)}),
-                metrics=chosen,
+                args=ocp.args.Composite(**args),
+                metrics=None if score is None else {BEST: score},
             )
-        self._replacing = replaces
+        self._under_way, self._replacing = True, replaces
         if not accepted:
             raise RuntimeError(
                 f"Orbax refused to save step {step} in {self._directory}: it holds {self.steps()}"
@@ -123,12 +131,11 @@ class Store:
         """
         with writing(str(self._directory)):
             # If this fails, what was to be replaced is put back by the next start.
-            replacing, self._replacing = self._replacing, False
+            replacing, self._replacing, self._under_way = self._replacing, False, False
             self._manager.wait_until_finished()
-        if self._writer:
-            if replacing and jax.process_index() == 0:
-                self._writer.remover.remove(self._replaced)
-            self._writer.remover.say()
+        if replacing and jax.process_index() == 0:
+            self._remover.clear(folders.replaced(self._directory))
+        self._remover.say()
 
     def _in_one(self, change: Callable[[], None]) -> None:
         """Changes folders, in one process, and all go on when it is done, or raise."""
@@ -153,25 +160,13 @@ class Store:
     def _put_in_order(self) -> None:
         """Removes what was being removed when the run was killed, puts back what was replaced."""
         self._remove_abandoned()
-        if self._replaced.exists():
-            for old in self._replaced.iterdir():
-                new = self._directory / old.name
-                if not _is_whole(new):
-                    new.rmtree(missing_ok=True)
-                    storage.move(old, new, SEAL)
-            # Without folders of their own, object stores have lost it with the last object.
-            self._replaced.rmtree(missing_ok=True)
+        folders.put_back(self._directory)
+        self._remover.clear(folders.replaced(self._directory))
 
     def _remove_abandoned(self) -> None:
         if not storage.is_remote(self._directory) and jax.process_index() == 0:
             for folder in (self._directory, self._directory.parent):
                 storage.remove_abandoned(folder)
-
-    def _move(self, step: int, folder: epath.Path) -> epath.Path:
-        names = [str(step), *(f"{step}.{i}" for i in range(1, 1000))]
-        target = next(folder / name for name in names if not (folder / name).exists())
-        storage.move(self._directory / str(step), target, SEAL)
-        return target
 
     def meta(self, step: int) -> dict:
         """The JSON saved with `step`.
@@ -287,11 +282,6 @@ class Store:
         return found
 
     def _set_aside(self, step: int, report: Callable[[str], None]) -> None:
-        folder = self._directory.parent / "damaged"
-        self._in_one(lambda: report(f"moved to {self._move(step, folder)}"))
+        old, folder = self._directory / str(step), self._directory.parent / "damaged"
+        self._in_one(lambda: report(f"moved to {folders.set_aside(old, folder)}"))
         self._writer.forget(step)
-
-
-def _is_whole(folder: epath.Path) -> bool:
-    # In an object store the folder is there before all of it is.
-    return folder.exists() and ocp.utils.is_checkpoint_finalized(folder)

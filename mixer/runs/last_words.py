@@ -15,10 +15,10 @@ from collections.abc import Callable
 
 from etils import epath
 
+from mixer.checkpoint import folders
+
 # Seconds in which another thread has ended the process.
 _ENOUGH = 60
-# What Orbax writes last into a checkpoint in a store.
-_COMMITTED = "commit_success.txt"
 
 
 class LastWords:
@@ -61,12 +61,9 @@ class LastWords:
         if self.checkpoints is None:
             return ""
         with contextlib.suppress(Exception):
+            if found := folders.newest(self.checkpoints):
+                return f"The last checkpoint is {found}."
             if not self.checkpoints.exists():
                 return "No checkpoint was saved yet."
-            folders = [p for p in self.checkpoints.iterdir() if p.name.isdigit()]
-            if "://" in str(self.checkpoints):  # a store's folder is there before all of it is
-                folders = [p for p in folders if (p / _COMMITTED).exists()]
-            if steps := [int(p.name) for p in folders]:
-                return f"The last checkpoint is {self.checkpoints / str(max(steps))}."
             return f"No checkpoint is in {self.checkpoints} yet."
         return f"The checkpoints are in {self.checkpoints}."

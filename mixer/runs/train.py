@@ -245,7 +245,6 @@ class _Session:
             "card": dataclasses.asdict(training.card),
             "progress": progress,
             "results": self.results,
-            "best": (metrics or {}).get(training.best),
             "lines": self.log.lines,
             "data": resuming.examples(training.readers),
             "upstream": self.upstream,

@@ -35,7 +35,7 @@ def move(source: epath.Path, target: epath.Path, seal: str) -> None:
 
 
 def remove(folder: epath.Path, seal: str) -> None:
-    """Removes a folder; what is left if we are killed, or fail, does not look like it.
+    """Removes a folder; what is left if we are killed, or fail, does not look whole.
 
     Args:
       seal: see above.

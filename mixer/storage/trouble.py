@@ -15,11 +15,11 @@ _WORDS = {
 
 
 def trouble(error: Exception) -> tuple[int | None, str]:
-    """The number and the words of the system's answer; None and the error's own first line else."""
+    """The number and the words of the system's answer; None and the error's own words else."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno, error.strerror or os.strerror(error.errno)
-    text = str(error).strip() or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
     for words, number in _WORDS.items():
         if words in text:
             return number, words
-    return None, text.splitlines()[0][:300]
+    return None, text[:300]

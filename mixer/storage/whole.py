@@ -21,6 +21,7 @@ from typing import BinaryIO
 from etils import epath
 
 from mixer import errors
+from mixer.storage.trouble import trouble
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.incomplete")
 # What fsync says of a folder where the file system has no such thing.
@@ -50,9 +51,8 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
         # The clients of object stores have errors of their own.
         if not isinstance(error, OSError) and not is_remote(path):
             raise
-        said = " ".join(str(error).split()) or type(error).__name__
-        reason, number = getattr(error, "strerror", None), getattr(error, "errno", None)
-        raise Unwritable(number or errno.EIO, reason or said, os.fspath(path)) from error
+        number, reason = trouble(error)
+        raise Unwritable(number or errno.EIO, reason, os.fspath(path)) from error
 
 
 @contextlib.contextmanager
@@ -169,7 +169,11 @@ def remove_abandoned(folder: str | os.PathLike) -> None:
 
 
 def _remove_unlocked(name: str) -> None:
-    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(name, os.O_RDWR | flags)  # NFS locks none that is open to read alone
+    except IsADirectoryError:
+        descriptor = os.open(name, os.O_RDONLY | flags)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):

@@ -7,12 +7,11 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from mixer import storage
-from mixer.checkpoint import meta, pretrained
+from mixer.checkpoint import folders, meta, pretrained
 from mixer.checkpoint.checksum import checksums
 from mixer.checkpoint.damage import DamagedCheckpoint, Unreachable
 from mixer.checkpoint.store import Store
@@ -60,16 +59,18 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
             assert store.meta(step)["n"] == step
 
 
-@pytest.mark.parametrize("content", ["", '{"val/top1": 0.', '{"other": 1.0}', "null"])
-def test_the_best_is_known_though_orbaxs_file_of_it_is_damaged(content, tmp_path):
+def test_the_best_is_known_from_the_guarded_meta_alone(tmp_path):
     with Store(tmp_path, keep=2, best="val/top1") as store:
         for step, value in enumerate([0.9, 0.5, 0.1]):
-            store.save(step, items(step), {"best": value}, {"val/top1": value})
-    (tmp_path / "0" / "metrics" / "metrics").write_text(content)
+            store.save(step, items(step), {}, {"val/top1": value})
+    for step in (0, 2):
+        assert not (tmp_path / str(step) / "metrics").exists()
+    (tmp_path / "2" / "metrics").mkdir()  # of an earlier version, which let Orbax write it
+    (tmp_path / "2" / "metrics" / "metrics").write_text('{"val/top1": 5}')
     with Store(tmp_path, keep=1, best="val/top1") as store:
         _, found = store.restore_newest(abstract(), print)
-        assert found["step"] == 2
-        store.save(3, items(3), {"best": 0.2}, {"val/top1": 0.2})
+        assert found["step"] == 2 and found["best"] == 0.1
+        store.save(3, items(3), {}, {"val/top1": 0.2})
     with Store(tmp_path, read_only=True) as store:
         assert store.steps() == [0, 3]
 
@@ -129,7 +130,6 @@ def test_a_half_removed_one_is_removed(tmp_path):
         for step in (1, 2):
             store.save(step, items(step), {}, {"m": 1 / step})
     shutil.rmtree(tmp_path / "1" / "meta")
-    shutil.rmtree(tmp_path / "1" / "metrics")
     with Store(tmp_path, keep=1, best="m") as store:
         store.restore_newest(abstract(), print)
         store.save(3, items(3), {}, {"m": 0.9})
@@ -160,7 +160,7 @@ def test_a_step_stands_until_what_replaces_it_is_whole(begun, tmp_path, monkeypa
     assert not (folder / "3").exists()
     if begun:
         (folder / "3" / "params").mkdir(parents=True)
-        monkeypatch.setattr(ocp.utils, "is_checkpoint_finalized", lambda path: False)
+        monkeypatch.setattr(folders, "is_whole", lambda path: path.parent.name == "replaced")
     with Store(folder) as store:
         assert store.steps() == [3] and store.meta(3)["n"] == 1
         assert_same(store.restore(3, abstract()), items(1))
@@ -168,6 +168,21 @@ def test_a_step_stands_until_what_replaces_it_is_whole(begun, tmp_path, monkeypa
         store.wait()
         assert_same(store.restore(3, abstract()), items(2))
         assert not (tmp_path / "replaced").exists()
+
+
+@pytest.mark.parametrize("case", ["under way", "written", "nobody reads"])
+def test_a_run_that_an_error_ends_waits_for_its_checkpoint(case, tmp_path, monkeypatch, capsys):
+    with pytest.raises(ZeroDivisionError), Store(tmp_path) as store:
+        store.save(1, items(), {}, None)
+        if case == "written":
+            store.wait()
+        monkeypatch.setattr(store._manager, "is_saving_in_progress", lambda: True)
+        if case == "nobody reads":
+            monkeypatch.setattr("builtins.print", stale)
+        raise ZeroDivisionError("which is told elsewhere")
+    said = "ending once the checkpoint under way is written\n" * (case == "under way")
+    assert capsys.readouterr().out == said
+    assert Store(tmp_path, read_only=True).steps() == [1]
 
 
 def test_in_a_bucket_steps_are_replaced_put_back_and_set_aside(bucket, monkeypatch):
@@ -360,7 +375,7 @@ def test_a_flipped_bit_in_the_numbers_is_noticed(saved, item):
     assert_same(found, items(1))
 
 
-def stale(_):
+def stale(*_, **__):
     raise OSError(errno.ESTALE, "Stale file handle")
 
 

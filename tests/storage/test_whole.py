@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import signal
 import stat
@@ -86,6 +87,20 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_ones_stays(tmp_path):
             pass
     assert names(tmp_path) == [".mine.incomplete", "a", "c"]
     assert (tmp_path / "a").read_bytes() == b"whole"
+
+
+def test_what_a_killed_writer_left_over_nfs_is_removed(tmp_path, monkeypatch):
+    """It gives an exclusive lock only to who may write."""
+
+    def flock(descriptor, kind):
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(whole.fcntl, "flock", flock)
+    whole.beside(tmp_path / "a").write_text("half")
+    with storage.write_whole(tmp_path / "b"):
+        pass
+    assert names(tmp_path) == ["b"]
 
 
 def test_a_long_name(tmp_path):

@@ -1,0 +1,95 @@
+"""Which checkpoints are whole, and where; on a disk and against a stand-in of Google's store."""
+
+import pytest
+from etils import epath
+
+from mixer import storage
+from mixer.checkpoint import folders, pretrained
+from mixer.checkpoint.folders import SEAL
+from mixer.checkpoint.manager import Remover
+from mixer.checkpoint.store import Store
+from mixer.errors import BadInput
+from mixer.runs.last_words import LastWords
+
+
+@pytest.fixture(params=["disk", "bucket"])
+def run(request, tmp_path):
+    folder = epath.Path(tmp_path) if request.param == "disk" else request.getfixturevalue("bucket")
+    return folder / "run"
+
+
+def make(run, *names, sealed=True):
+    for name in names:
+        if not storage.is_remote(run):
+            (run / name / "meta").mkdir(parents=True)
+        (run / name / "meta" / "metadata").write_text(name)
+        if sealed:
+            (run / name / SEAL).write_text("")
+
+
+def found(run):
+    """{step: which one it was} of all in `checkpoints`."""
+    entries = (run / "checkpoints").iterdir()
+    return {e.name: (e / "meta" / "metadata").read_text() for e in entries}
+
+
+@pytest.mark.parametrize(
+    ("there", "left"),
+    [
+        (["checkpoints/1", "replaced/2"], {"1": "checkpoints/1", "2": "replaced/2"}),
+        (["checkpoints/2", "replaced/2"], {"2": "checkpoints/2"}),
+        (["checkpoints/2", "replaced/1"], {"2": "checkpoints/2"}),
+        (["checkpoints/9", "replaced/9.1"], {"9": "checkpoints/9"}),
+        (
+            ["checkpoints/9", "replaced/10", "replaced/10.2", "replaced/10.10"],
+            {"9": "checkpoints/9", "10": "replaced/10.10"},
+        ),
+        (["checkpoints/1", "replaced/notes"], {"1": "checkpoints/1"}),
+        (["replaced/3"], {"3": "replaced/3"}),
+    ],
+)
+def test_only_what_was_being_replaced_is_put_back(there, left, run):
+    make(run, *there)
+    newest = max(left, key=int)
+    directory = run / "checkpoints"
+    place = run / left[newest]
+    assert folders.newest(directory) == place
+    last = LastWords()
+    last.checkpoints = directory
+    assert last.last_checkpoint() == f"The last checkpoint is {place}."
+    Store(directory, keep=9)
+    assert found(run) == left and folders.newest(directory) == directory / newest
+    assert not (run / "replaced").exists()
+
+
+def test_in_a_bucket_a_part_is_no_checkpoint(bucket):
+    run = bucket / "run"
+    make(run, "checkpoints/1", "replaced/2")
+    make(run, "checkpoints/2", "replaced/3", sealed=False)
+    Store(run / "checkpoints", keep=9)
+    assert found(run) == {"1": "checkpoints/1", "2": "replaced/2"}
+
+
+def test_in_a_bucket_what_is_half_removed_is_no_checkpoint(bucket, monkeypatch, capsys):
+    make(bucket, "checkpoints/1", "replaced/2")
+    remover = Remover(bucket / "checkpoints")
+
+    def fail(*_, **__):
+        raise OSError("Forbidden")
+
+    with monkeypatch.context() as store:
+        store.setattr(type(bucket), "rmtree", fail)
+        remover.clear(bucket / "replaced")
+    remover.say()
+    assert f"warning: {bucket}/replaced cannot be removed: Forbidden" in capsys.readouterr().out
+    assert (bucket / "replaced" / "2" / "meta" / "metadata").exists()
+    assert folders.newest(bucket / "checkpoints").name == "1"
+    remover.clear(bucket / "replaced")
+    assert not (bucket / "replaced").exists()
+
+
+def test_the_only_one_is_found_while_it_is_replaced_in_a_bucket(bucket):
+    make(bucket / "run", "replaced/2")
+    assert pretrained._open(str(bucket / "run")).steps() == [2]
+    with pytest.raises(BadInput, match="is no workdir of a training run"):
+        pretrained._open(str(bucket / "walk"))
