@@ -1,5 +1,6 @@
 """Parameters of an earlier run, a file, a folder of the Hub or a published name, for a model."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -122,6 +123,18 @@ def read_meta(path: str, step: int | str | None = None) -> dict:
             return store.meta(chosen)
         except DamagedCheckpoint as error:
             raise _trouble(store, path, chosen, error) from None
+
+
+def newest_card(workdir: epath.Path) -> Card | None:
+    """That of the newest checkpoint in a workdir which is not damaged; None if there is none."""
+    directory = workdir / "checkpoints"
+    if not directory.exists():
+        return None
+    with Store(directory, read_only=True) as store:
+        for step in reversed(store.steps()):
+            with contextlib.suppress(DamagedCheckpoint):
+                return Card.from_json(store.meta(step)["card"])
+    return None
 
 
 def load_pretrained(

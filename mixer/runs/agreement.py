@@ -12,7 +12,6 @@ from jax._src.distributed import global_state
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.data.sources import fingerprint
 from mixer.runs import distributed
 from mixer.runs.keys import as_json, flat
 
@@ -101,9 +100,9 @@ def same_work(training) -> None:
       BadInput: lists what differs.
     """
     facts = {"the number of steps": training.total}
-    for name, several in training.readers.items():
-        for source in (reader.source for reader in several):
-            facts[f"the examples of {source.name} {source.split} ({name})"] = fingerprint(source)
+    for name, several in training.examples.items():
+        for dataset, split, _, digest in several:
+            facts[f"the examples of {dataset} {split} ({name})"] = digest
     same(facts)
 
 

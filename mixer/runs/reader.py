@@ -54,7 +54,8 @@ class Reader:
           BadExample: one of its examples cannot be read.
         """
         if not hasattr(self.source, "stage"):
-            with self.batches(0, 1) as batches:
+            # Starting processes for it would take longer.
+            with dataclasses.replace(self, workers=0).batches(0, 1) as batches:
                 next(batches)
 
     def batches(self, start: int = 0, stop: int | None = None) -> "Batches":

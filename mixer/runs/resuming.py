@@ -1,19 +1,16 @@
 """What may have changed when a run is gone on with: nothing that a number already made rests on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
 from mixer import errors
-from mixer.data.sources import fingerprint
-from mixer.runs.reader import Reader
+from mixer.runs.build import Training
 
 # Keys that leave the numbers alone.
 _FREE = ("input.stage", "prepare.processes", "sweep.machine", "sweep.machines")
 _FOLDER = "folder:"
-# By what they are for: "training", or an evaluator's name.
-Readers = Mapping[str, list[Reader]]
 
 
 def check_config(
@@ -84,40 +81,41 @@ def _goes_on(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return False
 
 
-def examples(readers: Readers) -> dict[str, list[list[str]]]:
-    """For the checkpoint, of all that is read: dataset, split, fingerprint."""
-    return {
-        name: [[s.name, s.split, fingerprint(s)] for s in (reader.source for reader in several)]
-        for name, several in readers.items()
-    }
-
-
-def check_data(
-    workdir: epath.Path, readers: Readers, recorded: Mapping[str, list[list[str]]]
-) -> None:
+def check_data(workdir: epath.Path, training: Training, recorded: Any) -> None:
     """Refuses to go on with other examples than those that were trained on and measured.
 
     Args:
-      recorded: `examples` of the session before. An evaluation of another dataset or split than
-        then is a new one, which `check_config` has said.
+      recorded: `training.examples` of the session before. An evaluation of another dataset or split
+        than then is a new one, which `check_config` has said.
 
     Raises:
       BadInput: names what changed.
     """
-    for name, several in readers.items():
-        sources = (reader.source for reader in several)
-        for source, (dataset, split, digest) in zip(sources, recorded.get(name, ()), strict=False):
+    if not isinstance(recorded, Mapping):
+        raise errors.BadInput(
+            f"{workdir} was begun by an older version of this program, which noted otherwise what "
+            f"it was trained on: finish it with that one, or start in another --workdir"
+        )
+    for name, now in training.examples.items():
+        for before, (dataset, split, count, digest) in zip(
+            recorded.get(name, ()), now, strict=False
+        ):
             trained_on = name == "training"
-            same = trained_on or (dataset, split) == (source.name, source.split)
-            if not same or fingerprint(source) == digest:
+            if before[-1] == digest or not (trained_on or _same(before[:2], (dataset, split))):
                 continue
             use, mend = "has measured", "give the new ones to an evaluator of another name"
             if trained_on:
                 use, mend = "was trained on", "start in another --workdir"
             raise errors.BadInput(
-                f"the examples of {source.name} {source.split} ({len(source):,} now) are not those "
-                f"that {workdir} {use}: put them back, or {mend}"
+                f"the examples of {dataset} {split} ({count:,} now) are not those that {workdir} "
+                f"{use}: put them back, or {mend}"
             )
+
+
+def _same(before: Sequence[str], now: Sequence[str]) -> bool:
+    """Whether it is one split by its name; a folder may have been moved."""
+    moved = all(dataset.startswith(_FOLDER) for dataset in (before[0], now[0]))
+    return before[1] == now[1] and (moved or before[0] == now[0])
 
 
 def check_total(workdir: epath.Path, step: int, total: int) -> None:

@@ -13,7 +13,7 @@ from clu import parameter_overview
 from etils import epath
 from ml_collections import ConfigDict
 
-from mixer.checkpoint.pretrained import Card, read_meta
+from mixer.checkpoint.pretrained import newest_card
 from mixer.checkpoint.store import Store
 from mixer.errors import BadInput
 from mixer.runs import agreement, build, distributed, holding, resuming, workdir
@@ -43,7 +43,7 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
         return
     checkpoints = path / "checkpoints"
     with distributed.watch(checkpoints):
-        training = build.training(config, _card_so_far(path))
+        training = build.training(config, newest_card(path))
         agreement.same_work(training)
         say_what_is_read(training.readers, training.measured)
         if trouble := agreement.first_trouble(training.unreadable()):
@@ -57,13 +57,6 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
             Store(checkpoints, **kept, together=agreement.first_trouble) as store,
         ):
             _Session(training, path, store, check_ours, stop, protocol, times).run(created)
-
-
-def _card_so_far(path: epath.Path) -> Card | None:
-    try:
-        return Card.from_json(read_meta(str(path))["card"])
-    except BadInput:  # no checkpoint yet, or a damaged one
-        return None
 
 
 def _create(training: build.Training, times: dict) -> tuple[step.TrainState, dict | None]:
@@ -161,7 +154,7 @@ class _Session:
         found = self.store.restore_newest(
             _items(abstract),
             print,
-            lambda meta: resuming.check_data(self.path, training.readers, meta["data"]),
+            lambda meta: resuming.check_data(self.path, training, meta["data"]),
         )
         if found is not None:
             items, meta = found
@@ -246,7 +239,7 @@ class _Session:
             "progress": progress,
             "results": self.results,
             "lines": self.log.lines,
-            "data": resuming.examples(training.readers),
+            "data": training.examples,
             "upstream": self.upstream,
             "evaluation_due": evaluation_due,
             "skipped": self.batches.skipped_by_all(),
@@ -260,6 +253,7 @@ class _Session:
         self.console.line(f"stopped by {self.stop.received}: {where}; the same command goes on")
 
     def _finish(self) -> None:
+        self.log.flush()  # results.json says that all is there
         training = self.training
         seconds = self.progress.seconds
         images = training.total * training.batch_size

@@ -72,8 +72,11 @@ def open_workdir(workdir: str) -> epath.Path:
     return path
 
 
-def check(workdir: epath.Path, config: ConfigDict) -> None:
+def check(workdir: epath.Path, config: ConfigDict, *, complete: bool = False) -> None:
     """Refuses to mix two different runs in one folder; what leaves the numbers alone may differ.
+
+    Args:
+      complete: whether the run has ended, so that nothing may differ but that.
 
     Raises:
       BadInput: lists each key with its old and new value.
@@ -96,16 +99,13 @@ def check(workdir: epath.Path, config: ConfigDict) -> None:
         workdir,
         flat(_config_of(workdir)),
         flat(as_json(config)),
-        complete=(workdir / RESULTS).exists(),
+        complete=complete,
     )
 
 
 def is_complete(workdir: epath.Path) -> bool:
-    """Whether the run in this folder has ended; says so."""
-    done = read_json(workdir / RESULTS) is not None
-    if done:
-        print(f"complete: {workdir / RESULTS} is written; nothing to do")
-    return done
+    """Whether the run in this folder has ended."""
+    return read_json(workdir / RESULTS) is not None
 
 
 def unfinished(output: str, config: ConfigDict) -> epath.Path | None:
@@ -118,8 +118,11 @@ def unfinished(output: str, config: ConfigDict) -> epath.Path | None:
     workdir = open_workdir(output)
 
     def complete() -> bool:
-        check(workdir, config)
-        return is_complete(workdir)
+        done = is_complete(workdir)
+        check(workdir, config, complete=done)
+        if done:
+            print(f"complete: {workdir / RESULTS} is written; nothing to do")
+        return done
 
     if agreement.from_first(complete):
         return None

@@ -152,10 +152,35 @@ def test_a_run_goes_on_longer_at_a_constant_rate_and_where_its_folder_was_moved_
         session(recipe(moved, schedule=constant, total="4 steps"), path)
 
 
-def test_other_test_images_are_noticed(image_folder, data_dir, tmp_path):
-    path = tmp_path / "run"
+def test_other_test_images_are_noticed_also_in_a_folder_that_was_moved(
+    image_folder, data_dir, tmp_path
+):
+    path, moved = tmp_path / "run", tmp_path / "moved"
     session(recipe(image_folder), path)
-    (path / "results.json").unlink()
+    (path / "results.json").write_text("")  # what a power cut may leave: it is no result
     next((image_folder / "test" / "cat").iterdir()).unlink()
     with pytest.raises(BadInput, match=r"11 now.*has measured.*evaluator of another name"):
         session(recipe(image_folder), path)
+    shutil.move(image_folder, moved)
+    with pytest.raises(BadInput, match=r"moved test \(11 now\).*has measured"):
+        session(recipe(moved), path)
+
+
+def test_a_run_goes_on_without_its_start_where_the_newest_checkpoint_is_damaged(
+    image_folder, data_dir, tmp_path, capsys
+):
+    first, path = tmp_path / "first", tmp_path / "run"
+    session(recipe(image_folder, total="4 steps"), first)
+    config = recipe(image_folder, init_from=str(first))
+    session(config, path)
+    (path / "results.json").unlink()
+    shutil.rmtree(first)
+    newest = max((path / "checkpoints").iterdir(), key=lambda step: int(step.name))
+    (newest / "meta" / "metadata").write_text("{")
+    session(recipe(image_folder, init_from=str(first)), path)
+    assert "going on from step 8" in capsys.readouterr().out
+
+
+def test_what_an_older_version_has_noted_is_no_trace(image_folder, data_dir, tmp_path):
+    with pytest.raises(BadInput, match="older version of this program"):
+        resuming.check_data(tmp_path, None, "0123456789abcdef")

@@ -1,6 +1,7 @@
 """From the config to a training run, without writing or compiling anything."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -66,6 +67,17 @@ class Training:
     def readers(self) -> dict[str, list[Reader]]:
         """All that is read, by what it is for: "training", or the evaluator's name."""
         return {"training": [self.reader]} | {e.name: e.readers for e in self.evaluations}
+
+    @functools.cached_property
+    def examples(self) -> dict[str, list[tuple[str, str, int, str]]]:
+        """Of all that is read: dataset, split, how many, `fingerprint`; by what it is for."""
+        return {
+            name: [
+                (source.name, source.split, len(source), sources.fingerprint(source))
+                for source in (reader.source for reader in several)
+            ]
+            for name, several in self.readers.items()
+        }
 
     @property
     def measured(self) -> dict[str, list[Reader]]:
