@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mixer import errors
-from mixer.data import sources
+from mixer.data import sources, vtab
 from mixer.models import registry
 
 
@@ -36,6 +36,8 @@ def parse(
         if kind in found:
             raise errors.BadInput(f"config argument {word!r}: a {kind} is given already")
         found[kind] = value
+    if "smoke" in found and "dataset" in found:
+        print(f"smoke: the data are the digits, not {found['dataset']}", flush=True)
     return Arguments(**({"model": model, "dataset": dataset, "resolution": resolution} | found))
 
 
@@ -52,7 +54,7 @@ def keys_of(words: str) -> dict[str, tuple[str, ...]]:
     found = {}
     for word in _words(words):
         with contextlib.suppress(errors.BadInput):  # a word of a recipe of your own
-            kind, _ = _classify(word, {})
+            kind, _ = _classify(word, dict.fromkeys(vtab.TASKS, ""))
             if kind in _KEYS:
                 found[f"the word {word!r}"] = _KEYS[kind]
     return found

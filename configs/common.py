@@ -225,7 +225,8 @@ def smoke(config: ConfigDict) -> ConfigDict:
     for entry in config.evaluators.values():
         entry.update(batch_size=8, every="5 steps")
         if entry.type == "fewshot":
-            entry.datasets = (("digits", "train[:64]", "test[:32]"),)
+            # Six of each digit and more.
+            entry.update(datasets=(("digits", "train[:100]", "test[:32]"),), shots=(1, 5))
         else:
             entry.update(dataset="", split="test[:16]")
     config.runtime.log_every = "5 steps"

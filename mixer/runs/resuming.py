@@ -7,6 +7,7 @@ from etils import epath
 
 from mixer import errors
 from mixer.runs.build import Training
+from mixer.training import durations
 
 # Keys that leave the numbers alone.
 _FREE = ("input.stage", "prepare.processes", "sweep.machine", "sweep.machines")
@@ -37,14 +38,23 @@ def check_config(
         for key in sorted(old.keys() | _of_new_evaluators(added, old, new))
         if old.get(key) != new.get(key) and not _is_free(key)
     }
-    accepted = {} if complete else {k: t for k, t in changed.items() if _goes_on(k, old, new)}
+    # A sweep has trials that ended; the numbers of others would be compared with theirs.
+    one_training = old.get("run") == "train" and not complete
+    accepted = {k: t for k, t in changed.items() if one_training and _goes_on(k, old, new)}
     if refused := [text for key, text in changed.items() if key not in accepted]:
+        what, mend = "holds another run", "Give the same command to go on with it"
+        may = f"only runtime.*, {', '.join(_FREE)} may"
+        if complete:
+            what = "holds another run, which is complete"
+            mend = f"To train longer, start from it: --config.init_from={workdir}"
+        else:
+            may += (
+                ", and what cannot change a number that is already made: evaluators, on_bad to "
+                "skip, a longer total under a constant schedule"
+            )
         raise errors.BadInput(
-            f"--workdir={workdir} holds another run{', which is complete' * complete}. Give the "
-            f"same command to go on with it, or another --workdir. What differs (only runtime.*, "
-            f"{', '.join(_FREE)} may, and what cannot change a number that is already made: "
-            f"evaluators, on_bad to skip, higher limits of images where none was skipped, a longer "
-            f"total under a constant schedule):\n  " + "\n  ".join(refused)
+            f"--workdir={workdir} {what}. {mend}, or give another --workdir. What differs ({may}):"
+            f"\n  " + "\n  ".join(refused)
         )
     for text in accepted.values():
         print(f"from here on {text}", flush=True)
@@ -75,10 +85,20 @@ def _goes_on(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     if key in ("input.max_pixels", "input.max_aspect_ratio"):
         return new[key] >= old[key] and old.get("input.on_bad") == "error"  # none was skipped
     if key == "total":
-        return old.get("schedule.decay") == "constant" and old["schedule.cooldown"] == "0 steps"
+        constant = old["schedule.decay"] == "constant" and old["schedule.cooldown"] == "0 steps"
+        return constant and _is_longer(old[key], new[key])
+    if key == "best":
+        return True
     if key == "dataset":
         return all(str(value).startswith(_FOLDER) for value in (old[key], new.get(key)))
     return False
+
+
+def _is_longer(old: str, new: str) -> bool:
+    """Of two durations in one unit."""
+    numbers = [durations.to_steps(duration, 1, 1, "total") for duration in (old, new)]
+    units = {duration.split()[-1].rstrip("s") for duration in (old, new)}
+    return len(units) == 1 and numbers[0] < numbers[1]
 
 
 def check_data(workdir: epath.Path, training: Training, recorded: Any) -> None:

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from mixer.checkpoint.pretrained import newest_card
 from mixer.checkpoint.store import Store
-from mixer.errors import BadInput
+from mixer.errors import BadInput, Failure
 from mixer.runs import agreement, build, distributed, holding, resuming, workdir
 from mixer.runs.reader import say_what_is_read
 from mixer.training import loop, profile, sharding, step
@@ -94,7 +94,9 @@ class _Session:
         state, meta = self._restore_or_create(created)
         if meta["step"]:
             clock = self._lap("restore", clock)
-        start, self.results, self.upstream = meta["step"], meta["results"], meta["upstream"]
+        start, self.upstream = meta["step"], meta["upstream"]
+        measured = {f"{e.name}{kind}" for e in training.evaluations for kind in ("", "_ema")}
+        self.results = {k: v for k, v in meta["results"].items() if k.split("/")[0] in measured}
         measured = [reader for e in training.evaluations for reader in e.readers]
         if any([reader.stage() for reader in (training.reader, *measured)]):
             clock = self._lap("stage", clock)
@@ -218,6 +220,11 @@ class _Session:
                 if measured is None:
                     return None
                 metrics |= {f"{name}/{key}": value for key, value in measured.items()}
+        if self._choose_at(at) and self.training.best not in metrics:
+            raise Failure(
+                f"config.best={self.training.best} was not measured, see above: choose another of "
+                f"{', '.join(metrics)}"
+            )
         if not metrics:  # its evaluator was taken away since the step was saved
             return metrics
         self.results |= metrics

@@ -13,6 +13,7 @@ from mixer.runs import keys, resuming, train
 from mixer.training.signals import StopSignal
 
 OLD = {
+    "run": "train",
     "total": "10 steps",
     "batch_size": 8,
     "best": "",
@@ -40,6 +41,7 @@ CONSTANT = {"schedule.decay": "constant"}
         ({}, {"dataset": "folder:/b"}, "config.dataset: 'folder:/a' -> 'folder:/b'"),
         (CONSTANT, {"total": "20 steps"}, "config.total: '10 steps' -> '20 steps'"),
         ({"best": "dev_ema/top1"}, {"evaluators.test.split": "dev"}, "evaluators.test.split"),
+        ({"best": "a/1shot"}, {"best": "test/top1"}, "config.best: 'a/1shot' -> 'test/top1'"),
     ],
 )
 def test_what_changes_no_number_is_accepted_and_said(before, after, said, capsys):
@@ -55,6 +57,10 @@ def test_what_changes_no_number_is_accepted_and_said(before, after, said, capsys
     [
         ({}, {"batch_size": 16}),
         ({}, {"total": "20 steps"}),
+        (CONSTANT, {"total": "5 steps"}),
+        (CONSTANT, {"total": "20 epochs"}),
+        ({"run": "sweep"}, {"evaluators.test.split": "dev"}),
+        ({"run": "sweep"}, {"dataset": "folder:/b"}),
         (CONSTANT | {"schedule.cooldown": "2 steps"}, {"total": "20 steps"}),
         ({"input.on_bad": "skip"}, {"input.on_bad": "error"}),
         ({"input.on_bad": "skip"}, {"input.max_pixels": 101}),
@@ -71,7 +77,7 @@ def test_another_run_is_refused(before, after):
 
 
 def test_nothing_may_change_of_a_complete_run():
-    with pytest.raises(BadInput, match="which is complete"):
+    with pytest.raises(BadInput, match="which is complete. To train longer, start from it"):
         resuming.check_config("runs/a", OLD, OLD | {"input.on_bad": "skip"}, complete=True)
     resuming.check_config("runs/a", OLD, OLD | {"runtime.threads": 3}, complete=True)
 
@@ -148,7 +154,7 @@ def test_a_run_goes_on_longer_at_a_constant_rate_and_where_its_folder_was_moved_
     results = [json.loads((p / "results.json").read_text())["metrics"] for p in (path, whole)]
     assert results[0] == results[1]
     (path / "results.json").unlink()
-    with pytest.raises(BadInput, match="has done 8: give a longer one"):
+    with pytest.raises(BadInput, match="'8 steps' -> '4 steps'"):
         session(recipe(moved, schedule=constant, total="4 steps"), path)
 
 

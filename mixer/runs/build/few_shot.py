@@ -115,6 +115,7 @@ def build_few_shot(
       BadInput: an unknown rule, or a dataset or a model that the protocol is not for.
     """
     entry, key = config.evaluators[name], f"evaluators.{name}"
+    every = steps(entry.every, f"{key}.every") if steps else 0
     rule, shots = rule_of(config, name), tuple(entry.shots)
     if not shots or not all(isinstance(k, int) and k > 0 for k in shots):
         raise errors.BadInput(f"config.{key}.shots={shots}: expected numbers of examples a class")
@@ -150,7 +151,6 @@ def build_few_shot(
             f"config.{key}: {type(model).__name__} with num_classes=0, which is to give what the "
             f"head would see, fails: {str(error).strip().splitlines()[0]}"
         ) from None
-    every = steps(entry.every, f"{key}.every") if steps else 0
     protocols = [own for rule in fewshot.RULES.values() for own in rule.datasets]
     asked_for = map(tuple, entry.datasets or rule.datasets)
     published = frozenset(asked[0] for asked in asked_for if asked in protocols)

@@ -146,8 +146,10 @@ def training(config: ConfigDict, going_on: Card | None = None) -> Training:
     import_modules(config.imports)
     within(0, math.inf, **{f"schedule.{k}": config.schedule[k] for k in ("base", "end")})
     image_size = image_size_of(config)
-    fields = config.model.to_dict() | (going_on.model if going_on else {})
-    name, given_classes = fields.pop("name"), fields.pop("num_classes")
+    fields = config.model.to_dict()
+    given_classes = fields["num_classes"]
+    fields |= going_on.model if going_on else {}
+    name, _ = fields.pop("name"), fields.pop("num_classes")
     model = build_model(name, fields | {"num_classes": given_classes or 1}, image_size)
     if config.init_head not in adapt.HEADS:
         raise errors.unknown("config.init_head", config.init_head, adapt.HEADS)

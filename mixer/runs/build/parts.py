@@ -232,6 +232,8 @@ def build_evaluation(
     """
     entry = config.evaluators[name]
     key = f"evaluators.{name}"
+    # Before the data are opened, which may be missing: a key is used or not whatever is there.
+    every = steps(entry.every, f"{key}.every") if steps else 0
     if entry.type not in EVALUATORS:
         raise errors.unknown(f"config.{key}.type", entry.type, [*EVALUATORS, "fewshot"])
     dataset = entry.dataset or config.dataset
@@ -252,7 +254,6 @@ def build_evaluation(
             f"config.{key}.type={entry.type!r} is for one label an image, and those of {dataset} "
             f"may have {max_labels(source)}: set config.{key}.type=multilabel"
         )
-    every = steps(entry.every, f"{key}.every") if steps else 0
     return Evaluation(name, evaluator, compiled(evaluator.update, mesh), reader, every)
 
 
