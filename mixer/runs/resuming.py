@@ -39,7 +39,7 @@ def check_config(
         if old.get(key) != new.get(key) and not _is_free(key)
     }
     # A sweep has trials that ended; the numbers of others would be compared with theirs.
-    one_training = old.get("run") == "train" and not complete
+    one_training = old.get("run", "train") == "train" and not complete
     accepted = {k: t for k, t in changed.items() if one_training and _goes_on(k, old, new)}
     if refused := [text for key, text in changed.items() if key not in accepted]:
         what, mend = "holds another run", "Give the same command to go on with it"
