@@ -12,6 +12,7 @@ from mixer.training import durations
 # Keys that leave the numbers alone.
 _FREE = ("input.stage", "prepare.processes", "sweep.machine", "sweep.machines")
 _FOLDER = "folder:"
+_KINDS = ("", "_ema")  # of an evaluator's numbers: by the parameters, by their averages
 
 
 def check_config(
@@ -136,6 +137,12 @@ def _same(before: Sequence[str], now: Sequence[str]) -> bool:
     """Whether it is one split by its name; a folder may have been moved."""
     moved = all(dataset.startswith(_FOLDER) for dataset in (before[0], now[0]))
     return before[1] == now[1] and (moved or before[0] == now[0])
+
+
+def still_measured(training: Training, results: Mapping[str, float]) -> dict[str, float]:
+    """Without the numbers of evaluators that the run has no more: they would stand as final."""
+    names = {f"{evaluation.name}{kind}" for evaluation in training.evaluations for kind in _KINDS}
+    return {key: value for key, value in results.items() if key.partition("/")[0] in names}
 
 
 def check_total(workdir: epath.Path, step: int, total: int) -> None:

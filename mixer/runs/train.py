@@ -95,8 +95,7 @@ class _Session:
         if meta["step"]:
             clock = self._lap("restore", clock)
         start, self.upstream = meta["step"], meta["upstream"]
-        measured = {f"{e.name}{kind}" for e in training.evaluations for kind in ("", "_ema")}
-        self.results = {k: v for k, v in meta["results"].items() if k.split("/")[0] in measured}
+        self.results = resuming.still_measured(training, meta["results"])
         measured = [reader for e in training.evaluations for reader in e.readers]
         if any([reader.stage() for reader in (training.reader, *measured)]):
             clock = self._lap("stage", clock)
