@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
 
 
 def _run(config, workdir: str, protocol: str) -> int:
-    from mixer import output, runs
+    from mixer import output, runs, storage
     from mixer.errors import BadInput, Failure
     from mixer.runs import agreement, devices, distributed
 
@@ -70,6 +70,9 @@ def _run(config, workdir: str, protocol: str) -> int:
             return 1  # whoever read our output has left (`| head`)
         return _fail(f"{who}{'standard output: ' * _is_of_output(error)}{error}", 1)
     except Exception as error:
+        if storage.is_of_client(error):
+            reason = storage.trouble(error)[1]
+            return _fail(f"{who}the object store cannot be used: {reason}", 1)
         if who:
             distributed.end(error)
         raise

@@ -12,14 +12,12 @@ import jax
 import orbax.checkpoint as ocp
 
 from mixer.errors import Failure
-from mixer.storage import trouble
+from mixer.storage import is_of_client, trouble
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What a disk says of a file that is not there, or that is something else by now.
 _NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
-# Whose errors are of the way to a store, if they are not FileNotFoundError.
-_CLIENTS = ("aiohttp", "gcsfs", "google", "requests")
-# What a ValueError of TensorStore's, or of gcsfs', begins with when it is.
+# What a ValueError of TensorStore's, or of gcsfs', begins with when a store does not answer.
 _NO_ANSWER = re.compile(
     "(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED|RESOURCE_EXHAUSTED|PERMISSION_DENIED"
     "|UNAUTHENTICATED|Bad Request):"
@@ -69,8 +67,8 @@ def _no_answer(error: BaseException) -> bool:
     number, _ = trouble(error)
     if number is not None:
         return number not in _NO_FILE
-    client = type(error).__module__.partition(".")[0] in _CLIENTS
-    return isinstance(error, OSError) or client or bool(_NO_ANSWER.match(str(error)))
+    way = isinstance(error, OSError) or is_of_client(error)
+    return way or bool(_NO_ANSWER.match(str(error)))
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 from jax._src.distributed import global_state
 from ml_collections import ConfigDict
 
-from mixer import errors
+from mixer import errors, storage
 from mixer.runs import distributed
 from mixer.runs.keys import as_json, flat
 
@@ -48,7 +48,7 @@ def from_first(decide: Callable[[], Any]) -> Any:
     """What `decide()` returns in process 0, as JSON; its errors too are everybody's.
 
     Raises:
-      BadInput, Failure: what process 0 raised.
+      BadInput, Failure: what process 0 raised; there also what a disk or a store has said.
     """
     if distributed.count() == 1:
         return decide()
@@ -56,7 +56,10 @@ def from_first(decide: Callable[[], Any]) -> Any:
     if distributed.index() == 0:
         try:
             outcome["value"] = decide()
-        except (errors.BadInput, errors.Failure) as error:
+        except Exception as error:
+            known = isinstance(error, errors.BadInput | errors.Failure | OSError)
+            if not known and not storage.is_of_client(error):
+                raise
             raised = error
             outcome["bad" if isinstance(error, errors.BadInput) else "failure"] = str(error)
     outcome = json.loads(exchange(json.dumps(outcome))[0])

@@ -13,7 +13,7 @@ import jax
 from etils import epath
 from jax._src.distributed import global_state  # JAX shows neither ids nor key-value store elsewhere
 
-from mixer import errors
+from mixer import errors, storage
 from mixer.runs import devices
 from mixer.runs.last_words import LastWords
 from mixer.training.signals import StopSignal, StopTogether
@@ -257,7 +257,7 @@ def watch(checkpoints: epath.Path) -> Iterator[None]:
         raise
     except Exception as error:
         disk = isinstance(error, OSError) and not isinstance(error, TimeoutError)
-        if count() > 1 and not disk:
+        if count() > 1 and not disk and not storage.is_of_client(error):
             end(error)
         raise
 

@@ -34,7 +34,7 @@ def hold(workdir: epath.Path) -> Iterator[Callable[[], None]]:
         try:
             yield lambda: _check_ours(workdir, mine)
         except errors.Failure:
-            with contextlib.suppress(storage.Unwritable):
+            with contextlib.suppress(storage.Unreadable):
                 _check_ours(workdir, mine)  # a better reason than files that were taken away
             raise
         return
@@ -51,7 +51,7 @@ def _take_over(workdir: epath.Path) -> str:
 
 
 def _check_ours(workdir: epath.Path, mine: str) -> None:
-    with storage.naming(workdir):
+    with storage.naming(workdir / _SESSION, storage.Unreadable):
         holder = (workdir / _SESSION).read_text()
     if holder != mine:
         where = holder.partition(" (")[0]

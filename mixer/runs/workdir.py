@@ -174,14 +174,18 @@ def check_there(workdir: epath.Path) -> None:
 
     Raises:
       Failure: it was; written anew it would hold half a run.
+      Unreadable: the disk or the store does not say.
     """
-    with storage.naming(workdir):
-        gone = not distributed.index() and not (workdir / CONFIG).exists()
-    if gone:
-        raise errors.Failure(
-            f"{workdir / CONFIG} is gone: the workdir was removed or renamed while the run was at "
-            f"work there. Put it back, and the same command goes on from its last checkpoint"
-        )
+    if distributed.index():
+        return
+    with storage.naming(workdir / CONFIG, storage.Unreadable):
+        try:
+            (workdir / CONFIG).read_bytes()  # exists() says no to whatever a disk answers
+        except (FileNotFoundError, NotADirectoryError):
+            raise errors.Failure(
+                f"{workdir / CONFIG} is gone: the workdir was removed or renamed while the run was "
+                f"at work there. Put it back, and the same command goes on from its last checkpoint"
+            ) from None
 
 
 def read_json(file: epath.Path) -> dict | None:

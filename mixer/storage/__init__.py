@@ -7,8 +7,9 @@ import fsspec.config
 from mixer.storage.growing import Growing, grow
 from mixer.storage.locks import lock
 from mixer.storage.moving import move, remove
-from mixer.storage.trouble import trouble
+from mixer.storage.trouble import is_of_client, trouble
 from mixer.storage.whole import (
+    Unreadable,
     Unwritable,
     is_remote,
     naming,
@@ -20,8 +21,10 @@ from mixer.storage.whole import (
 
 __all__ = [
     "Growing",
+    "Unreadable",
     "Unwritable",
     "grow",
+    "is_of_client",
     "is_remote",
     "lock",
     "move",

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 
 # Libraries in C++ say it somewhere in the middle of what they raise.
 _WORDS = {
@@ -12,6 +13,14 @@ _WORDS = {
         *(errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
     )
 }
+
+# The modules of object stores' clients, which raise errors of their own.
+_CLIENTS = re.compile(r"(aiohttp|gcsfs|google\.auth|google\.api_core|requests)\b")
+
+
+def is_of_client(error: BaseException) -> bool:
+    """Whether an object store's client raised it: the store does not answer, or refuses."""
+    return bool(_CLIENTS.match(type(error).__module__))
 
 
 def trouble(error: Exception) -> tuple[int | None, str]:

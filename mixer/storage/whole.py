@@ -35,24 +35,33 @@ class Unwritable(errors.Failure, OSError):
         return f"{self.filename} cannot be written: {self.strerror}"
 
 
+class Unreadable(errors.Failure, OSError):
+    """An OSError that says which file could not be read, or looked for, and why."""
+
+    def __str__(self) -> str:
+        return f"{self.filename} cannot be read: {self.strerror}"
+
+
 def is_remote(path: str | os.PathLike) -> bool:
     """Whether it lies in an object store."""
     return "://" in os.fspath(path)
 
 
 @contextlib.contextmanager
-def naming(path: str | os.PathLike) -> Iterator[None]:
-    """Turns any OSError into an `Unwritable` that names `path`; of a store, any error."""
+def naming(
+    path: str | os.PathLike, kind: type[Unwritable | Unreadable] = Unwritable
+) -> Iterator[None]:
+    """Turns any OSError into an error of that kind, which names `path`; of a store, any error."""
     try:
         yield
-    except Unwritable:
+    except errors.Failure:  # says it already
         raise
     except Exception as error:
         # The clients of object stores have errors of their own.
         if not isinstance(error, OSError) and not is_remote(path):
             raise
         number, reason = trouble(error)
-        raise Unwritable(number or errno.EIO, reason, os.fspath(path)) from error
+        raise kind(number or errno.EIO, reason, os.fspath(path)) from error
 
 
 @contextlib.contextmanager

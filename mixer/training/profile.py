@@ -42,7 +42,8 @@ def traced(
     """`train_step`, the first process's calls number `steps` being traced into `folder`.
 
     The trace begins when the device has done all steps before, and ends when it has done these. A
-    run that goes on from one of them, or from after them, does not trace.
+    run that goes on from one of them, or from after them, does not trace. One that cannot write
+    the trace goes on without, and warns.
 
     Args:
       train_step: (state, batch) -> a tree of arrays.
@@ -77,11 +78,28 @@ def _trace(folder: epath.Path) -> Iterator[None]:
     # Else an event for every Python call: decoding images makes most of them, and is slowed down.
     options.python_tracer_level = 0
     with tempfile.TemporaryDirectory() as local:
-        with jax.profiler.trace(local, create_perfetto_trace=True, profiler_options=options):
+        jax.profiler.start_trace(local, create_perfetto_trace=True, profiler_options=options)
+        try:
             yield
-        for file in Path(local).rglob("*.*"):
-            target = folder / file.relative_to(local)
-            with storage.naming(target):
-                target.parent.mkdir(parents=True, exist_ok=True)
-            with storage.write_whole(target) as copy:
-                copy.write(file.read_bytes())
+        finally:
+            with _or_warn():
+                jax.profiler.stop_trace()
+        with _or_warn():
+            _copy(Path(local), folder)
+
+
+@contextlib.contextmanager
+def _or_warn() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, jax.errors.JaxRuntimeError) as error:
+        print(f"warning: the profile is lost: {error}", flush=True)
+
+
+def _copy(local: Path, folder: epath.Path) -> None:
+    for file in local.rglob("*.*"):
+        target = folder / file.relative_to(local)
+        with storage.naming(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        with storage.write_whole(target) as copy:
+            copy.write(file.read_bytes())

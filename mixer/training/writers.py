@@ -31,7 +31,8 @@ class MetricsLog:
       check_ours: see `storage.grow`.
 
     Raises:
-      Unwritable: metrics.jsonl cannot be written. So do the methods.
+      Unreadable: metrics.jsonl is there and cannot be read.
+      Unwritable: it cannot be written. So do the methods.
     """
 
     def __init__(
@@ -92,7 +93,11 @@ class MetricsLog:
 
 def _whole_lines(path: epath.Path) -> list[bytes]:
     """The lines of a log, up to the first that a power cut or a disk has not left whole."""
-    content = path.read_bytes() if path.exists() else b""
+    with storage.naming(path, storage.Unreadable):
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return []
     return list(itertools.takewhile(_is_whole, content.splitlines(keepends=True)))
 
 
@@ -148,7 +153,7 @@ class _Scalars:
     def _or_warn(self) -> Iterator[None]:
         try:
             yield
-        except storage.Unwritable as error:
+        except (storage.Unwritable, storage.Unreadable) as error:
             self._file = None
             print(f"warning: {error}; TensorBoard will lack the rest of this session", flush=True)
 

@@ -15,7 +15,7 @@ from mixer.checkpoint import pretrained
 from mixer.errors import BadInput, Failure
 from mixer.runs import train
 from mixer.runs.holding import hold
-from mixer.runs.workdir import begin, open_workdir
+from mixer.runs.workdir import begin, check_there, open_workdir
 from mixer.training.writers import Console, MetricsLog
 
 CHANGES = {
@@ -154,3 +154,12 @@ def test_a_bucket_that_is_not_there_is_said(bucket, data_dir):
     path = open_workdir("gs://no-such-bucket/run")
     with pytest.raises(BadInput, match="--workdir=gs://no-such-bucket/run cannot be written: "):
         begin(path, config)
+
+
+def test_the_folder_of_a_run_in_a_bucket_is_looked_for(bucket):
+    config, path = quickstart.get_config("smoke"), bucket / "run"
+    begin(path, config)
+    check_there(path)
+    (path / "config.json").unlink()
+    with pytest.raises(Failure, match=f"^{path}/config.json is gone: "):
+        check_there(path)

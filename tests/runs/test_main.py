@@ -2,9 +2,15 @@
 
 import subprocess
 import sys
+import types
 from concurrent.futures import ThreadPoolExecutor
 
+import gcsfs.retry
+from ml_collections import ConfigDict
 from runs_command import ROOT, run
+
+import main
+from mixer import runs
 
 # What is wrong, and what the message must say. The recipe is quickstart unless given.
 BAD = [
@@ -80,6 +86,18 @@ def test_a_workdir_that_cannot_be_written_is_said_at_once(data_dir, tmp_path):
     code, out, err = run(data_dir, "configs/quickstart.py", tmp_path / "file" / "run")
     assert code == 2 and "compile" not in out
     assert err.startswith(f"error: --workdir={tmp_path}/file/run cannot be written: ")
+
+
+def test_a_store_that_does_not_answer_is_a_line(monkeypatch, capsys):
+    def run(*_):
+        raise gcsfs.retry.HttpError({"code": 503, "message": "Service Unavailable"})
+
+    nobody = dict.fromkeys(("coordinator", "num_processes", "process_id"))
+    monkeypatch.setattr(main.flags, "FLAGS", types.SimpleNamespace(**nobody))
+    monkeypatch.setattr(runs, "load", lambda name: types.SimpleNamespace(run=run))
+    assert main._run(ConfigDict({"run": "train"}), "gs://bucket/run", "quickstart") == 1
+    said = "error: the object store cannot be used: Service Unavailable, 503\n"
+    assert capsys.readouterr().err == said
 
 
 def test_who_insists_waits_for_no_thread():

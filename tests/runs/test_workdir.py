@@ -6,8 +6,10 @@ import pytest
 from etils import epath
 
 from configs import quickstart
+from mixer import storage
 from mixer.errors import BadInput, Failure
-from mixer.runs import train, workdir
+from mixer.runs import holding, train, workdir
+from mixer.training.writers import MetricsLog
 
 
 @pytest.mark.parametrize("content", ["", '{"run": "train", "met', "\0" * 4096, "[1]", "\udcff"])
@@ -35,6 +37,20 @@ def test_a_damaged_config_is_one_line_with_the_mend(content, tmp_path):
         workdir.check(path, config)
     (path / workdir.CONFIG).write_text(intact)
     workdir.check(path, config)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        workdir.check_there,
+        lambda path: holding._check_ours(path, "me"),
+        lambda path: MetricsLog(path, 0, 0),
+    ],
+)
+def test_what_cannot_be_read_is_not_said_to_be_unwritable(read, tmp_path):
+    path = epath.Path(tmp_path / ("long" * 100))
+    with pytest.raises(storage.Unreadable, match=f"^{path}/.* cannot be read: File name too long"):
+        read(path)
 
 
 @pytest.mark.slow

@@ -44,6 +44,18 @@ def test_these_steps_and_no_others(tmp_path, steps, start, end, expected):
         assert traced_steps(folder) == expected
 
 
+def test_a_trace_that_cannot_be_written_ends_no_run(tmp_path, capsys):
+    (tmp_path / "profile").write_text("no folder")
+    step = jax.jit(lambda state, batch: (state @ batch, {}))
+    state = eye = jnp.eye(8)
+    with profile.traced(step, range(2, 3), 0, epath.Path(tmp_path / "profile")) as call:
+        for _ in range(3):
+            state, _ = call(state, eye)
+    assert (state == eye).all()
+    warned = f"warning: the profile is lost: {tmp_path}/profile/plugins"
+    assert capsys.readouterr().out.startswith(warned)
+
+
 def test_the_steps_are_those_of_the_run():
     assert list(profile.parse_steps("2-3", 3, "runtime.profile")) == [2, 3]
     assert list(profile.parse_steps("3-3", 3, "runtime.profile")) == [3]

@@ -1,0 +1,37 @@
+"""What one process decides for all; the processes themselves are started in test_distributed.py."""
+
+import gcsfs.retry
+import pytest
+
+from mixer import storage
+from mixer.errors import BadInput, Failure
+from mixer.runs import agreement, distributed
+
+
+@pytest.mark.parametrize(
+    ("error", "elsewhere"),
+    [
+        (BadInput("no such key"), BadInput),
+        (Failure("no room"), Failure),
+        (storage.Unreadable(5, "Input/output error", "file"), Failure),
+        (OSError(5, "Input/output error"), Failure),
+        (gcsfs.retry.HttpError({"code": 503, "message": "Service Unavailable"}), Failure),
+    ],
+)
+def test_an_error_of_the_first_is_everybodys(error, elsewhere, monkeypatch):
+    def fail():
+        raise error
+
+    told = []
+    monkeypatch.setattr(distributed, "count", lambda: 2)
+    monkeypatch.setattr(distributed, "index", lambda: 0)
+    monkeypatch.setattr(agreement, "exchange", lambda text: told.append(text) or [text])
+    with pytest.raises(type(error)) as raised:
+        agreement.from_first(fail)
+    assert raised.value is error
+
+    monkeypatch.setattr(distributed, "index", lambda: 1)
+    monkeypatch.setattr(agreement, "exchange", lambda text: told)
+    with pytest.raises(elsewhere) as raised:
+        agreement.from_first(lambda: pytest.fail("it is the first that decides"))
+    assert type(raised.value) is elsewhere and str(raised.value) == str(error)

@@ -1,0 +1,26 @@
+"""Who has said it: a store's client, or our own code."""
+
+import aiohttp
+import gcsfs.retry
+import pytest
+from google.auth import exceptions
+from google.protobuf import message
+
+from mixer.storage import is_of_client
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        gcsfs.retry.HttpError({"code": 503, "message": "Service Unavailable"}),
+        aiohttp.ServerDisconnectedError(),
+        exceptions.DefaultCredentialsError("no credentials"),
+    ],
+)
+def test_what_a_client_says(error):
+    assert is_of_client(error)
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), message.DecodeError("x"), KeyError("gcsfs")])
+def test_what_no_client_says(error):
+    assert not is_of_client(error)
