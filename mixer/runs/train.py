@@ -259,11 +259,11 @@ class _Session:
         self.console.line(f"stopped by {self.stop.received}: {where}; the same command goes on")
 
     def _finish(self) -> None:
+        agreement.from_first(self.check_ours)
         self.log.flush()  # results.json says that all is there
         training = self.training
         seconds = self.progress.seconds
         images = training.total * training.batch_size
-        agreement.from_first(self.check_ours)
         workdir.write_results(
             self.path,
             {
