@@ -72,6 +72,17 @@ def read(path: str) -> dict[str, np.ndarray]:
         }
 
 
+def has_its_end(file: Path, kind: str) -> bool:
+    """Whether the end of a file of that ending is there; no array is read."""
+    if kind == ".npz":
+        return zipfile.is_zipfile(file)  # the table of its members comes last
+    try:
+        with safetensors.safe_open(file, "numpy"):  # the sizes of its arrays come first
+            return True
+    except _DAMAGE:
+        return False
+
+
 def metadata(path: str) -> dict[str, str]:
     """What a readable file says of itself; nothing if it is an .npz, which has no place for it."""
     if ending(path) == ".npz":

@@ -24,6 +24,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 import tqdm
 
 from mixer import errors, storage
+from mixer.checkpoint import arrays
 
 SCHEMES = ("gs://", "hf://", "https://", "http://")
 _BLOCK = 1 << 20
@@ -210,6 +211,13 @@ def _transfer(url: str, login: dict[str, str], part: Path, timeout: float) -> No
         raise _Interrupted(f"the connection was cut after {size:,} of {total:,} bytes")
     if size == 0:
         raise _Interrupted("the server sent nothing")
+    kind = Path(part.stem).suffix.lower()
+    if total is None and not arrays.has_its_end(part, kind):
+        etag.unlink(missing_ok=True)  # begin anew
+        raise _Interrupted(
+            f"the server did not say how long the file is, and these {size:,} bytes are no whole "
+            f"{kind}"
+        )
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

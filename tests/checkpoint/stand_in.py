@@ -16,7 +16,7 @@ class StandIn(http.server.ThreadingHTTPServer):
       etag: of the content; "" leaves it out.
       ranges: whether they are understood.
       moved: {path: URL that it redirects to}.
-      length, range: what it says of them where it lies.
+      length, range: what it says of them where it lies; a length of False is not said.
       requests: (path, Range header) of each request.
       logins: the Authorization header of each.
     """
@@ -60,7 +60,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         else:
             self.send_response(200)
         length = str(len(content) - start) if server.length is None else server.length
-        self.send_header("Content-Length", length)
+        if length is not False:
+            self.send_header("Content-Length", length)
         if server.etag:
             self.send_header("ETag", server.etag)
         self.end_headers()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from stand_in import serve
 
-from mixer.checkpoint import download, located
+from mixer.checkpoint import arrays, download, located
 from mixer.errors import BadInput, Failure
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -245,6 +245,20 @@ def test_a_length_that_is_none(server, length):
         fetch(server.url(), attempts=2)
     server.length = None
     assert fetch(server.url()).sha256 == DIGEST
+
+
+@pytest.mark.parametrize("kind", ["npz", "safetensors"])
+def test_what_has_no_length_is_taken_only_with_its_end(server, tmp_path, kind):
+    whole = tmp_path / f"whole.{kind}"
+    arrays.write(whole, {"a": np.arange(9.0), "b": np.ones((5, 7))})
+    server.content, server.length = whole.read_bytes(), False
+    size = len(server.content)
+    server.cuts = [size - 1, size // 2]
+    with pytest.raises(Failure, match=f"not say how long .* are no whole .{kind}"):
+        fetch(server.url(f"a.{kind}"), attempts=2)
+    fetched = fetch(server.url(f"a.{kind}"))
+    assert fetched.file.read_bytes() == server.content
+    assert [asked for _, asked in server.requests] == [None] * 3
 
 
 def test_nothing_and_another_part_are_no_file(server):
