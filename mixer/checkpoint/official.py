@@ -28,8 +28,19 @@ def save_pretrained(
         knows their grid. A .safetensors file keeps it; an .npz file has no place for it.
 
     Raises:
-      BadInput: another ending, another family, other names or shapes than the model's, or numbers
-        that are not finite.
+      BadInput: what `arranged` refuses, or a place that cannot be written.
+    """
+    arrays.write(path, *arranged(path, params, model, image_size))
+
+
+def arranged(
+    path: str, params: dict[str, Any], model, image_size: int | tuple[int, int] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """What `save_pretrained` writes, with the same arguments: arrays by name, and words on them.
+
+    Raises:
+      BadInput: another ending, another family, other names or shapes than the model's, names that
+        such a file has no place for, or numbers that are not finite.
     """
     ending = arrays.ending(path)
     flat = traverse_util.flatten_dict(jax.device_get(params), sep="/")
@@ -38,7 +49,7 @@ def save_pretrained(
     wanted = adapt.shapes(model, size)
     adapt.compare(flat, traverse_util.flatten_dict(wanted, sep="/"), "params")
     about = {_SIZE: "{} x {}".format(*size)} if image_size else {}
-    arrays.write(path, names.to_theirs(flat, model, timm=ending == ".safetensors"), about)
+    return names.to_theirs(flat, model, timm=ending == ".safetensors"), about
 
 
 def image_size(path: str) -> tuple[int, int] | None:

@@ -15,7 +15,7 @@ from configs import folder, quickstart
 from mixer.checkpoint import adapt, hub, zoo
 from mixer.checkpoint.card import Card
 from mixer.models import registry
-from mixer.runs import build, predict
+from mixer.runs import build, convert, predict
 from mixer.runs.build import for_converting, for_trained
 from mixer.runs.build.at_size import at_size
 
@@ -121,6 +121,23 @@ def test_convert_takes_its_model(published, tmp_path):
     assert found.model.gelu == "erf" and found.card.model["name"] == "Mixer-tiny/16"
     assert found.card.image_size == (224, 224) and found.card.dataset == "imagenet2012"
     jax.tree.map(np.testing.assert_array_equal, found.params, params)
+
+
+def test_arrays_without_a_place_are_refused_before_anything_is_written(tmp_path, monkeypatch):
+    """Of a ViT's representation layer timm's files have none."""
+    module, fields = registry._MODELS["ViT-S/16"]
+    small = {"num_blocks": 1, "hidden_dim": 12, "mlp_dim": 8, "num_heads": 2}
+    fields = fields | small | {"representation_size": 7}
+    monkeypatch.setitem(registry._MODELS, "ViT-own/16", (module, fields))
+    model = mixer.create_model("ViT-own/16", 3)
+    zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), adapt.shapes(model, (32, 32)))
+    mixer.save_pretrained(tmp_path / "own.npz", zeros, model)
+    config = folder.get_config("ViT-own/16,32")
+    config.update(run="convert", init_from=f"{tmp_path}/own.npz")
+    config.convert_to = f"{tmp_path}/out.safetensors"
+    with pytest.raises(mixer.BadInput, match="timm's names have none for representation/"):
+        convert.run(config, str(tmp_path / "run"), "folder")
+    assert [file.name for file in tmp_path.iterdir()] == ["own.npz"]
 
 
 @pytest.fixture

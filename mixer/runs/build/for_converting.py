@@ -8,7 +8,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mixer import errors, storage
-from mixer.checkpoint import arrays, hub, pretrained
+from mixer.checkpoint import arrays, hub, official, pretrained
 from mixer.checkpoint.card import Card
 from mixer.checkpoint.located import locate
 from mixer.models import registry
@@ -71,8 +71,11 @@ def conversion(config: ConfigDict) -> Conversion:
     model = build_model(fields.pop("name"), fields, card.image_size)
     ema = meta is not None and config.init_ema
     params = pretrained.load_pretrained(path, model, step=step, head="keep", ema=ema)
+    # What a folder or a file cannot be made of is refused now.
     if target.endswith("/"):
-        hub.describe(model, card)  # refuses now what a folder cannot be made of
+        hub.describe(model, card)
+    else:
+        official.arranged(target, params, model, card.image_size)
     return Conversion(model, params, card, step, upstream, target)
 
 
