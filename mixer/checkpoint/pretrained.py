@@ -2,10 +2,8 @@
 
 import contextlib
 import dataclasses
-import functools
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,45 +15,10 @@ from mixer import errors
 from mixer.checkpoint import adapt, arrays, download, folders, names, official, resize, wrapping
 from mixer.checkpoint.card import Card
 from mixer.checkpoint.damage import DamagedCheckpoint
+from mixer.checkpoint.gone import Gone, again_if_gone
 from mixer.checkpoint.located import Located, locate
 from mixer.checkpoint.store import Store
 from mixer.checkpoint.stored import Stored
-
-# How often a checkpoint may vanish while it is read.
-_ATTEMPTS = 20
-
-
-class Gone(errors.BadInput):
-    """A checkpoint that is not there any more."""
-
-
-def again_if_gone(load: Callable) -> Callable:
-    """Makes `load` begin anew when the run that trains there removed what was being loaded.
-
-    It takes the checkpoints that are there then, so all that it loads is of one step.
-
-    Raises:
-      Gone: one that was asked for by its number; or all that were tried.
-    """
-
-    @functools.wraps(load)
-    def loading(*args, **kwargs):
-        before = None
-        for _ in range(_ATTEMPTS):
-            try:
-                return load(*args, **kwargs)
-            except Gone as error:
-                if str(error) == str(before):
-                    raise
-                before = error
-                time.sleep(0.1)
-        raise Gone(
-            f"{before}. So it went {_ATTEMPTS} times: raise config.runtime.checkpoint_every of the "
-            f"run that trains there, or wait until it is done"
-        )
-
-    return loading
-
 
 # What two Mixers have in common that differ in their resolution.
 _OTHERS = ("num_blocks", "hidden_dim", "channels_mlp_dim")
@@ -127,10 +90,9 @@ def read_meta(path: str, step: int | str | None = None) -> dict:
 
 def newest_card(workdir: epath.Path) -> Card | None:
     """That of the newest checkpoint in a workdir which is not damaged; None if there is none."""
-    directory = workdir / "checkpoints"
-    if not directory.exists():
+    if folders.newest(workdir / "checkpoints") is None:
         return None
-    with Store(directory, read_only=True) as store:
+    with _open(str(workdir)) as store:
         for step in reversed(store.steps()):
             with contextlib.suppress(DamagedCheckpoint):
                 return Card.from_json(store.meta(step)["card"])

@@ -1,10 +1,14 @@
 """Which checkpoints are whole, and where; on a disk and against a stand-in of Google's store."""
 
+import dataclasses
+
+import jax.numpy as jnp
 import pytest
 from etils import epath
 
 from mixer import storage
 from mixer.checkpoint import folders, pretrained
+from mixer.checkpoint.card import Card
 from mixer.checkpoint.folders import SEAL
 from mixer.checkpoint.manager import Remover
 from mixer.checkpoint.store import Store
@@ -93,3 +97,12 @@ def test_the_only_one_is_found_while_it_is_replaced_in_a_bucket(bucket):
     assert pretrained._open(str(bucket / "run")).steps() == [2]
     with pytest.raises(BadInput, match="is no workdir of a training run"):
         pretrained._open(str(bucket / "walk"))
+
+
+def test_the_card_of_the_only_one_is_known_while_it_is_replaced(run):
+    assert pretrained.newest_card(run) is None
+    card = Card({"name": "Mixer-S/16"}, (8, 8), "resize", ("a", "b"), "digits")
+    with Store(run / "checkpoints") as store:
+        store.save(1, {"params": {"b": jnp.ones(3)}}, {"card": dataclasses.asdict(card)}, None)
+    folders.set_aside(run / "checkpoints" / "1", folders.replaced(run / "checkpoints"))
+    assert pretrained.newest_card(run) == card

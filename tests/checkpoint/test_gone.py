@@ -9,6 +9,7 @@ import pytest
 
 from mixer.checkpoint import pretrained
 from mixer.checkpoint.card import Card
+from mixer.checkpoint.gone import again_if_gone
 from mixer.checkpoint.store import Store
 from mixer.errors import BadInput
 
@@ -72,7 +73,7 @@ def test_one_that_was_asked_for_is_refused(tmp_path, monkeypatch):
 def test_meta_and_arrays_are_of_one_step(tmp_path, monkeypatch):
     save(tmp_path, 1)
 
-    @pretrained.again_if_gone
+    @again_if_gone
     def load():
         step = pretrained.read_meta(str(tmp_path))["step"]
         if step == 1:

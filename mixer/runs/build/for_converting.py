@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from mixer import errors, storage
 from mixer.checkpoint import arrays, hub, official, pretrained
 from mixer.checkpoint.card import Card
+from mixer.checkpoint.gone import again_if_gone
 from mixer.checkpoint.located import locate
 from mixer.models import registry
 from mixer.runs.build.at_size import pretrained_size_of
@@ -31,7 +32,7 @@ class Conversion:
     target: str
 
 
-@pretrained.again_if_gone
+@again_if_gone
 def conversion(config: ConfigDict) -> Conversion:
     """Loads `config.init_from` for `config.convert_to`.
 

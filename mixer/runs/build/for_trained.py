@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from mixer import errors
 from mixer.checkpoint import pretrained
 from mixer.checkpoint.card import Card
+from mixer.checkpoint.gone import again_if_gone
 from mixer.runs import keys
 from mixer.runs.build.at_size import RANDOM, at_size
 from mixer.runs.build.cards import card_of_config
@@ -36,7 +37,7 @@ class Trained:
     precision: str
 
 
-@pretrained.again_if_gone
+@again_if_gone
 def trained(config: ConfigDict) -> Trained:
     """Loads `config.init_from` and what it brings: model, preprocessing and class names.
 

@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 from mixer import errors
 from mixer.benchmark import peaks
 from mixer.checkpoint import adapt
-from mixer.checkpoint.pretrained import Card, again_if_gone
+from mixer.checkpoint.card import Card
+from mixer.checkpoint.gone import again_if_gone
 from mixer.data import sources, transforms
 from mixer.data.pipeline import BadExample
 from mixer.runs.build.at_size import RANDOM, at_size
