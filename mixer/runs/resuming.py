@@ -33,14 +33,17 @@ def check_config(
       BadInput: lists each key with its old and new value.
     """
     absent = "absent"
-    added = {key for key in new if key.startswith("evaluators.")} - old.keys()
+    run = old.get("run", "train")
+    # Of a run that measures nothing while it trains, evaluators may never have been read.
+    trains = run in ("train", "sweep", "vtab")
+    added = {key for key in new if trains and key.startswith("evaluators.")} - old.keys()
     changed = {
         key: f"config.{key}: {old.get(key, absent)!r} -> {new.get(key, absent)!r}"
         for key in sorted(old.keys() | _of_new_evaluators(added, old, new))
         if old.get(key) != new.get(key) and not _is_free(key)
     }
     # A sweep has trials that ended; the numbers of others would be compared with theirs.
-    one_training = old.get("run", "train") == "train" and not complete
+    one_training = run == "train" and not complete
     accepted = {k: t for k, t in changed.items() if one_training and _goes_on(k, old, new)}
     if refused := [text for key, text in changed.items() if key not in accepted]:
         what, mend = "holds another run", "Give the same command to go on with it"

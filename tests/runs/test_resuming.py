@@ -52,6 +52,16 @@ def test_what_changes_no_number_is_accepted_and_said(before, after, said, capsys
     assert len(out.splitlines()) <= 1
 
 
+def test_evaluators_that_a_run_never_reads_are_no_difference():
+    old = {"run": "prepare", "prepare.name": "mine"}
+    resuming.check_config("runs/a", old, old | {"evaluators.test.split": "x"}, complete=False)
+    with pytest.raises(BadInput, match="evaluators.test.split: 'absent' -> 'x'"):
+        sweep = old | {"run": "sweep"}
+        resuming.check_config(
+            "runs/a", sweep, sweep | {"evaluators.test.split": "x"}, complete=False
+        )
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
