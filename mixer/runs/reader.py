@@ -17,6 +17,10 @@ from mixer.runs import agreement
 from mixer.training import sharding
 
 
+# A split of fewer images is most likely a mistake.
+_FEW = 10
+
+
 @dataclasses.dataclass(frozen=True)
 class Reader:
     """See `open_reader`."""
@@ -120,7 +124,8 @@ def say_what_is_read(
     beside = {}
     for name, several in readers.items():
         for source in (reader.source for reader in several):
-            print(f"{name}: {sources.summary(source)}", flush=True)
+            few = f"; fewer than {_FEW} images say little" if len(source) < _FEW else ""
+            print(f"{name}: {sources.summary(source)}{few}", flush=True)
             if (folders := getattr(source, "beside", None)) is not None:
                 beside.setdefault(source.name, []).append(set(folders))
     for training in readers["training"] if measured else ():
