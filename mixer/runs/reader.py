@@ -16,7 +16,6 @@ from mixer.data.sources import Source
 from mixer.runs import agreement
 from mixer.training import sharding
 
-
 # A split of fewer images is most likely a mistake.
 _FEW = 10
 
