@@ -110,10 +110,10 @@ def used(config: ConfigDict, before: Collection[str] = ()) -> dict[str, Any]:
 
 
 def _check_counts(values: Mapping[str, Any], notes: _Notes, how: str, names: Collection[str]):
-    """Lets pass what is given as it is anyway.
+    """Accepts what is given with the very value that counts in its place.
 
     Raises:
-      BadInput: it is given otherwise, or means nothing here.
+      BadInput: it is given with another value, or means nothing to this run.
     """
     instead = {
         key: (json.loads(json.dumps(value)), source)

@@ -20,14 +20,14 @@ def check_config(
 ) -> None:
     """Refuses to mix two different runs in one folder, and says what is accepted.
 
-    Accepted are other evaluators, `on_bad` from error to skip, higher limits of images where none
-    was skipped, a longer `total` under a constant schedule, and a folder of images under another
-    path: `check_data` compares the images.
+    A single training that is not complete may have other evaluators, another `best`, `on_bad` set
+    from error to skip, higher limits of images where none was skipped, a longer `total` under a
+    constant schedule, and its folder of images under another path: `check_data` compares these.
 
     Args:
       old: the keys that the run has used, "a.b": value.
       new: all keys of the command.
-      complete: whether there is nothing left to do, so that nothing would come of a change.
+      complete: whether the run has ended; then nothing but `_FREE` and runtime keys may differ.
 
     Raises:
       BadInput: lists each key with its old and new value.
