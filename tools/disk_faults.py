@@ -30,13 +30,14 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # the package need not be installed
 
 OVERRIDES = (
-    "--config.ema_decay=0.9",
+    "--config.model.num_blocks=1",
+    "--config.optimizer.name=sgd",
     "--config.best=test/top1",
-    "--config.total=6 steps",
+    "--config.total=2 steps",
     "--config.schedule.warmup=1 steps",
-    "--config.evaluators.test.every=3 steps",
-    "--config.runtime.checkpoint_every=2 steps",
-    "--config.runtime.log_every=2 steps",
+    "--config.evaluators.test.every=1 steps",
+    "--config.runtime.checkpoint_every=1 steps",
+    "--config.runtime.log_every=1 steps",
 )
 ERRORS = ("ENOSPC", "EIO")
 # Seconds until a run that met a fault must have ended.

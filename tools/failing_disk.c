@@ -117,7 +117,8 @@ ON_PATH(symlink, AT_FDCWD, to, (const char *from, const char *to), from, to)
 #define OPENING(name, folder, parameters, ...)                             \
   int name parameters {                                                    \
     mode_t mode = 0;                                                       \
-    if (flags & (O_CREAT | __O_TMPFILE)) {                                 \
+    int unnamed = (flags & __O_TMPFILE) == __O_TMPFILE;                    \
+    if (flags & O_CREAT || unnamed) {                                      \
       va_list rest;                                                        \
       va_start(rest, flags);                                               \
       mode = va_arg(rest, mode_t);                                         \

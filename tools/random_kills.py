@@ -11,6 +11,7 @@ exits with 1 if they are not. Stopped, it goes on with the kills that are missin
 
 import argparse
 import json
+import os
 import random
 import re
 import subprocess
@@ -117,8 +118,8 @@ def final(workdir: Path) -> tuple[dict, list, dict]:
     with Store(str(workdir / "checkpoints"), read_only=True) as store:
         here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         step = store.steps()[-1]
-        names = ("params", "opt_state", "ema")
-        arrays = store.restore(step, {n: store.abstract(step, n, here) for n in names})
+        names = {"params", "opt_state", "ema"} & set(os.listdir(f"{workdir}/checkpoints/{step}"))
+        arrays = store.restore(step, {n: store.abstract(step, n, here) for n in sorted(names)})
     lines = [{k: v for k, v in line.items() if not TIMES.match(k)} for line in logged(workdir)]
     results = json.loads((workdir / "results.json").read_text())
     return jax.device_get(arrays), lines, results["metrics"]
