@@ -5,10 +5,19 @@ from mixer.models.convnext import ConvNeXt
 from mixer.models.gmlp import GMLP
 from mixer.models.halonet import HaloNet
 from mixer.models.mixer import Mixer
+from mixer.models.mixer_ablations import AblatedMixer
 from mixer.models.nfnet import NFNet
 from mixer.models.registry import register_model
 from mixer.models.resmlp import ResMLP
 from mixer.models.vit import ViT
+
+# Appendix A. The paper does not print G, nor the pyramid's shape.
+_ABLATIONS = {
+    "UntiedMixer": {"token_mixing": "untied"},
+    "GroupedMixer": {"token_mixing": "grouped", "groups": 4},
+    "ViewsMixer": {"token_mixing": "views", "groups": 4},
+    "PyramidMixer": {"token_mixing": "pyramid", "stages": 2},
+}
 
 # Table 1: patch P, layers, hidden C, D_S, D_C.
 for _name, _patch, _blocks, _hidden, _tokens, _channels in (
@@ -20,16 +29,16 @@ for _name, _patch, _blocks, _hidden, _tokens, _channels in (
     ("Mixer-L/16", 16, 24, 1024, 512, 4096),
     ("Mixer-H/14", 14, 32, 1280, 640, 5120),
 ):
-    register_model(
-        _name,
-        Mixer,
-        verified="other implementation",
-        patch_size=_patch,
-        num_blocks=_blocks,
-        hidden_dim=_hidden,
-        tokens_mlp_dim=_tokens,
-        channels_mlp_dim=_channels,
-    )
+    _fields = {
+        "patch_size": _patch,
+        "num_blocks": _blocks,
+        "hidden_dim": _hidden,
+        "tokens_mlp_dim": _tokens,
+        "channels_mlp_dim": _channels,
+    }
+    register_model(_name, Mixer, verified="other implementation", **_fields)
+    for _kind, _other in _ABLATIONS.items():
+        register_model(_name.replace("Mixer", _kind), AblatedMixer, **_fields, **_other)
 
 # Patch P, layers, hidden D, MLP, heads; Ti and S are later than the paper (its table 1: B, L, H).
 for _name, _patch, _blocks, _hidden, _mlp, _heads in (

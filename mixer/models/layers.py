@@ -30,7 +30,7 @@ def gelu(x: jax.Array, form: str) -> jax.Array:
 
 
 class MlpBlock(nn.Module):
-    """[..., D] -> hidden_dim -> [..., D], GELU between."""
+    """[..., D] -> hidden_dim -> [..., out_dim], GELU between; out_dim=0 is D."""
 
     hidden_dim: int
     dropout: float
@@ -38,13 +38,14 @@ class MlpBlock(nn.Module):
     dtype: str
     kernel_init: Callable = nn.linear.default_kernel_init
     bias_init: Callable = nn.initializers.zeros
+    out_dim: int = 0
 
     @nn.compact
     def __call__(self, x, key=None):
         init = {"kernel_init": self.kernel_init, "bias_init": self.bias_init}
         y = nn.Dense(self.hidden_dim, dtype=self.dtype, **init)(x)
         y = dropout(gelu(y, self.gelu), self.dropout, key, 0)
-        y = nn.Dense(x.shape[-1], dtype=self.dtype, **init)(y)
+        y = nn.Dense(self.out_dim or x.shape[-1], dtype=self.dtype, **init)(y)
         return dropout(y, self.dropout, key, 1)
 
 
