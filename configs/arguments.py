@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mixer import errors
@@ -18,27 +18,36 @@ class Arguments:
     dataset: str
     resolution: int
     smoke: bool = False
+    choice: str = ""
 
 
 def parse(
-    words: str, *, model: str, dataset: str, resolution: int, datasets: Mapping[str, str] = {}
+    words: str,
+    *,
+    model: str,
+    dataset: str,
+    resolution: int,
+    datasets: Mapping[str, str] = {},
+    choices: Sequence[str] = (),
 ) -> Arguments:
     """Reads a model name, a dataset name, an integer resolution and `smoke`; the rest are defaults.
 
-    `datasets` are short names for some.
+    `datasets` are short names for some. Of `choices`, words of the recipe's own, one may be given;
+    the first is the default.
 
     Raises:
       BadInput: a word that is none of these, or two of one kind.
     """
     found = {}
     for word in _words(words or ""):
-        kind, value = _classify(word, datasets)
+        kind, value = ("choice", word) if word in choices else _classify(word, datasets, choices)
         if kind in found:
             raise errors.BadInput(f"config argument {word!r}: a {kind} is given already")
         found[kind] = value
     if "smoke" in found and "dataset" in found:
         print(f"smoke: the data are the digits, not {found['dataset']}", flush=True)
-    return Arguments(**({"model": model, "dataset": dataset, "resolution": resolution} | found))
+    defaults = {"model": model, "dataset": dataset, "resolution": resolution}
+    return Arguments(**(defaults | {"choice": next(iter(choices), "")} | found))
 
 
 # The keys that a word of each kind sets; of `smoke` they are what the recipe makes of it.
@@ -75,7 +84,9 @@ def _words(words: str) -> list[str]:
     return list(filter(None, found))
 
 
-def _classify(word: str, datasets: Mapping[str, str]) -> tuple[str, object]:
+def _classify(
+    word: str, datasets: Mapping[str, str], choices: Sequence[str] = ()
+) -> tuple[str, object]:
     if word == "smoke":
         return "smoke", True
     if word.isdigit():
@@ -91,6 +102,6 @@ def _classify(word: str, datasets: Mapping[str, str]) -> tuple[str, object]:
     raise errors.unknown(
         "config argument",
         word,
-        ["smoke", "digits", "folder:PATH", *datasets, *registry.list_models()],
+        ["smoke", *choices, "digits", "folder:PATH", *datasets, *registry.list_models()],
         "Also: an integer resolution, the name of a TFDS dataset.",
     )

@@ -1,4 +1,4 @@
-r"""JFT-300M: table 4, rows "Mixer-S JFT-300M" to "Mixer-H JFT-300M"; table 3's; figure 2, right.
+r"""JFT-300M: table 4, rows "Mixer-S JFT-300M" to "Mixer-H JFT-300M"; table 3's.
 
     python main.py --config=configs/jft.py:Mixer-B/16 --workdir=runs/jft-b16
 
@@ -32,21 +32,10 @@ are trained with Adam too: epochs by table 3, rates and weight decay 0.1 by ViT'
     BiT-R152x2      14   6e-4     83.34        580
     BiT-R200x3      14   6e-4     84.73      1,780
 
-Figure 2, right: random parts of the set for the same number of steps. Durations count epochs of the
-whole split, so the steps stay, and 3, 10, 30 % are passed 233, 70, 23 times. For each FRACTION in
-0.03 0.1 0.3 1.0, and each of Mixer-B/32, Mixer-L/32, Mixer-L/16:
-
-    python main.py --config=configs/jft.py:Mixer-B/32 --config.input.fraction=FRACTION \
-      --config.best=val/top1 --workdir=runs/jft-b32-FRACTION
-    python main.py --config=configs/fewshot.py:imagenet2012 \
-      --config.init_from=runs/jft-b32-FRACTION --config.init_step=best \
-      --workdir=runs/jft-b32-FRACTION-fewshot
+Figure 2, right, trains on parts of the set: configs/data_scaling.py.
 
 What the paper leaves open, and what is done here:
-- What is held out: as for ImageNet-21k, the first 25,600 images are `test`, the next `val`. Figure
-  2 stops early by upstream validation: the checkpoint that is best on `val` is kept
-  (config.best) and taken (config.init_step).
-- How its parts were drawn. Here a smaller part lies within a larger one (`input.fraction_seed`).
+- What is held out: as for ImageNet-21k, the first 25,600 images are `test`, the next `val`.
 - Weight decay is on kernels only; the learning rate ends at 1e-5; the head's bias starts at -10, as
   in big_vision. No dropout, no stochastic depth: table 4 has none for these rows.
 - The rate of BiT-R200x3, here R152x2's. Models that no table has take the nearest of their family
@@ -57,7 +46,7 @@ What the paper leaves open, and what is done here:
 from configs import arguments, common
 from mixer.data.transforms import before_crop
 
-# Of the models whose names begin so: epochs, learning rate, weight decay.
+# Of the models in whose names this is, the first that fits: epochs, learning rate, weight decay.
 _ROWS = {
     "Mixer-S": (5, 0.003, 0.03),
     "Mixer-B": (7, 0.003, 0.03),
@@ -87,7 +76,7 @@ def get_config(words: str = ""):
     config.input.split = "full[51200:]"
     config.input.transform = "inception_crop|flip_lr"
     config.batch_size = 4096
-    epochs, rate, decay = next(_ROWS[start] for start in _ROWS if args.model.startswith(start))
+    epochs, rate, decay = next(row for name, row in _ROWS.items() if name in args.model)
     config.total = f"{epochs} epochs"
     config.optimizer.update(name="adam(b1=0.9, b2=0.999)", weight_decay=decay, clip_norm=1.0)
     config.schedule.update(base=rate, decay="linear", end=0.00001, warmup="10_000 steps")

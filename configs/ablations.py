@@ -1,0 +1,32 @@
+r"""Appendix A: Mixers whose token mixing is another, by the recipe of what they are trained on.
+
+    python main.py --config=configs/ablations.py:UntiedMixer-S/32 --workdir=runs/untied-s32
+
+Models, of all sizes of table 1 (mixer/models/mixer_ablations.py):
+
+    UntiedMixer-S/32   an MLP for each channel                          no gain
+    GroupedMixer-S/32  on groups of 4 neighbouring channels             less than 1-2 % better
+    ViewsMixer-S/32    on 4 learned views of each token                 3-4 % better, none if larger
+    PyramidMixer-S/32  a quarter of the tokens in the second half       no gain
+    Mixer-S/32         the Mixer itself
+
+on JFT-300M (configs/jft.py, which is the rest of this recipe), by linear 5-shot accuracy on
+ImageNet: the paper's words on the right, its numbers are not printed. G is
+--config.model.groups=, the pyramid's depth --config.model.stages=. On other data:
+configs/ablations.py:UntiedMixer-S/32,imagenet2012 or folder:PATH, by the recipe of these. On
+CIFAR-10 with small models: docs/reproduction.md.
+
+What did not help in fine-tuning (appendix A.2) are keys of configs/finetune.py: mixup
+--config.mixup=0.1, averaged parameters --config.ema_decay=0.999, inception crops
+--config.input.transform='inception_crop|flip_lr'.
+"""
+
+from configs import arguments, upstream
+
+
+def get_config(words: str = ""):
+    """Takes a model, a dataset, a resolution and `smoke`."""
+    args = arguments.parse(words, model="UntiedMixer-S/32", dataset="jft", resolution=224)
+    config = upstream.recipe(args)
+    upstream.few_shot(config, args)
+    return config

@@ -1,0 +1,29 @@
+"""The recipe by which a dataset is trained on from scratch, for recipes that vary a part of it."""
+
+from configs import arguments, common, folder, imagenet, imagenet21k, jft
+from mixer.data.transforms import before_crop
+from mixer.evaluation import fewshot
+
+_RECIPES = {"jft": jft, "imagenet2012": imagenet, "imagenet21k": imagenet21k}
+
+
+def recipe(args: arguments.Arguments):
+    """That of jft, imagenet or imagenet21k for these datasets, else that of folders of images."""
+    data = ["smoke"] if args.smoke else [args.dataset]
+    words = [args.model, str(args.resolution), *data]
+    return _RECIPES.get(args.dataset, folder).get_config(",".join(words))
+
+
+def few_shot(config, args: arguments.Arguments) -> None:
+    """Adds the linear few-shot accuracy on ImageNet, where that is prepared, to what is measured.
+
+    Where the images trained on are ImageNet's or of a folder, their own test images say more.
+    """
+    if args.dataset != "jft":
+        return
+    imagenet = tuple(d for d in fewshot.RULES["fixed"].datasets if d[0] == "imagenet2012")
+    config.evaluators.fewshot = common.fewshot(config, imagenet, "10_000 steps")
+    resized = f"resize({before_crop(args.resolution)})|central_crop"
+    config.evaluators.fewshot.update(transform=resized, optional=True)
+    if args.smoke:
+        common.smoke(config)
