@@ -1,12 +1,21 @@
 """Starts main.py as a user does."""
 
+import atexit
+import contextlib
+import functools
+import json
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+_ASKING = threading.Lock()
 
 
 def environment(data_dir, **more):
@@ -19,16 +28,84 @@ def environment(data_dir, **more):
     return env | {"TFDS_DATA_DIR": str(data_dir)} | more
 
 
+class Forked:
+    """What tests use of a `subprocess.Popen`, of a process that `imported.py` has forked."""
+
+    def __init__(self, arguments, env):
+        pipes = [os.pipe() for _ in range(3)]
+        # Read when JAX and Python are imported: other values, another process to fork from.
+        first = {k: v for k, v in env.items() if k.startswith(("JAX_", "XLA_", "PYTHON"))}
+        request = json.dumps([env, arguments]).encode()
+        with _ASKING:
+            asked = _imported(tuple(sorted(first.items())))
+            socket.send_fds(asked, [request], [write for _, write in pipes])
+            self.pid = int(asked.recv(100))
+        for _, write in pipes:
+            os.close(write)
+        self.stdout, self.stderr = (open(read) for read, _ in pipes[:2])  # noqa: SIM115
+        self._ended = pipes[2][0]
+        self.args, self.returncode = arguments, None
+
+    def poll(self):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout=None):
+        if self.returncode is None:
+            if not select.select([self._ended], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            self.returncode = int(os.read(self._ended, 100))
+            os.close(self._ended)
+        return self.returncode
+
+    def communicate(self, timeout=None):
+        end = None if timeout is None else time.monotonic() + timeout
+        said = {}
+
+        def read(name):
+            with getattr(self, name) as file:
+                said[name] = file.read()
+
+        readers = [threading.Thread(target=read, args=(n,)) for n in ("stdout", "stderr")]
+        for reader in readers:
+            reader.start()
+        self.wait(timeout)
+        for reader in readers:
+            reader.join(None if end is None else max(1, end - time.monotonic()))
+        return said["stdout"], said["stderr"]
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
+@functools.cache
+def _imported(env):
+    """The socket of a process that has everything imported."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("imported.py"), str(theirs.fileno())],
+            cwd=ROOT,
+            env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
+            | dict(env)
+            | {"PYTHONPATH": str(ROOT)},
+            pass_fds=[theirs.fileno()],
+            stdout=subprocess.PIPE,  # as those of a run here are pipes
+            stderr=subprocess.PIPE,
+        )
+    atexit.register(process.kill)
+    return ours
+
+
 def start(data_dir, config, workdir, *overrides, **more):
     """The running process; its output is a pipe of lines."""
-    return subprocess.Popen(
-        [sys.executable, "main.py", f"--config={config}", f"--workdir={workdir}", *overrides],
-        cwd=ROOT,
-        env=environment(data_dir, **more),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    arguments = [f"--config={config}", f"--workdir={workdir}", *overrides]
+    return Forked(arguments, environment(data_dir, **more))
 
 
 def run(data_dir, config, workdir, *overrides, **more):

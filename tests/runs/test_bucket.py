@@ -56,7 +56,7 @@ def reproducible(by_tag):
     return {tag: values for tag, values in by_tag.items() if not tag.startswith(MEASURED)}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_stopped_damaged_and_killed_it_ends_as_if_it_had_never_been(
     bucket, data_dir, tmp_path, monkeypatch, capfd
 ):

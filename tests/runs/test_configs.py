@@ -50,7 +50,9 @@ def get_config(name, words, image_folder):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_smoke_builds_steps_and_reads_every_key(name, image_folder, data_dir):
-    config = keys.follow(get_config(name, "smoke", image_folder))
+    # 64 pixels: nothing but the number of patches is another.
+    words = "smoke" if name == "quickstart" else "smoke,64"
+    config = keys.follow(get_config(name, words, image_folder))
     training = build.training(config)
     unread = set(keys.flat(keys.as_json(config))) - keys.read_so_far(config) - READ_ELSEWHERE
     unread = {key for key in unread if key.partition(".")[0] not in READ_ELSEWHERE}
@@ -78,12 +80,18 @@ def test_preparation_reads_its_keys(image_folder, data_dir):
     assert keys.read_so_far(config) >= {f"prepare.{key}" for key in config.prepare}
 
 
-# sweep trains finetune's.
+# fewshot trains nothing; the others train finetune's and jft's.
+SAME = ("fewshot", "sweep", "permutation", "data_scaling")
+SPREAD = [
+    (name, *how) for name in RECIPES if name not in SAME for how in (("replicate", 1), ("fsdp", 2))
+]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("strategy", "micro_batches"), [("replicate", 1), ("replicate", 4), ("fsdp", 1), ("fsdp", 2)]
+    ("name", "strategy", "micro_batches"),
+    [*SPREAD, ("imagenet", "replicate", 4), ("imagenet", "fsdp", 1)],
 )
-@pytest.mark.parametrize("name", [name for name in RECIPES if name not in ("fewshot", "sweep")])
 def test_eight_devices_share_the_work_and_gather_no_activations(
     name, strategy, micro_batches, image_folder, data_dir
 ):

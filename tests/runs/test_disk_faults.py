@@ -15,13 +15,13 @@ ROOT = Path(__file__).parents[2]
 SAVING = "run/checkpoints/2.orbax-checkpoint-tmp"
 FAULTS = {
     ("EIO", 1, f"{SAVING}/params"): True,  # the making of a folder, for which other threads wait
-    ("ENOSPC", 20, f"{SAVING}/ema"): True,  # among the arrays
-    ("EIO", 2, "run/checkpoints/.2"): False,  # the removal of an old checkpoint
+    ("ENOSPC", 20, f"{SAVING}/opt_state"): True,  # among the arrays
+    ("EIO", 2, "run/.replaced"): False,  # the removal of what a checkpoint has replaced
     ("ENOSPC", 3, "run/.results.json"): True,  # fsync
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="preloads a library")
 @pytest.mark.skipif(not (shutil.which("cc") or shutil.which("gcc")), reason="compiles it")
 def test_a_fault_is_one_line_and_the_same_command_goes_on(tmp_path):

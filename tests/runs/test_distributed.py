@@ -33,7 +33,7 @@ SHORT = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_four_processes_see_what_one_does(data_dir, tmp_path):
     more = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "PYTHONPATH": str(ROOT)}
     for number in (0, 1):
@@ -102,7 +102,7 @@ def saved(workdir):
     return max(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_run_by_one_process_by_four_and_by_two(data_dir, tmp_path):
     """Whole on each device first, then spread over both processes."""
     alone, workdir = tmp_path / "alone", tmp_path / "several"

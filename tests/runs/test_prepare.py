@@ -37,7 +37,7 @@ def flags(photos, out, *more):
     return [f"--config.{key}={value}" for key, value in asked.items()] + list(more)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_or_stopped_it_goes_on_to_the_same_dataset(photos, data_dir, tmp_path):
     def dataset(name):
         target = tmp_path / name / "photos" / "1.0.0"

@@ -78,7 +78,7 @@ def changed_since(path, moment):
     return path.exists() and path.stat().st_mtime_ns > moment
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_three_times_once_while_saving(undisturbed, data_dir, tmp_path):
     workdir = tmp_path / "killed"
     seed = time.time_ns()
@@ -107,7 +107,7 @@ def test_killed_three_times_once_while_saving(undisturbed, data_dir, tmp_path):
     assert_same(final(workdir), final(undisturbed[0]))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_worker_processes_have_no_jax(data_dir, tmp_path):
     (tmp_path / "spy.py").write_text(
         "import multiprocessing, sys, mixer\n"
@@ -142,7 +142,7 @@ def test_a_polite_stop_saves_and_says_how_to_go_on(undisturbed, data_dir, tmp_pa
     assert_same(final(workdir), final(undisturbed[0]))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ctrl_c_saves_though_nobody_reads_the_output_any_more(undisturbed, data_dir, tmp_path):
     """What `python main.py ... | tee log` does: Ctrl-C ends tee first."""
     workdir = tmp_path / "piped"

@@ -226,7 +226,7 @@ SHORT = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_twice_it_gives_the_same_table(data_dir, tmp_path):
     words = "configs/sweep.py:Mixer-S/16,digits,16,smoke"
 

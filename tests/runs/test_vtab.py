@@ -86,6 +86,7 @@ def compiled(tmp_path_factory):
     return step.guarded(made), training.evaluations[0].update, state
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TASKS)
 def test_a_step_and_an_evaluation_of_each_task(name, compiled, tmp_path, monkeypatch):
     train, evaluate, state = compiled

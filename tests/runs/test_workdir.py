@@ -53,7 +53,7 @@ def test_what_cannot_be_read_is_not_said_to_be_unwritable(read, tmp_path):
         read(path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_folder_that_is_taken_away_and_results_that_are_cut(data_dir, tmp_path, monkeypatch):
     config = quickstart.get_config("smoke")
     config.runtime.log_every = config.runtime.checkpoint_every = "2 steps"

@@ -89,6 +89,7 @@ def assert_same_run(found, wanted, within=5e-6):
                 assert np.linalg.norm(x - y) <= within * np.linalg.norm(y), name
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("sizes", "strategy", "model"),
     [
