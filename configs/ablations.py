@@ -26,7 +26,13 @@ from configs import arguments, upstream
 
 def get_config(words: str = ""):
     """Takes a model, a dataset, a resolution and `smoke`."""
-    args = arguments.parse(words, model="UntiedMixer-S/32", dataset="jft", resolution=224)
+    args = arguments.parse(
+        words,
+        model="UntiedMixer-S/32",
+        dataset="jft",
+        resolution=224,
+        datasets=upstream.DATASETS,
+    )
     config = upstream.recipe(args)
     upstream.few_shot(config, args)
     return config

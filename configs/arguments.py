@@ -52,9 +52,9 @@ def parse(
 
 # The keys that a word of each kind sets; of `smoke` they are what the recipe makes of it.
 _KEYS = {
-    "model": ("model.name",),
-    "dataset": ("dataset", "evaluators", "vtab"),
-    "resolution": ("image_size",),
+    "model": ("model.name", "reproduce"),
+    "dataset": ("dataset", "evaluators", "vtab", "reproduce"),
+    "resolution": ("image_size", "reproduce"),
 }
 
 

@@ -13,7 +13,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     size = arguments.resolution
     config = ConfigDict()
     # train, or sweep, vtab, evaluate, predict, fewshot, convert, contact_sheet, input_benchmark,
-    # prepare, plan, verify_zoo, doctor
+    # throughput, reproduce, tables, figures, replay, prepare, plan, verify_zoo, doctor
     config.run = "train"
     config.seed = 0  # of the initial weights, the order, the augmentation, dropout
     config.imports = ""  # modules of yours to import first, comma-separated
@@ -92,6 +92,16 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.benchmark.demand = 500.0  # images/s that each device is to get
     config.benchmark.tf_data = False  # also the same recipe in tf.data, as a reference
 
+    config.throughput = ConfigDict()  # throughput: images/s of models on these devices
+    config.throughput.models = ()  # names; empty: config.model
+    config.throughput.resolutions = ()  # pixels; empty: config.image_size
+    config.throughput.training = True  # also of a training step
+    config.throughput.calls = 30  # that are measured of each batch size
+    config.throughput.patience = 10.0  # seconds for a batch size; one call over it is the last
+    config.throughput.largest_batch = (
+        2**14
+    )  # of all devices, doubled from 1 a device until memory ends
+
     config.sweep = ConfigDict()  # sweep: the learning rate by accuracy on images held out
     config.sweep.rates = ()
     config.sweep.train = ""  # the split trained on while choosing; then it is input.split
@@ -104,6 +114,17 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.vtab.tasks = ()  # empty: all 19
     config.vtab.resolution = 0  # of all tasks; 0: 224 for images below 96 x 96 pixels, else 448
     config.vtab.with_96 = False  # 224 also for images of 96 x 96
+
+    config.reproduce = ConfigDict()  # reproduce: the runs behind rows of the paper's tables
+    config.reproduce.rows = ()  # see configs/paper.py
+    config.reproduce.smoke = False  # each run as its recipe's smoke test
+    config.reproduce.list = False  # print the runs, their commands and cost; do nothing
+    config.reproduce.accelerators = ("v3-8", "v5e-16", "H100")  # that the cost is told for
+    config.reproduce.share = 0.4  # of their peak FLOP/s that training reaches
+    config.reproduce.machine = 0  # which of `machines` this is, from 0; they take turns
+    config.reproduce.machines = 1
+    config.tables = ConfigDict()  # tables: the paper's, filled from results.json
+    config.tables.workdirs = ""  # paths and globs, comma-separated
 
     config.plan = ConfigDict()  # plan: what a step needs, on devices that need not be there
     config.plan.topology = ""  # chips of a TPU slice, as v3:4x4; empty: this machine's devices

@@ -28,7 +28,12 @@ _PARTS = {"100%": 1.0, "30%": 0.3, "10%": 0.1, "3%": 0.03}
 def get_config(words: str = ""):
     """Takes 3%, 10%, 30% or 100%, a model, a dataset, a resolution and `smoke`."""
     args = arguments.parse(
-        words, model="Mixer-B/32", dataset="jft", resolution=224, choices=tuple(_PARTS)
+        words,
+        model="Mixer-B/32",
+        dataset="jft",
+        resolution=224,
+        datasets=upstream.DATASETS,
+        choices=tuple(_PARTS),
     )
     config = upstream.recipe(args)
     upstream.few_shot(config, args)

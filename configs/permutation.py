@@ -30,7 +30,12 @@ _CASES = {"original": "", "patches": "|permute_patches({})", "pixels": "|permute
 def get_config(words: str = ""):
     """Takes original, patches or pixels, a model, a dataset, a resolution and `smoke`."""
     args = arguments.parse(
-        words, model="Mixer-B/16", dataset="jft", resolution=224, choices=tuple(_CASES)
+        words,
+        model="Mixer-B/16",
+        dataset="jft",
+        resolution=224,
+        datasets=upstream.DATASETS,
+        choices=tuple(_CASES),
     )
     config = upstream.recipe(args)
     upstream.few_shot(config, args)

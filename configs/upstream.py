@@ -5,12 +5,17 @@ from mixer.data.transforms import before_crop
 from mixer.evaluation import fewshot
 
 _RECIPES = {"jft": jft, "imagenet2012": imagenet, "imagenet21k": imagenet21k}
+# As words, also where they are not prepared.
+DATASETS = {name: name for name in _RECIPES}
 
 
 def recipe(args: arguments.Arguments):
     """That of jft, imagenet or imagenet21k for these datasets, else that of folders of images."""
-    data = ["smoke"] if args.smoke else [args.dataset]
-    words = [args.model, str(args.resolution), *data]
+    words = [args.model, str(args.resolution)]
+    if args.smoke:
+        words.append("smoke")
+    elif args.dataset not in _RECIPES:
+        words.append(args.dataset)
     return _RECIPES.get(args.dataset, folder).get_config(",".join(words))
 
 

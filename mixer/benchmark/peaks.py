@@ -4,6 +4,8 @@ import dataclasses
 
 import jax
 
+from mixer import errors
+
 _GIB = 2**30
 
 
@@ -53,3 +55,31 @@ def peak(device: jax.Device) -> Peak | None:
         core = _TPU_CORES[device.device_kind]
         return Peak(core.flops * device.num_cores, core.memory * device.num_cores)
     return _GPUS.get(device.device_kind)
+
+
+# By the beginning of an accelerator's name in a cloud's catalogue.
+_SOLD = {
+    "v2": _TPU_CORES["TPU v2"],
+    "v3": _TPU_CORES["TPU v3"],
+    "v4": _TPU_CORES["TPU v4"],
+    "v5p": _TPU_CORES["TPU v5"],
+    "v5e": _TPU_CORES["TPU v5 lite"],
+    "v6e": _TPU_CORES["TPU v6 lite"],
+    "A100": _A100,
+    "H100": _GPUS["NVIDIA H100 80GB HBM3"],
+    "H200": _GPUS["NVIDIA H200"],
+}
+
+
+def sold(name: str) -> tuple[Peak, int]:
+    """The peak of a device and how many there are, of an accelerator such as "v3-8" or "H100".
+
+    The number counts TensorCores of v2, v3, v4 and v5p, chips of v5e and v6e, and GPUs.
+
+    Raises:
+      BadInput: an unknown one.
+    """
+    kind, _, count = name.partition("-")
+    if kind not in _SOLD or not (count or "1").isdigit() or count == "0":
+        raise errors.unknown("accelerator", name, _SOLD, "With their number behind it, as v3-8.")
+    return _SOLD[kind], int(count or 1)

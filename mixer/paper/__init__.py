@@ -1,0 +1,1 @@
+"""The paper as data: what it published, and which of our runs make each number of it."""

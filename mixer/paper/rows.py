@@ -1,0 +1,226 @@
+"""The paper's experiments: the runs behind each row of tables 2 and 3 and of figures 2 and 4.
+
+Read from top to bottom this is sections 3 and 4. A run is a recipe with words
+(configs/RECIPE.py:WORDS), the keys that differ from it, the run whose weights it starts from, and
+the columns that its results fill. All runs of a row but the pretraining are on small data sets; the
+rows that share a pretraining name the same one.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mixer.paper import published
+
+# Images of a split that is trained on (PROTOCOLS: TFDS's counts; JFT's by Dosovitskiy et al.),
+# without what the recipes hold out.
+IMAGES = {"imagenet2012": 1_268_355, "imagenet21k": 14_145_922, "jft": 303_000_000 - 51_200}
+# By what a row was pretrained on, the recipe.
+_PRETRAINING = {"imagenet2012": "imagenet", "imagenet21k": "imagenet21k", "jft": "jft"}
+# "Avg 5" is their mean.
+FIVE = ("imagenet2012", "cifar10", "cifar100", "oxford_iiit_pet", "oxford_flowers102")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One command.
+
+    Attributes:
+      folder: where its workdir is, below that of all.
+      recipe: of configs/, without ".py".
+      words: behind the colon.
+      keys: "a.b": what differs from the recipe.
+      after: the folder of the run whose weights it starts from; "": none.
+      fills: by column, the metric of results.json that fills it; "device_days" is that key.
+    """
+
+    folder: str
+    recipe: str
+    words: tuple[str, ...]
+    keys: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    after: str = ""
+    fills: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def protocol(self) -> str:
+        """As results.json names it."""
+        return f"{self.recipe}:{','.join(self.words)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of a table, or a curve's point in a figure.
+
+    Attributes:
+      part: "table2", "table3", "figure2_right" or "figure4".
+      label: what tells it from the part's other rows.
+      published: by column, the paper's numbers; None where it has none.
+      runs: in the order in which they are done.
+    """
+
+    part: str
+    label: str
+    model: str
+    pretrained_on: str
+    image_size: int
+    published: Mapping[str, Any]
+    runs: tuple[Run, ...]
+
+
+def rows(*, smoke: bool = False) -> list[Row]:
+    """All rows that this codebase can make: those of Mixer, ViT and BiT.
+
+    HaloNet, NFNet, MPL and ALIGN stand in table 2 with numbers of their own papers; so do its ViT
+    and BiT, whose resolutions the table does not name.
+
+    Args:
+      smoke: each run as its recipe's smoke test, on 32 x 32 pixels.
+    """
+    return [
+        *_table("table2", _row_of_table_2, smoke),
+        *_table("table3", _row_of_table_3, smoke),
+        *_figure_2_right(smoke),
+        *_figure_4(smoke),
+    ]
+
+
+def described() -> list[Row]:
+    """The rows of tables 1 and 4, which no run makes: sizes, and what is trained with."""
+    found = []
+    for part, texts in (("table1", ("model",)), ("table4", ("model", "pretrained_on"))):
+        for numbers in published.table(part):
+            columns = {c: v for c, v in numbers.items() if c not in texts}
+            label = ", ".join(numbers[text] for text in texts)
+            data = numbers.get("pretrained_on", "")
+            found.append(Row(part, label, numbers["model"], data, 224, columns, ()))
+    return found
+
+
+def recipe_of(row: Row) -> str:
+    """The recipe, with words, that trains as a row of table 4 does; of Mixer-B and so on, /16."""
+    return f"{_PRETRAINING[row.pretrained_on]}:{row.model}/{14 if row.model[-1] == 'H' else 16}"
+
+
+def _table(name: str, of_row, smoke: bool) -> Iterator[Row]:
+    for numbers in published.table(name):
+        if numbers["pretraining_epochs"] is None:
+            continue
+        model, data, size = (numbers[k] for k in ("model", "pretrained_on", "image_size"))
+        epochs = numbers["pretraining_epochs"]
+        pretraining = _pretraining(model, data, epochs, smoke)
+        label = f"{model}, {data}, {epochs} epochs, {size}"
+        columns = {c: v for c, v in numbers.items() if c in ("imagenet", "real", "avg5", "vtab")}
+        columns |= {c: numbers[c] for c in ("throughput", "cost")}
+        folder = f"{name}-{_slug(model)}-{data}-{epochs}-{size}"
+        runs = of_row(numbers, folder, pretraining.folder, smoke)
+        yield Row(name, label, model, data, size, columns, (pretraining, *runs))
+
+
+def _pretraining(model: str, data: str, epochs: int, smoke: bool) -> Run:
+    """Section 3, "Pre-training details"; table 4."""
+    keys = {} if smoke else {"total": f"{epochs} epochs"}
+    return Run(
+        folder=f"pretraining-{_slug(model)}-{data}-{epochs}",
+        recipe=_PRETRAINING[data],
+        words=_words(model, 224, smoke=smoke),
+        keys=keys,
+        fills={"cost": "device_days"},
+    )
+
+
+def _row_of_table_3(numbers, folder: str, pretraining: str, smoke: bool) -> Iterator[Run]:
+    """Fine-tuning on five datasets, test images with their aspect ratio kept (appendix C)."""
+    model, size = numbers["model"], numbers["image_size"]
+    keys = {}
+    if size > 224 and not model.startswith("BiT"):
+        transform = f"resize_small({round(size * 8 / 7)})|central_crop"
+        keys = {f"evaluators.{name}.transform": transform for name in ("test", "dev")}
+    yield from _fine_tunings(numbers, folder, pretraining, keys, smoke)
+    yield _throughput(numbers, folder, smoke)
+
+
+def _row_of_table_2(numbers, folder: str, pretraining: str, smoke: bool) -> Iterator[Run]:
+    """Fine-tuning at 448, test images made square, and VTAB-1k."""
+    yield from _fine_tunings(numbers, folder, pretraining, {}, smoke)
+    words = _words(numbers["model"], 32 if smoke else None, smoke=smoke)
+    yield Run(f"{folder}/vtab", "vtab", words, {"run": "vtab"}, pretraining, {"vtab": "vtab/mean"})
+    yield _throughput(numbers, folder, smoke)
+
+
+def _fine_tunings(numbers, folder: str, pretraining: str, keys, smoke: bool) -> Iterator[Run]:
+    """A sweep on each of the five datasets; on ImageNet alone where the paper has no average."""
+    for data in FIVE if numbers["avg5"] is not None else FIVE[:1]:
+        fills, own = {"avg5": "test/top1"}, dict(keys)
+        if data == "imagenet2012":
+            fills = {"imagenet": "test/top1", "real": "real/top1", **fills}
+            if keys:
+                own["evaluators.real.transform"] = keys["evaluators.test.transform"]
+        if smoke:
+            own = {}
+        words = _words(numbers["model"], numbers["image_size"], data, smoke=smoke)
+        yield Run(f"{folder}/{data}", "sweep", words, own, pretraining, fills)
+
+
+def _throughput(numbers, folder: str, smoke: bool) -> Run:
+    """Section 3, "Metrics": images/s/core, of the best batch size."""
+    words = _words(numbers["model"], numbers["image_size"], smoke=smoke)
+    size = 32 if smoke else numbers["image_size"]
+    metric = f"throughput/{numbers['model']}@{size}/inference_images_per_second_per_device"
+    keys = {"run": "throughput", "throughput.training": False}
+    if smoke:
+        keys |= {"throughput.largest_batch": 8, "throughput.calls": 3}
+    return Run(f"{folder}/throughput", "imagenet", words, keys, "", {"throughput": metric})
+
+
+def _figure_2_right(smoke: bool) -> Iterator[Row]:
+    """Section 4.2: parts of the set, the same number of steps, linear 5-shot accuracy."""
+    figure = published.figure("figure2_right")
+    for model in figure["models"]:
+        for part in figure["parts"]:
+            folder = f"figure2_right-{_slug(model)}-{part.removesuffix('%')}"
+            words = _words(model, 224, smoke=smoke)
+            training = Run(f"{folder}/training", "data_scaling", (part, *words))
+            keys = {"init_step": "best"}
+            yield _few_shot(
+                "figure2_right", f"{model}, {part}", model, folder, training, keys, smoke
+            )
+
+
+def _figure_4(smoke: bool) -> Iterator[Row]:
+    """Section 4.4: the pixels of all images moved by one permutation."""
+    figure = published.figure("figure4")
+    for model in figure["models"]:
+        for case in figure["cases"]:
+            folder = f"figure4-{_slug(model)}-{case}"
+            training = Run(
+                f"{folder}/training", "permutation", (case, *_words(model, 224, smoke=smoke))
+            )
+            moved = {"original": "", "patches": "|permute_patches(16)", "pixels": "|permute_pixels"}
+            transform = f"resize(256)|central_crop{moved[case]}"
+            keys = {"evaluators.fewshot.transform": transform}
+            yield _few_shot("figure4", f"{model}, {case}", model, folder, training, keys, smoke)
+
+
+def _few_shot(part, label, model, folder, training: Run, keys, smoke: bool) -> Row:
+    metric = "fewshot/digits/5shot" if smoke else "fewshot/imagenet2012/5shot"
+    words = ("smoke",) if smoke else ("imagenet2012",)
+    few_shot = Run(
+        f"{folder}/fewshot",
+        "fewshot",
+        words,
+        {} if smoke else keys,
+        training.folder,
+        {"fewshot": metric},
+    )
+    return Row(part, label, model, "jft", 224, {"fewshot": None}, (training, few_shot))
+
+
+def _words(model: str, size: int | None, data: str = "", *, smoke: bool) -> tuple[str, ...]:
+    """Of a smoke test the data are the digits, and images have 32 x 32 pixels."""
+    if smoke:
+        return (model, "32", "smoke")
+    return tuple(word for word in (model, data, str(size or "")) if word)
+
+
+def _slug(model: str) -> str:
+    return model.replace("/", "-")

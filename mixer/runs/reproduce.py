@@ -1,0 +1,274 @@
+"""`config.run="reproduce"`: all runs behind rows of the paper's tables, then the tables."""
+
+import functools
+import importlib
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+import mixer
+from mixer import errors, runs, storage
+from mixer.benchmark import flops, peaks
+from mixer.data import vtab
+from mixer.models import registry
+from mixer.paper import rows, tables
+from mixer.paper.rows import Row, Run
+from mixer.runs import agreement, distributed, keys, workdir
+from mixer.runs.build import parts
+from mixer.training import durations
+
+_PRETRAINING_SIZE = 224
+
+
+def run(config: ConfigDict, output: str, protocol: str) -> None:
+    """Does what is not done yet, in order, until all is complete or there was a stop.
+
+    Raises:
+      BadInput: before anything is written.
+    """
+    selected = _selected(config)
+    chain = _chain(config, selected)
+    asked = config.reproduce
+    parts.at_least(1, **{"reproduce.machines": asked.machines})
+    parts.within(0, asked.machines, **{"reproduce.machine": asked.machine})
+    configs = {run.folder: _config_of(run, config, epath.Path(output)) for run in chain}
+    if asked.list:
+        listing = _listing(config, selected, chain, configs, output)
+        keys.used(config)
+        print(listing)
+        return
+    path = workdir.unfinished(output, config)
+    if path is None:
+        return
+    configs = {run.folder: _config_of(run, config, path) for run in chain}
+    workdir.begin(path, config)
+    if not _carry_out(chain, configs, path, asked.machine, asked.machines):
+        return
+    found = _found(chain, path)
+    texts = _tables(selected, found, asked.smoke)
+    for name, text in texts.items():
+        _write(path / name, text)
+    print(texts["tables.md"], flush=True)
+    missing = [run.folder for run in chain if run.folder not in found]
+    if missing:
+        print(f"not done: {', '.join(missing)}. Then the same command goes on", flush=True)
+        return
+    done = list(found.values())
+    workdir.write_results(
+        path,
+        {
+            "run": "reproduce",
+            "protocol": protocol,
+            "seed": config.seed,
+            "seconds": math.fsum(each["seconds"] or 0 for each in done),
+            "device_days": math.fsum(each["device_days"] or 0 for each in done),
+            "metrics": _metrics(selected, found),
+        },
+    )
+    print(f"done: {path / workdir.RESULTS}", flush=True)
+
+
+def _selected(config: ConfigDict) -> list[Row]:
+    """The rows that `config.reproduce.rows` names, "part: label"."""
+    known = {f"{row.part}: {row.label}": row for row in rows.rows(smoke=config.reproduce.smoke)}
+    if not config.reproduce.rows:
+        raise errors.BadInput("config.reproduce.rows is empty: take configs/paper.py:table3,MODEL")
+    for name in config.reproduce.rows:
+        if name not in known:
+            raise errors.unknown("row in config.reproduce.rows", name, known)
+    return [known[name] for name in config.reproduce.rows]
+
+
+def _chain(config: ConfigDict, selected: Sequence[Row]) -> list[Run]:
+    """The rows' runs, each once; those of a pretraining that `config.init_from` replaces left out.
+
+    Raises:
+      BadInput: it would replace several different ones.
+    """
+    chain = {run.folder: run for row in selected for run in row.runs}
+    if not config.init_from:
+        return list(chain.values())
+    replaced = {run.after for run in chain.values() if run.after}
+    if len(replaced) > 1:
+        raise errors.BadInput(
+            f"config.init_from={config.init_from} would take the place of {len(replaced)} "
+            f"pretrainings ({', '.join(sorted(replaced))}): name one row, as "
+            f"configs/paper.py:table3,Mixer-B/16,imagenet21k"
+        )
+    return [run for folder, run in chain.items() if folder not in replaced]
+
+
+def _config_of(run: Run, config: ConfigDict, path: epath.Path) -> ConfigDict:
+    """The run's config: its recipe, its own keys, and from ours what belongs to the machine."""
+    own = importlib.import_module(f"configs.{run.recipe}").get_config(",".join(run.words))
+    for key, value in run.keys.items():
+        _set(own, key, value)
+    if run.after:
+        own.init_from = config.init_from or str(path / run.after)
+    own.seed, own.imports = config.seed, config.imports
+    own.runtime.update(config.runtime)
+    if config.reproduce.smoke:
+        own.runtime.log_every = own.runtime.checkpoint_every = "5 steps"
+    return own
+
+
+def _set(config: ConfigDict, key: str, value: Any) -> None:
+    *groups, name = key.split(".")
+    for group in groups:
+        config = config[group]
+    config[name] = value
+
+
+def _carry_out(
+    chain: Sequence[Run], configs: Mapping, path: epath.Path, machine: int, machines: int
+) -> bool:
+    """Does this machine's runs; False if one was stopped."""
+    for number, run in enumerate(chain):
+        place = path / run.folder
+        if number % machines != machine or _is_complete(place):
+            continue
+        ours = configs[run.folder].init_from == str(path / run.after)
+        if run.after and ours and not _is_complete(path / run.after):
+            print(f"{run.folder}: waits for {run.after}", flush=True)
+            continue
+        print(f"run {run.folder}: configs/{run.recipe}.py:{','.join(run.words)}", flush=True)
+        try:
+            _start(configs[run.folder], place, run)
+        except errors.Missing as error:
+            print(f"{run.folder} is left out: {error}", flush=True)
+            continue
+        if not _is_complete(place):
+            return False
+    return True
+
+
+def _start(config: ConfigDict, place: epath.Path, run: Run) -> None:
+    runs.load(config.run).run(keys.follow(config), str(place), run.protocol)
+
+
+def _is_complete(place: epath.Path) -> bool:
+    return agreement.from_first(lambda: workdir.is_complete(place))
+
+
+def _found(chain: Sequence[Run], path: epath.Path) -> dict[str, dict]:
+    """By folder, the results.json of the runs that are complete."""
+    results = {run.folder: path / run.folder / workdir.RESULTS for run in chain}
+    read = agreement.from_first(lambda: {f: workdir.read_json(p) for f, p in results.items()})
+    return {folder: content for folder, content in read.items() if content}
+
+
+def _tables(selected: Sequence[Row], found: Mapping[str, dict], smoke: bool) -> dict[str, str]:
+    """By file, the tables of the parts that rows were selected of."""
+    caption = tables.CAPTION
+    if smoke:
+        caption += " Ours is a smoke test: digits in the place of all data sets, ten steps."
+    texts = {"tables.md": f"{caption}\n\n", "tables.csv": "", "tables.tex": f"% {caption}\n"}
+    for part in dict.fromkeys(row.part for row in selected):
+        filled = [(row, tables.fill(row, found)) for row in selected if row.part == part]
+        texts["tables.md"] += f"## {part}\n\n{tables.markdown(filled)}\n"
+        texts["tables.tex"] += f"% {part}\n{tables.latex(filled)}\n"
+        texts["tables.csv"] += tables.csv_text(filled)
+    return texts
+
+
+def _write(file: epath.Path, text: str) -> None:
+    if distributed.index() == 0:
+        with storage.write_whole(file) as out:
+            out.write(text.encode())
+
+
+def _metrics(selected: Sequence[Row], found: Mapping[str, dict]) -> dict[str, float | None]:
+    """`<part>/<label>/<column>`: accuracies as fractions, the others as in the table."""
+    scale = {"imagenet": 100, "real": 100, "avg5": 100, "vtab": 100, "fewshot": 100}
+    return {
+        f"{row.part}/{row.label}/{column}": cell.ours and cell.ours / scale.get(column, 1)
+        for row in selected
+        for column, cell in tables.fill(row, found).items()
+    }
+
+
+def _listing(
+    config: ConfigDict,
+    selected: Sequence[Row],
+    chain: Sequence[Run],
+    configs: Mapping[str, ConfigDict],
+    output: str,
+) -> str:
+    """The commands, and Markdown with the cost of each run."""
+    accelerators = {name: peaks.sold(name) for name in config.reproduce.accelerators}
+    share = config.reproduce.share
+    parts.within(0, math.inf, **{"reproduce.share": share})
+    lines = [_command(run, configs[run.folder], output) for run in chain]
+    lines += ["", f"device_days of the training steps, at {share:.0%} of the devices' peak:", ""]
+    heads = [f"{name}: device_days (days)" for name in accelerators]
+    lines.append("| run | images | EFLOP | " + " | ".join(heads) + " | paper, TPUv3 core-days |")
+    lines.append("| --- | ---: | ---: |" + " ---: |" * (len(heads) + 1))
+    paper = {
+        run.folder: row.published["cost"]
+        for row in selected
+        for run in row.runs
+        if "cost" in run.fills
+    }
+    total = 0.0
+    for run in chain:
+        images, work = _work(run, configs[run.folder])
+        total += work
+        lines.append(_priced(run.folder, images, work, accelerators, share, paper.get(run.folder)))
+    lines.append(_priced("all", None, total, accelerators, share, None))
+    return "\n".join(lines)
+
+
+def _priced(name, images, work: float, accelerators, share: float, paper) -> str:
+    cells = [name, f"{images:,}" if images else "-", f"{work / 1e18:,.4g}" if work else "-"]
+    for peak, count in accelerators.values():
+        days = work / (peak.flops * share) / 86400
+        cells.append(f"{days:,.3g} ({days / count:,.3g})" if work else "-")
+    cells.append(f"{1000 * paper:,.0f}" if paper else "-")
+    return "| " + " | ".join(cells) + " |"
+
+
+def _command(run: Run, config: ConfigDict, output: str) -> str:
+    words = [
+        "python",
+        "main.py",
+        f"--config=configs/{run.recipe}.py:{','.join(run.words)}",
+        f"--workdir={epath.Path(output) / run.folder}",
+    ]
+    if run.after:
+        words.append(f"--config.init_from={config.init_from}")
+    words += [f"--config.{key}={value}" for key, value in run.keys.items()]
+    return shlex.join(words)
+
+
+def _work(run: Run, config: ConfigDict) -> tuple[int, float]:
+    """Images of the training steps of all its trainings, and their FLOPs; evaluations not."""
+    if config.run not in ("train", "sweep", "vtab"):
+        return 0, 0.0
+    steps = durations.to_steps(
+        config.total, config.batch_size, rows.IMAGES.get(config.dataset, 1), "total"
+    )
+    trainings = 1 if config.run == "train" else len(config.sweep.rates) + len(config.sweep.seeds)
+    images = steps * config.batch_size * trainings
+    size = config.image_size[0]
+    if config.run != "vtab":
+        return images, images * _flops(config.model.name, size, bool(run.after))
+    sizes = [size] * len(vtab.TASKS)
+    if config.dataset.startswith("vtab:"):  # else it is a smoke test
+        sizes = [config.vtab.resolution or vtab.task(name).resolution() for name in vtab.TASKS]
+    work = math.fsum(images * _flops(config.model.name, side, True) for side in sizes)
+    return images * len(sizes), work
+
+
+@functools.cache
+def _flops(name: str, size: int, fine_tuned: bool) -> float:
+    """Of one training image; of a Mixer for 224, at K times that, by the block-diagonal scheme."""
+    model = registry.create_model(name, num_classes=1000)
+    if fine_tuned and size != _PRETRAINING_SIZE and size > _PRETRAINING_SIZE:
+        model = mixer.at_resolution(model, size, _PRETRAINING_SIZE)
+    if hasattr(model, "scan"):
+        model = model.clone(scan=True)  # is traced sooner
+    return 2.0 * flops.training_macs(model, (size, size))

@@ -1,0 +1,242 @@
+"""`config.run="throughput"`: images/s of models on these devices, and their ratios (tables 2, 3).
+
+As the paper's are: constant images that lie on the devices, the head included, the best over batch
+sizes (section 3, "Metrics"). Absolute numbers are this machine's; their ratios are the result.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from mixer.benchmark import flops, peaks, throughput
+from mixer.models import registry
+from mixer.paper import published
+from mixer.runs import build, workdir
+from mixer.runs.build import layout, parts, update
+from mixer.runs.imports import import_modules
+from mixer.training import schedules, sharding, step
+
+_RATE = "images_per_second_per_device"
+_CLASSES = 1000  # of ImageNet, the paper's; the head's part of the work is small
+
+
+@dataclasses.dataclass(frozen=True)
+class _Case:
+    """One model at one resolution."""
+
+    name: str
+    model: nn.Module
+    image_size: tuple[int, int]
+
+    @property
+    def label(self) -> str:
+        """As in the metrics' names: "Mixer-B/16@224"."""
+        return f"{self.name}@{build.resolution(self.image_size)}"
+
+
+@workdir.unless_complete
+def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
+    """Measures each model, prints a table and writes results.json.
+
+    Raises:
+      BadInput: before anything is written.
+    """
+    asked = config.throughput
+    parts.at_least(1, **{f"throughput.{k}": asked[k] for k in ("calls", "largest_batch")})
+    parts.at_least(0, **{"throughput.patience": asked.patience})
+    import_modules(config.imports)
+    cases = _cases(config)
+    mesh = layout.mesh_of(config)
+    kinds = {"inference": lambda case, batch: _inference(config, case, mesh, batch)}
+    if asked.training:
+        kinds["training"] = lambda case, batch: _training(config, case, mesh, batch)
+        for case in cases:
+            _training_step(config, case, mesh, mesh.size)  # what cannot be trained is refused now
+    workdir.begin(path, config)
+    device = mesh.devices.flat[0]
+    print(f"{mesh.size} x {device.device_kind}, {_precision(config)}", flush=True)
+    found = {}
+    for case in cases:
+        for kind, prepare in kinds.items():
+            rate = _best(case, kind, prepare, mesh.size, asked)
+            if rate is not None:
+                found[case.label, kind] = _numbers(case, kind, rate, mesh.size, peaks.peak(device))
+    ratios = _ratios(found, cases[0].label)
+    print(_table(found, ratios, cases[0].label))
+    metrics = {f"{case}/{kind}_{k}": v for (case, kind), n in found.items() for k, v in n.items()}
+    metrics |= {f"{case}:{cases[0].label}/{kind}_ratio": v for (case, kind), v in ratios.items()}
+    workdir.write_results(
+        path,
+        {
+            "run": "throughput",
+            "protocol": protocol,
+            "model": cases[0].name if len({c.name for c in cases}) == 1 else None,
+            "resolution": build.resolution(cases[0].image_size),
+            "metrics": {f"throughput/{name}": value for name, value in metrics.items()},
+            "precision": _precision(config),
+        },
+    )
+
+
+def _cases(config: ConfigDict) -> list[_Case]:
+    """`config.throughput.models` at each of its resolutions; by default the config's own."""
+    sizes = [(size, size) for size in config.throughput.resolutions]
+    sizes = sizes or [parts.image_size_of(config)]
+    return [
+        _Case(name, parts.build_model(name, fields, size), size)
+        for size in sizes
+        for name, fields in _models(config).items()
+    ]
+
+
+def _models(config: ConfigDict) -> dict[str, dict[str, Any]]:
+    """By name the fields."""
+    if not config.throughput.models:
+        fields = config.model.to_dict()
+        fields["num_classes"] = fields["num_classes"] or _CLASSES
+        return {fields.pop("name"): fields}
+    found = {}
+    for name in config.throughput.models:
+        found[name] = registry.model_fields(name) | {"num_classes": _CLASSES}
+        if "dtype" in found[name]:
+            found[name]["dtype"] = _precision(config)
+    return found
+
+
+def _precision(config: ConfigDict) -> str:
+    return config.model.get("dtype", "float32")
+
+
+def _inference(config: ConfigDict, case: _Case, mesh, batch_size: int) -> Callable[[], None]:
+    model = layout.with_memory_saved(case.model, config)
+    params = jax.jit(
+        lambda key: model.init(key, jnp.ones((1, *case.image_size, 3)))["params"],
+        out_shardings=sharding.replicated(mesh),
+    )(jax.random.key(0))
+    images = jnp.ones((batch_size, *case.image_size, 3), device=sharding.batch_sharding(mesh))
+    apply = jax.jit(sharding.by_rows(model.apply, mesh))
+
+    def call():
+        jax.block_until_ready(apply({"params": params}, images))
+
+    return call
+
+
+def _training_step(config: ConfigDict, case: _Case, mesh, batch_size: int) -> build.Update:
+    own = config.copy_and_resolve_references()
+    own.batch_size = batch_size
+    own.model = {"dtype": _precision(config)}  # the rest is built in
+    schedule = schedules.make_schedule("constant", base=1e-3, end=0, warmup=0, total=1)
+    return update.update_of(own, case.model, case.image_size, schedule, mesh, 0)
+
+
+def _training(config: ConfigDict, case: _Case, mesh, batch_size: int) -> Callable[[], None]:
+    made = _training_step(config, case, mesh, batch_size)
+    compiled = step.guarded(made.compile())
+    batch = {
+        k: jnp.ones(v.shape, v.dtype, device=v.sharding) for k, v in made.abstract_batch().items()
+    }
+    state = [made.create_state()]
+
+    def call():
+        state[0], metrics = compiled(state[0], batch)
+        jax.block_until_ready(metrics)
+
+    return call
+
+
+def _best(case: _Case, kind: str, prepare, devices: int, asked: Any) -> throughput.Rate | None:
+    found = []
+    for rate in throughput.rates(
+        lambda batch: prepare(case, batch),
+        _doubled(devices, asked.largest_batch),
+        calls=asked.calls,
+        patience=asked.patience,
+    ):
+        median, low, high = (r / devices for r in (rate.images_per_second, *rate.spread))
+        print(
+            f"{case.label} {kind}, batch {rate.batch_size}: {median:,.2f} images/s/device "
+            f"({low:,.2f} to {high:,.2f}, {len(rate.seconds)} calls)",
+            flush=True,
+        )
+        found.append(rate)
+    if not found:
+        print(f"{case.label} {kind}: not even a batch of {devices} fits in memory", flush=True)
+        return None
+    return max(found, key=lambda rate: rate.images_per_second)
+
+
+def _doubled(first: int, largest: int) -> Iterator[int]:
+    size = first
+    while size <= max(first, largest):
+        yield size
+        size *= 2
+
+
+def _numbers(case: _Case, kind: str, rate, devices: int, peak) -> dict[str, float | None]:
+    per_device = rate.images_per_second / devices
+    low, high = (r / devices for r in rate.spread)
+    try:
+        count = {"inference": flops.forward_macs, "training": flops.training_macs}[kind]
+        work = 2 * count(case.model, case.image_size) * per_device
+    except flops.Uncountable:
+        work = None
+    return {
+        _RATE: per_device,
+        f"{_RATE}_lowest": low,
+        f"{_RATE}_highest": high,
+        "batch_size": rate.batch_size,
+        "flops_per_second": work,
+        "share_of_peak": work / peak.flops if work and peak else None,
+    }
+
+
+def _ratios(found: dict, reference: str) -> dict[tuple[str, str], float]:
+    """Of each other model's rate to the first's."""
+    return {
+        (case, kind): numbers[_RATE] / found[reference, kind][_RATE]
+        for (case, kind), numbers in found.items()
+        if case != reference and (reference, kind) in found
+    }
+
+
+def _table(found: dict, ratios: dict, reference: str) -> str:
+    """Markdown; beside our ratio of inference the paper's, where it has both numbers."""
+    printed = _printed()
+    lines = [
+        f"| model | kind | batch | images/s/device | lowest to highest | TFLOP/s | of peak | "
+        f"to {reference} | paper's |",
+        "| --- | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for (case, kind), numbers in found.items():
+        work, share = numbers["flops_per_second"], numbers["share_of_peak"]
+        paper = printed.get(case), printed.get(reference)
+        cells = [
+            case,
+            kind,
+            str(numbers["batch_size"]),
+            f"{numbers[_RATE]:,.2f}",
+            f"{numbers[f'{_RATE}_lowest']:,.2f} to {numbers[f'{_RATE}_highest']:,.2f}",
+            f"{work / 1e12:.3f}" if work else "-",
+            f"{share:.1%}" if share else "-",
+            f"{ratios[case, kind]:.3f}" if (case, kind) in ratios else "-",
+            f"{paper[0] / paper[1]:.3f}" if kind == "inference" and all(paper) else "-",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _printed() -> dict[str, float]:
+    """The paper's images/s/core by "MODEL@RESOLUTION", on a TPUv3."""
+    return {
+        f"{row['model']}@{row['image_size']}": row["throughput"]
+        for table in ("table2", "table3")
+        for row in published.table(table)
+        if row["image_size"] and row["throughput"]
+    }
