@@ -1,0 +1,68 @@
+"""The best batch size, and where the search for it ends."""
+
+import itertools
+
+import jax
+import pytest
+
+from mixer.benchmark import peaks, throughput
+from mixer.errors import BadInput
+
+
+def doubled():
+    return (2**i for i in itertools.count())
+
+
+def memory_for(largest, calls):
+    def prepare(batch_size):
+        if batch_size > largest:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating")
+        return lambda: calls.append(batch_size)
+
+    return prepare
+
+
+def test_it_ends_where_memory_does():
+    calls = []
+    found = list(throughput.rates(memory_for(8, calls), doubled(), calls=3, patience=60))
+    assert [rate.batch_size for rate in found] == [1, 2, 4, 8]
+    assert all(len(rate.seconds) == 3 for rate in found)
+    # One that may compile, those that warm up, those that count.
+    assert calls.count(8) == 1 + throughput.WARM_UP + 3
+
+
+def test_other_errors_are_errors():
+    def prepare(batch_size):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        list(throughput.rates(prepare, doubled(), calls=3, patience=60))
+
+
+def test_a_batch_that_takes_longer_than_the_patience_is_the_last(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: now[0])
+
+    def prepare(batch_size):
+        def call():
+            now[0] += batch_size
+
+        return call
+
+    found = list(throughput.rates(prepare, doubled(), calls=30, patience=5.0))
+    assert [rate.batch_size for rate in found] == [1, 2, 4, 8]
+    assert [len(rate.seconds) for rate in found] == [5, 3, 2, 1]
+
+
+def test_rates_are_medians():
+    rate = throughput.Rate(12, [1.0, 2.0, 6.0])
+    assert rate.images_per_second == 6 and rate.spread == (2, 12)
+
+
+def test_accelerators_by_the_names_they_are_sold_by():
+    core, count = peaks.sold("v3-8")
+    assert (core.flops, count) == (61.5e12, 8)  # 123 TFLOP/s a chip of two cores
+    assert peaks.sold("H100")[1] == 1 and peaks.sold("v5e-16")[1] == 16
+    for name in ("v9-8", "v3-0", "v3-x"):
+        with pytest.raises(BadInput, match="unknown accelerator"):
+            peaks.sold(name)
