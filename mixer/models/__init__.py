@@ -40,6 +40,17 @@ for _name, _patch, _blocks, _hidden, _tokens, _channels in (
     for _kind, _other in _ABLATIONS.items():
         register_model(_name.replace("Mixer", _kind), AblatedMixer, **_fields, **_other)
 
+# Not the paper's: for images of 32 x 32 pixels, small enough to be trained on a CPU.
+register_model(
+    "Mixer-Ti/4",
+    Mixer,
+    patch_size=4,
+    num_blocks=8,
+    hidden_dim=64,
+    tokens_mlp_dim=64,
+    channels_mlp_dim=256,
+)
+
 # Patch P, layers, hidden D, MLP, heads; Ti and S are later than the paper (its table 1: B, L, H).
 for _name, _patch, _blocks, _hidden, _mlp, _heads in (
     ("ViT-Ti/16", 16, 12, 192, 768, 3),
