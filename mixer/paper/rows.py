@@ -54,6 +54,8 @@ class Row:
     Attributes:
       part: "table2", "table3", "figure2_right" or "figure4".
       label: what tells it from the part's other rows.
+      epochs: of pretraining, over what is trained on.
+      image_size: of fine-tuning, in pixels; of the figures, of all.
       published: by column, the paper's numbers; None where it has none.
       runs: in the order in which they are done.
     """
@@ -62,6 +64,7 @@ class Row:
     label: str
     model: str
     pretrained_on: str
+    epochs: float
     image_size: int
     published: Mapping[str, Any]
     runs: tuple[Run, ...]
@@ -92,7 +95,7 @@ def described() -> list[Row]:
             columns = {c: v for c, v in numbers.items() if c not in texts}
             label = ", ".join(numbers[text] for text in texts)
             data = numbers.get("pretrained_on", "")
-            found.append(Row(part, label, numbers["model"], data, 224, columns, ()))
+            found.append(Row(part, label, numbers["model"], data, 0, 224, columns, ()))
     return found
 
 
@@ -113,7 +116,7 @@ def _table(name: str, of_row, smoke: bool) -> Iterator[Row]:
         columns |= {c: numbers[c] for c in ("throughput", "cost")}
         folder = f"{name}-{_slug(model)}-{data}-{epochs}-{size}"
         runs = of_row(numbers, folder, pretraining.folder, smoke)
-        yield Row(name, label, model, data, size, columns, (pretraining, *runs))
+        yield Row(name, label, model, data, epochs, size, columns, (pretraining, *runs))
 
 
 def _pretraining(model: str, data: str, epochs: int, smoke: bool) -> Run:
@@ -176,7 +179,7 @@ def _figure_2_right(smoke: bool) -> Iterator[Row]:
     """Section 4.2: parts of the set, the same number of steps, linear 5-shot accuracy."""
     figure = published.figure("figure2_right")
     for model in figure["models"]:
-        for part in figure["parts"]:
+        for part, epochs in figure["parts"].items():
             folder = f"figure2_right-{_slug(model)}-{part.removesuffix('%')}"
             words = _words(model, 224, smoke=smoke)
             training = Run(f"{folder}/training", "data_scaling", (part, *words))
@@ -198,10 +201,11 @@ def _figure_4(smoke: bool) -> Iterator[Row]:
             moved = {"original": "", "patches": "|permute_patches(16)", "pixels": "|permute_pixels"}
             transform = f"resize(256)|central_crop{moved[case]}"
             keys = {"evaluators.fewshot.transform": transform}
-            yield _few_shot("figure4", f"{model}, {case}", model, folder, training, keys, smoke)
+            label = f"{model}, {case}"
+            yield _few_shot("figure4", label, model, 7, folder, training, keys, smoke)
 
 
-def _few_shot(part, label, model, folder, training: Run, keys, smoke: bool) -> Row:
+def _few_shot(part, label, model, epochs, folder, training: Run, keys, smoke: bool) -> Row:
     metric = "fewshot/digits/5shot" if smoke else "fewshot/imagenet2012/5shot"
     words = ("smoke",) if smoke else ("imagenet2012",)
     few_shot = Run(
@@ -212,7 +216,7 @@ def _few_shot(part, label, model, folder, training: Run, keys, smoke: bool) -> R
         training.folder,
         {"fewshot": metric},
     )
-    return Row(part, label, model, "jft", 224, {"fewshot": None}, (training, few_shot))
+    return Row(part, label, model, "jft", epochs, 224, {"fewshot": None}, (training, few_shot))
 
 
 def _words(model: str, size: int | None, data: str = "", *, smoke: bool) -> tuple[str, ...]:

@@ -95,6 +95,29 @@ def test_a_result_belongs_to_a_row_by_what_it_is_of():
         assert not is_of(**changes), changes
 
 
+def test_few_shot_results_belong_to_the_part_that_was_trained_on():
+    """3, 10, 30, 100 % are passed 233, 70, 23, 7 times."""
+    parts = [r for r in rows.rows() if r.part == "figure2_right" and r.model == "Mixer-B/32"]
+    found = {}
+    for row in parts:
+        for epochs in (233.33, 70.0, 23.33, 7.0):
+            upstream = {"dataset": "jft", "epochs": epochs}
+            few_shot = {
+                "run": "fewshot",
+                "model": "Mixer-B/32",
+                "upstream": upstream,
+                "metrics": {},
+            }
+            if matching.is_of(Result("x", few_shot, {}), row, row.runs[1], {"run": "fewshot"}):
+                found.setdefault(row.label, []).append(epochs)
+    assert found == {
+        "Mixer-B/32, 3%": [233.33],
+        "Mixer-B/32, 10%": [70.0],
+        "Mixer-B/32, 30%": [23.33],
+        "Mixer-B/32, 100%": [7.0],
+    }
+
+
 def test_another_protocol_is_named():
     config = {"schedule.warmup": "100 steps", "runtime.threads": 3, "seed": 5, "dataset": "cifar10"}
     found = matching.differences(Result("x", OURS, config), RECIPE)
