@@ -184,9 +184,8 @@ def _figure_2_right(smoke: bool) -> Iterator[Row]:
             words = _words(model, 224, smoke=smoke)
             training = Run(f"{folder}/training", "data_scaling", (part, *words))
             keys = {"init_step": "best"}
-            yield _few_shot(
-                "figure2_right", f"{model}, {part}", model, folder, training, keys, smoke
-            )
+            label = f"{model}, {part}"
+            yield _few_shot("figure2_right", label, model, epochs, folder, training, keys, smoke)
 
 
 def _figure_4(smoke: bool) -> Iterator[Row]:
