@@ -1,4 +1,4 @@
-# What the experiments share. IMAGES holds CIFAR-10 as JPEGs, {train,test}/CLASS/*.jpg; WORKDIR takes
+# What the experiments share (docs/reproduction.md says what came out). IMAGES holds CIFAR-10 as JPEGs, {train,test}/CLASS/*.jpg; WORKDIR takes
 # a folder for each run. What is complete is not run again, what was stopped goes on.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
