@@ -126,6 +126,12 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.tables = ConfigDict()  # tables: the paper's, filled from results.json
     config.tables.workdirs = ""  # paths and globs, comma-separated
 
+    config.replay = ConfigDict()  # replay: steps of the training in init_from, drawn again
+    config.replay.steps = ""  # such as "812, 900-905"; N is the step of that line in metrics.jsonl
+    config.replay.rows = 36  # of each batch, those of the highest loss, in its contact sheet
+    config.replay.exact = False  # do the updates from the checkpoint before again: the run's losses
+    config.replay.examples = ""  # indices or file names, comma-separated: when were they seen?
+
     config.plan = ConfigDict()  # plan: what a step needs, on devices that need not be there
     config.plan.topology = ""  # chips of a TPU slice, as v3:4x4; empty: this machine's devices
 

@@ -55,6 +55,10 @@ class Full:
         """The next index in storage order, after the last one the first."""
         return (index + 1) % self.size
 
+    def before(self, index: int) -> int:
+        """That to which this one is `after`."""
+        return (index - 1) % self.size
+
     def share(self, rows: Sequence[int]) -> list[range]:
         """The indices that these rows of the batches ever hold."""
         return [range(self.size)] if rows else []
@@ -121,6 +125,11 @@ class Blocks:
         """The next index in storage order within the share, after the last one the first."""
         share = self._share_of(index)
         return share[(index + 1 - share.start) % len(share)]
+
+    def before(self, index: int) -> int:
+        """That to which this one is `after`."""
+        share = self._share_of(index)
+        return share[(index - 1 - share.start) % len(share)]
 
     def block_of(self, index: int) -> range:
         """The block that holds an example."""

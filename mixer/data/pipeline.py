@@ -62,8 +62,8 @@ class Rows:
     skip_bad: bool = False
     ahead: int = 0
 
-    def _find(self, number: int) -> tuple[int, int | None]:
-        """Example counter and index of a row; no index beyond the end."""
+    def find(self, number: int) -> tuple[int, int | None]:
+        """Example counter and index of a row, as the order has it; no index beyond the end."""
         step, place = divmod(number, len(self.rows))
         count = step * self.batch_size + self.rows[place]
         if self.order is None:
@@ -71,11 +71,11 @@ class Rows:
         return count, self.order[count]
 
     def __call__(self, number: int) -> dict[str, np.ndarray]:
-        count, index = self._find(number)
+        count, index = self.find(number)
         if index is None:
             return self.padding | {"skipped": np.int32(0)}
         row = self._first_usable(index, count)
-        if self.ahead and (later := self._find(number + self.ahead)[1]) is not None:
+        if self.ahead and (later := self.find(number + self.ahead)[1]) is not None:
             self.source.will_read(later)
         return row
 
@@ -84,7 +84,7 @@ class Rows:
             try:
                 return self._row(index, count) | {"skipped": np.int32(skipped)}
             except _UNREADABLE as error:
-                bad = BadExample(f"{self._where(index)}: {error}")
+                bad = BadExample(f"{self.where(index)}: {error}")
                 if not self.skip_bad:
                     mend = "Replace it, or pass over such: --config.input.on_bad=skip"
                     raise BadExample(f"{bad}. {mend}") from error
@@ -99,7 +99,7 @@ class Rows:
         try:
             opened = self.opened(example["image"], count)
         except TypeError as error:  # so are all others: nothing to skip
-            raise BadExample(f"{self._where(index)}: {error}") from error
+            raise BadExample(f"{self.where(index)}: {error}") from error
         image = np.ascontiguousarray(self.transform(opened, rng))
         expected = self.padding["image"].shape
         if image.shape != expected:
@@ -107,8 +107,16 @@ class Rows:
         try:
             label = labels.as_row(example["label"], self.padding["label"], len(self.source.classes))
         except ValueError as error:  # wrong, not unreadable: nothing to skip
-            raise BadExample(f"{self._where(index)}: {error}") from error
+            raise BadExample(f"{self.where(index)}: {error}") from error
         return {"image": image, "label": label, "mask": np.bool_(True)}
+
+    def usable(self, index: int) -> bool:
+        """Whether an example can be read."""
+        try:
+            self._row(index, 0)
+        except _UNREADABLE:
+            return False
+        return True
 
     def opened(self, image: bytes | np.ndarray, count: int) -> Encoded | np.ndarray:
         """A source's image as the first transform takes it, `count` examples into the run.
@@ -120,7 +128,8 @@ class Rows:
         seen = self.order is not None and count >= len(self.source) + self.batch_size
         return opened(image, self.decoding, to_the_end=self.skip_bad or not seen)
 
-    def _where(self, index: int) -> str:
+    def where(self, index: int) -> str:
+        """Names an example, also one that cannot be read."""
         try:
             return self.source.where(index)
         except _UNREADABLE:  # the record itself is what cannot be read

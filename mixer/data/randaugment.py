@@ -16,6 +16,9 @@ from mixer.data.transforms import register_transform
 
 FILL = 128
 
+# (image, its arguments by name) -> image
+Operation = Callable[..., np.ndarray]
+
 
 def _lut(image: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Maps each value through `table`, uint8 [256] or [256, 3]."""
@@ -195,9 +198,26 @@ class RandAugment:
             raise ValueError(f"magnitude {self.magnitude!r} is not in 0 ... 20")
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        for _ in range(self.layers):
-            image = OPERATIONS[rng.integers(len(OPERATIONS))](self, image, rng)
+        for operation, arguments in self._draw(image, rng):
+            image = operation(image, **arguments)
         return image
+
+    def drawn(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, list[str]]:
+        """The operations with their arguments, as "rotate(degrees=-30.0)"."""
+        return {
+            "operations": [
+                f"{operation.__name__}({', '.join(f'{k}={v!r}' for k, v in arguments.items())})"
+                for operation, arguments in self._draw(image, rng)
+            ]
+        }
+
+    def _draw(self, image: np.ndarray, rng: np.random.Generator) -> list[tuple[Operation, dict]]:
+        """Of the image, whose size no operation changes, only that is looked at."""
+        found = []
+        for _ in range(self.layers):
+            operation, arguments = OPERATIONS[rng.integers(len(OPERATIONS))]
+            found.append((operation, arguments(self, image.shape[:2], rng)))
+        return found
 
     @property
     def r(self) -> float:
@@ -210,35 +230,43 @@ class RandAugment:
     def _signed(self, scale: float, rng: np.random.Generator) -> float:
         return scale * self.r * (1 if rng.random() < 0.5 else -1)
 
-    def _contrast(self, image, rng):
-        mean = image.shape[0] * image.shape[1] / 256 if self.quirks else None
-        return contrast(image, self._enhance(), mean)
+    def _contrast(self, size, rng):
+        mean = size[0] * size[1] / 256 if self.quirks else None
+        return {"factor": self._enhance(), "mean": mean}
 
-    def _solarize(self, image, rng):
+    def _solarize(self, size, rng):
         threshold = int(256 * self.r)
-        return solarize(image, threshold % 256 if self.quirks else threshold)
+        return {"threshold": threshold % 256 if self.quirks else threshold}
 
-    def _cutout(self, image, rng):
-        y, x = int(rng.integers(image.shape[0])), int(rng.integers(image.shape[1]))
-        return cutout(image, int(40 * self.r), x, y)
+    def _cutout(self, size, rng):
+        y, x = int(rng.integers(size[0])), int(rng.integers(size[1]))
+        return {"pad": int(40 * self.r), "x": x, "y": y}
 
 
-Operation = Callable[[RandAugment, np.ndarray, np.random.Generator], np.ndarray]
-OPERATIONS: tuple[Operation, ...] = (
-    lambda self, image, rng: autocontrast(image),
-    lambda self, image, rng: equalize(image),
-    lambda self, image, rng: invert(image),
-    lambda self, image, rng: rotate(image, self._signed(30, rng)),
-    lambda self, image, rng: posterize(image, int(4 * self.r)),
-    RandAugment._solarize,
-    lambda self, image, rng: color(image, self._enhance()),
-    RandAugment._contrast,
-    lambda self, image, rng: brightness(image, self._enhance()),
-    lambda self, image, rng: sharpness(image, self._enhance()),
-    lambda self, image, rng: shear_x(image, self._signed(0.3, rng)),
-    lambda self, image, rng: shear_y(image, self._signed(0.3, rng)),
-    lambda self, image, rng: translate_x(image, self._signed(100, rng)),
-    lambda self, image, rng: translate_y(image, self._signed(100, rng)),
-    RandAugment._cutout,
-    lambda self, image, rng: solarize_add(image, int(110 * self.r)),
+def _none(self, size, rng):
+    return {}
+
+
+def _enhanced(self, size, rng):
+    return {"factor": self._enhance()}
+
+
+# Each with what draws its arguments, given (height, width).
+OPERATIONS: tuple[tuple[Operation, Callable[..., dict]], ...] = (
+    (autocontrast, _none),
+    (equalize, _none),
+    (invert, _none),
+    (rotate, lambda self, size, rng: {"degrees": self._signed(30, rng)}),
+    (posterize, lambda self, size, rng: {"bits": int(4 * self.r)}),
+    (solarize, RandAugment._solarize),
+    (color, _enhanced),
+    (contrast, RandAugment._contrast),
+    (brightness, _enhanced),
+    (sharpness, _enhanced),
+    (shear_x, lambda self, size, rng: {"slope": self._signed(0.3, rng)}),
+    (shear_y, lambda self, size, rng: {"slope": self._signed(0.3, rng)}),
+    (translate_x, lambda self, size, rng: {"pixels": self._signed(100, rng)}),
+    (translate_y, lambda self, size, rng: {"pixels": self._signed(100, rng)}),
+    (cutout, RandAugment._cutout),
+    (solarize_add, lambda self, size, rng: {"addition": int(110 * self.r)}),
 )

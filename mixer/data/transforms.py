@@ -5,6 +5,9 @@ it returns uint8 [H', W', 3]. It keeps no state, so the pixels follow from the g
 Sizes are an integer (square) or a pair (height, width), in pixels; left out, they are the config's
 `image_size`. Definitions: big_vision's preprocessing, which the paper's authors released.
 
+A transform that draws may also say what: `drawn(image, rng)`, given what it is called with (a copy
+of the generator), returns "window", "flipped" or "operations", see `mixer.data.drawn`.
+
 The crops also take an `Encoded` image and decode no more of it than they keep, or an image that is
 to be resized, and resize no more.
 """
@@ -45,14 +48,20 @@ class Chain:
 
     transforms: tuple[Transform, ...]
 
-    def __call__(self, image: np.ndarray | Encoded, rng: np.random.Generator) -> np.ndarray:
+    def __call__(
+        self,
+        image: np.ndarray | Encoded,
+        rng: np.random.Generator,
+        apply: Callable = lambda transform, image, rng: transform(image, rng),
+    ) -> np.ndarray:
+        """`apply(transform, image, rng)` applies one; another may look on."""
         for transform, following in zip(self.transforms, (*self.transforms[1:], None), strict=True):
             if isinstance(image, Encoded) and not isinstance(transform, _Crop):
                 image = image.pixels()
             if isinstance(transform, ResizeSmall) and isinstance(following, _Crop):
                 image = transform.unmade(image)
             else:
-                image = transform(image, rng)
+                image = apply(transform, image, rng)
         return image
 
 
@@ -167,6 +176,11 @@ class _Resized:
         return self.resize(self.image, self.height, self.width, window)
 
 
+def size_of(image: "np.ndarray | Encoded | _Resized") -> tuple[int, int]:
+    """(height, width), also of an image that is not decoded or not resized yet."""
+    return image.shape[:2] if isinstance(image, np.ndarray) else (image.height, image.width)
+
+
 class _Crop(_Sized):
     """Draws a window from the size of an image and keeps that."""
 
@@ -177,11 +191,15 @@ class _Crop(_Sized):
     def __call__(
         self, image: np.ndarray | Encoded | _Resized, rng: np.random.Generator
     ) -> np.ndarray:
+        window = self.window(*size_of(image), rng)
         if isinstance(image, np.ndarray):
-            top, left, height, width = self.window(*image.shape[:2], rng)
+            top, left, height, width = window
             return image[top : top + height, left : left + width]
-        window = self.window(image.height, image.width, rng)
         return image.window(*window, at_least=_pair(self.size))
+
+    def drawn(self, image, rng: np.random.Generator) -> dict[str, Window]:
+        """The window in the image that it is given."""
+        return {"window": self.window(*size_of(image), rng)}
 
     def room(self, height: int, width: int) -> tuple[int, int]:
         """How much higher and wider than `size` the image is."""
@@ -260,4 +278,8 @@ class FlipLeftRight:
     """Mirrors the image with probability 1/2."""
 
     def __call__(self, image, rng):
-        return cv2.flip(image, 1) if rng.random() < 0.5 else image
+        return cv2.flip(image, 1) if self.drawn(image, rng)["flipped"] else image
+
+    def drawn(self, image, rng: np.random.Generator) -> dict[str, bool]:
+        """Whether it is mirrored."""
+        return {"flipped": bool(rng.random() < 0.5)}

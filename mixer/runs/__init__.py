@@ -17,6 +17,7 @@ _RUNS = (
     "throughput",
     "reproduce",
     "tables",
+    "replay",
     "prepare",
     "plan",
     "verify_zoo",

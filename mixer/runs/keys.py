@@ -82,6 +82,12 @@ def read_so_far(config: Followed) -> set[str]:
     return set(config._notes.read)
 
 
+def given(config: ConfigDict) -> set[str]:
+    """The keys that the command sets itself."""
+    how = config._notes.given if isinstance(config, Followed) else {}
+    return {name for names in how.values() for name in names}
+
+
 def overrule(config: ConfigDict, values: Mapping[str, Any], source: str) -> None:
     """Says what counts in the place of some keys: `values`, which `source` brings."""
     if isinstance(config, Followed):
@@ -89,7 +95,7 @@ def overrule(config: ConfigDict, values: Mapping[str, Any], source: str) -> None
 
 
 def used(config: ConfigDict, before: Collection[str] = ()) -> dict[str, Any]:
-    """The keys that this run has read so far, with their values, as nested dicts.
+    """The keys that this run has read or set so far, with their values, as nested dicts.
 
     Args:
       before: keys that an earlier session of this run has read. Of a config that is not followed,
@@ -106,7 +112,7 @@ def used(config: ConfigDict, before: Collection[str] = ()) -> dict[str, Any]:
     for how, names in notes.given.items():
         if not any(_is_within(key, name) for key in read for name in names):
             _check_counts(flat(everything), notes, how, names)
-    return _only(everything, read)
+    return _only(everything, read | _set_in(config))
 
 
 def _check_counts(values: Mapping[str, Any], notes: _Notes, how: str, names: Collection[str]):
@@ -137,6 +143,15 @@ def _check_counts(values: Mapping[str, Any], notes: _Notes, how: str, names: Col
 
 def _is_within(key: str, name: str) -> bool:
     return key == name or key.startswith(f"{name}.")
+
+
+def _set_in(config: Followed) -> set[str]:
+    """What this copy of the config has of its own, "a.b", such as a sweep's trial its rate."""
+    found = {config._prefix + key for key in config._overwritten}
+    for key in config:
+        value = ConfigDict.__getitem__(config, key)  # which is no reading of it
+        found |= _set_in(value) if isinstance(value, Followed) else set()
+    return found
 
 
 def _only(tree: dict[str, Any], read: Collection[str], prefix: str = "") -> dict[str, Any]:

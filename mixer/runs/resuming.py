@@ -40,7 +40,7 @@ def check_config(
     changed = {
         key: f"config.{key}: {old.get(key, absent)!r} -> {new.get(key, absent)!r}"
         for key in sorted(old.keys() | _of_new_evaluators(added, old, new))
-        if old.get(key) != new.get(key) and not _is_free(key)
+        if old.get(key) != new.get(key) and not is_free(key)
     }
     # A sweep has trials that ended; the numbers of others would be compared with theirs.
     one_training = run == "train" and not complete
@@ -74,7 +74,8 @@ def _of_new_evaluators(added: set[str], old: Mapping[str, Any], new: Mapping[str
     }
 
 
-def _is_free(key: str) -> bool:
+def is_free(key: str) -> bool:
+    """Whether a key leaves the numbers alone."""
     return key in _FREE or key.startswith("runtime.")
 
 
@@ -105,12 +106,18 @@ def _is_longer(old: str, new: str) -> bool:
     return len(units) == 1 and numbers[0] < numbers[1]
 
 
-def check_data(workdir: epath.Path, training: Training, recorded: Any) -> None:
+def check_data(
+    workdir: epath.Path,
+    training: Training,
+    recorded: Any,
+    otherwise: str = "start in another --workdir",
+) -> None:
     """Refuses to go on with other examples than those that were trained on and measured.
 
     Args:
       recorded: `training.examples` of the session before. An evaluation of another dataset or split
         than then is a new one, which `check_config` has said.
+      otherwise: what may be done instead of putting back what was trained on.
 
     Raises:
       BadInput: names what changed.
@@ -129,7 +136,7 @@ def check_data(workdir: epath.Path, training: Training, recorded: Any) -> None:
                 continue
             use, mend = "has measured", "give the new ones to an evaluator of another name"
             if trained_on:
-                use, mend = "was trained on", "start in another --workdir"
+                use, mend = "was trained on", otherwise
             raise errors.BadInput(
                 f"the examples of {dataset} {split} ({count:,} now) are not those that {workdir} "
                 f"{use}: put them back, or {mend}"

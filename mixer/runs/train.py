@@ -5,7 +5,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import psutil
@@ -18,7 +17,7 @@ from mixer.checkpoint.store import Store
 from mixer.errors import BadInput, Failure
 from mixer.runs import agreement, build, distributed, holding, resuming, workdir
 from mixer.runs.reader import say_what_is_read
-from mixer.training import loop, profile, sharding, step
+from mixer.training import loop, profile, step
 from mixer.training.signals import StopSignal
 from mixer.training.writers import Console, MetricsLog, clock
 
@@ -153,19 +152,15 @@ class _Session:
         training = self.training
         abstract = training.update.abstract_state()
         found = self.store.restore_newest(
-            _items(abstract),
+            abstract.items(),
             print,
             lambda meta: resuming.check_data(self.path, training, meta["data"]),
         )
         if found is not None:
             items, meta = found
             resuming.check_total(self.path, meta["step"], training.total)
-            counter = jax.device_put(
-                jax.numpy.int32(meta["step"]), sharding.replicated(training.mesh)
-            )
             print(f"going on from step {meta['step']:,} of {training.total:,}", flush=True)
-            state = step.TrainState(counter, items["params"], items["opt_state"], items.get("ema"))
-            return state, meta
+            return step.TrainState.of_items(items, meta["step"], training.mesh), meta
         state, upstream = created or _create(training, self.times)
         print(
             parameter_overview.get_parameter_overview(
@@ -252,7 +247,7 @@ class _Session:
             "epochs": at * training.epochs / training.total,
             "device_days": progress["seconds"] * training.mesh.size / 86400,
         }
-        self.store.save(at, _items(state), meta, metrics)
+        self.store.save(at, state.items(), meta, metrics)
 
     def _say_stopped(self, reached: int) -> None:
         where = f"saved step {reached:,} of {self.training.total:,}" if reached else "nothing done"
@@ -288,11 +283,6 @@ class _Session:
             },
         )
         self.console.line(f"done in {clock(seconds)}: {self.path / workdir.RESULTS}")
-
-
-def _items(state: step.TrainState) -> dict[str, Any]:
-    items = {"params": state.params, "opt_state": state.opt_state}
-    return items if state.ema is None else items | {"ema": state.ema}
 
 
 def _every(steps: int, total: int) -> Callable[[int], bool]:

@@ -4,6 +4,12 @@ import jax
 import jax.numpy as jnp
 
 
+def own_part(key: jax.Array, p: float) -> jax.Array:
+    """The step's lambda: float32, at least 1/2."""
+    part = jax.random.beta(key, p, p)
+    return jnp.maximum(part, 1 - part)
+
+
 def mixup(
     key: jax.Array, images: jax.Array, targets: jax.Array, p: float
 ) -> tuple[jax.Array, jax.Array]:
@@ -18,6 +24,5 @@ def mixup(
       targets: float32 [B, K].
       p: the Beta's parameter, table 4's "mixup p"; above 0.
     """
-    part = jax.random.beta(key, p, p)
-    part = jnp.maximum(part, 1 - part)
+    part = own_part(key, p)
     return tuple(part * x + (1 - part) * jnp.roll(x, 1, axis=0) for x in (images, targets))

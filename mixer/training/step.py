@@ -15,7 +15,7 @@ from mixer import batch as batch_lib
 from mixer.batch import Batch
 from mixer.training import losses, placement, sharding
 from mixer.training.accumulation import mean_gradient
-from mixer.training.mixup import mixup
+from mixer.training.mixup import mixup, own_part
 from mixer.training.placement import Rule
 
 # What a random key is for; folded into the seed's key.
@@ -31,9 +31,29 @@ class TrainState:
     opt_state: Any
     ema: Any
 
+    @classmethod
+    def of_items(cls, items: dict[str, Any], step: int, mesh: Mesh) -> "TrainState":
+        """Inverse of `items`, after `step` updates."""
+        counter = jax.device_put(jnp.int32(step), sharding.replicated(mesh))
+        return cls(counter, items["params"], items["opt_state"], items.get("ema"))
+
+    def items(self) -> dict[str, Any]:
+        """The trees of arrays that a checkpoint holds, by name; the step is its number."""
+        items = {"params": self.params, "opt_state": self.opt_state}
+        return items if self.ema is None else items | {"ema": self.ema}
+
 
 def _key(seed: int, purpose: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), purpose)
+
+
+def _key_of(seed: int, purpose: int, step: jax.typing.ArrayLike) -> jax.Array:
+    return jax.random.fold_in(_key(seed, purpose), step)
+
+
+def mixup_part(seed: int, step: int, p: float) -> float:
+    """The lambda by which mixup takes an example's own part, after `step` updates; 1 without."""
+    return float(own_part(_key_of(seed, _MIXUP, step), p)) if p else 1.0
 
 
 def init_params(model: nn.Module, image_size: tuple[int, int], seed: int) -> Any:
@@ -125,7 +145,7 @@ def make_step(
 
     def step(state: TrainState, batch: Batch):
         dropout_key, mixup_key = (
-            jax.random.fold_in(_key(seed, purpose), state.step) for purpose in (_DROPOUT, _MIXUP)
+            _key_of(seed, purpose, state.step) for purpose in (_DROPOUT, _MIXUP)
         )
         images = batch_lib.to_model_input(batch["image"])
         targets = losses.targets(batch["label"], model.num_classes, label_smoothing)

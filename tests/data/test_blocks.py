@@ -118,7 +118,7 @@ def test_a_host_reads_only_its_lanes(server):
     shuffle = "blocks(size=8, window=8, lanes=4)"
     made = rows(REMOTE, shuffle, own=range(8, 16))
     (share,) = made.order.share(made.rows)
-    seen = {made._find(number)[1] for number in range(400)}
+    seen = {made.find(number)[1] for number in range(400)}
     assert seen == set(share) and len(seen) in (95, 96)
     assert_same(
         batches(made, stop=4),

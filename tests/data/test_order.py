@@ -83,6 +83,7 @@ def test_blocks_cover_each_share(size, lanes):
         at = share.start
         assert made.after(share[-1]) == share[0]
         assert all(made.after(i) == i + 1 for i in share[:-1])
+        assert all(made.before(made.after(i)) == i for i in share)
         while at < share.stop:
             block = made.block_of(at)
             assert block.start == at and all(made.block_of(i) == block for i in block)

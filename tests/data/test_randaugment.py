@@ -144,21 +144,23 @@ def test_levels_are_the_tables():
     square = np.full((224, 224, 3), 60, np.uint8)
     rng = np.random.default_rng(0)
     # The mean that is none: 224 * 224 / 256 = 196, whatever the image.
-    quirky = ra.RandAugment(2, 10)._contrast(square, rng)
+    size = square.shape[:2]
+    quirky = ra.contrast(square, **ra.RandAugment(2, 10)._contrast(size, rng))
     np.testing.assert_array_equal(quirky, exact_blend(196, square, 1.9))
-    true = ra.RandAugment(2, 10, quirks=False)._contrast(square, rng)
+    true = ra.contrast(square, **ra.RandAugment(2, 10, quirks=False)._contrast(size, rng))
     np.testing.assert_array_equal(true, exact_blend(ra.grey(square).mean() // 1, square, 1.9))
     # The threshold that wraps: 256 -> 0, 384 -> 128, 512 -> 0.
     for magnitude, threshold in ((10, 0), (15, 128), (20, 0)):
-        got = ra.RandAugment(2, magnitude)._solarize(square, rng)
+        got = ra.solarize(square, **ra.RandAugment(2, magnitude)._solarize(size, rng))
         np.testing.assert_array_equal(got, ra.solarize(square, threshold))
-        plain = ra.RandAugment(2, magnitude, quirks=False)._solarize(square, rng)
+        unwrapped = ra.RandAugment(2, magnitude, quirks=False)._solarize(size, rng)
+        plain = ra.solarize(square, **unwrapped)
         np.testing.assert_array_equal(plain, square)
 
 
 def test_all_sixteen_are_drawn_alike(monkeypatch):
     seen = []
-    spies = tuple((lambda *a, i=i: seen.append(i) or a[1]) for i in range(16))
+    spies = tuple(((lambda x, i=i: seen.append(i) or x), lambda *_: {}) for i in range(16))
     assert len(ra.OPERATIONS) == 16
     monkeypatch.setattr(ra, "OPERATIONS", spies)
     augment = ra.RandAugment(2, 15)

@@ -38,6 +38,7 @@ READ_ELSEWHERE = {
     "sweep",
     "vtab",
     "plan",
+    "replay",
     "reproduce",
     "tables",
     "throughput",

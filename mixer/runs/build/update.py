@@ -19,7 +19,7 @@ from mixer.benchmark import flops
 from mixer.checkpoint import adapt
 from mixer.runs.build.layout import rules_of, with_memory_saved
 from mixer.runs.build.parts import at_least, within
-from mixer.training import losses, nonfinite, optimizer, placement, sharding, step
+from mixer.training import losses, nonfinite, optimizer, per_example, placement, sharding, step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Update:
     Attributes:
       init: parameters or None (random ones) -> state; to be jitted.
       train_step: (state, batch) -> (state, metrics); to be compiled.
+      per_example: (params, batch) -> each row's loss and gradient norm; to be jitted.
       shapes: of the parameters.
       max_labels: L of the batch contract; 0 for data with one label each.
       flops_per_image: of training; None if they cannot be counted.
@@ -39,6 +40,7 @@ class Update:
     rules: tuple[placement.Rule, ...]
     init: Callable[[Any], step.TrainState]
     train_step: Callable
+    per_example: Callable
     shapes: Any
     batch_size: int
     image_size: tuple[int, int]
@@ -150,6 +152,9 @@ def update_of(
             micro_batches=config.micro_batches,
             mesh=mesh,
             rules=rules,
+        ),
+        per_example=per_example.make_per_example(
+            model, losses.LOSSES[config.loss], label_smoothing=config.label_smoothing, mesh=mesh
         ),
         shapes=shapes,
         batch_size=config.batch_size,

@@ -1,0 +1,72 @@
+"""The config of an earlier training, as its workdir has recorded it."""
+
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from mixer import errors
+from mixer.runs import keys, resuming, workdir
+from mixer.runs.imports import check_trusted
+
+_FOLDER = "folder:"
+# Of the runtime keys, those of which only a training makes use.
+_OF_TRAINING = ("log_every", "checkpoint_every", "keep_checkpoints", "profile")
+
+
+def training_of(config: ConfigDict, path: epath.Path) -> ConfigDict:
+    """What the training in `path` used, over the defaults of `config`; without its evaluators.
+
+    Given by hand, these count all the same: runtime keys, as a machine may be another one than
+    then, and a folder of images under another path. Other keys do not: see `keys.overrule`.
+
+    Raises:
+      BadInput: it is no workdir of a training, or needs modules that were not named.
+    """
+    found = workdir.read_json(path / workdir.CONFIG)
+    if found is None:
+        raise errors.BadInput(
+            f"config.run={config.run} needs --config.init_from=WORKDIR of a training: {path} has "
+            f"no {workdir.CONFIG}"
+        )
+    if found.get("run") != "train":
+        raise errors.BadInput(
+            f"config.init_from={path} is of config.run={found.get('run')}: expected the workdir of "
+            f"a training; those of a sweep are in its folder trials"
+        )
+    model = _with_tuples(found.pop("model"))
+    check_trusted(found.pop("imports", ""), config.imports, str(path))
+    for name in ("evaluators", "best"):
+        found.pop(name, None)
+    given = keys.given(config)
+    values = {
+        key: _with_tuples(value)
+        for key, value in keys.flat(found).items()
+        if not (key in given and _may_differ(key, value, config))
+    }
+    overruled = values | keys.flat(model, "model.")
+    keys.overrule(config, overruled, f"config.init_from={config.init_from}")
+    own = config.copy_and_resolve_references()
+    with own.unlocked():
+        own.best, own.evaluators, own.model = "", {}, model
+    try:
+        own.update_from_flattened_dict(values)
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        raise errors.BadInput(
+            f"{path / workdir.CONFIG} was written by another version of this program: {error}"
+        ) from None
+    return own
+
+
+def _may_differ(key: str, value: Any, config: ConfigDict) -> bool:
+    if key == "dataset":
+        return all(name.startswith(_FOLDER) for name in (value, config.dataset))
+    group, _, name = key.partition(".")
+    return resuming.is_free(key) and not (group == "runtime" and name in _OF_TRAINING)
+
+
+def _with_tuples(value: Any) -> Any:
+    """JSON knows lists only, a config tuples."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(inner) for key, inner in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

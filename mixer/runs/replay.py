@@ -1,0 +1,210 @@
+"""`config.run="replay"`: steps of an earlier training drawn again, to see what it saw.
+
+Batch t is a pure function of (seed, t): the examples, their pixels and mixup's lambda are those of
+the training itself. The loss and the gradient norm of each row are of the unmixed image with its
+own label, without dropout and stochastic depth, by the parameters of the nearest checkpoint; with
+`config.replay.exact` by the very parameters that the step began with, and the step is done again.
+"""
+
+import csv
+import hashlib
+import io
+import math
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from mixer import errors, storage
+from mixer.checkpoint.pretrained import newest_card
+from mixer.data import drawn
+from mixer.data.drawn import Redrawn
+from mixer.runs import build, distributed, past, recorded, seen, workdir
+from mixer.runs.build import parts
+from mixer.runs.contact_sheet import draw
+from mixer.training import sharding, step
+
+_SHOWN = 10  # rows, on the terminal
+_LEGIBLE = 96  # pixels that an image in the sheet has at least, for the text under it
+_COLUMNS = (
+    *("row", "counter", "index", "where", "instead_of", "label"),
+    *("top", "left", "height", "width", "flipped", "operations"),
+    *("sha256", "loss", "grad_norm"),
+)
+
+
+@workdir.unless_complete
+def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
+    """Writes WORKDIR/steps/STEP.csv and .png, and examples.csv if examples are asked for.
+
+    Raises:
+      BadInput: before anything is written.
+    """
+    asked = config.replay
+    parts.at_least(1, **{"replay.rows": asked.rows})
+    if distributed.count() > 1:
+        raise errors.BadInput("config.run=replay is for one process, which makes all rows")
+    if not config.init_from:
+        raise errors.BadInput("config.run=replay needs --config.init_from=WORKDIR of a training")
+    source = workdir.open_workdir(config.init_from)
+    own = recorded.training_of(config, source)
+    training = build.training(own, newest_card(source))
+    steps = _steps(asked.steps, training.total)
+    examples = seen.find(asked.examples, training.reader.source)
+    if not steps and not examples:
+        raise errors.BadInput(
+            "config.replay.steps and config.replay.examples are empty: expected steps such as "
+            "'812, 900-905', or examples such as '17, cat_3.png'"
+        )
+    with past.open_past(own, training, source) as before:
+        updates = before.updates(steps) if asked.exact else 0
+        workdir.begin(path, config)
+        training.reader.stage()
+        print(training.headline(), flush=True)
+        metrics = seen.tell(examples, training, path)
+        if asked.exact and steps:
+            print(f"exact: {updates:,} updates are done again; {before.as_then()}", flush=True)
+        replay = _Replay(training, before, path, asked.rows, own.mixup)
+        for number in steps:
+            metrics |= replay.redo(number, exact=asked.exact)
+    workdir.write_results(
+        path,
+        {
+            "run": "replay",
+            "protocol": protocol,
+            "model": training.card.model["name"],
+            "dataset": training.card.dataset,
+            "resolution": build.resolution(training.card.image_size),
+            "seed": training.seed,
+            "batch_size": training.batch_size,
+            "params": training.update.num_params,
+            "metrics": metrics,
+            "precision": training.precision,
+            "fast_decode": training.reader.rows.decoding.fast,
+        },
+    )
+    print(f"done: {path}", flush=True)
+
+
+def _steps(text: str, total: int) -> list[int]:
+    """Reads "812, 900-905", ascending, each once."""
+    found = set()
+    for part in filter(None, map(str.strip, text.split(","))):
+        match = re.fullmatch(r"(\d+)(?:\s*-\s*(\d+))?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if not 1 <= first <= last <= total:
+            raise errors.BadInput(
+                f"config.replay.steps={text!r}: {part!r} is no step of 1 to {total:,}, and no "
+                f"range of them: expected such as '{min(12, total)}, {min(20, total)}-{total}'"
+            )
+        found.update(range(first, last + 1))
+    return sorted(found)
+
+
+class _Replay:
+    """Redoes steps of a training, one after the other."""
+
+    def __init__(
+        self,
+        training: build.Training,
+        before: past.Past,
+        path: epath.Path,
+        rows: int,
+        mixup: float,
+    ):
+        self.training, self.before, self.path = training, before, path
+        self.sheet_rows, self.mixup = rows, mixup
+        self.per_example = step.guarded(
+            jax.jit(training.update.per_example, out_shardings=sharding.replicated(training.mesh))
+        )
+
+    def redo(self, number: int, *, exact: bool) -> dict[str, float | None]:
+        """Draws step `number` again and writes what it saw; the metrics of results.json."""
+        rows = self._rows(number)
+        batch = self.training.reader.put(
+            {
+                "image": np.stack([row.image for row in rows]),
+                "label": np.stack([row.label for row in rows]),
+                "mask": np.ones(len(rows), bool),
+            }
+        )
+        params, by_whom = self.before.exact(number) if exact else self.before.nearest(number)
+        each = jax.device_get(self.per_example(params, batch))
+        of_step = self.before.do(number, batch) if exact else {}
+        lines = [
+            self._line(row, redrawn, float(each["loss"][row]), float(each["grad_norm"][row]))
+            for row, redrawn in enumerate(rows)
+        ]
+        part = step.mixup_part(self.training.seed, number - 1, self.mixup)
+        logged = self.before.logged(number)
+        # A loss that is no number is the worst of all.
+        worst = np.argsort(-np.nan_to_num(each["loss"], nan=np.inf), kind="stable")
+        print(f"step {number:,}: lambda {part:.6f} of mixup; loss and gradient norm of each row")
+        print(f"  unmixed, without dropout and stochastic depth, by {by_whom}")
+        if exact or logged:
+            print(f"  {past.compared(of_step.get('loss'), logged)}")
+        self._print(lines, worst)
+        self._write(number, rows, lines, worst)
+        found = {"lambda": part, "loss": of_step.get("loss"), "logged_loss": logged and logged.loss}
+        found["example_loss"] = float(np.mean(each["loss"], dtype=np.float64))
+        return {
+            f"replay/{number}/{name}": value if value and math.isfinite(value) else None
+            for name, value in found.items()
+        }
+
+    def _rows(self, number: int) -> list[Redrawn]:
+        reader = self.training.reader
+        first = (number - 1) * reader.batch_size
+        with ThreadPoolExecutor(reader.threads or min(os.cpu_count() or 1, 16)) as pool:
+            counters = range(first, first + reader.batch_size)
+            return list(pool.map(lambda g: drawn.redraw(reader.rows, g), counters))
+
+    def _line(self, row: int, redrawn: Redrawn, loss: float, grad_norm: float) -> dict[str, Any]:
+        """One line of the CSV."""
+        rows, trace = self.training.reader.rows, redrawn.trace
+        classes = rows.source.classes
+        window = [round(x, 3) if x % 1 else int(x) for x in trace.window]
+        instead = redrawn.meant != redrawn.index
+        pixels = np.ascontiguousarray(redrawn.image)
+        values = [row, redrawn.count, redrawn.index, rows.where(redrawn.index)]
+        values += [rows.where(redrawn.meant) if instead else ""]
+        values += ["; ".join(classes[i] for i in np.unique(redrawn.label) if i >= 0)]
+        values += [*window, trace.flipped, " | ".join(trace.operations)]
+        values += [hashlib.sha256(pixels.tobytes()).hexdigest(), loss, grad_norm]
+        return dict(zip(_COLUMNS, values, strict=True))
+
+    def _print(self, lines: list[dict[str, Any]], worst: np.ndarray) -> None:
+        for line in lines:
+            if line["instead_of"]:
+                print(f"  row {line['row']}: {line['instead_of']} cannot be read: passed over")
+                print(f"    in its place: {line['where']}")
+        print("     row      loss  grad norm  label, example")
+        for row in worst[:_SHOWN]:
+            line = lines[row]
+            numbers = f"{line['row']:>8} {line['loss']:>9.4f} {line['grad_norm']:>10.4f}"
+            print(f"{numbers}  {line['label']}, {line['where']}")
+        print(flush=True)
+
+    def _write(
+        self, number: int, rows: list[Redrawn], lines: list[dict[str, Any]], worst: np.ndarray
+    ) -> None:
+        folder = self.path / "steps"
+        folder.mkdir(parents=True, exist_ok=True)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+        with storage.write_whole(folder / f"{number}.csv") as file:
+            file.write(text.getvalue().encode(errors="surrogateescape"))
+        shown = worst[: self.sheet_rows]
+        images = np.stack([rows[row].image for row in shown])
+        times = -(-_LEGIBLE // min(images.shape[1:3]))
+        images = images.repeat(times, axis=1).repeat(times, axis=2)
+        names = [f"{lines[row]['loss']:.3g}: {lines[row]['label']}" for row in shown]
+        with storage.write_whole(folder / f"{number}.png") as file:
+            draw(images, names).save(file, "PNG")

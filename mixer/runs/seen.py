@@ -1,0 +1,87 @@
+"""At which steps of a training single examples were seen."""
+
+import csv
+import io
+import time
+from collections.abc import Callable
+
+from etils import epath
+
+from mixer import errors, storage
+from mixer.data import seen
+from mixer.data.sources import Source
+from mixer.runs import build
+
+_PATIENCE = 10.0  # seconds without a line
+_SHOWN = 10
+
+
+def find(text: str, source: Source) -> list[int]:
+    """The indices of examples that are given by index or by name, comma-separated.
+
+    Raises:
+      BadInput: there is no such example, or several of that name.
+    """
+    asked = [part.strip() for part in text.split(",") if part.strip()]
+    names = [part for part in asked if not part.isdigit()]
+    by_name = _by_name(names, source) if names else {}
+    found = []
+    for part in asked:
+        indices = by_name[part] if part in by_name else [int(part)]
+        if len(indices) != 1 or not indices[0] < len(source):
+            trouble = f"{len(indices)} examples have that name" if part in by_name else "no such"
+            raise errors.BadInput(
+                f"config.replay.examples: {part!r}: {trouble}: expected an index of 0 to "
+                f"{len(source) - 1:,}, or the file's name at the end of, for instance, "
+                f"'{source.where(0)}'"
+            )
+        found += indices
+    return list(dict.fromkeys(found))
+
+
+def _by_name(names: list[str], source: Source) -> dict[str, list[int]]:
+    found = {name: [] for name in names}
+    report = _progress(len(source), "names looked at")
+    for index in range(len(source)):
+        where = source.where(index)
+        for name in names:
+            if where == name or where.endswith((f"/{name}", f" {name}")):
+                found[name].append(index)
+        report(index)
+    return found
+
+
+def tell(examples: list[int], training: build.Training, path: epath.Path) -> dict[str, int]:
+    """Prints and writes (examples.csv) when each was seen; the metrics of results.json."""
+    if not examples:
+        return {}
+    rows, size = training.reader.rows, training.batch_size
+    total = training.total * size
+    found = seen.counters(rows, examples, total, _progress(total, "of the order walked"))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("index", "where", "step", "row", "counter", "epoch"))
+    for index, counters in found.items():
+        where = rows.where(index)
+        places = [(g // size + 1, g % size) for g in counters]
+        for (step, row), g in zip(places, counters, strict=True):
+            writer.writerow((index, where, step, row, g, g // len(rows.source)))
+        shown = ", ".join(f"step {step:,} row {row}" for step, row in places[:_SHOWN])
+        more = f", ... (all: {path / 'examples.csv'})" if len(places) > _SHOWN else ""
+        print(f"{where}: seen {len(places):,} times in {training.total:,} steps: {shown}{more}")
+    with storage.write_whole(path / "examples.csv") as file:
+        file.write(text.getvalue().encode(errors="surrogateescape"))
+    return {f"replay/example/{index}/times": len(counters) for index, counters in found.items()}
+
+
+def _progress(total: int, what: str) -> Callable[[int], None]:
+    """Prints how far a long walk has come, now and then."""
+    last = time.monotonic()
+
+    def report(done: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > _PATIENCE:
+            last = time.monotonic()
+            print(f"{done:,} of {total:,} {what}", flush=True)
+
+    return report

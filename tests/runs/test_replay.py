@@ -1,0 +1,234 @@
+"""Steps of a training drawn again: what it saw, what it lost, and when it saw what."""
+
+import csv
+import hashlib
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import quickstart
+from mixer import calls
+from mixer.batch import to_model_input
+from mixer.checkpoint.pretrained import load_pretrained
+from mixer.data import randaugment, resizing
+from mixer.errors import BadInput
+from mixer.models import registry
+from mixer.runs import build, keys, replay, train
+from mixer.runs.reader import Reader
+
+TRAINING = {
+    "input.transform": "inception_crop(area=(20, 100))|flip_lr|randaug(2, 10)",
+    "input.fraction": 0.05,  # 72 images
+    "batch_size": 16,
+    "total": "12 steps",
+    "schedule.warmup": "2 steps",
+    "mixup": 0.3,
+    "model.num_blocks": 1,
+    "model.hidden_dim": 16,
+    "model.dropout": 0.2,
+    "runtime.log_every": "1 steps",
+    "runtime.checkpoint_every": "5 steps",
+}
+
+
+def trained(path, changes=()):
+    config = quickstart.get_config()
+    del config.evaluators.test
+    config.update_from_flattened_dict(TRAINING | dict(changes))
+    config = keys.follow(config)
+    assert config.run == "train"  # read by main.py
+    train.run(config, str(path), "quickstart")
+    return path
+
+
+def sha256(image):
+    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def training(data_dir, tmp_path_factory):
+    """The workdir of one that is complete, and of each step the images that the devices got."""
+    consumed, put = [], Reader.put
+
+    def spy(self, rows):
+        consumed.append([sha256(image) for image in rows["image"]])
+        return put(self, rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Reader, "put", spy)
+        path = trained(tmp_path_factory.mktemp("replay") / "train")
+    kept = sorted(int(p.name) for p in (path / "checkpoints").iterdir() if p.name.isdigit())
+    assert kept == [10, 12] and len(consumed) == 12
+    return path, consumed
+
+
+def replayed(source, output, changes=(), given=(), recipe=None):
+    """results.json's metrics; `given` as if on the command line."""
+    config = recipe or quickstart.get_config()
+    config.run, config.init_from = "replay", str(source)
+    config.update_from_flattened_dict(dict(changes) | dict(given))
+    by_hand = {f"--config.{key}={value}": (key,) for key, value in dict(given).items()}
+    config = keys.follow(config, by_hand)
+    assert config.run == "replay"
+    replay.run(config, str(output), "quickstart")
+    return json.loads((output / "results.json").read_text())["metrics"]
+
+
+def lines_of(output, step):
+    with (output / "steps" / f"{step}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def losses(source):
+    lines = [json.loads(line) for line in (source / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line["train/loss"] for line in lines if "train/loss" in line}
+
+
+@pytest.fixture(scope="module")
+def exact(training, tmp_path_factory):
+    """Steps from before the first checkpoint that is kept, and from after it."""
+    output = tmp_path_factory.mktemp("exact") / "replay"
+    return output, replayed(
+        training[0], output, {"replay.steps": "3, 6-7, 11-12", "replay.exact": True}
+    )
+
+
+def test_the_pixels_and_the_losses_are_the_trainings(training, exact):
+    source, consumed = training
+    output, metrics = exact
+    logged = losses(source)
+    for step in (3, 6, 7, 11, 12):
+        assert [line["sha256"] for line in lines_of(output, step)] == consumed[step - 1]
+        assert metrics[f"replay/{step}/loss"] == logged[step]
+        assert metrics[f"replay/{step}/logged_loss"] == logged[step]
+        assert (output / "steps" / f"{step}.png").stat().st_size > 1000
+
+
+def test_what_is_told_makes_the_pixels(training, exact):
+    source, output = training[0], exact[0]
+    reader = build.training(_config_of(source)).reader
+    told = lines_of(output, 7)
+    assert {line["flipped"] for line in told} == {"True", "False"}
+    for line in told:
+        example = reader.source[int(line["index"])]
+        image = reader.rows.opened(example["image"], 0)
+        image = image if isinstance(image, np.ndarray) else image.pixels()
+        top, left, height, width = (int(line[k]) for k in ("top", "left", "height", "width"))
+        image = image[top : top + height, left : left + width]
+        image = resizing.resize_bilinear(image, 24, 24)
+        image = image[:, ::-1] if line["flipped"] == "True" else image
+        for call in line["operations"].split(" | "):
+            name, _, arguments = calls.parse(call)
+            image = getattr(randaugment, name)(np.ascontiguousarray(image), **arguments)
+        assert sha256(image) == line["sha256"]
+        assert line["label"] == reader.source.classes[example["label"]]
+        assert reader.source.where(int(line["index"])) == line["where"]
+
+
+def _config_of(source):
+    config = quickstart.get_config()
+    del config.evaluators.test
+    config.update_from_flattened_dict(TRAINING)
+    return config
+
+
+def test_the_order_is_walked_to_the_end(training, tmp_path, capsys):
+    source = training[0]
+    order = build.training(_config_of(source)).reader.rows.order
+    metrics = replayed(source, tmp_path / "out", {"replay.examples": "17, 3"})
+    with (tmp_path / "out" / "examples.csv").open() as file:
+        found = list(csv.DictReader(file))
+    for index in (17, 3):
+        counters = [g for g in range(12 * 16) if order[g] == index]
+        places = [(g // 16 + 1, g % 16) for g in counters]
+        assert len(places) in (2, 3) and metrics[f"replay/example/{index}/times"] == len(places)
+        mine = [(int(f["step"]), int(f["row"])) for f in found if f["index"] == str(index)]
+        assert mine == places
+        assert f"step {places[0][0]} row {places[0][1]}" in capsys.readouterr().out or index == 3
+
+
+def test_each_rows_numbers_by_the_nearest_checkpoint(training, tmp_path, capsys):
+    source = training[0]
+    given = {"runtime.threads": 1}  # of this machine
+    metrics = replayed(source, tmp_path / "out", {"replay.steps": "11, 2"}, given)
+    out = capsys.readouterr().out
+    assert "by the checkpoint of step 10\n" in out
+    assert "by the checkpoint of step 10, which is later: none before it is kept" in out
+    assert metrics["replay/11/loss"] is None
+    card = json.loads((source / "config.json").read_text())["model"]
+    fields = {k: v for k, v in card.items() if k not in ("name", "num_classes")}
+    model = registry.create_model(card["name"], num_classes=10, **fields)
+    params = load_pretrained(str(source), model, step=10)
+    config = _config_of(source)
+    with build.training(config).reader.batches(10, 11) as batches:
+        batch = jax.device_get(next(batches))
+    for line in lines_of(tmp_path / "out", 11)[::5]:
+        row = int(line["row"])
+
+        def loss(params, row=row):
+            logits = model.apply({"params": params}, to_model_input(batch["image"][row : row + 1]))
+            return -jax.nn.log_softmax(logits)[0, batch["label"][row]]
+
+        value, grads = jax.value_and_grad(loss)(params)
+        assert float(line["loss"]) == pytest.approx(float(value), rel=1e-4)
+        assert float(line["grad_norm"]) == pytest.approx(float(optax.tree.norm(grads)), rel=1e-3)
+
+
+def test_lambda_is_the_steps(training, exact):
+    """Of an affine loss in the targets: found again from the mixed targets' own loss."""
+    from mixer.training import mixup, step
+
+    for number in (3, 12):
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 2), number - 1)
+        images = jnp.stack([jnp.zeros((2, 2, 3)), jnp.ones((2, 2, 3))])
+        mixed, _ = mixup.mixup(key, images, jnp.eye(2), 0.3)
+        part = exact[1][f"replay/{number}/lambda"]
+        assert part == float(mixed[1, 0, 0, 0]) == step.mixup_part(0, number - 1, 0.3)
+    assert step.mixup_part(0, 5, 0.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "given", "message"),
+    [
+        ({}, {}, "steps and config.replay.examples are empty"),
+        ({"replay.steps": "0"}, {}, "'0' is no step of 1 to 12"),
+        ({"replay.steps": "4, 11-13"}, {}, "'11-13' is no step of 1 to 12"),
+        ({"replay.steps": "a"}, {}, "'a' is no step"),
+        ({"replay.examples": "72"}, {}, "'72': no such: expected an index of 0 to 71"),
+        ({"replay.examples": "no.png"}, {}, "0 examples have that name"),
+        ({"replay.steps": "1", "replay.rows": 0}, {}, "config.replay.rows=0"),
+        ({"replay.steps": "1"}, {"mixup": 0.5}, "config.mixup=0.3, which comes from"),
+        ({"replay.steps": "1"}, {"model.dropout": 0.5}, "config.model.dropout=0.2, which"),
+        ({"replay.steps": "1"}, {"runtime.profile": "1-2"}, "config.runtime.profile=''"),
+        ({"replay.steps": "1"}, {"sheet": 3}, "does not read it"),
+    ],
+)
+def test_what_cannot_be_is_refused(changes, given, message, training, tmp_path):
+    with pytest.raises(BadInput, match=message):
+        replayed(training[0], tmp_path / "out", changes, given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_workdirs_and_other_data_are_refused(training, tmp_path):
+    steps = {"replay.steps": "1"}
+    with pytest.raises(BadInput, match="needs --config.init_from=WORKDIR"):
+        replayed("", tmp_path / "out", steps)
+    with pytest.raises(BadInput, match="no config.json"):
+        replayed(tmp_path, tmp_path / "out", steps)
+    other = tmp_path / "other"
+    other.mkdir()
+    recorded = json.loads((training[0] / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({"run": "evaluate"}))
+    with pytest.raises(BadInput, match="config.run=evaluate: expected the workdir of a training"):
+        replayed(other, tmp_path / "out", steps)
+    shutil.copytree(training[0] / "checkpoints", other / "checkpoints")
+    recorded["input"]["fraction_seed"] = 1
+    (other / "config.json").write_text(json.dumps(recorded))
+    with pytest.raises(BadInput, match="are not those that .* was trained on"):
+        replayed(other, tmp_path / "out", steps)
+    assert not (tmp_path / "out").exists()
