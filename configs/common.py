@@ -125,6 +125,8 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.reproduce.machines = 1
     config.tables = ConfigDict()  # tables: the paper's, filled from results.json
     config.tables.workdirs = ""  # paths and globs, comma-separated
+    config.figures = ConfigDict()  # figures: 2 to 7, from tables.workdirs and init_from
+    config.figures.which = ()  # figure2_left, figure2_right, figure3 ... figure7; empty: all it can
 
     config.replay = ConfigDict()  # replay: steps of the training in init_from, drawn again
     config.replay.steps = ""  # such as "812, 900-905"; N is the step of that line in metrics.jsonl

@@ -84,8 +84,13 @@ def differences(result: Result, recipe: Mapping[str, Any]) -> list[str]:
     return [
         f"{key}={value!r}, the recipe's is {recipe[key]!r}"
         for key, value in result.config.items()
-        if key in recipe and not key.startswith(_FREE) and value != _as_json(recipe[key])
+        if key in recipe and not is_free(key) and value != _as_json(recipe[key])
     ]
+
+
+def is_free(key: str) -> bool:
+    """Whether it may differ between runs of one experiment."""
+    return key.startswith(_FREE)
 
 
 def _as_json(value: Any) -> Any:

@@ -17,6 +17,7 @@ _RUNS = (
     "throughput",
     "reproduce",
     "tables",
+    "figures",
     "replay",
     "prepare",
     "plan",

@@ -1,22 +1,19 @@
 """`config.run="tables"`: the paper's tables beside what workdirs hold."""
 
-import glob
 import importlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from mixer import calls, errors, storage
+from mixer import calls, storage
 from mixer.checkpoint import adapt
 from mixer.models import registry
 from mixer.paper import matching, rows, tables
 from mixer.paper.matching import Result
-from mixer.paper.rows import Row, Run
-from mixer.runs import distributed, keys, workdir
+from mixer.paper.rows import Row
+from mixer.runs import collecting, distributed, workdir
 
 
 @workdir.unless_complete
@@ -26,9 +23,9 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     Raises:
       BadInput: a path without results, or two that would count twice; before anything is written.
     """
-    results = list(_results(config.tables.workdirs))
-    recipes = {run.folder: _recipe(run) for row in rows.rows() for run in row.runs}
-    taken, unused = _assigned(results, recipes)
+    results = list(collecting.results(config.tables.workdirs))
+    recipes = collecting.recipes()
+    taken, unused = collecting.assigned(results, recipes)
     found = {folder: matching.merged(own) for folder, own in taken.items()}
     workdir.begin(path, config)
     of_part = {}
@@ -60,86 +57,6 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
         on_devices=False,
     )
     print(f"done: {path / 'tables.md'}, .csv, .tex", flush=True)
-
-
-def _results(asked: str) -> Iterator[Result]:
-    """Of each path or glob its own results.json, or else all below it."""
-    if not asked:
-        raise errors.BadInput("config.tables.workdirs is empty: give paths and globs, with commas")
-    for given in asked.split(","):
-        paths = [given]
-        if not storage.is_remote(given):
-            paths = sorted(glob.glob(given, recursive=True))
-        found = [result for path in paths for result in _below(workdir.open_workdir(path))]
-        if not found:
-            raise errors.BadInput(
-                f"config.tables.workdirs: {given!r} has no {workdir.RESULTS}, nor has a folder "
-                f"below it: expected the workdir of a complete run, a folder of such, or a glob"
-            )
-        yield from found
-
-
-def _below(path: epath.Path) -> Iterator[Result]:
-    """A run's own results, not those of the trainings that it consists of."""
-    results = workdir.read_json(path / workdir.RESULTS)
-    config = workdir.read_json(path / workdir.CONFIG)
-    if results and config and results["run"] not in ("reproduce", "tables"):
-        yield Result(str(path), results, keys.flat(config))
-        return
-    if path.is_dir():
-        for child in sorted(path.iterdir()):
-            if child.is_dir() and child.name not in ("checkpoints", "profile"):
-                yield from _below(child)
-
-
-def _recipe(run: Run) -> dict[str, Any]:
-    """The config that the run would have, "a.b": value."""
-    config = importlib.import_module(f"configs.{run.recipe}").get_config(",".join(run.words))
-    return keys.flat(keys.as_json(config)) | {k: _plain(v) for k, v in run.keys.items()}
-
-
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value))
-
-
-def _assigned(
-    results: Sequence[Result], recipes: Mapping[str, Mapping]
-) -> tuple[dict[str, list[Result]], list[str]]:
-    """By the folder of a run the results that are it; of the others why not, a line each.
-
-    Raises:
-      BadInput: two that would count one experiment twice.
-    """
-    taken, unused = {}, []
-    for result in results:
-        runs = [
-            run
-            for run in {r.folder: r for row in rows.rows() for r in row.runs}.values()
-            if any(
-                matching.is_of(result, row, run, recipes[run.folder])
-                for row in rows.rows()
-                if run in row.runs
-            )
-        ]
-        fitting = [r for r in runs if not matching.differences(result, recipes[r.folder])]
-        for run in fitting:
-            taken.setdefault(run.folder, []).append(result)
-        if not fitting and runs:
-            other = matching.differences(result, recipes[runs[0].folder])
-            unused.append(f"{result.path}: another protocol than {runs[0].folder}: {other[0]}")
-        elif not fitting:
-            what = result.results
-            unused.append(
-                f"{result.path}: no row's ({what['run']}, {what['model']}, {what['dataset']}, "
-                f"{what['resolution']})"
-            )
-    for folder, own in taken.items():
-        for one, other in matching.same_seed(own):
-            raise errors.BadInput(
-                f"{one.path} and {other.path} are both {folder} with seed "
-                f"{one.results['seed']}: give one of them"
-            )
-    return taken, unused
 
 
 def _described(row: Row) -> dict[str, tables.Cell]:

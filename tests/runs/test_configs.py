@@ -41,6 +41,7 @@ READ_ELSEWHERE = {
     "replay",
     "reproduce",
     "tables",
+    "figures",
     "throughput",
 }
 

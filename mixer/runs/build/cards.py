@@ -42,7 +42,8 @@ def _classes_of_data(config: ConfigDict) -> tuple[tuple[str, ...], bool]:
     """The names that are given, else the dataset's; and whether an image may have several."""
     if names := class_names(config):
         return names, False
-    if config.run in ("fewshot", "convert"):  # they need no names, so no dataset need give them
+    # They need no names, so no dataset need give them.
+    if config.run in ("fewshot", "convert", "figures"):
         return (), False
     dataset, split = config.dataset, training_split(config)
     if dataset.startswith("folder:"):  # which need not have a training split

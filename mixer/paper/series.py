@@ -1,0 +1,232 @@
+"""The curves of figures 2 (right) and 4, from trainings that differ in one thing and in seeds."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mixer import calls, errors
+from mixer.paper import matching
+from mixer.paper.matching import Result
+
+# By the transform that moves pixels, the case of figure 4.
+CASES = {"": "original", "permute_patches": "patches", "permute_pixels": "pixels"}
+# What all of a figure's runs have in common.
+_SHARED = ("dataset", "image_size", "input.fast_decode")
+# What they are compared by if not by few-shot accuracy; ImageNet's recipe has no test images.
+_TOP1 = {"test/top1": "Top-1 on test images", "val/top1": "Top-1 on validation images"}
+Log = Sequence[Mapping[str, float]]  # the lines of a metrics.jsonl
+
+
+class Absent(errors.BadInput):
+    """There is nothing to draw a figure from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """The same runs with several seeds, as a curve.
+
+    Attributes:
+      x: increasing.
+      mean: in percent, as long as x.
+      std: the sample deviation over seeds at each x; NaN where there is one seed.
+    """
+
+    x: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class _Training:
+    """A result, the value of what it is varied in, and its other keys without the seed."""
+
+    result: Result
+    value: Any
+    others: Mapping[str, Any]
+
+    @property
+    def model(self) -> str:
+        return self.result.results["model"]
+
+
+def by_share(results: Iterable[Result]) -> tuple[dict[str, Line], str]:
+    """Figure 2 (right): by model, final accuracy against `input.fraction`; and what accuracy.
+
+    A few-shot run that starts from a training measures it, as its own evaluators do. Paths are
+    compared as they are.
+
+    Raises:
+      Absent: no model was trained on two parts or more.
+      BadInput: runs that do not belong together.
+    """
+    results = list(results)
+    few_shot = {r.results["upstream"]["path"]: r for r in results if r.results["run"] == "fewshot"}
+    trainings = []
+    for result in _trainings(results):
+        if own := few_shot.get(result.path):
+            metrics = result.results["metrics"] | own.results["metrics"]
+            result = dataclasses.replace(result, results=result.results | {"metrics": metrics})
+        others = {"input.fraction_seed": 0} | _others(result)  # which a whole set has no use for
+        trainings.append(_Training(result, others.pop("input.fraction", 1.0), others))
+    groups = _groups(trainings, "figure2_right needs trainings of one model on two parts of a set")
+    metric, measure = _measure([t for group in groups.values() for t in group])
+    lines = {}
+    for model, group in groups.items():
+        shares = sorted({t.value for t in group})
+        numbers = [
+            [t.result.results["metrics"][metric] for t in group if t.value == share]
+            for share in shares
+        ]
+        lines[model] = _line(shares, numbers)
+    return lines, measure
+
+
+def by_case(
+    results: Iterable[Result], log_of: Callable[[Result], Log]
+) -> tuple[dict[tuple[str, str], Line], dict[str, str], tuple[int, int], str]:
+    """Figure 4: by model and case, accuracy against steps.
+
+    Args:
+      log_of: the lines of a run's metrics.jsonl.
+
+    Returns:
+      The curves; by case the transform that moves pixels ("permute_patches(16)"), of the first
+      model that has it; the images' height and width; the accuracy in words.
+
+    Raises:
+      Absent: no model was trained on two cases or more.
+      BadInput: runs that do not belong together, or that are measured on other images than those
+        they train on.
+    """
+    trainings = []
+    for result in _trainings(results):
+        others = {k: _split(v)[0] if _is_transform(k) else v for k, v in _others(result).items()}
+        trainings.append(_Training(result, _split(result.config["input.transform"])[1], others))
+    groups = _groups(trainings, "figure4 needs trainings of one model on two cases, moved or not")
+    everything = [t for group in groups.values() for t in group]
+    metric, measure = _measure(everything)
+    curves, moves = {}, {}
+    for model, group in groups.items():
+        for t in group:
+            _check_measured(t, metric)
+        for move in sorted({t.value for t in group}, key=lambda v: list(CASES).index(_name(v))):
+            case = CASES[_name(move)]
+            if (model, case) in curves:
+                raise errors.BadInput(f"{model}: several kinds of {_name(move)}: give one of them")
+            moves.setdefault(case, move)
+            logs = [_numbers(log_of(t.result), metric) for t in group if t.value == move]
+            steps = sorted(set.intersection(*map(set, logs)))
+            curves[model, case] = _line(steps, [[log[step] for log in logs] for step in steps])
+    height, width = everything[0].others["image_size"]
+    return curves, moves, (height, width), measure
+
+
+def _trainings(results: Iterable[Result]) -> list[Result]:
+    return [r for r in results if r.results["run"] == "train" and "input.transform" in r.config]
+
+
+def _others(result: Result) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in result.config.items()
+        if key == "init_from" or not matching.is_free(key)
+    }
+
+
+def _is_transform(key: str) -> bool:
+    return key == "input.transform" or bool(re.fullmatch(r"evaluators\..+\.transform", key))
+
+
+def _split(transform: str) -> tuple[str, str]:
+    """The chain without the transform that moves pixels, and that one."""
+    parts = calls.split(transform)
+    moving = [part for part in parts if part.partition("(")[0] in CASES]
+    return "|".join(part for part in parts if part not in moving), "|".join(moving)
+
+
+def _name(move: str) -> str:
+    return move.partition("(")[0]
+
+
+def _check_measured(training: _Training, metric: str) -> None:
+    evaluator = metric.partition("/")[0]
+    measured = _split(training.result.config.get(f"evaluators.{evaluator}.transform", ""))[1]
+    if measured != training.value:
+        raise errors.BadInput(
+            f"{training.result.path} was trained with {training.value or 'no permutation'} and "
+            f"config.evaluators.{evaluator} measures with {measured or 'none'}: in figure 4 both "
+            f"are the same"
+        )
+
+
+def _groups(trainings: Sequence[_Training], wanted: str) -> dict[str, list[_Training]]:
+    """By model those that differ in their value and seed alone, at least two values."""
+    found = {}
+    for training in trainings:
+        alike = json.dumps(training.others, sort_keys=True)
+        found.setdefault(training.model, {}).setdefault(alike, []).append(training)
+    kept = {}
+    for model, groups in found.items():
+        varied = [group for group in groups.values() if len({t.value for t in group}) > 1]
+        if len(varied) > 1:
+            _refuse(varied[0][0], varied[1][0], f"{model} cannot be one curve")
+        if varied:
+            _check_seeds(varied[0])
+            kept[model] = varied[0]
+    if not kept:
+        raise Absent(f"{wanted}, else alike: none in config.tables.workdirs")
+    first, *rest = [group[0] for group in kept.values()]
+    for other in rest:
+        for key in _SHARED:
+            if first.others.get(key) != other.others.get(key):
+                _refuse(first, other, "they cannot be in one figure", key)
+    return kept
+
+
+def _refuse(one: _Training, other: _Training, why: str, key: str = "") -> None:
+    keys = sorted(set(one.others) | set(other.others))
+    key = key or next(k for k in keys if one.others.get(k) != other.others.get(k))
+    raise errors.BadInput(
+        f"{why}: {one.result.path} has {key}={one.others.get(key)!r}, {other.result.path} has "
+        f"{key}={other.others.get(key)!r}. Give one of them in config.tables.workdirs"
+    )
+
+
+def _check_seeds(group: Sequence[_Training]) -> None:
+    for value in {t.value for t in group}:
+        for one, other in matching.same_seed([t.result for t in group if t.value == value]):
+            raise errors.BadInput(
+                f"{one.path} and {other.path} are the same training with seed "
+                f"{one.results['seed']}: give one of them"
+            )
+
+
+def _measure(trainings: Sequence[_Training]) -> tuple[str, str]:
+    """The metric that all have, and how an axis names it."""
+    metrics = [t.result.results["metrics"] for t in trainings]
+    common = [name for name in metrics[0] if all(m.get(name) is not None for m in metrics)]
+    for name in common:
+        if shots := re.fullmatch(r"fewshot/(.+)/5shot", name):
+            return name, f"Linear 5-shot top-1 on {shots[1]}"
+    for name, words in _TOP1.items():
+        if name in common:
+            return name, words
+    raise errors.BadInput(
+        f"the runs of a figure are compared by fewshot/*/5shot, {' or '.join(_TOP1)}, which they "
+        f"do not all have. All have: {errors.shown(sorted(common)) or 'nothing'}"
+    )
+
+
+def _numbers(log: Log, metric: str) -> dict[int, float]:
+    return {line["step"]: line[metric] for line in log if metric in line}
+
+
+def _line(x: Sequence[float], numbers: Sequence[Sequence[float]]) -> Line:
+    """Args: x, and at each x the fractions by seed."""
+    percent = [100 * np.asarray(values, float) for values in numbers]
+    deviations = [np.std(values, ddof=1) if len(values) > 1 else np.nan for values in percent]
+    return Line(np.asarray(x), np.asarray([v.mean() for v in percent]), np.asarray(deviations))

@@ -1,0 +1,110 @@
+"""Complete runs, wherever their workdirs lie, and which of the paper's runs they are."""
+
+import glob
+import importlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from mixer import errors, storage
+from mixer.paper import matching, rows
+from mixer.paper.matching import Result
+from mixer.paper.rows import Run
+from mixer.runs import keys, workdir
+
+# They are made of other runs' results.
+_MADE_OF_OTHERS = ("reproduce", "tables", "figures")
+
+
+def results(asked: str) -> Iterator[Result]:
+    """Of each path or glob its own results.json, or else all below it.
+
+    Args:
+      asked: `config.tables.workdirs`.
+
+    Raises:
+      BadInput: it is empty, or a path has none.
+    """
+    if not asked:
+        raise errors.BadInput("config.tables.workdirs is empty: give paths and globs, with commas")
+    for given in asked.split(","):
+        paths = [given]
+        if not storage.is_remote(given):
+            paths = sorted(glob.glob(given, recursive=True))
+        found = [result for path in paths for result in _below(workdir.open_workdir(path))]
+        if not found:
+            raise errors.BadInput(
+                f"config.tables.workdirs: {given!r} has no {workdir.RESULTS}, nor has a folder "
+                f"below it: expected the workdir of a complete run, a folder of such, or a glob"
+            )
+        yield from found
+
+
+def _below(path: epath.Path) -> Iterator[Result]:
+    """A run's own results, not those of the trainings that it consists of."""
+    found = workdir.read_json(path / workdir.RESULTS)
+    config = workdir.read_json(path / workdir.CONFIG)
+    if found and config and found["run"] not in _MADE_OF_OTHERS:
+        yield Result(str(path), found, keys.flat(config))
+        return
+    if path.is_dir():
+        for child in sorted(path.iterdir()):
+            if child.is_dir() and child.name not in ("checkpoints", "profile"):
+                yield from _below(child)
+
+
+def recipes() -> dict[str, dict[str, Any]]:
+    """By the folder of each of the paper's runs the config that it would have, "a.b": value."""
+    return {run.folder: _recipe(run) for row in rows.rows() for run in row.runs}
+
+
+def _recipe(run: Run) -> dict[str, Any]:
+    config = importlib.import_module(f"configs.{run.recipe}").get_config(",".join(run.words))
+    return keys.flat(keys.as_json(config)) | {k: _plain(v) for k, v in run.keys.items()}
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def assigned(
+    found: Sequence[Result], recipes: Mapping[str, Mapping]
+) -> tuple[dict[str, list[Result]], list[str]]:
+    """By the folder of a run the results that are it; of the others why not, a line each.
+
+    Raises:
+      BadInput: two that would count one experiment twice.
+    """
+    taken, unused = {}, []
+    all_rows = rows.rows()
+    for result in found:
+        runs = [
+            run
+            for run in {r.folder: r for row in all_rows for r in row.runs}.values()
+            if any(
+                matching.is_of(result, row, run, recipes[run.folder])
+                for row in all_rows
+                if run in row.runs
+            )
+        ]
+        fitting = [r for r in runs if not matching.differences(result, recipes[r.folder])]
+        for run in fitting:
+            taken.setdefault(run.folder, []).append(result)
+        if not fitting and runs:
+            other = matching.differences(result, recipes[runs[0].folder])
+            unused.append(f"{result.path}: another protocol than {runs[0].folder}: {other[0]}")
+        elif not fitting:
+            what = result.results
+            unused.append(
+                f"{result.path}: no row's ({what['run']}, {what['model']}, {what['dataset']}, "
+                f"{what['resolution']})"
+            )
+    for folder, own in taken.items():
+        for one, other in matching.same_seed(own):
+            raise errors.BadInput(
+                f"{one.path} and {other.path} are both {folder} with seed "
+                f"{one.results['seed']}: give one of them"
+            )
+    return taken, unused

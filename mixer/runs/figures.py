@@ -1,0 +1,226 @@
+"""`config.run="figures"`: the paper's figures 2 to 7, from its numbers, runs and a checkpoint."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from etils import epath
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+from sklearn.datasets import load_sample_image
+
+from mixer import errors, storage
+from mixer.data import transforms
+from mixer.models import registry
+from mixer.paper import charts, matching, published, rows, series, style, tables, units
+from mixer.paper.matching import Result
+from mixer.paper.series import Absent
+from mixer.runs import build, collecting, distributed, workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class _Figure:
+    """All that a figure is drawn from has been found.
+
+    Attributes:
+      draw: makes the picture.
+      counts: how many points, curves or units it will show.
+    """
+
+    draw: Callable[[], Figure]
+    counts: dict[str, int]
+
+
+@workdir.unless_complete
+def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
+    """Writes WORKDIR/<figure>.png and .svg for each of `config.figures.which`, and results.json.
+
+    Raises:
+      BadInput: before anything is written.
+    """
+    figures, trained = _figures(config)
+    workdir.begin(path, config)
+    metrics = {}
+    for name, figure in figures.items():
+        metrics |= {f"{name}/{what}": count for what, count in figure.counts.items()}
+        if distributed.index() == 0:
+            _write(path / name, figure.draw())
+        said = ", ".join(f"{count:,} {what}" for what, count in figure.counts.items())
+        print(f"{path / name}.png, .svg: {said}", flush=True)
+    results = {"run": "figures", "protocol": protocol, "metrics": metrics}
+    if trained is not None:
+        results |= {
+            "model": trained.card.model["name"],
+            "resolution": build.resolution(trained.card.image_size),
+            "step": trained.step,
+            "upstream": trained.upstream,
+        }
+    workdir.write_results(path, results, on_devices=trained is not None)
+
+
+def _figures(config: ConfigDict) -> tuple[dict[str, _Figure], build.Trained | None]:
+    """Those that are asked for, or all that there is something to draw from; and the checkpoint."""
+    asked = tuple(config.figures.which)
+    from_runs = {
+        "figure2_left": lambda results: _against(results, "cost"),
+        "figure2_right": _against_data,
+        "figure3": lambda results: _against(results, "throughput"),
+        "figure4": _permuted,
+    }
+    from_weights = {
+        "figure5": lambda trained: _hidden_units(trained, 3),
+        "figure6": lambda trained: _hidden_units(trained, 2),
+        "figure7": _stem_units,
+    }
+    for name in asked:
+        if name not in from_runs | from_weights:
+            raise errors.unknown("config.figures.which", name, from_runs | from_weights)
+    wanted = asked or tuple(sorted(from_runs | from_weights))
+    results, trained = [], None
+    if from_runs.keys() & set(wanted) and config.tables.workdirs:
+        results = list(collecting.results(config.tables.workdirs))
+    if from_weights.keys() & set(wanted) and (asked or config.init_from):
+        trained = build.trained(config)
+    found = {}
+    for name in wanted:
+        try:
+            found[name] = (
+                from_runs[name](results) if name in from_runs else from_weights[name](trained)
+            )
+        except Absent as error:
+            if asked:
+                raise
+            print(f"{name} is left out: {error}", flush=True)
+    return found, trained
+
+
+def _against(results: Sequence[Result], column: str) -> _Figure:
+    """Table 3's accuracy against a column of it."""
+    kept = [row for row in rows.rows() if row.part == "table3"]
+    merged, filled = {}, {}
+    if results:
+        taken, unused = collecting.assigned(results, collecting.recipes())
+        merged = {folder: matching.merged(own) for folder, own in taken.items()}
+        filled = {row.label: tables.fill(row, merged) for row in kept}
+        for line in unused:
+            print(f"not in table 3: {line}")
+    points = []
+    for row in kept:
+        family = row.model.partition("-")[0]
+        size = "" if row.image_size == 224 else f" at {row.image_size}"
+        like = {"label": f"{row.model}{size}", "family": family, "pretrained_on": row.pretrained_on}
+        points.append(charts.Point(row.published[column], row.published["imagenet"], **like))
+        if (cells := filled.get(row.label)) and None not in (
+            cells[column].ours,
+            cells["imagenet"].ours,
+        ):
+            (device,) = {merged[r.folder]["device_kind"] for r in row.runs if column in r.fills}
+            points.append(
+                charts.Point(cells[column].ours, cells["imagenet"].ours, ours=device, **like)
+            )
+    more = column == "throughput"
+    return _Figure(
+        lambda: charts.against(points, published.title(column), more_is_better=more),
+        {
+            "points_of_the_paper": sum(not point.ours for point in points),
+            "points_of_ours": sum(bool(point.ours) for point in points),
+        },
+    )
+
+
+def _against_data(results: Sequence[Result]) -> _Figure:
+    lines, measure = series.by_share([_with_absolute_upstream(_named(r)) for r in results])
+    return _Figure(
+        lambda: charts.against_data(lines, measure),
+        {"lines": len(lines), "points": sum(len(line.x) for line in lines.values())},
+    )
+
+
+def _named(result: Result) -> Result:
+    """A training whose model has other sizes than its name says gets a name that says so."""
+    name = result.results["model"]
+    if result.results["run"] != "train" or name not in registry.list_models():
+        return result
+    sizes = {k: v for k, v in registry.model_fields(name).items() if isinstance(v, int | tuple)}
+    own = {k: result.config.get(f"model.{k}", v) for k, v in sizes.items()}
+    if json.dumps(own) == json.dumps(sizes):
+        return result
+    name = f"{name}, altered: {result.results['params'] / 1e6:.2f} M parameters"
+    return dataclasses.replace(result, results=result.results | {"model": name})
+
+
+def _with_absolute_upstream(result: Result) -> Result:
+    """A few-shot run's upstream as our paths are; it was perhaps given from this folder."""
+    upstream = result.results["upstream"]
+    if result.results["run"] != "fewshot" or upstream is None:
+        return result
+    path = str(workdir.open_workdir(upstream["path"]))
+    changed = result.results | {"upstream": upstream | {"path": path}}
+    return dataclasses.replace(result, results=changed)
+
+
+def _permuted(results: Sequence[Result]) -> _Figure:
+    curves, moves, size, measure = series.by_case([_named(r) for r in results], _log)
+    photo, rng = load_sample_image("flower.jpg"), np.random.default_rng(0)
+    crop = f"resize_small({max(size)})|central_crop"
+    examples = {
+        case: transforms.parse("|".join(filter(None, (crop, move))), size)(photo, rng)
+        for case, move in moves.items()
+    }
+    return _Figure(lambda: charts.permuted(examples, curves, measure), {"curves": len(curves)})
+
+
+def _log(result: Result) -> list[dict]:
+    file = epath.Path(result.path) / "metrics.jsonl"
+    try:
+        return [json.loads(line) for line in file.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise errors.BadInput(f"{file} cannot be read: {error}") from None
+
+
+def _hidden_units(trained: build.Trained | None, blocks: int) -> _Figure:
+    params = _params(trained)
+    name, size = trained.card.model["name"], trained.card.image_size
+    mlps = [block["token_mixing"] for block in _blocks(params) if "token_mixing" in block]
+    if not mlps:
+        raise Absent(
+            f"{name} has no token-mixing MLPs, whose hidden units these are: expected a Mixer in "
+            f"config.init_from"
+        )
+    kernels = [np.asarray(mlp["Dense_0"]["kernel"], np.float32) for mlp in mlps[:blocks]]
+    patch = trained.model.patch_size
+    grid = size[0] // patch, size[1] // patch
+    title = f"{name} at {build.resolution(size)}: hidden units of token mixing"
+    return _Figure(
+        lambda: units.hidden_units(kernels, grid, title),
+        {"blocks": len(kernels), "units": sum(kernel.shape[1] for kernel in kernels)},
+    )
+
+
+def _blocks(params: dict) -> list[dict]:
+    """In their order."""
+    names = [name for name in params if name.startswith("MixerBlock_")]
+    return [params[name] for name in sorted(names, key=lambda n: int(n.rpartition("_")[2]))]
+
+
+def _stem_units(trained: build.Trained | None) -> _Figure:
+    params = _params(trained)
+    name = trained.card.model["name"]
+    if "stem" not in params:
+        raise Absent(f"{name} has no stem of patches, whose units these are")
+    kernel = np.asarray(params["stem"]["kernel"], np.float32)
+    title = f"{name}: units of the stem, {kernel.shape[0]} x {kernel.shape[1]} pixels"
+    return _Figure(lambda: units.stem_units(kernel, title), {"units": kernel.shape[-1]})
+
+
+def _params(trained: build.Trained | None) -> dict:
+    if trained is None:
+        raise Absent("it needs --config.init_from=NAME (a workdir, a file or a published name)")
+    return trained.params
+
+
+def _write(path: epath.Path, figure: Figure) -> None:
+    for ending in ("png", "svg"):
+        with storage.write_whole(path.with_name(f"{path.name}.{ending}")) as file:
+            style.save(figure, file, ending)

@@ -1,0 +1,155 @@
+"""Which runs make one curve, and which may not be in one figure."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mixer import errors
+from mixer.paper import series
+from mixer.paper.matching import Result
+
+METRICS = {"test/top1": 0.5, "test/nll": 2.0}
+
+
+def training(path, model="Mixer", seed=0, metrics=METRICS, **config):
+    config = {key.replace("__", "."): value for key, value in config.items()}
+    given = {
+        "dataset": "cifar10",
+        "image_size": [32, 32],
+        "input.fraction": 1.0,
+        "input.transform": "flip_lr",
+        "evaluators.test.transform": "resize",
+        "model.name": model,
+        "total": "10 steps",
+        "runtime.threads": seed,
+        "seed": seed,
+    }
+    results = {"run": "train", "model": model, "seed": seed, "upstream": None, "metrics": metrics}
+    return Result(path, results, given | config)
+
+
+def part(share, top1, seed=0, **more):
+    path = f"{more.get('model', 'Mixer')}-{share}-{seed}"
+    metrics = METRICS | {"test/top1": top1}
+    seeds = {} if share == 1 else {"input__fraction_seed": 0}
+    return training(path, seed=seed, metrics=metrics, input__fraction=share, **seeds, **more)
+
+
+def test_shares_become_a_line_with_means_and_deviations():
+    runs = [part(1.0, 0.8), part(0.1, 0.4), part(0.1, 0.6, seed=1), part(0.03, 0.2)]
+    lines, measure = series.by_share(runs)
+    assert measure == "Top-1 on test images"
+    line = lines["Mixer"]
+    np.testing.assert_allclose(line.x, [0.03, 0.1, 1])
+    np.testing.assert_allclose(line.mean, [20, 50, 80])
+    np.testing.assert_allclose(line.std, [np.nan, 10 * 2**0.5, np.nan])
+
+
+def test_few_shot_accuracy_comes_first_also_from_runs_of_its_own():
+    runs = [part(1.0, 0.8), part(0.1, 0.4)]
+    few_shot = [
+        Result(
+            f"{run.path}-fewshot",
+            {
+                "run": "fewshot",
+                "model": "Mixer",
+                "upstream": {"path": run.path},
+                "metrics": {"fewshot/imagenet2012/5shot": 0.1 + i / 10},
+            },
+            {},
+        )
+        for i, run in enumerate(runs)
+    ]
+    lines, measure = series.by_share([*runs, *few_shot])
+    assert measure == "Linear 5-shot top-1 on imagenet2012"
+    np.testing.assert_allclose(lines["Mixer"].mean, [20, 10])
+    assert series.by_share([*runs, few_shot[0]])[1] == "Top-1 on test images"  # which both have
+
+
+def test_what_does_not_belong_together_is_refused():
+    two = [part(1.0, 0.8), part(0.1, 0.4)]
+    longer = [part(1.0, 0.8, total="20 steps"), part(0.1, 0.4, total="20 steps")]
+    with pytest.raises(errors.BadInput, match="one curve: .* has total='10 steps', .*'20 steps'"):
+        series.by_share([*two, *longer])
+    others = [part(share, 0.5, model="ViT", dataset="svhn_cropped") for share in (1.0, 0.1)]
+    with pytest.raises(errors.BadInput, match="in one figure: .*dataset='cifar10', .*'svhn_cropp"):
+        series.by_share([*two, *others])
+    with pytest.raises(errors.BadInput, match="again are the same training with seed 0"):
+        series.by_share([*two, dataclasses.replace(two[0], path="again")])
+    with pytest.raises(errors.BadInput, match="not all have. All have: train/loss"):
+        series.by_share(
+            [
+                dataclasses.replace(r, results=r.results | {"metrics": {"train/loss": 1}})
+                for r in two
+            ]
+        )
+    for alone in ([], two[:1], [two[0], longer[1]]):
+        with pytest.raises(series.Absent, match="on two parts of a set, else alike: none in"):
+            series.by_share(alone)
+
+
+def test_a_run_on_all_images_alone_is_left_out_of_the_others_figure():
+    other = part(1.0, 0.9, model="ViT", dataset="svhn_cropped")
+    assert list(series.by_share([part(1.0, 0.8), part(0.1, 0.4), other])[0]) == ["Mixer"]
+
+
+MOVES = {
+    "original": "",
+    "patches": "|permute_patches(4)",
+    "pixels": "|permute_pixels",
+}
+
+
+def moved(case, seed=0, model="Mixer", evaluated=None, **more):
+    transforms = {
+        "input__transform": f"flip_lr{MOVES[case]}",
+        "evaluators__test__transform": f"resize{MOVES[evaluated or case]}",
+    }
+    return training(f"{model}-{case}-{seed}", model, seed, **(transforms | more))
+
+
+def log_of(result):
+    """Evaluations at 10 and 20, of seed 1 at 15 too; other lines between."""
+    at = (10, 15, 20) if result.results["seed"] else (10, 20)
+    yield {"step": 5, "train/loss": 1.0}
+    for step in at:
+        yield {"step": step, "test/top1": step / 100 + result.results["seed"] / 10}
+
+
+def test_cases_become_curves_at_the_steps_that_all_seeds_have():
+    runs = [moved(case, seed) for case in ("pixels", "original", "patches") for seed in (0, 1)]
+    runs.append(moved("original", model="Lonely"))  # in one case alone
+    curves, moves, size, measure = series.by_case(runs, log_of)
+    assert list(curves) == [("Mixer", case) for case in MOVES]
+    assert moves == {case: move.strip("|") for case, move in MOVES.items()} and size == (32, 32)
+    line = curves["Mixer", "patches"]
+    np.testing.assert_array_equal(line.x, [10, 20])
+    np.testing.assert_allclose(line.mean, [15, 25])
+    np.testing.assert_allclose(line.std, [10 / 2**0.5] * 2)
+    assert measure == "Top-1 on test images"
+
+
+def test_test_images_moved_otherwise_than_training_images_are_refused():
+    runs = [moved("original"), moved("patches", evaluated="original")]
+    with pytest.raises(
+        errors.BadInput, match=r"trained with permute_patches\(4\) and .* measures with none"
+    ):
+        series.by_case(runs, log_of)
+
+
+def test_two_kinds_of_one_case_are_refused():
+    other = "|permute_patches(8)"
+    runs = [
+        moved("original"),
+        moved("patches"),
+        moved(
+            "patches",
+            input__transform=f"flip_lr{other}",
+            evaluators__test__transform=f"resize{other}",
+        ),
+    ]
+    with pytest.raises(errors.BadInput, match="Mixer: several kinds of permute_patches"):
+        series.by_case(runs, log_of)
+    with pytest.raises(series.Absent, match="on two cases, moved or not, else alike: none in"):
+        series.by_case(runs[:1], log_of)
