@@ -3,22 +3,27 @@
 import csv
 import hashlib
 import json
+import random
 import shutil
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from runs_command import run, start
 
-from configs import quickstart
+from configs import finetune, quickstart
+from configs import folder as folder_recipe
 from mixer import calls
 from mixer.batch import to_model_input
 from mixer.checkpoint.pretrained import load_pretrained
 from mixer.data import randaugment, resizing
 from mixer.errors import BadInput
 from mixer.models import registry
-from mixer.runs import build, keys, replay, train
+from mixer.runs import build, keys, replay, sweep, train
+from mixer.runs.build import parts
 from mixer.runs.reader import Reader
 
 TRAINING = {
@@ -232,3 +237,179 @@ def test_other_workdirs_and_other_data_are_refused(training, tmp_path):
     with pytest.raises(BadInput, match="are not those that .* was trained on"):
         replayed(other, tmp_path / "out", steps)
     assert not (tmp_path / "out").exists()
+
+
+def folder_training(path, images, changes=()):
+    config = folder_recipe.get_config(f"folder:{images},16,smoke")
+    del config.evaluators.test
+    config.update_from_flattened_dict(TINY | {"dataset": f"folder:{images}"} | dict(changes))
+    config = keys.follow(config)
+    assert config.run == "train"
+    train.run(config, str(path), "folder")
+
+
+TINY = {
+    "image_size": (16, 16),
+    "total": "4 steps",
+    "model.num_blocks": 1,
+    "model.hidden_dim": 8,
+    "model.tokens_mlp_dim": 8,
+    "model.channels_mlp_dim": 8,
+    "runtime.log_every": "1 steps",
+    "runtime.checkpoint_every": "2 steps",
+    "input.split": "train",
+}
+
+
+def test_a_moved_folder_its_names_and_what_cannot_be_read(image_folder, data_dir, tmp_path, capsys):
+    bad = image_folder / "train" / "dog" / "3.png"
+    bad.write_bytes(b"none")
+    source = tmp_path / "train"
+    folder_training(source, image_folder, {"input.on_bad": "skip", "total": "10 steps"})
+    moved = image_folder.rename(tmp_path / "moved")
+    steps = {"replay.steps": "1-9", "replay.examples": "cat/7.png, dog/3.png"}
+    with pytest.raises(BadInput, match="images"):
+        replayed(source, tmp_path / "out", steps)
+    capsys.readouterr()
+    there = {"dataset": f"folder:{moved}"}
+    metrics = replayed(source, tmp_path / "out", steps, there)
+    out = capsys.readouterr().out
+    rows = [line for step in range(1, 10) for line in lines_of(tmp_path / "out", step)]
+    instead = [row for row in rows if row["instead_of"]]
+    assert instead and all(row["instead_of"].endswith("dog/3.png") for row in instead)
+    assert not any(row["where"].endswith("dog/3.png") for row in rows)
+    assert out.count("dog/3.png cannot be read: passed over") == len(instead)
+    with (tmp_path / "out" / "examples.csv").open() as file:
+        seen = [(f["step"], f["row"]) for f in csv.DictReader(file) if int(f["step"]) < 10]
+    mine = [
+        (str(step), line["row"])
+        for step in range(1, 10)
+        for line in lines_of(tmp_path / "out", step)
+        if line["where"].endswith("cat/7.png")
+    ]
+    assert seen == mine and mine
+    times = {k: v for k, v in metrics.items() if k.startswith("replay/example/")}
+    assert sorted(times.values())[0] == 0 and len(times) == 2
+    with pytest.raises(BadInput, match="'7.png': 2 examples have that name"):
+        replayed(source, tmp_path / "no", {"replay.examples": "7.png"}, there)
+
+
+@pytest.mark.long
+def test_a_fine_tuning_needs_its_start_only_for_steps_before_its_checkpoints(
+    training, image_folder, tmp_path
+):
+    upstream = tmp_path / "upstream"
+    shutil.copytree(training[0], upstream)
+    source = tmp_path / "train"
+    config = finetune.get_config(f"folder:{image_folder},24,smoke")
+    parts.keep_evaluators(config, ())
+    config.model.update(json.loads((upstream / "config.json").read_text())["model"])
+    config.update_from_flattened_dict(
+        {
+            "init_from": str(upstream),
+            "dataset": f"folder:{image_folder}",
+            "total": "6 steps",
+            "schedule.warmup": "1 steps",
+            "runtime.log_every": "1 steps",
+            "runtime.checkpoint_every": "2 steps",
+        }
+    )
+    config = keys.follow(config)
+    assert config.run == "train"
+    train.run(config, str(source), "finetune")
+    asked = {"replay.exact": True, "replay.steps": "2"}
+    metrics = replayed(source, tmp_path / "first", asked)
+    assert metrics["replay/2/loss"] == losses(source)[2]
+    shutil.rmtree(upstream)
+    metrics = replayed(source, tmp_path / "later", asked | {"replay.steps": "5-6"})
+    assert [metrics[f"replay/{n}/loss"] for n in (5, 6)] == [losses(source)[n] for n in (5, 6)]
+    with pytest.raises(BadInput, match="no workdir of a training run"):
+        replayed(source, tmp_path / "no", asked)
+
+
+KILLED = (
+    "--config.total=60 steps",
+    "--config.schedule.warmup=10 steps",
+    "--config.batch_size=16",
+    "--config.model.num_blocks=2",
+    "--config.model.dropout=0.1",
+    "--config.mixup=0.3",
+    "--config.ema_decay=0.9",
+    "--config.input.transform=inception_crop(area=(50, 100))|flip_lr|randaug(2, 10)",
+    "--config.evaluators.test.split=",
+    "--config.runtime.log_every=1 steps",
+    "--config.runtime.checkpoint_every=9 steps",
+)
+
+
+@pytest.mark.long
+def test_twenty_steps_of_a_run_killed_three_times(data_dir, tmp_path):
+    source, recipe = tmp_path / "killed", "configs/quickstart.py"
+    seed = time.time_ns()
+    dice = random.Random(seed)
+    print("seed of the kills and the steps:", seed)  # shown if the test fails
+    for lines in sorted(dice.sample(range(4, 50), 3)):
+        process = start(data_dir, recipe, source, *KILLED)
+        began, end = time.time_ns(), time.monotonic() + 120
+        log = source / "metrics.jsonl"
+        # A line of the session before does not count: this one has to have begun.
+        while not (
+            log.exists()
+            and log.stat().st_mtime_ns > began
+            and len(log.read_text().splitlines()) >= lines
+        ):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < end
+            time.sleep(0.002)
+        process.kill()
+        process.communicate()
+        assert not (source / "results.json").exists()
+    code, _, err = run(data_dir, recipe, source, *KILLED)
+    assert code == 0, err
+    steps = sorted(dice.sample(range(1, 61), 20))
+    output = tmp_path / "replay"
+    code, out, err = run(
+        data_dir,
+        recipe,
+        output,
+        "--config.run=replay",
+        f"--config.init_from={source}",
+        f"--config.replay.steps={','.join(map(str, steps))}",
+        "--config.replay.exact=True",
+    )
+    assert code == 0, err
+    assert out.count("the same to the last bit") == 20 and "NOT the same" not in out
+    metrics = json.loads((output / "results.json").read_text())["metrics"]
+    logged = losses(source)
+    assert [metrics[f"replay/{n}/loss"] for n in steps] == [logged[n] for n in steps]
+    undisturbed = quickstart.get_config()
+    for flag in KILLED:
+        key, _, value = flag.removeprefix("--config.").partition("=")
+        kind = type(keys.flat(undisturbed.to_dict())[key])
+        undisturbed.update_from_flattened_dict({key: kind(value)})
+    with build.training(undisturbed).reader.batches(0, 60) as batches:
+        images = [np.asarray(batch["image"]) for batch in batches]
+    for n in steps:
+        hashes = [sha256(image) for image in images[n - 1]]
+        assert [line["sha256"] for line in lines_of(output, n)] == hashes
+
+
+@pytest.mark.long
+def test_a_trial_of_a_sweep_is_a_training(data_dir, tmp_path):
+    from configs import sweep as sweep_recipe
+
+    config = sweep_recipe.get_config("Mixer-S/16,digits,16,smoke")
+    config.update_from_flattened_dict({k: v for k, v in TINY.items() if k.startswith("model.")})
+    config.runtime.log_every = "1 steps"
+    config = keys.follow(config)
+    assert config.run == "sweep"
+    sweep.run(config, str(tmp_path / "sweep"), "sweep")
+    trials = sorted((tmp_path / "sweep" / "trials").iterdir())
+    assert len(trials) == 4
+    for trial in trials:
+        asked = {"replay.exact": True, "replay.steps": "2, 10"}
+        metrics = replayed(trial, tmp_path / "out" / trial.name, asked)
+        for number in (2, 10):
+            assert metrics[f"replay/{number}/loss"] == losses(trial)[number]
+    with pytest.raises(BadInput, match="config.run=sweep: expected the workdir of a training"):
+        replayed(tmp_path / "sweep", tmp_path / "no", {"replay.steps": "1"})
