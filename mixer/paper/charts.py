@@ -178,8 +178,7 @@ def against_data(lines: Mapping[str, Line], measure: str) -> Figure:
     axes.set_xticks(shares, [f"{100 * share:.3g} %" for share in shares])
     for i, (model, line) in enumerate(lines.items()):
         _draw(axes, line, f"C{i % 7}", marker=_MARKERS[i % 7], label=model)
-    handles = axes.get_legend_handles_labels()[0]
-    _legend_below(figure, *(handles[i : i + 4] for i in range(0, len(handles), 4)))
+    _legend_below(figure, axes.get_legend_handles_labels()[0])
     return figure
 
 
@@ -212,7 +211,8 @@ def permuted(
         Line2D([], [], color="0.3", linestyle=_CASES[case][0], label=_CASES[case][1])
         for case in examples
     ]
-    _legend_below(figure, colours, styles)
+    axes.legend(handles=styles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(styles))
+    _legend_below(figure, colours)
     return figure
 
 
@@ -223,9 +223,12 @@ def _draw(axes: Axes, line: Line, colour: str, **how) -> None:
     axes.fill_between(line.x, low, high, color=colour, alpha=0.2, linewidth=0)
 
 
-def _legend_below(figure: Figure, *lines: Sequence[Line2D]) -> None:
-    """Each of `lines` on a line of its own."""
+def _legend_below(figure: Figure, models: Sequence[Line2D]) -> None:
+    """Row by row, as many beside each other as there is room for."""
+    longest = max(len(model.get_label()) for model in models)
+    columns = min(len(models), max(1, int(15 * figure.get_figwidth() / (longest + 8))))
     nothing = Line2D([], [], linestyle="", label=" ")
-    columns = itertools.zip_longest(*lines, fillvalue=nothing)
-    handles = [handle for column in columns for handle in column]
-    figure.legend(handles=handles, loc="outside lower center", ncols=max(map(len, lines)))
+    padded = [*models, *[nothing] * (-len(models) % columns)]
+    # matplotlib fills column by column.
+    handles = [handle for i in range(columns) for handle in padded[i::columns]]
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)

@@ -1,6 +1,7 @@
 """`config.run="figures"`: the paper's figures 2 to 7, from its numbers, runs and a checkpoint."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Sequence
 
@@ -15,8 +16,13 @@ from mixer.data import transforms
 from mixer.models import registry
 from mixer.paper import charts, matching, published, rows, series, style, tables, units
 from mixer.paper.matching import Result
+from mixer.paper.rows import Row
 from mixer.paper.series import Absent
+from mixer.paper.tables import Cell
 from mixer.runs import build, collecting, distributed, workdir
+
+_FROM_RUNS = ("figure2_left", "figure2_right", "figure3", "figure4")
+_FROM_WEIGHTS = ("figure5", "figure6", "figure7")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,32 +68,29 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
 def _figures(config: ConfigDict) -> tuple[dict[str, _Figure], build.Trained | None]:
     """Those that are asked for, or all that there is something to draw from; and the checkpoint."""
     asked = tuple(config.figures.which)
-    from_runs = {
-        "figure2_left": lambda results: _against(results, "cost"),
-        "figure2_right": _against_data,
-        "figure3": lambda results: _against(results, "throughput"),
-        "figure4": _permuted,
-    }
-    from_weights = {
-        "figure5": lambda trained: _hidden_units(trained, 3),
-        "figure6": lambda trained: _hidden_units(trained, 2),
-        "figure7": _stem_units,
-    }
     for name in asked:
-        if name not in from_runs | from_weights:
-            raise errors.unknown("config.figures.which", name, from_runs | from_weights)
-    wanted = asked or tuple(sorted(from_runs | from_weights))
+        if name not in _FROM_RUNS + _FROM_WEIGHTS:
+            raise errors.unknown("config.figures.which", name, _FROM_RUNS + _FROM_WEIGHTS)
+    wanted = asked or _FROM_RUNS + _FROM_WEIGHTS
     results, trained = [], None
-    if from_runs.keys() & set(wanted) and config.tables.workdirs:
+    if set(wanted) & set(_FROM_RUNS) and config.tables.workdirs:
         results = list(collecting.results(config.tables.workdirs))
-    if from_weights.keys() & set(wanted) and (asked or config.init_from):
+    if set(wanted) & set(_FROM_WEIGHTS) and (asked or config.init_from):
         trained = build.trained(config)
+    table_3 = functools.cache(lambda: _table_3(results))
+    makers = {
+        "figure2_left": lambda: _against(table_3(), "cost"),
+        "figure2_right": lambda: _against_data(results),
+        "figure3": lambda: _against(table_3(), "throughput"),
+        "figure4": lambda: _permuted(results),
+        "figure5": lambda: _hidden_units(trained, 3),
+        "figure6": lambda: _hidden_units(trained, 2),
+        "figure7": lambda: _stem_units(trained),
+    }
     found = {}
     for name in wanted:
         try:
-            found[name] = (
-                from_runs[name](results) if name in from_runs else from_weights[name](trained)
-            )
+            found[name] = makers[name]()
         except Absent as error:
             if asked:
                 raise
@@ -95,30 +98,41 @@ def _figures(config: ConfigDict) -> tuple[dict[str, _Figure], build.Trained | No
     return found, trained
 
 
-def _against(results: Sequence[Result], column: str) -> _Figure:
-    """Table 3's accuracy against a column of it."""
-    kept = [row for row in rows.rows() if row.part == "table3"]
-    merged, filled = {}, {}
+def _table_3(results: Sequence[Result]) -> list[tuple[Row, dict[str, Cell], dict[str, str]]]:
+    """Its rows with their cells, and by column the kind of device that ours was measured on."""
+    taken = {}
     if results:
         taken, unused = collecting.assigned(results, collecting.recipes())
-        merged = {folder: matching.merged(own) for folder, own in taken.items()}
-        filled = {row.label: tables.fill(row, merged) for row in kept}
         for line in unused:
             print(f"not in table 3: {line}")
+    found = {folder: matching.merged(own) for folder, own in taken.items()}
+    filled = []
+    for row in rows.rows():
+        if row.part == "table3":
+            devices = {
+                column: found[run.folder]["device_kind"]
+                for run in row.runs
+                for column in run.fills
+                if run.folder in found
+            }
+            filled.append((row, tables.fill(row, found), devices))
+    return filled
+
+
+def _against(table: Sequence[tuple[Row, dict[str, Cell], dict[str, str]]], column: str) -> _Figure:
+    """Its accuracy on ImageNet against a column."""
     points = []
-    for row in kept:
-        family = row.model.partition("-")[0]
+    for row, cells, devices in table:
         size = "" if row.image_size == 224 else f" at {row.image_size}"
-        like = {"label": f"{row.model}{size}", "family": family, "pretrained_on": row.pretrained_on}
-        points.append(charts.Point(row.published[column], row.published["imagenet"], **like))
-        if (cells := filled.get(row.label)) and None not in (
-            cells[column].ours,
-            cells["imagenet"].ours,
-        ):
-            (device,) = {merged[r.folder]["device_kind"] for r in row.runs if column in r.fills}
-            points.append(
-                charts.Point(cells[column].ours, cells["imagenet"].ours, ours=device, **like)
-            )
+        like = {
+            "label": f"{row.model}{size}",
+            "family": row.model.partition("-")[0],
+            "pretrained_on": row.pretrained_on,
+        }
+        x, accuracy = cells[column], cells["imagenet"]
+        points.append(charts.Point(x.paper, accuracy.paper, **like))
+        if x.ours is not None and accuracy.ours is not None:
+            points.append(charts.Point(x.ours, accuracy.ours, ours=devices[column], **like))
     more = column == "throughput"
     return _Figure(
         lambda: charts.against(points, published.title(column), more_is_better=more),
@@ -191,6 +205,12 @@ def _hidden_units(trained: build.Trained | None, blocks: int) -> _Figure:
     kernels = [np.asarray(mlp["Dense_0"]["kernel"], np.float32) for mlp in mlps[:blocks]]
     patch = trained.model.patch_size
     grid = size[0] // patch, size[1] // patch
+    strange = [k.shape for k in kernels if k.ndim != 2 or k.shape[0] != grid[0] * grid[1]]
+    if strange:
+        raise Absent(
+            f"{name} mixes tokens by kernels of shape {strange[0]}: expected a unit's weights for "
+            f"each of {grid[0]} x {grid[1]} patches, the same for all channels"
+        )
     title = f"{name} at {build.resolution(size)}: hidden units of token mixing"
     return _Figure(
         lambda: units.hidden_units(kernels, grid, title),

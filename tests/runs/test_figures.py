@@ -3,6 +3,7 @@
 import ast
 import importlib
 import json
+import types
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from mixer import errors
 from mixer.paper import rows
+from mixer.paper.series import Absent
 from mixer.runs import figures, keys
 
 
@@ -150,6 +152,18 @@ def test_a_model_without_token_mixing_has_no_such_units(tmp_path, capsys):
     assert "figure5 is left out: ViT-S/16 has no token-mixing MLPs" in out
     assert "expected a Mixer in config.init_from" in out
     assert metrics["figure7/units"] == 12
+
+
+@pytest.mark.parametrize("shape", ((12, 4, 5), (8, 5)), ids=("untied", "grouped"))
+def test_units_that_are_no_images_are_not_drawn(shape):
+    block = {"token_mixing": {"Dense_0": {"kernel": np.zeros(shape)}}}
+    trained = types.SimpleNamespace(
+        params={"MixerBlock_0": block},
+        card=types.SimpleNamespace(model={"name": "Other"}, image_size=(32, 32)),
+        model=types.SimpleNamespace(patch_size=16),
+    )
+    with pytest.raises(Absent, match=r"Other mixes tokens by kernels .* each of 2 x 2 patches"):
+        figures._hidden_units(trained, 3)
 
 
 def test_no_other_run_imports_matplotlib():
