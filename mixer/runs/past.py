@@ -94,7 +94,7 @@ class Past:
         if self._state is None or not start <= self._done <= number - 1:
             self._restart(start)
         if left := number - 1 - self._done:
-            print(f"{left:,} updates from step {self._done:,} to {number - 1:,}", flush=True)
+            print(f"{in_words(left)} from step {self._done:,} to {number - 1:,}", flush=True)
             with self._training.reader.batches(self._done, number - 1) as batches:
                 for batch in batches:
                     self._advance(batch)
@@ -177,6 +177,11 @@ def _logged(path: epath.Path) -> dict[int, Logged]:
                     found[line["step"]] = Logged(last + 1, line["step"], line["train/loss"])
                 last = line["step"]
     return found
+
+
+def in_words(updates: int) -> str:
+    """How many updates."""
+    return f"{updates:,} update{'s' * (updates != 1)}"
 
 
 def compared(loss: float | None, logged: Logged | None) -> str:

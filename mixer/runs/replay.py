@@ -24,7 +24,7 @@ from mixer import errors, storage
 from mixer.checkpoint.pretrained import newest_card
 from mixer.data import drawn
 from mixer.data.drawn import Redrawn
-from mixer.runs import build, distributed, past, recorded, seen, workdir
+from mixer.runs import build, distributed, past, recorded, sightings, workdir
 from mixer.runs.build import parts
 from mixer.runs.contact_sheet import draw
 from mixer.training import sharding, step
@@ -55,7 +55,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     own = recorded.training_of(config, source)
     training = build.training(own, newest_card(source))
     steps = _steps(asked.steps, training.total)
-    examples = seen.find(asked.examples, training.reader.source)
+    examples = sightings.find(asked.examples, training.reader.source)
     if not steps and not examples:
         raise errors.BadInput(
             "config.replay.steps and config.replay.examples are empty: expected steps such as "
@@ -66,9 +66,9 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
         workdir.begin(path, config)
         training.reader.stage()
         print(training.headline(), flush=True)
-        metrics = seen.tell(examples, training, path)
+        metrics = sightings.tell(examples, training, path)
         if asked.exact and steps:
-            print(f"exact: {updates:,} updates are done again; {before.as_then()}", flush=True)
+            print(f"exact: {past.in_words(updates)} to do again; {before.as_then()}", flush=True)
         replay = _Replay(training, before, path, asked.rows, own.mixup)
         for number in steps:
             metrics |= replay.redo(number, exact=asked.exact)
@@ -150,10 +150,14 @@ class _Replay:
             print(f"  {past.compared(of_step.get('loss'), logged)}")
         self._print(lines, worst)
         self._write(number, rows, lines, worst)
-        found = {"lambda": part, "loss": of_step.get("loss"), "logged_loss": logged and logged.loss}
-        found["example_loss"] = float(np.mean(each["loss"], dtype=np.float64))
+        found = {
+            "lambda": part,
+            "loss": of_step.get("loss", math.nan),
+            "logged_loss": logged.loss if logged and logged.first == number else math.nan,
+            "example_loss": float(np.mean(each["loss"], dtype=np.float64)),
+        }
         return {
-            f"replay/{number}/{name}": value if value and math.isfinite(value) else None
+            f"replay/{number}/{name}": value if math.isfinite(value) else None
             for name, value in found.items()
         }
 

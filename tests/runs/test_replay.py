@@ -239,6 +239,12 @@ def test_other_workdirs_and_other_data_are_refused(training, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_several_processes_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(replay.distributed, "count", lambda: 2)
+    with pytest.raises(BadInput, match="is for one process"):
+        replay.run.__wrapped__(keys.follow(quickstart.get_config()), tmp_path / "out", "")
+
+
 def folder_training(path, images, changes=()):
     config = folder_recipe.get_config(f"folder:{images},16,smoke")
     del config.evaluators.test

@@ -11,6 +11,7 @@ from mixer import errors, storage
 from mixer.data import seen
 from mixer.data.sources import Source
 from mixer.runs import build
+from mixer.training.writers import clock
 
 _PATIENCE = 10.0  # seconds without a line
 _SHOWN = 10
@@ -76,12 +77,14 @@ def tell(examples: list[int], training: build.Training, path: epath.Path) -> dic
 
 def _progress(total: int, what: str) -> Callable[[int], None]:
     """Prints how far a long walk has come, now and then."""
-    last = time.monotonic()
+    began = last = time.monotonic()
 
     def report(done: int) -> None:
         nonlocal last
-        if time.monotonic() - last > _PATIENCE:
-            last = time.monotonic()
-            print(f"{done:,} of {total:,} {what}", flush=True)
+        now = time.monotonic()
+        if now - last > _PATIENCE:
+            last = now
+            left = clock((total - done) * (now - began) / done) if done else "unknown"
+            print(f"{done:,} of {total:,} {what}, left {left}", flush=True)
 
     return report
