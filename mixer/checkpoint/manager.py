@@ -108,6 +108,7 @@ class Remover:
     def __init__(self, directory: epath.Path):
         self._directory = directory
         self._troubles: list[str] = []
+        self._left: list[tuple[Callable[[epath.Path], None], epath.Path]] = []
 
     def delete_steps(self, steps: Sequence[int]) -> None:
         """As Orbax calls it, in a thread of its own."""
@@ -116,22 +117,30 @@ class Remover:
 
     def remove(self, folder: epath.Path) -> None:
         """Removes one of them."""
-        with self._noting(folder):
+        with self._noting(self.remove, folder):
             storage.remove(folder, SEAL)
 
     def clear(self, folder: epath.Path) -> None:
         """Removes a folder of them; it need not be there."""
-        with self._noting(folder):
+        with self._noting(self.clear, folder):
             if folder.exists():
                 # Each with its own seal.
                 for part in folder.iterdir() if storage.is_remote(folder) else (folder,):
                     storage.remove(part, SEAL)
 
+    def try_again(self) -> None:
+        """Removes what could not be removed: a disk may have refused it just once."""
+        left, self._left = self._left, []
+        for remove, folder in left:
+            if folder.exists():
+                remove(folder)
+
     @contextlib.contextmanager
-    def _noting(self, folder: epath.Path) -> Iterator[None]:
+    def _noting(self, remove: Callable[[epath.Path], None], folder: epath.Path) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # stores have many kinds
+            self._left.append((remove, folder))
             reason = storage.trouble(error)[1]
             self._troubles.append(f"{folder} cannot be removed: {reason}")
 

@@ -75,6 +75,7 @@ class Store:
             for manager in {self._manager, self._reader}:
                 manager.close()
             if self._writer:
+                self._remover.try_again()
                 self._remove_abandoned()
 
     def steps(self) -> list[int]:

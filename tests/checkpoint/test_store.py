@@ -124,6 +124,22 @@ def test_an_old_one_that_cannot_be_removed_is_a_warning(tmp_path, monkeypatch, c
     assert not left.exists()
 
 
+def test_what_was_replaced_is_removed_though_the_disk_refused_once(tmp_path, monkeypatch, capsys):
+    with Store(tmp_path / "checkpoints") as store:
+        store.save(1, items(1), {}, None)
+        store.save(1, items(2), {}, None)
+
+        def full(folder):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as disk:
+            disk.setattr(storage.moving, "beside", full)
+            store.wait()
+        assert f"{tmp_path}/replaced cannot be removed: No space left" in capsys.readouterr().out
+        assert (tmp_path / "replaced").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+
+
 def test_a_half_removed_one_is_removed(tmp_path):
     """As Orbax itself, or another program, leaves it when it is killed."""
     with Store(tmp_path, keep=2, best="m") as store:
