@@ -138,6 +138,7 @@ def test_a_pyramid_keeps_a_quarter_of_the_tokens():
     assert len(shapes) == 4 + 3
 
 
+@pytest.mark.long
 @variants
 def test_every_parameter_counts_also_scanned_and_rematerialised(kind):
     model = ablated(kind, dropout=0.1, stochastic_depth=0.3, **CHANGES[kind])

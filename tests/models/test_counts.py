@@ -54,7 +54,7 @@ def test_every_model_has_its_counts():
     assert set(PUBLISHED) == {name for name in COUNTS if family(name) in families}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_counts(name):
     entry = COUNTS[name]

@@ -75,7 +75,7 @@ def test_every_family_is_here():
     assert published == set(INVARIANT)  # appendix A's variants of the Mixer: test_ablations
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @families
 def test_gradients_with_scan_and_remat_too(name):
     """All parameters have one save the known ones, the same however it is computed; it descends."""

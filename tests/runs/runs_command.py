@@ -93,7 +93,7 @@ def _imported(env):
             cwd=ROOT,
             env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
             | dict(env)
-            | {"PYTHONPATH": str(ROOT)},
+            | {"PYTHONPATH": os.pathsep.join([str(ROOT), dict(env).get("PYTHONPATH", "")])},
             pass_fds=[theirs.fileno()],
             stdout=subprocess.PIPE,  # as those of a run here are pipes
             stderr=subprocess.PIPE,

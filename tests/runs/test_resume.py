@@ -158,7 +158,7 @@ def test_ctrl_c_saves_though_nobody_reads_the_output_any_more(undisturbed, data_
     assert_same(final(workdir), final(undisturbed[0]))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_process_a_workdir_and_no_other_data(image_folder, data_dir, tmp_path):
     workdir = tmp_path / "busy"
     recipe = f"configs/folder.py:folder:{image_folder},32,smoke"
@@ -187,7 +187,7 @@ def test_a_stop_while_compiling_exits_cleanly(data_dir, tmp_path):
     assert "stopped by SIGTERM: nothing done" in out and "Traceback" not in err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(
     undisturbed, data_dir, tmp_path
 ):
