@@ -27,11 +27,13 @@ class LastWords:
     Attributes:
       words: makes the line.
       checkpoints: the folder of a run that saves.
+      code: with which a run exits that has said already why it ends; None before that.
     """
 
     def __init__(self):
         self.words: Callable[[], str] = str
         self.checkpoints: epath.Path | None = None
+        self.code: int | None = None
         self._said = threading.Lock()
 
     def install(self) -> None:
@@ -53,6 +55,8 @@ class LastWords:
         if not self._said.acquire(blocking=False):
             time.sleep(_ENOUGH)  # another thread is at it
         sys.stdout.flush()
+        if self.code is not None:
+            os._exit(self.code)
         os.write(2, f"error: {words}\n".encode())
         os._exit(1)
 

@@ -182,7 +182,7 @@ def test_processes_that_do_not_fit_together_are_refused(data_dir, tmp_path):
         for seed, flags in zip((0, 7), several(2), strict=True)
     ]
     for i, (code, _, err) in enumerate(outcome(processes)):
-        assert code == 2 and f"error: process {i} of 2: the processes were not started" in err
+        assert code == 2 and f"error: process {i} of 2: the processes were not started" in err, err
         assert "config.seed: 0 in process 0, 7 in process 1" in err
     assert not workdir.exists()
 
