@@ -285,8 +285,8 @@ def leave(code: int) -> int:
         _last.words = lambda: f"{name()} is done, but another one did not come to its end"
         jax.distributed.shutdown()
         return 0
-    # Those that fail alike say so each by itself; nobody waits for the others, and the first to leave
-    # is not lost to them.
+    # Those that fail alike say so each by itself; nobody waits for the others. Who leaves first is
+    # not lost to them.
     _last.code = code
     with contextlib.suppress(Exception):
         global_state.client.wait_at_barrier("mixer/failed", _FAIL_ALIKE * 1000)

@@ -330,3 +330,20 @@ def test_a_host_that_finds_no_others_ends_by_itself():
     )
     ended = subprocess.run([sys.executable, "-c", alone], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == -signal.SIGABRT and "lost" not in ended.stderr
+
+
+def test_what_has_said_why_it_ends_is_not_told_that_another_is_lost():
+    """Of two that refuse alike one leaves first, and the runtime then ends the other."""
+    refused = (
+        "import os\n"
+        "from mixer.runs.last_words import LastWords\n"
+        "last = LastWords()\n"
+        "last.words = lambda: 'another process is lost'\n"
+        "last.install()\n"
+        "last.code = 2\n"
+        "os.abort()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", refused], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stderr) == (2, "")
