@@ -21,18 +21,10 @@ What did not help in fine-tuning (appendix A.2) are keys of configs/finetune.py:
 --config.input.transform='inception_crop|flip_lr'.
 """
 
-from configs import arguments, upstream
+from configs import upstream
 
 
 def get_config(words: str = ""):
     """Takes a model, a dataset, a resolution and `smoke`."""
-    args = arguments.parse(
-        words,
-        model="UntiedMixer-S/32",
-        dataset="jft",
-        resolution=224,
-        datasets=upstream.DATASETS,
-    )
-    config = upstream.recipe(args)
-    upstream.few_shot(config, args)
+    config, _ = upstream.begin(words, model="UntiedMixer-S/32")
     return config

@@ -98,9 +98,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.throughput.training = True  # also of a training step
     config.throughput.calls = 30  # that are measured of each batch size
     config.throughput.patience = 10.0  # seconds for a batch size; one call over it is the last
-    config.throughput.largest_batch = (
-        2**14
-    )  # of all devices, doubled from 1 a device until memory ends
+    config.throughput.largest_batch = 2**14  # of all devices; it is doubled from 1 on each
 
     config.sweep = ConfigDict()  # sweep: the learning rate by accuracy on images held out
     config.sweep.rates = ()

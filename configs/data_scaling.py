@@ -20,23 +20,14 @@ What the paper leaves open, and what is done here: how the parts were drawn. A s
 within a larger one (`input.fraction_seed` draws others).
 """
 
-from configs import arguments, upstream
+from configs import upstream
 
 _PARTS = {"100%": 1.0, "30%": 0.3, "10%": 0.1, "3%": 0.03}
 
 
 def get_config(words: str = ""):
     """Takes 3%, 10%, 30% or 100%, a model, a dataset, a resolution and `smoke`."""
-    args = arguments.parse(
-        words,
-        model="Mixer-B/32",
-        dataset="jft",
-        resolution=224,
-        datasets=upstream.DATASETS,
-        choices=tuple(_PARTS),
-    )
-    config = upstream.recipe(args)
-    upstream.few_shot(config, args)
+    config, args = upstream.begin(words, model="Mixer-B/32", choices=tuple(_PARTS))
     config.input.fraction = _PARTS[args.choice]
     held_out = next((name for name in ("val", "minival") if name in config.evaluators), "")
     if held_out:

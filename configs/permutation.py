@@ -22,23 +22,14 @@ ResNet's accuracy falls a lot with (b). With (c) the Mixer's falls by about 45 %
 about 75 %. On CIFAR-10 with small models: docs/reproduction.md.
 """
 
-from configs import arguments, upstream
+from configs import upstream
 
 _CASES = {"original": "", "patches": "|permute_patches({})", "pixels": "|permute_pixels"}
 
 
 def get_config(words: str = ""):
     """Takes original, patches or pixels, a model, a dataset, a resolution and `smoke`."""
-    args = arguments.parse(
-        words,
-        model="Mixer-B/16",
-        dataset="jft",
-        resolution=224,
-        datasets=upstream.DATASETS,
-        choices=tuple(_CASES),
-    )
-    config = upstream.recipe(args)
-    upstream.few_shot(config, args)
+    config, args = upstream.begin(words, model="Mixer-B/16", choices=tuple(_CASES))
     moved = _CASES[args.choice].format(config.model.get("patch_size", 16))
     config.input.transform += moved
     for evaluator in config.evaluators.values():

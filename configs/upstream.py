@@ -1,5 +1,7 @@
 """The recipe by which a dataset is trained on from scratch, for recipes that vary a part of it."""
 
+from collections.abc import Sequence
+
 from configs import arguments, common, folder, imagenet, imagenet21k, jft
 from mixer.data.transforms import before_crop
 from mixer.evaluation import fewshot
@@ -9,7 +11,26 @@ _RECIPES = {"jft": jft, "imagenet2012": imagenet, "imagenet21k": imagenet21k}
 DATASETS = {name: name for name in _RECIPES}
 
 
-def recipe(args: arguments.Arguments):
+def begin(words: str, *, model: str, choices: Sequence[str] = ()):
+    """Reads the words; the recipe for their dataset, by default jft, with few-shot accuracy.
+
+    Returns:
+      The config and the `Arguments`.
+    """
+    args = arguments.parse(
+        words,
+        model=model,
+        dataset="jft",
+        resolution=224,
+        datasets=DATASETS,
+        choices=choices,
+    )
+    config = _recipe(args)
+    _add_few_shot(config, args)
+    return config, args
+
+
+def _recipe(args: arguments.Arguments):
     """That of jft, imagenet or imagenet21k for these datasets, else that of folders of images."""
     words = [args.model, str(args.resolution)]
     if args.smoke:
@@ -19,7 +40,7 @@ def recipe(args: arguments.Arguments):
     return _RECIPES.get(args.dataset, folder).get_config(",".join(words))
 
 
-def few_shot(config, args: arguments.Arguments) -> None:
+def _add_few_shot(config, args: arguments.Arguments) -> None:
     """Adds the linear few-shot accuracy on ImageNet, where that is prepared, to what is measured.
 
     Where the images trained on are ImageNet's or of a folder, their own test images say more.

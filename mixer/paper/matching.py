@@ -1,7 +1,6 @@
 """Which run of the paper's experiments a results.json is of, and whether it was done as there."""
 
 import dataclasses
-import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -80,21 +79,17 @@ def _close(epochs: float | None, wanted: float) -> bool:
 
 
 def differences(result: Result, recipe: Mapping[str, Any]) -> list[str]:
-    """What the run did otherwise than its recipe, a line a key."""
+    """What the run did otherwise than its recipe ("a.b": value as in JSON), a line a key."""
     return [
         f"{key}={value!r}, the recipe's is {recipe[key]!r}"
         for key, value in result.config.items()
-        if key in recipe and not is_free(key) and value != _as_json(recipe[key])
+        if key in recipe and not is_free(key) and value != recipe[key]
     ]
 
 
 def is_free(key: str) -> bool:
     """Whether it may differ between runs of one experiment."""
     return key.startswith(_FREE)
-
-
-def _as_json(value: Any) -> Any:
-    return json.loads(json.dumps(value))
 
 
 def merged(results: Sequence[Result]) -> dict[str, Any]:

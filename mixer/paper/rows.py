@@ -7,6 +7,7 @@ rows that share a pretraining name the same one.
 """
 
 import dataclasses
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -45,6 +46,13 @@ class Run:
     def protocol(self) -> str:
         """As results.json names it."""
         return f"{self.recipe}:{','.join(self.words)}"
+
+    def command(self, workdir: str, init_from: str) -> str:
+        """For a shell; `init_from` counts for a run that starts from another one."""
+        words = ["python", "main.py", f"--config=configs/{self.recipe}.py:{','.join(self.words)}"]
+        words += [f"--config.init_from={init_from}"] * bool(self.after)
+        words += [f"--config.{key}={value}" for key, value in self.keys.items()]
+        return shlex.join([*words, f"--workdir={workdir}"])
 
 
 @dataclasses.dataclass(frozen=True)

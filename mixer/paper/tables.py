@@ -91,6 +91,29 @@ Filled = Sequence[tuple[Row, Mapping[str, Cell]]]
 CAPTION = 'Each cell is "paper / ours / difference"; "-" stands for what has no number.'
 
 
+def texts(parts: Mapping[str, Filled], caption: str = CAPTION) -> dict[str, str]:
+    """By the name of a file what it holds: all tables, as Markdown, CSV and LaTeX."""
+    return {
+        "tables.md": f"{caption}\n\n"
+        + "".join(f"## {part}\n\n{markdown(filled)}\n" for part, filled in parts.items()),
+        "tables.csv": csv_text([each for filled in parts.values() for each in filled]),
+        "tables.tex": f"% {caption}\n"
+        + "".join(f"% {part}\n{latex(filled)}\n" for part, filled in parts.items()),
+    }
+
+
+def metrics(parts: Mapping[str, Filled]) -> dict[str, float | None]:
+    """Our numbers by `<part>/<row>/<column>`: accuracies as fractions, others as in the table."""
+    return {
+        f"{row.part}/{row.label}/{column}": cell.ours / 100
+        if column in _ACCURACIES and cell.ours is not None
+        else cell.ours
+        for filled in parts.values()
+        for row, cells in filled
+        for column, cell in cells.items()
+    }
+
+
 def markdown(filled: Filled) -> str:
     """A table of rows of one part."""
     columns = list(filled[0][1])

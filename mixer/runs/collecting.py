@@ -2,17 +2,17 @@
 
 import glob
 import importlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
+from ml_collections import ConfigDict
 
 from mixer import errors, storage
 from mixer.paper import matching, rows
 from mixer.paper.matching import Result
 from mixer.paper.rows import Run
-from mixer.runs import keys, workdir
+from mixer.runs import distributed, keys, workdir
 
 # They are made of other runs' results.
 _MADE_OF_OTHERS = ("reproduce", "tables", "figures")
@@ -57,16 +57,22 @@ def _below(path: epath.Path) -> Iterator[Result]:
 
 def recipes() -> dict[str, dict[str, Any]]:
     """By the folder of each of the paper's runs the config that it would have, "a.b": value."""
-    return {run.folder: _recipe(run) for row in rows.rows() for run in row.runs}
+    runs = {run.folder: run for row in rows.rows() for run in row.runs}
+    return {folder: keys.flat(keys.as_json(config_of(run))) for folder, run in runs.items()}
 
 
-def _recipe(run: Run) -> dict[str, Any]:
-    config = importlib.import_module(f"configs.{run.recipe}").get_config(",".join(run.words))
-    return keys.flat(keys.as_json(config)) | {k: _plain(v) for k, v in run.keys.items()}
+def config_of(run: Run) -> ConfigDict:
+    """The recipe with the run's words and keys."""
+    recipe = importlib.import_module(f"configs.{run.recipe}").get_config(",".join(run.words))
+    recipe.update_from_flattened_dict(run.keys)
+    return recipe
 
 
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value))
+def write(path: epath.Path, texts: Mapping[str, str]) -> None:
+    """Writes files into a workdir; of several processes the first does."""
+    for name, text in texts.items() if distributed.index() == 0 else ():
+        with storage.write_whole(path / name) as file:
+            file.write(text.encode())
 
 
 def assigned(

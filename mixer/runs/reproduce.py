@@ -1,27 +1,25 @@
 """`config.run="reproduce"`: all runs behind rows of the paper's tables, then the tables."""
 
 import functools
-import importlib
 import math
-import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
 
 import mixer
-from mixer import errors, runs, storage
+from mixer import errors, runs
 from mixer.benchmark import flops, peaks
 from mixer.data import vtab
 from mixer.models import registry
 from mixer.paper import rows, tables
 from mixer.paper.rows import Row, Run
-from mixer.runs import agreement, distributed, keys, workdir
+from mixer.runs import agreement, collecting, keys, workdir
 from mixer.runs.build import parts
 from mixer.training import durations
 
 _PRETRAINING_SIZE = 224
+_SMOKE = f"{tables.CAPTION} Ours is a smoke test: digits in the place of all data sets, ten steps."
 
 
 def run(config: ConfigDict, output: str, protocol: str) -> None:
@@ -35,9 +33,8 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
     asked = config.reproduce
     parts.at_least(1, **{"reproduce.machines": asked.machines})
     parts.within(0, asked.machines, **{"reproduce.machine": asked.machine})
-    configs = {run.folder: _config_of(run, config, epath.Path(output)) for run in chain}
     if asked.list:
-        listing = _listing(config, selected, chain, configs, output)
+        listing = _listing(config, selected, chain, output)
         keys.used(config)
         print(listing)
         return
@@ -49,9 +46,9 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
     if not _carry_out(chain, configs, path, asked.machine, asked.machines):
         return
     found = _found(chain, path)
-    texts = _tables(selected, found, asked.smoke)
-    for name, text in texts.items():
-        _write(path / name, text)
+    filled = _filled(selected, found)
+    texts = tables.texts(filled, _SMOKE if asked.smoke else tables.CAPTION)
+    collecting.write(path, texts)
     print(texts["tables.md"], flush=True)
     missing = [run.folder for run in chain if run.folder not in found]
     if missing:
@@ -66,7 +63,7 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
             "seed": config.seed,
             "seconds": math.fsum(each["seconds"] or 0 for each in done),
             "device_days": math.fsum(each["device_days"] or 0 for each in done),
-            "metrics": _metrics(selected, found),
+            "metrics": tables.metrics(filled),
         },
     )
     print(f"done: {path / workdir.RESULTS}", flush=True)
@@ -104,9 +101,7 @@ def _chain(config: ConfigDict, selected: Sequence[Row]) -> list[Run]:
 
 def _config_of(run: Run, config: ConfigDict, path: epath.Path) -> ConfigDict:
     """The run's config: its recipe, its own keys, and from ours what belongs to the machine."""
-    own = importlib.import_module(f"configs.{run.recipe}").get_config(",".join(run.words))
-    for key, value in run.keys.items():
-        _set(own, key, value)
+    own = collecting.config_of(run)
     if run.after:
         own.init_from = config.init_from or str(path / run.after)
     own.seed, own.imports = config.seed, config.imports
@@ -116,23 +111,16 @@ def _config_of(run: Run, config: ConfigDict, path: epath.Path) -> ConfigDict:
     return own
 
 
-def _set(config: ConfigDict, key: str, value: Any) -> None:
-    *groups, name = key.split(".")
-    for group in groups:
-        config = config[group]
-    config[name] = value
-
-
 def _carry_out(
     chain: Sequence[Run], configs: Mapping, path: epath.Path, machine: int, machines: int
 ) -> bool:
     """Does this machine's runs; False if one was stopped."""
+    ours = {run.folder for run in chain}
     for number, run in enumerate(chain):
         place = path / run.folder
         if number % machines != machine or _is_complete(place):
             continue
-        ours = configs[run.folder].init_from == str(path / run.after)
-        if run.after and ours and not _is_complete(path / run.after):
+        if run.after in ours and not _is_complete(path / run.after):
             print(f"{run.folder}: waits for {run.after}", flush=True)
             continue
         print(f"run {run.folder}: configs/{run.recipe}.py:{','.join(run.words)}", flush=True)
@@ -161,48 +149,27 @@ def _found(chain: Sequence[Run], path: epath.Path) -> dict[str, dict]:
     return {folder: content for folder, content in read.items() if content}
 
 
-def _tables(selected: Sequence[Row], found: Mapping[str, dict], smoke: bool) -> dict[str, str]:
-    """By file, the tables of the parts that rows were selected of."""
-    caption = tables.CAPTION
-    if smoke:
-        caption += " Ours is a smoke test: digits in the place of all data sets, ten steps."
-    texts = {"tables.md": f"{caption}\n\n", "tables.csv": "", "tables.tex": f"% {caption}\n"}
-    for part in dict.fromkeys(row.part for row in selected):
-        filled = [(row, tables.fill(row, found)) for row in selected if row.part == part]
-        texts["tables.md"] += f"## {part}\n\n{tables.markdown(filled)}\n"
-        texts["tables.tex"] += f"% {part}\n{tables.latex(filled)}\n"
-        texts["tables.csv"] += tables.csv_text(filled)
-    return texts
-
-
-def _write(file: epath.Path, text: str) -> None:
-    if distributed.index() == 0:
-        with storage.write_whole(file) as out:
-            out.write(text.encode())
-
-
-def _metrics(selected: Sequence[Row], found: Mapping[str, dict]) -> dict[str, float | None]:
-    """`<part>/<label>/<column>`: accuracies as fractions, the others as in the table."""
-    scale = {"imagenet": 100, "real": 100, "avg5": 100, "vtab": 100, "fewshot": 100}
-    return {
-        f"{row.part}/{row.label}/{column}": cell.ours and cell.ours / scale.get(column, 1)
-        for row in selected
-        for column, cell in tables.fill(row, found).items()
-    }
+def _filled(selected: Sequence[Row], found: Mapping[str, dict]) -> dict[str, tables.Filled]:
+    """By part the rows that were selected of it, with their cells."""
+    parts = {}
+    for row in selected:
+        parts.setdefault(row.part, []).append((row, tables.fill(row, found)))
+    return parts
 
 
 def _listing(
     config: ConfigDict,
     selected: Sequence[Row],
     chain: Sequence[Run],
-    configs: Mapping[str, ConfigDict],
     output: str,
 ) -> str:
     """The commands, and Markdown with the cost of each run."""
     accelerators = {name: peaks.sold(name) for name in config.reproduce.accelerators}
     share = config.reproduce.share
     parts.within(0, math.inf, **{"reproduce.share": share})
-    lines = [_command(run, configs[run.folder], output) for run in chain]
+    place = epath.Path(output)
+    configs = {run.folder: _config_of(run, config, place) for run in chain}
+    lines = [r.command(str(place / r.folder), configs[r.folder].init_from) for r in chain]
     lines += ["", f"device_days of the training steps, at {share:.0%} of the devices' peak:", ""]
     heads = [f"{name}: device_days (days)" for name in accelerators]
     lines.append("| run | images | EFLOP | " + " | ".join(heads) + " | paper, TPUv3 core-days |")
@@ -231,19 +198,6 @@ def _priced(name, images, work: float, accelerators, share: float, paper) -> str
     return "| " + " | ".join(cells) + " |"
 
 
-def _command(run: Run, config: ConfigDict, output: str) -> str:
-    words = [
-        "python",
-        "main.py",
-        f"--config=configs/{run.recipe}.py:{','.join(run.words)}",
-        f"--workdir={epath.Path(output) / run.folder}",
-    ]
-    if run.after:
-        words.append(f"--config.init_from={config.init_from}")
-    words += [f"--config.{key}={value}" for key, value in run.keys.items()]
-    return shlex.join(words)
-
-
 def _work(run: Run, config: ConfigDict) -> tuple[int, float]:
     """Images of the training steps of all its trainings, and their FLOPs; evaluations not."""
     if config.run not in ("train", "sweep", "vtab"):
@@ -267,7 +221,7 @@ def _work(run: Run, config: ConfigDict) -> tuple[int, float]:
 def _flops(name: str, size: int, fine_tuned: bool) -> float:
     """Of one training image; of a Mixer for 224, at K times that, by the block-diagonal scheme."""
     model = registry.create_model(name, num_classes=1000)
-    if fine_tuned and size != _PRETRAINING_SIZE and size > _PRETRAINING_SIZE:
+    if fine_tuned and size > _PRETRAINING_SIZE:
         model = mixer.at_resolution(model, size, _PRETRAINING_SIZE)
     if hasattr(model, "scan"):
         model = model.clone(scan=True)  # is traced sooner

@@ -7,13 +7,13 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from mixer import calls, storage
+from mixer import calls
 from mixer.checkpoint import adapt
 from mixer.models import registry
 from mixer.paper import matching, rows, tables
 from mixer.paper.matching import Result
 from mixer.paper.rows import Row
-from mixer.runs import collecting, distributed, workdir
+from mixer.runs import collecting, workdir
 
 
 @workdir.unless_complete
@@ -33,27 +33,15 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
         of_part.setdefault(row.part, []).append((row, _described(row)))
     for row in rows.rows():
         of_part.setdefault(row.part, []).append((row, tables.fill(row, found)))
-    texts = {"tables.md": f"{tables.CAPTION}\n\n", "tables.csv": "", "tables.tex": ""}
-    for part, filled in sorted(of_part.items(), key=lambda item: item[0].replace("figure", "z")):
-        texts["tables.md"] += f"## {part}\n\n{tables.markdown(filled)}\n"
-        texts["tables.tex"] += f"% {part}\n{tables.latex(filled)}\n"
-        texts["tables.csv"] += tables.csv_text(filled)
-    texts["tables.md"] += _notes(found, taken, unused, recipes)
-    if distributed.index() == 0:
-        for name, text in texts.items():
-            with storage.write_whole(path / name) as file:
-                file.write(text.encode())
+    parts = dict(sorted(of_part.items(), key=lambda item: item[0].replace("figure", "z")))
+    texts = tables.texts(parts)
+    texts["tables.md"] += _notes(found, taken, unused)
+    collecting.write(path, texts)
     print(texts["tables.md"])
-    numbers = {
-        f"{row.part}/{row.label}/{column}": cell.ours
-        for filled in of_part.values()
-        for row, cells in filled
-        for column, cell in cells.items()
-        if cell.ours is not None
-    }
+    metrics = {name: ours for name, ours in tables.metrics(parts).items() if ours is not None}
     workdir.write_results(
         path,
-        {"run": "tables", "protocol": protocol, "metrics": numbers},
+        {"run": "tables", "protocol": protocol, "metrics": metrics},
         on_devices=False,
     )
     print(f"done: {path / 'tables.md'}, .csv, .tex", flush=True)
@@ -99,7 +87,6 @@ def _notes(
     found: Mapping[str, Mapping],
     taken: Mapping[str, list[Result]],
     unused: Sequence[str],
-    recipes: Mapping[str, Mapping],
 ) -> str:
     """What was taken, on which device; what was not, and why; what is missing, by its command."""
     lines = ["", "Taken:", ""]
@@ -113,10 +100,5 @@ def _notes(
     lines += ["", "Missing, and the command of each:", ""]
     missing = {r.folder: r for row in rows.rows() for r in row.runs if r.folder not in found}
     for folder, run in missing.items():
-        start = " --config.init_from=PRETRAINED" if run.after else ""
-        keys_given = "".join(f" '--config.{key}={value}'" for key, value in run.keys.items())
-        lines.append(
-            f"- `python main.py --config=configs/{run.protocol.replace(':', '.py:', 1)}{start}"
-            f"{keys_given} --workdir=RUNS/{folder}`"
-        )
+        lines.append(f"- `{run.command(f'RUNS/{folder}', 'PRETRAINED')}`")
     return "\n".join(lines) + "\n"

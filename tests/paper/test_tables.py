@@ -62,6 +62,12 @@ def test_the_three_forms_say_the_same(found):
     assert (line["paper"], line["ours"], line["difference"]) == ("76.44", "80", "3.56")
 
 
+def test_results_json_has_accuracies_as_fractions(found):
+    metrics = tables.metrics({"table3": [(ROW, tables.fill(ROW, found))]})
+    assert metrics[f"table3/{ROW.label}/imagenet"] == pytest.approx(0.8)
+    assert metrics[f"table3/{ROW.label}/throughput"] == 1500
+
+
 RECIPE = {"run": "sweep", "dataset": "cifar10", "schedule.warmup": "500 steps", "total": "x"}
 UPSTREAM = {"dataset": "imagenet2012", "epochs": 300.0}
 OURS = {
