@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from mixer.paper.style import styled
 
 _WIDTH = 7.0  # inches of a whole figure
+_MARGIN = 0.06  # inches left, right and below
 _DOTS = 2100  # across it, at least: viewers of SVG smooth what is coarser
 
 
@@ -113,15 +114,15 @@ def _sheets(sheets: Sequence[np.ndarray], names: Sequence[str], title: str) -> F
     gap = max(4, 0.03 * sum(sheet.shape[1] for sheet in sheets))  # pixels
     across = sum(sheet.shape[1] for sheet in sheets) + gap * (len(sheets) - 1)
     finer = math.ceil(_DOTS / across)
-    inch = _WIDTH / across  # of a pixel
-    tallest = inch * max(sheet.shape[0] for sheet in sheets)
-    high = tallest + (0.45 if any(names) else 0.25)
+    inch = (_WIDTH - 2 * _MARGIN) / across  # of a pixel
+    top = _MARGIN + inch * max(sheet.shape[0] for sheet in sheets)
+    high = top + (0.45 if any(names) else 0.25)
     figure = Figure(figsize=(_WIDTH, high))
     figure.text(0.5, 1 - 0.04 / high, title, ha="center", va="top")
-    left = 0.0
+    left = _MARGIN
     for sheet, name in zip(sheets, names, strict=True):
         height, width = inch * sheet.shape[0], inch * sheet.shape[1]
-        place = (left / _WIDTH, (tallest - height) / high, width / _WIDTH, height / high)
+        place = (left / _WIDTH, (top - height) / high, width / _WIDTH, height / high)
         axes = figure.add_axes(place)
         axes.imshow(
             sheet.repeat(finer, axis=0).repeat(finer, axis=1),
