@@ -1,4 +1,4 @@
-"""The paper's tables 1 to 4 as printed, and what its text says of figures 2 and 4."""
+"""The paper's tables 1 to 4 as printed; what its text says of figures 2 and 4 and appendix A."""
 
 import functools
 import json
@@ -23,6 +23,11 @@ def table(name: str) -> list[dict[str, Any]]:
 def figure(name: str) -> dict[str, Any]:
     """What the text says of "figure2_right" or "figure4"; the curves' numbers are not printed."""
     return _content()["figures"][name]
+
+
+def ablation(family: str) -> str | None:
+    """Appendix A's words on a variant of the Mixer, against the Mixer; it prints no numbers."""
+    return _content()["appendix_a"].get(family)
 
 
 def title(column: str) -> str:

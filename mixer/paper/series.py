@@ -1,4 +1,4 @@
-"""The curves of figures 2 (right) and 4, from trainings that differ in one thing and in seeds."""
+"""Figures 2 (right) and 4 and appendix A: trainings that differ in one thing and in seeds."""
 
 import dataclasses
 import json
@@ -16,6 +16,8 @@ from mixer.paper.matching import Result
 CASES = {"": "original", "permute_patches": "patches", "permute_pixels": "pixels"}
 # What all of a figure's runs have in common.
 _SHARED = ("dataset", "image_size", "input.fast_decode")
+# What makes a Mixer one of appendix A's.
+_ABLATED = ("model.name", "model.token_mixing", "model.groups", "model.stages")
 # What they are compared by if not by few-shot accuracy; ImageNet's recipe has no test images.
 _TOP1 = {"test/top1": "Top-1 on test images", "val/top1": "Top-1 on validation images"}
 Log = Sequence[Mapping[str, float]]  # the lines of a metrics.jsonl
@@ -123,6 +125,43 @@ def by_case(
             curves[model, case] = _line(steps, [[log[step] for log in logs] for step in steps])
     height, width = everything[0].others["image_size"]
     return curves, moves, (height, width), measure
+
+
+def by_model(results: Iterable[Result]) -> tuple[dict[str, tuple[float, float]], str]:
+    """Appendix A: of configs/ablations.py's trainings by model, accuracy and deviation over seeds.
+
+    Returns:
+      In percent, the plain Mixer first; the deviation is NaN where there is one seed. And what
+      accuracy. Both are empty without such trainings.
+
+    Raises:
+      BadInput: they differ in more than the way in which tokens are mixed, or there is no Mixer.
+    """
+    trainings = []
+    for result in _trainings(results):
+        if result.results["protocol"].partition(":")[0] == "ablations":
+            others = {k: v for k, v in _others(result).items() if k not in _ABLATED}
+            trainings.append(_Training(result, result.results["model"], others))
+    if not trainings:
+        return {}, ""
+    first, *rest = trainings
+    for other in rest:
+        if other.others != first.others:
+            _refuse(first, other, "appendix A compares what differs in token mixing alone")
+    _check_seeds(trainings)
+    models = sorted({t.model for t in trainings}, key=lambda m: (not m.startswith("Mixer-"), m))
+    if not models[0].startswith("Mixer-"):
+        raise errors.BadInput(
+            f"appendix A compares {', '.join(models)} with the Mixer of the same size, which "
+            f"config.tables.workdirs has not: train it by configs/ablations.py too"
+        )
+    metric, measure = _measure(trainings)
+    found = {}
+    for model in models:
+        seeds = [t.result.results["metrics"][metric] for t in trainings if t.model == model]
+        line = _line([0], [seeds])
+        found[model] = float(line.mean[0]), float(line.std[0])
+    return found, measure
 
 
 def _trainings(results: Iterable[Result]) -> list[Result]:

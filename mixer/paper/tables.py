@@ -10,8 +10,13 @@ from typing import Any
 from mixer.paper import published
 from mixer.paper.rows import Row
 
-_ACCURACIES = ("imagenet", "real", "avg5", "vtab", "fewshot")
-_FORMS = {"throughput": ",.0f", "cost": ".3g", "params_millions_no_head": ".1f"}
+_ACCURACIES = ("imagenet", "real", "avg5", "vtab", "fewshot", "accuracy")
+_FORMS = {
+    "throughput": ",.0f",
+    "cost": ".3g",
+    "params_millions_no_head": ".1f",
+    "against_mixer": ".2f",
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """Complete runs, wherever their workdirs lie, and which of the paper's runs they are."""
 
+import dataclasses
 import glob
 import importlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +11,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors, storage
+from mixer.models import registry
 from mixer.paper import matching, rows
 from mixer.paper.matching import Result
 from mixer.paper.rows import Run
@@ -53,6 +56,19 @@ def _below(path: epath.Path) -> Iterator[Result]:
         for child in sorted(path.iterdir()):
             if child.is_dir() and child.name not in ("checkpoints", "profile"):
                 yield from _below(child)
+
+
+def named(result: Result) -> Result:
+    """A training whose model has other sizes than its name says gets a name that says so."""
+    name = result.results["model"]
+    if result.results["run"] != "train" or name not in registry.list_models():
+        return result
+    sizes = {k: v for k, v in registry.model_fields(name).items() if isinstance(v, int | tuple)}
+    own = {k: result.config.get(f"model.{k}", v) for k, v in sizes.items()}
+    if json.dumps(own) == json.dumps(sizes):
+        return result
+    name = f"{name}, altered: {result.results['params'] / 1e6:.2f} M parameters"
+    return dataclasses.replace(result, results=result.results | {"model": name})
 
 
 def recipes() -> dict[str, dict[str, Any]]:

@@ -1,9 +1,12 @@
 """`config.run="figures"`: the paper's figures 2 to 7, from its numbers, runs and a checkpoint."""
 
+import csv
 import dataclasses
 import functools
+import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -13,7 +16,6 @@ from sklearn.datasets import load_sample_image
 
 from mixer import errors, storage
 from mixer.data import transforms
-from mixer.models import registry
 from mixer.paper import charts, matching, published, rows, series, style, tables, units
 from mixer.paper.matching import Result
 from mixer.paper.rows import Row
@@ -32,15 +34,19 @@ class _Figure:
     Attributes:
       draw: makes the picture.
       counts: how many points, curves or units it will show.
+      numbers: what a curve or a point shows, a row each; none of weights.
     """
 
     draw: Callable[[], Figure]
     counts: dict[str, int]
+    numbers: Sequence[Mapping[str, Any]] = ()
 
 
 @workdir.unless_complete
 def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """Writes WORKDIR/<figure>.png and .svg for each of `config.figures.which`, and results.json.
+
+    The numbers that curves and points show are in <figure>.csv.
 
     Raises:
       BadInput: before anything is written.
@@ -51,9 +57,10 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     for name, figure in figures.items():
         metrics |= {f"{name}/{what}": count for what, count in figure.counts.items()}
         if distributed.index() == 0:
-            _write(path / name, figure.draw())
+            _write(path / name, figure)
         said = ", ".join(f"{count:,} {what}" for what, count in figure.counts.items())
-        print(f"{path / name}.png, .svg: {said}", flush=True)
+        endings = ".png, .svg, .csv" if figure.numbers else ".png, .svg"
+        print(f"{path / name}{endings}: {said}", flush=True)
     results = {"run": "figures", "protocol": protocol, "metrics": metrics}
     if trained is not None:
         results |= {
@@ -140,28 +147,32 @@ def _against(table: Sequence[tuple[Row, dict[str, Cell], dict[str, str]]], colum
             "points_of_the_paper": sum(not point.ours for point in points),
             "points_of_ours": sum(bool(point.ours) for point in points),
         },
+        [
+            {
+                "model": point.label,
+                "pretrained_on": point.pretrained_on,
+                "of": f"ours, {point.ours}" if point.ours else "paper",
+                published.title(column): f"{point.x:g}",
+                published.title("imagenet"): f"{point.accuracy:.2f}",
+            }
+            for point in points
+        ],
     )
 
 
 def _against_data(results: Sequence[Result]) -> _Figure:
-    lines, measure = series.by_share([_with_absolute_upstream(_named(r)) for r in results])
+    lines, measure = series.by_share(
+        [_with_absolute_upstream(collecting.named(r)) for r in results]
+    )
     return _Figure(
         lambda: charts.against_data(lines, measure),
         {"lines": len(lines), "points": sum(len(line.x) for line in lines.values())},
+        [
+            {"model": model, "fraction": x} | numbers
+            for model, line in lines.items()
+            for x, numbers in _numbers(line, measure)
+        ],
     )
-
-
-def _named(result: Result) -> Result:
-    """A training whose model has other sizes than its name says gets a name that says so."""
-    name = result.results["model"]
-    if result.results["run"] != "train" or name not in registry.list_models():
-        return result
-    sizes = {k: v for k, v in registry.model_fields(name).items() if isinstance(v, int | tuple)}
-    own = {k: result.config.get(f"model.{k}", v) for k, v in sizes.items()}
-    if json.dumps(own) == json.dumps(sizes):
-        return result
-    name = f"{name}, altered: {result.results['params'] / 1e6:.2f} M parameters"
-    return dataclasses.replace(result, results=result.results | {"model": name})
 
 
 def _with_absolute_upstream(result: Result) -> Result:
@@ -175,14 +186,28 @@ def _with_absolute_upstream(result: Result) -> Result:
 
 
 def _permuted(results: Sequence[Result]) -> _Figure:
-    curves, moves, size, measure = series.by_case([_named(r) for r in results], _log)
+    curves, moves, size, measure = series.by_case(map(collecting.named, results), _log)
     photo, rng = load_sample_image("flower.jpg"), np.random.default_rng(0)
     crop = f"resize_small({max(size)})|central_crop"
     examples = {
         case: transforms.parse("|".join(filter(None, (crop, move))), size)(photo, rng)
         for case, move in moves.items()
     }
-    return _Figure(lambda: charts.permuted(examples, curves, measure), {"curves": len(curves)})
+    return _Figure(
+        lambda: charts.permuted(examples, curves, measure),
+        {"curves": len(curves)},
+        [
+            {"model": model, "case": case, "step": x} | numbers
+            for (model, case), line in curves.items()
+            for x, numbers in _numbers(line, measure)
+        ],
+    )
+
+
+def _numbers(line: series.Line, measure: str) -> Iterator[tuple[float, dict[str, str]]]:
+    """At each x the mean and the deviation over seeds, which one seed has not."""
+    for x, mean, std in zip(line.x.tolist(), line.mean, line.std, strict=True):
+        yield x, {f"{measure}, %": f"{mean:.2f}", "std": "" if np.isnan(std) else f"{std:.2f}"}
 
 
 def _log(result: Result) -> list[dict]:
@@ -240,7 +265,15 @@ def _params(trained: build.Trained | None) -> dict:
     return trained.params
 
 
-def _write(path: epath.Path, figure: Figure) -> None:
+def _write(path: epath.Path, figure: _Figure) -> None:
+    drawn = figure.draw()
     for ending in ("png", "svg"):
         with storage.write_whole(path.with_name(f"{path.name}.{ending}")) as file:
-            style.save(figure, file, ending)
+            style.save(drawn, file, ending)
+    if figure.numbers:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(figure.numbers[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(figure.numbers)
+        with storage.write_whole(path.with_name(f"{path.name}.csv")) as file:
+            file.write(text.getvalue().encode())

@@ -1,6 +1,7 @@
 """`config.run="tables"`: the paper's tables beside what workdirs hold."""
 
 import importlib
+import math
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -10,7 +11,7 @@ from ml_collections import ConfigDict
 from mixer import calls
 from mixer.checkpoint import adapt
 from mixer.models import registry
-from mixer.paper import matching, rows, tables
+from mixer.paper import matching, published, rows, series, tables
 from mixer.paper.matching import Result
 from mixer.paper.rows import Row
 from mixer.runs import collecting, workdir
@@ -34,7 +35,11 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     for row in rows.rows():
         of_part.setdefault(row.part, []).append((row, tables.fill(row, found)))
     parts = dict(sorted(of_part.items(), key=lambda item: item[0].replace("figure", "z")))
+    ablated, measure = series.by_model(map(collecting.named, results))
+    if ablated:
+        parts["appendix_a"] = _ablations(ablated)
     texts = tables.texts(parts)
+    texts["tables.md"] += f"Appendix A's accuracy: {measure}.\n" if ablated else ""
     texts["tables.md"] += _notes(found, taken, unused)
     collecting.write(path, texts)
     print(texts["tables.md"])
@@ -81,6 +86,20 @@ def _trained_with(row: Row) -> dict[str, float | None]:
         "dropout": config.model.dropout,
         "stochastic_depth": config.model.stochastic_depth,
     }
+
+
+def _ablations(found: Mapping[str, tuple[float, float]]) -> tables.Filled:
+    """Appendix A, from each model's accuracy and its deviation; the Mixer is the first."""
+    plain = next(iter(found.values()))[0]
+    filled = []
+    for model, (accuracy, deviation) in found.items():
+        words = published.ablation(model.partition("-")[0])
+        cells = {
+            "accuracy": tables.Cell(None, accuracy, None if math.isnan(deviation) else deviation),
+            "against_mixer": tables.Cell(words, accuracy - plain if words else None),
+        }
+        filled.append((Row("appendix_a", model, model, "", 0, 0, {}, ()), cells))
+    return filled
 
 
 def _notes(

@@ -12,7 +12,7 @@ from mixer.paper.matching import Result
 METRICS = {"test/top1": 0.5, "test/nll": 2.0}
 
 
-def training(path, model="Mixer", seed=0, metrics=METRICS, **config):
+def training(path, model="Mixer", seed=0, metrics=METRICS, recipe="data_scaling", **config):
     config = {key.replace("__", "."): value for key, value in config.items()}
     given = {
         "dataset": "cifar10",
@@ -26,6 +26,7 @@ def training(path, model="Mixer", seed=0, metrics=METRICS, **config):
         "seed": seed,
     }
     results = {"run": "train", "model": model, "seed": seed, "upstream": None, "metrics": metrics}
+    results["protocol"] = f"{recipe}:{model}"
     return Result(path, results, given | config)
 
 
@@ -153,3 +154,39 @@ def test_two_kinds_of_one_case_are_refused():
         series.by_case(runs, log_of)
     with pytest.raises(series.Absent, match="on two cases, moved or not, else alike: none in"):
         series.by_case(runs[:1], log_of)
+
+
+def ablated(model, top1, seed=0, recipe="ablations", **config):
+    metrics = METRICS | {"test/top1": top1}
+    return training(f"{model}-{seed}", model, seed, metrics, recipe, model__hidden_dim=8, **config)
+
+
+def test_variants_of_the_mixer_are_compared_with_it():
+    grouped = ablated("GroupedMixer-S/32", 0.7, model__token_mixing="grouped", model__groups=4)
+    runs = [
+        grouped,
+        ablated("Mixer-S/32", 0.5),
+        ablated("Mixer-S/32", 0.6, seed=1),
+        ablated("Mixer-S/32", 0.9, recipe="imagenet"),  # no part of it
+    ]
+    found, measure = series.by_model(runs)
+    assert measure == "Top-1 on test images" and list(found) == ["Mixer-S/32", "GroupedMixer-S/32"]
+    np.testing.assert_allclose(found["Mixer-S/32"], (55, 10 / 2**0.5))
+    np.testing.assert_allclose(found["GroupedMixer-S/32"], (70, np.nan))
+    assert series.by_model([part(1.0, 0.8)]) == ({}, "")
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        ([ablated("UntiedMixer-S/32", 0.5)], "UntiedMixer-S/32 with the Mixer of the same size"),
+        ([ablated("Mixer-S/32", 0.5), ablated("Mixer-S/32", 0.6)], "the same training with seed 0"),
+        (
+            [ablated("Mixer-S/32", 0.5), ablated("ViewsMixer-S/32", 0.6, total="20 steps")],
+            "token mixing alone: .* has total='10 steps', .* total='20 steps'",
+        ),
+    ],
+)
+def test_what_is_no_ablation_is_refused(runs, message):
+    with pytest.raises(errors.BadInput, match=message):
+        series.by_model(runs)

@@ -1,6 +1,7 @@
 """Figures from the paper's numbers, from workdirs and from weights."""
 
 import ast
+import csv
 import importlib
 import json
 import types
@@ -61,6 +62,8 @@ def drawn(place, model="Mixer-S/16", **given):
     for name in {metric.partition("/")[0] for metric in results["metrics"]}:
         assert np.asarray(Image.open(place / f"{name}.png").convert("L")).std() > 5
         ElementTree.parse(place / f"{name}.svg")
+        of_weights = name in ("figure5", "figure6", "figure7")
+        assert (place / f"{name}.csv").exists() == (not of_weights)
     return results["metrics"]
 
 
@@ -112,6 +115,13 @@ def test_curves_from_workdirs(tmp_path):
         tables__workdirs=str(runs / "*"),
     )
     assert metrics == {"figure2_right/lines": 1, "figure2_right/points": 3, "figure4/curves": 3}
+    numbers = list(csv.DictReader((tmp_path / "figures" / "figure2_right.csv").open()))
+    assert [line["fraction"] for line in numbers] == ["0.03", "0.3", "1.0"]
+    assert {line["Top-1 on validation images, %"] for line in numbers} == {"30.00"}
+    assert {line["std"] for line in numbers} == {""}  # one seed
+    numbers = list(csv.DictReader((tmp_path / "figures" / "figure4.csv").open()))
+    assert [line["case"] for line in numbers[::3]] == ["original", "patches", "pixels"]
+    assert [(line["step"], line["std"]) for line in numbers[:2]] == [("0", "0.00"), ("10", "0.00")]
     svg = (tmp_path / "figures" / "figure4.svg").read_text()
     assert "BiT-R50x1, altered: 0.49 M parameters" in svg  # the comment beside its outlines
 
