@@ -141,6 +141,10 @@ def by_model(results: Iterable[Result]) -> tuple[dict[str, tuple[float, float]],
     for result in _trainings(results):
         if result.results["protocol"].partition(":")[0] == "ablations":
             others = {k: v for k, v in _others(result).items() if k not in _ABLATED}
+            others = {
+                "model.depth_ramp": "mlp",
+                "model.depth_rescale": True,
+            } | others  # a variant's
             trainings.append(_Training(result, result.results["model"], others))
     if not trainings:
         return {}, ""

@@ -156,6 +156,33 @@ def test_tables_take_what_belongs_and_say_what_does_not(tmp_path):
     assert "configs/sweep.py:Mixer-B/16,cifar100,224 --config.init_from=PRETRAINED" in rest
 
 
+def test_appendix_a_stands_beside_the_mixer(tmp_path):
+    module = importlib.import_module("configs.ablations")
+    for model, top1 in (("Mixer-S/32", 0.5), ("ViewsMixer-S/32", 0.53)):
+        config = module.get_config(f"{model},imagenet2012")
+        path = tmp_path / "runs" / model.replace("/", "_")
+        path.mkdir(parents=True)
+        (path / "config.json").write_text(json.dumps(keys.as_json(config)))
+        results = {
+            "run": "train",
+            "protocol": f"ablations:{model}",
+            "model": model,
+            "dataset": "imagenet2012",
+            "resolution": 224,
+            "epochs": 300.0,
+            "seed": 0,
+            "params": 1_000_000,
+            "metrics": {"val/top1": top1},
+        }
+        (path / "results.json").write_text(json.dumps(results))
+    text = collect(tmp_path, tmp_path / "runs")
+    assert "## appendix_a" in text and "Appendix A's accuracy: Top-1 on validation images" in text
+    better = "3-4 better (top-5, S/32), none if larger / 3.00 / -"
+    assert f"| ViewsMixer-S/32 | - / 53.00 / - | {better} |" in text
+    metrics = json.loads((tmp_path / "tables" / "results.json").read_text())["metrics"]
+    assert metrics["appendix_a/ViewsMixer-S/32/accuracy"] == 0.53
+
+
 def test_one_experiment_does_not_count_twice(tmp_path):
     finished(tmp_path / "one")
     finished(tmp_path / "two")
