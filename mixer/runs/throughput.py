@@ -4,7 +4,9 @@ As the paper's are: constant images that lie on the devices, the head included, 
 sizes (section 3, "Metrics"). Absolute numbers are this machine's; their ratios are the result.
 """
 
+import csv
 import dataclasses
+import io
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +16,7 @@ from etils import epath
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from mixer import storage
 from mixer.benchmark import flops, peaks, throughput
 from mixer.models import registry
 from mixer.paper import published
@@ -42,7 +45,7 @@ class _Case:
 
 @workdir.unless_complete
 def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
-    """Measures each model, prints a table and writes results.json.
+    """Measures each model, prints a table, and writes it to throughput.csv, and results.json.
 
     Raises:
       BadInput: before anything is written.
@@ -68,7 +71,11 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             if rate is not None:
                 found[case.label, kind] = _numbers(case, kind, rate, mesh.size, peaks.peak(device))
     ratios = _ratios(found, cases[0].label)
-    print(_table(found, ratios, cases[0].label))
+    rows = _rows(found, ratios, cases[0].label)
+    if rows:
+        print(_markdown(rows))
+        with storage.write_whole(path / "throughput.csv") as file:
+            file.write(_csv(rows))
     metrics = {f"{case}/{kind}_{k}": v for (case, kind), n in found.items() for k, v in n.items()}
     metrics |= {f"{case}:{cases[0].label}/{kind}_ratio": v for (case, kind), v in ratios.items()}
     workdir.write_results(
@@ -206,30 +213,42 @@ def _ratios(found: dict, reference: str) -> dict[tuple[str, str], float]:
     }
 
 
-def _table(found: dict, ratios: dict, reference: str) -> str:
-    """Markdown; beside our ratio of inference the paper's, where it has both numbers."""
-    printed = _printed()
-    lines = [
-        f"| model | kind | batch | images/s/device | lowest to highest | TFLOP/s | of peak | "
-        f"to {reference} | paper's |",
-        "| --- | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |",
-    ]
+def _rows(found: dict, ratios: dict, reference: str) -> list[dict[str, str]]:
+    """By heading; beside our ratio of inference the paper's, where it has both numbers."""
+    printed, rows = _printed(), []
     for (case, kind), numbers in found.items():
         work, share = numbers["flops_per_second"], numbers["share_of_peak"]
-        paper = printed.get(case), printed.get(reference)
-        cells = [
-            case,
-            kind,
-            str(numbers["batch_size"]),
-            f"{numbers[_RATE]:,.2f}",
-            f"{numbers[f'{_RATE}_lowest']:,.2f} to {numbers[f'{_RATE}_highest']:,.2f}",
-            f"{work / 1e12:.3f}" if work else "-",
-            f"{share:.1%}" if share else "-",
-            f"{ratios[case, kind]:.3f}" if (case, kind) in ratios else "-",
-            f"{paper[0] / paper[1]:.3f}" if kind == "inference" and all(paper) else "-",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        ratio = 1.0 if case == reference else ratios.get((case, kind))
+        both = kind == "inference" and case in printed and reference in printed
+        rows.append(
+            {
+                "model": case,
+                "kind": kind,
+                "batch": str(numbers["batch_size"]),
+                "images/s/device": f"{numbers[_RATE]:.2f}",
+                "lowest": f"{numbers[f'{_RATE}_lowest']:.2f}",
+                "highest": f"{numbers[f'{_RATE}_highest']:.2f}",
+                "TFLOP/s": f"{work / 1e12:.3f}" if work else "",
+                "of peak": f"{share:.1%}" if share else "",
+                f"to {reference}": f"{ratio:.3f}" if ratio else "",
+                "paper's": f"{printed[case] / printed[reference]:.3f}" if both else "",
+            }
+        )
+    return rows
+
+
+def _markdown(rows: list[dict[str, str]]) -> str:
+    aligned = ["---", "---", *["---:"] * (len(rows[0]) - 2)]
+    lines = [list(rows[0]), aligned, *(list(row.values()) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _csv(rows: list[dict[str, str]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
 def _printed() -> dict[str, float]:

@@ -45,6 +45,8 @@ def test_a_row_from_nothing_to_the_table_killed_on_the_way(data_dir, tmp_path):
     upstream = sweeps[3]["upstream"]
     assert upstream["path"] == str(place / ROW.runs[0].folder)
     assert number["throughput"] > 0 and number["cost"] > 0
+    (speed,) = csv.DictReader((place / ROW.runs[-1].folder / "throughput.csv").open())
+    assert float(speed["images/s/device"]) == pytest.approx(number["throughput"], abs=0.01)
     assert "Ours is a smoke test" in (place / "tables.md").read_text()
     lines = list(csv.DictReader((place / "tables.csv").read_text().splitlines()))
     assert len(lines) == 5 and all(line["ours"] for line in lines)
