@@ -13,6 +13,8 @@ _PUBLIC = {
     "register_source": "mixer.data.sources",
     "register_transform": "mixer.data.transforms",
     "register_evaluator": "mixer.evaluation.registry",
+    "load": "mixer.loading",
+    "preprocess": "mixer.preprocessing",
     "load_pretrained": "mixer.checkpoint.pretrained",
     "list_pretrained": "mixer.checkpoint.zoo",
     "save_pretrained": "mixer.checkpoint.official",

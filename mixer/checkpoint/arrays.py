@@ -4,6 +4,7 @@ What a file claims to hold is checked against its size before memory is asked fo
 could run code (a pickle) is ever read.
 """
 
+import hashlib
 import math
 import shlex
 import zipfile
@@ -70,6 +71,19 @@ def read(path: str) -> dict[str, np.ndarray]:
             name: array.astype(np.float32) if jnp.issubdtype(array.dtype, jnp.floating) else array
             for name, array in arrays.items()
         }
+
+
+def sha256(path: str) -> str:
+    """Of the bytes of a file, in hexadecimal digits.
+
+    Raises:
+      BadInput: it cannot be read.
+    """
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise errors.BadInput(f"{str(path)!r} cannot be read: {error.strerror}") from None
 
 
 def has_its_end(file: Path, kind: str) -> bool:

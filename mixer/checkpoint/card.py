@@ -30,6 +30,11 @@ class Card:
     multi_label: bool = False
     decoding: str = "auto"
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The public name of `classes`, which checkpoints keep under that one."""
+        return self.classes
+
     @classmethod
     def from_json(cls, content: dict) -> "Card":
         """Inverse of `dataclasses.asdict` after JSON has made lists of tuples.
@@ -46,4 +51,20 @@ class Card:
                 f"have {', '.join(strange)}: use that version"
             )
         lists = {name: tuple(content[name]) for name in ("image_size", "classes")}
-        return cls(**(content | lists))
+        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in content["model"].items()}
+        return cls(**(content | lists | {"model": fields}))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoadedCard(Card):
+    """What `mixer.load` gives: a card and where it is from, which no checkpoint keeps.
+
+    Attributes:
+      path: what was asked for, without a password.
+      step: of a workdir's checkpoint; None of anything else.
+      sha256: of the file of weights; None of a workdir, whose arrays have checksums of their own.
+    """
+
+    path: str
+    step: int | None
+    sha256: str | None

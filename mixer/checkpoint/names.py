@@ -16,6 +16,11 @@ def family_of(model) -> Family | None:
     return next((FAMILIES[name] for name in names if name in FAMILIES), None)
 
 
+def families_of(flat: dict[str, np.ndarray]) -> list[Family]:
+    """The families of which a layout names its arrays as those of a file are named."""
+    return [f for f in FAMILIES.values() if any(layout.holds(flat) for layout in f.layouts)]
+
+
 def of_family(flat: dict[str, np.ndarray], source: str, model) -> bool:
     """Whether arrays of a file are named as one of its layouts names those of the model's family.
 

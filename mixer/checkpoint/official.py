@@ -10,7 +10,7 @@ from flax import traverse_util
 from mixer.checkpoint import adapt, arrays, names, resize
 from mixer.checkpoint.stored import Stored
 
-_SIZE = "image_size"
+_SIZE, _GELU = "image_size", "gelu"
 
 
 def save_pretrained(
@@ -25,7 +25,8 @@ def save_pretrained(
       params: nested dict of arrays that `model` can use.
       model: the Module that they are for, checked against them.
       image_size: pixels (height, width), or one number, that they are for; `load_pretrained` then
-        knows their grid. A .safetensors file keeps it; an .npz file has no place for it.
+        knows their grid. A .safetensors file keeps it, and the model's form of GELU; an .npz file
+        has no place for them.
 
     Raises:
       BadInput: what `arranged` refuses, or a place that cannot be written.
@@ -49,6 +50,7 @@ def arranged(
     wanted = adapt.shapes(model, size)
     adapt.compare(flat, traverse_util.flatten_dict(wanted, sep="/"), "params")
     about = {_SIZE: "{} x {}".format(*size)} if image_size else {}
+    about |= {_GELU: model.gelu} if hasattr(model, "gelu") else {}
     return names.to_theirs(flat, model, timm=ending == ".safetensors"), about
 
 
@@ -56,3 +58,8 @@ def image_size(path: str) -> tuple[int, int] | None:
     """(height, width) that `save_pretrained` has recorded in a file; None if there is no record."""
     match = re.fullmatch(r"([1-9]\d*) x ([1-9]\d*)", arrays.metadata(path).get(_SIZE, ""))
     return match and (int(match[1]), int(match[2]))
+
+
+def gelu(path: str) -> str | None:
+    """The form of GELU that `save_pretrained` has recorded in a file; None without a record."""
+    return arrays.metadata(path).get(_GELU)

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from PIL import Image
 
 from mixer.data import jpeg, orientation, pillow, turbojpeg
 
@@ -142,18 +143,38 @@ def opened(image: bytes | np.ndarray, decoding: Decoding, **options) -> Encoded 
     """
     if isinstance(image, bytes):
         return Encoded(image, decoding, **options)
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size:
         grey = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1)
         if grey:
             return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
         if image.ndim == 3 and image.shape[2] == 3:
             return image
-    found, mend = f"a {type(image).__name__}", ""
+    found = f"a {type(image).__name__}"
     if isinstance(image, np.ndarray):
         found = f"{image.dtype} {list(image.shape)}"
-        if image.dtype.kind == "f":
-            mend = ". Of floats in [0, 1] give (255 * image).round().astype('uint8')"
     raise TypeError(
         f"its image is {found}: expected uint8 [H, W, 3], uint8 [H, W] (grey), or the bytes of a "
-        f"file{mend}"
+        f"file{_mend(image)}"
     )
+
+
+def _mend(image) -> str:
+    """What makes an image of what is none yet."""
+    if isinstance(image, Image.Image):
+        return ". Of Pillow's give the file, or numpy.asarray(image.convert('RGB'))"
+    if not isinstance(image, np.ndarray):
+        return ""
+    if not image.size:
+        return ". It has no pixels"
+    if image.dtype.kind == "f":
+        return ". Of floats in [0, 1] give (255 * image).round().astype('uint8')"
+    if image.dtype.kind in "iu" and image.dtype != np.uint8:
+        low, high = image.min(), image.max()
+        if low < 0 or high > 255:
+            return f". Its values are {low} to {high}: bring them to 0 to 255"
+        return ". Its values lie in 0 to 255: give image.astype('uint8')"
+    if image.ndim == 3 and image.shape[0] in (1, 3):
+        return ". Channels come last: give image.transpose(1, 2, 0)"
+    if image.ndim == 3 and image.shape[2] == 4:
+        return ". Without the fourth channel, transparency, it is image[..., :3]"
+    return ""

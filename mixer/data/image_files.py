@@ -63,7 +63,7 @@ def below(folder: Path, left_out: Counter) -> Iterator[str]:
                 left_out[ending(name)] += 1
 
 
-def expand(names: str, left_out: Counter) -> list[str]:
+def expand(names: str, left_out: Counter, asked_by: str = "config.images") -> list[str]:
     """The files that a list of files, folders and globs stands for, each once.
 
     Folders are looked through to the bottom, and so are those that a glob without `**` matches; in
@@ -72,27 +72,28 @@ def expand(names: str, left_out: Counter) -> list[str]:
     Args:
       names: with commas between them; a name may hold commas too.
       left_out: see `below`.
+      asked_by: what the names were given as, for messages.
 
     Raises:
       BadInput: nothing of a name is there.
     """
-    whole = _matches(names.strip(), left_out)
+    whole = _matches(names.strip(), left_out, asked_by)
     found, parts = whole or [], [] if whole else names.split(",")
     while parts:
         for stop in range(1, len(parts) + 1):  # the shortest name that is there
-            files = _matches(",".join(parts[:stop]).strip(), left_out)
+            files = _matches(",".join(parts[:stop]).strip(), left_out, asked_by)
             if files is not None:
                 found += files
                 del parts[:stop]
                 break
         else:
-            raise errors.BadInput(f"config.images: no file {parts[0].strip()!r}")
+            raise errors.BadInput(f"{asked_by}: no file {parts[0].strip()!r}")
     if not found:
-        raise errors.BadInput(f"config.images={names!r} names no file")
+        raise errors.BadInput(f"{asked_by}={names!r} names no file")
     return list(dict.fromkeys(found))
 
 
-def _matches(name: str, left_out: Counter) -> list[str] | None:
+def _matches(name: str, left_out: Counter, asked_by: str) -> list[str] | None:
     """The files that one name stands for; None if there is nothing of this name."""
     if not name:  # after a last comma
         return []
@@ -113,7 +114,7 @@ def _matches(name: str, left_out: Counter) -> list[str] | None:
             files += below(Path(match), left_out)
     if not files:
         only = f", only {counted(left_out)}" if left_out else ""
-        raise errors.BadInput(f"config.images: {name!r} holds no images{only}")
+        raise errors.BadInput(f"{asked_by}: {name!r} holds no images{only}")
     return files
 
 

@@ -15,7 +15,8 @@ from ml_collections import ConfigDict
 from mixer import batch as batch_lib
 from mixer import errors, storage
 from mixer.data import image_files, transforms
-from mixer.data.decode import Decoding, Encoded
+from mixer.data.decode import Decoding
+from mixer.preprocessing import pixels
 from mixer.runs import build, keys, workdir
 
 _TOP, _BATCH = 5, 64
@@ -103,8 +104,7 @@ def _predict(
         chosen, wrong = files[first : first + _BATCH], {}
         for i, file in enumerate(chosen):
             try:
-                image = Encoded(Path(file).read_bytes(), decoding)
-                images[i] = transform(image, np.random.default_rng(0))
+                images[i] = pixels(Path(file).read_bytes(), transform, decoding)
             except (ValueError, OSError) as error:
                 wrong[i] = str(error)
         for i, probabilities in enumerate(np.asarray(apply(trained.params, images))[: len(chosen)]):

@@ -1,12 +1,9 @@
 """What `config.init_from` names."""
 
-import hashlib
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint import download, pretrained
+from mixer.checkpoint import arrays, download, pretrained
 from mixer.checkpoint.located import locate
 from mixer.checkpoint.pretrained import Card
 from mixer.runs.build.parts import resolution
@@ -46,7 +43,7 @@ def upstream_of(config: ConfigDict) -> tuple[dict, dict | None]:
     keys = ("model", "dataset", "epochs", "resolution", "device_days", "path", "sha256")
     located = locate(path)
     if located.is_file:
-        known = {"path": path, "sha256": located.sha256 or _sha256(located.path)}
+        known = {"path": path, "sha256": located.sha256 or arrays.sha256(located.path)}
         if entry := located.entry:
             known |= {"model": path.partition(":")[0], "dataset": entry.dataset}
             known |= {"resolution": resolution(entry.image_size)}
@@ -65,11 +62,3 @@ def upstream_of(config: ConfigDict) -> tuple[dict, dict | None]:
         "path": path,
     }
     return dict.fromkeys(keys) | known, meta
-
-
-def _sha256(path: str) -> str:
-    try:
-        with Path(path).expanduser().open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise errors.BadInput(f"{path!r} cannot be read: {error.strerror}") from None

@@ -1,0 +1,207 @@
+"""A trained model, ready to use: the Module, its parameters, and the card that goes with them.
+
+A place where rooms meet: models, data and checkpoint. What a published name, a folder of the Hub
+and a plain file say of themselves becomes a card here, for Python and for the runs.
+"""
+
+import dataclasses
+import sys
+from os import PathLike
+from typing import Any
+
+from flax import linen as nn
+
+from mixer import errors
+from mixer.checkpoint import arrays, download, hub_config, official, pretrained, zoo
+from mixer.checkpoint.card import Card, LoadedCard
+from mixer.checkpoint.gone import again_if_gone
+from mixer.checkpoint.located import Located, locate
+from mixer.checkpoint.stored import Stored
+from mixer.data import transforms
+from mixer.models import registry
+from mixer.recognition import recognised
+
+_SIZE = (224, 224)  # where nothing says or tells another
+
+
+@again_if_gone
+def load(
+    path: str | PathLike,
+    *,
+    model: str | None = None,
+    step: int | str | None = None,
+    ema: bool = False,
+) -> tuple[nn.Module, dict[str, Any], LoadedCard]:
+    """Loads a trained model with all that is needed to use it.
+
+    `model.apply({"params": params}, mixer.preprocess(files, card))` are its logits, float32
+    [N, num_classes], in the order of `card.class_names`, at the resolution of the training.
+
+    Args:
+      path: a workdir of this project, a name of `mixer.list_pretrained`, a folder of the Hugging
+        Face Hub's, a file of weights (.npz, .safetensors) or the address of one: all that
+        `mixer.load_pretrained` takes.
+      model: of a file alone, which does not say whose weights it holds: a registered name. The
+        sizes are those of the arrays. By default the registered model whose arrays it holds. What
+        is understood is said in a line, as nothing in a file names classes (they are numbered) or
+        preprocessing. GELU's form is the one that `save_pretrained` has recorded, else the exact
+        one of a .safetensors file (as timm computes), and the model's own of an .npz file.
+      step: of a workdir: by default the newest; a number, or "best" by the run's `config.best`.
+      ema: of a workdir: the averaged parameters instead, of a run with `config.ema_decay`.
+
+    Returns:
+      The flax Module; its parameters, nested dict of float32 JAX arrays; and the card:
+      `class_names`, `transform`, `image_size` and `decoding`, which `mixer.preprocess` follows,
+      `model`, `dataset` and `multi_label`, and where it is from: `path`, `step`, `sha256`.
+
+    Raises:
+      BadInput: nothing usable there; a `model` where the path names its own; a file that no
+        registered model fits, or several; a workdir whose `config.imports` are not imported yet.
+      Failure: no connection to fetch it.
+    """
+    path, sha256 = str(path), None
+    located = locate(path)
+    if located.is_file:
+        card = _card_of(path, located, model)
+        sha256 = located.sha256 or arrays.sha256(located.path)
+    else:
+        meta = pretrained.read_meta(path, step)
+        card, step = Card.from_json(meta["card"]), meta["step"]
+        _check_imported(card.imports, path)
+    if model and (not located.is_file or located.entry or located.folder):
+        raise errors.BadInput(
+            f"model={model!r}: {path} says itself that it is a {card.model['name']}; leave it out"
+        )
+    module = registry.create_model(**card.model)
+    params = pretrained.load_pretrained(path, module, step=step, head="keep", ema=ema)
+    shown = download.without_login(path)
+    return module, params, LoadedCard(**vars(card), path=shown, step=step, sha256=sha256)
+
+
+def _card_of(path: str, located: Located, model: str | None) -> Card:
+    if located.entry:
+        return card_of_published(located.entry)
+    if located.folder is None:
+        return _card_of_file(path, located, model)
+    card = card_of_folder(located.folder, _SIZE)
+    classes = card.classes or _numbers(card.model["num_classes"])
+    transform = card.transform or _transform(card.image_size)
+    if not card.classes or not card.transform:
+        print(
+            f"{path} does not say all: its classes are "
+            f"{errors.shown(classes) if classes else 'none'}; preprocessing {transform}",
+            flush=True,
+        )
+    return dataclasses.replace(card, classes=classes, transform=transform)
+
+
+def _check_imported(modules: str, path: str) -> None:
+    """Refuses a workdir whose modules are not there: importing runs their code."""
+    needed = [name.strip() for name in modules.split(",") if name.strip()]
+    if missing := [name for name in needed if name not in sys.modules]:
+        raise errors.BadInput(
+            f"the model of the run at {path} needs the modules {', '.join(missing)}, whose code is "
+            f"run by importing them: first import {', '.join(missing)} if you trust them"
+        )
+
+
+def card_of_published(entry: zoo.Published) -> Card:
+    """The model, the preprocessing and the classes of a published file."""
+    named = {"num_classes": entry.classes, "patch_size": entry.patch_size, "gelu": entry.gelu}
+    return Card(
+        model={"name": entry.model} | registry.model_fields(entry.model) | named,
+        image_size=entry.image_size,
+        transform=entry.transform,
+        classes=entry.class_names or _numbers(entry.classes),
+        dataset=entry.dataset,
+    )
+
+
+def card_of_folder(
+    folder: hub_config.Folder,
+    image_size: tuple[int, int],
+    pretrained_size: tuple[int, int] | None = None,
+) -> Card:
+    """The model, the preprocessing and the classes of a folder of the Hub.
+
+    `transform` is empty and `classes` are () where it does not say them; that is said of names that
+    are not as many as the outputs.
+
+    Args:
+      image_size, pretrained_size: by which its grid is found, where it is not recorded: see
+        `Stored.size`.
+    """
+    stored = pretrained.read(folder.name, registry.create_model(folder.model, 0))
+    fields = _fields(folder.model, stored, folder.name)
+    classes, outputs = folder.class_names, fields["num_classes"]
+    if len(classes) != outputs and classes:
+        print(f"{folder.name}: {len(classes)} label_names for {outputs} outputs: not used")
+    fields |= {"gelu": folder.gelu} if "gelu" in fields else {}
+    return Card(
+        model=fields,
+        image_size=_size(stored, fields, image_size, pretrained_size),
+        transform=folder.transform,
+        classes=classes if len(classes) == outputs else (),
+        dataset="",
+    )
+
+
+def _card_of_file(path: str, located: Located, model: str | None) -> Card:
+    """Of a file that says nothing: what its arrays tell, the rest assumed, all of it said."""
+    shown = download.without_login(path)
+    if model is None:
+        model = recognised(shown, located)
+    stored = pretrained.read(path, registry.create_model(model, 0))
+    fields, said = _fields(model, stored, shown), ""
+    if "gelu" in fields:
+        timms = located.path.lower().endswith(".safetensors")
+        form = official.gelu(located.path) or ("erf" if timms else fields["gelu"])
+        fields, said = fields | {"gelu": form}, f", gelu={form!r}"
+    size = _size(stored, fields, _SIZE)
+    classes, transform = _numbers(fields["num_classes"]), _transform(size)
+    outputs = f"{len(classes):,} classes without names" if classes else "features, without a head"
+    print(
+        f"{shown}: taken for a {model} of {size[0]} x {size[1]} pixels{said}; {outputs}; "
+        f"preprocessing {transform}",
+        flush=True,
+    )
+    return Card(model=fields, image_size=size, transform=transform, classes=classes, dataset="")
+
+
+def _fields(name: str, stored: Stored, source: str) -> dict[str, Any]:
+    """Those of the registered model, with the sizes of the arrays, and its name."""
+    fields = registry.model_fields(name)
+    sizes = stored.sizes(registry.create_model(name, 0))
+    if changed := {field: size for field, size in sizes.items() if fields[field] != size}:
+        listed = ", ".join(f"{field}={size}" for field, size in changed.items())
+        print(f"{source}: a {name} with {listed}, as its arrays are")
+    head = stored.arrays.get("head/bias")
+    outputs = 0 if head is None else head.size
+    return {"name": name} | fields | sizes | {"num_classes": outputs}
+
+
+def _size(
+    stored: Stored,
+    fields: dict[str, Any],
+    image_size: tuple[int, int],
+    pretrained_size: tuple[int, int] | None = None,
+) -> tuple[int, int]:
+    model = registry.create_model(**fields)
+    patch = getattr(model, "patch_size", 1)
+    if any(side % patch for side in image_size):  # of another model: then it is the square
+        image_size = (patch, patch)
+    return stored.size(model, image_size, pretrained_size)
+
+
+def _numbers(classes: int) -> tuple[str, ...]:
+    """The names of classes that have none."""
+    return tuple(map(str, range(classes)))
+
+
+def _transform(size: tuple[int, int]) -> str:
+    """Where nothing says another: the paper's of evaluation; a crop would not fit into all images
+    if it were no square.
+    """
+    if size[0] != size[1]:
+        return "resize"
+    return f"resize_small({transforms.before_crop(min(size))})|central_crop"

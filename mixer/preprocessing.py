@@ -1,0 +1,101 @@
+"""Images as a trained model takes them, from files or arrays.
+
+A place where rooms meet: what a card (checkpoint) says is done by the data room.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mixer import batch as batch_lib
+from mixer import errors
+from mixer.checkpoint.card import Card
+from mixer.data import image_files, transforms
+from mixer.data.decode import Decoding, opened
+
+
+def preprocess(
+    images: str | os.PathLike | np.ndarray | Sequence[str | os.PathLike | np.ndarray], card: Card
+) -> np.ndarray:
+    """Makes images what a model was evaluated on: by `card.transform`, at `card.image_size`.
+
+    The pixels are those of `config.run=predict`.
+
+    Args:
+      images: a file, a folder (with all below it, in the order of the paths), a glob, or several of
+        these with commas between them; or an array, uint8 [N, H, W, 3], [H, W, 3], or [H, W] of one
+        grey image, with values from 0 to 255; or a sequence of files and of arrays of single
+        images, of any sizes, one for each row of the result. Files are decoded as `card.decoding`
+        says.
+      card: of `mixer.load`.
+
+    Returns:
+      NumPy array, float32 [N, height, width, 3] in [-1, 1], height and width those of
+      `card.image_size`.
+
+    Raises:
+      BadInput: no images, a file that is not there or cannot be read, or an array of another kind,
+        such as floats, or with channels first; each is named.
+    """
+    transform = transforms.parse(card.transform, card.image_size)
+    decoding = Decoding(as_tensorflow=card.decoding == "tensorflow")
+    made = []
+    for name, image in _named(images):
+        try:
+            data = Path(image).read_bytes() if _is_path(image) else image
+            made.append(pixels(data, transform, decoding))
+        except OSError as error:
+            raise errors.BadInput(f"{name} cannot be read: {error.strerror}") from None
+        except (ValueError, TypeError) as error:
+            raise errors.BadInput(f"{name}: {error}") from None
+    if not made:
+        raise errors.BadInput("images are empty: expected one or more")
+    return batch_lib.to_model_input(np.stack(made))
+
+
+def pixels(
+    image: bytes | np.ndarray, transform: transforms.Transform, decoding: Decoding
+) -> np.ndarray:
+    """One image by a transform that draws nothing.
+
+    Args:
+      image: a file's bytes, or uint8 [H, W, 3], or [H, W] of a grey one.
+
+    Returns:
+      uint8 [H', W', 3].
+
+    Raises:
+      ValueError, TypeError: see `mixer.data.decode.opened`.
+    """
+    return transform(opened(image, decoding), np.random.default_rng(0))
+
+
+def _named(images) -> Iterator[tuple[str, str | os.PathLike | np.ndarray]]:
+    """Each image with what messages call it."""
+    if _is_path(images):
+        left_out = Counter()
+        files = image_files.expand(os.fspath(images), left_out, asked_by="images")
+        if left_out:
+            print(f"{len(files):,} files; left out: {image_files.counted(left_out)}", flush=True)
+        yield from zip(files, files, strict=True)
+        return
+    if hasattr(images, "ndim"):  # NumPy's, JAX's, PyTorch's
+        images = np.asarray(images)
+        if images.ndim != 4:
+            yield "images", images
+            return
+    if not hasattr(images, "__iter__"):
+        yield "images", images
+        return
+    for i, image in enumerate(images):
+        if _is_path(image):
+            yield os.fspath(image), image
+        else:
+            yield f"images[{i}]", np.asarray(image) if hasattr(image, "ndim") else image
+
+
+def _is_path(image) -> bool:
+    return isinstance(image, str | os.PathLike)

@@ -1,0 +1,272 @@
+"""`mixer.load`: what it gives is what `config.run=predict` uses."""
+
+import dataclasses
+import hashlib
+import json
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from etils import epath
+from PIL import Image
+from stand_in import serve
+
+import mixer
+from configs import folder
+from mixer.checkpoint import adapt, hub, zoo
+from mixer.checkpoint.card import Card
+from mixer.checkpoint.store import Store
+from mixer.models import registry
+from mixer.runs import predict
+
+TINY, CLASSES = "Mixer-tiny/16", 12
+SIZES = {"num_blocks": 1, "hidden_dim": 24, "tokens_mlp_dim": 4, "channels_mlp_dim": 8}
+NUMBERS = tuple(map(str, range(CLASSES)))
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    module, fields = registry._MODELS["Mixer-S/16"]
+    monkeypatch.setitem(registry._MODELS, TINY, (module, fields | SIZES))
+
+
+def drawn(model, image_size=64):
+    rng = np.random.default_rng(0)
+    shapes = adapt.shapes(model, (image_size, image_size))
+    return jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32) / 2, shapes)
+
+
+def tiny_model(**changes):
+    return mixer.create_model(TINY, CLASSES, **changes)
+
+
+def workdir(path, imports="", **steps):
+    """With checkpoints of these parameters: step1=(parameters, averaged ones, score)."""
+    model = {"name": TINY} | registry.model_fields(TINY) | {"num_classes": CLASSES, "gelu": "erf"}
+    classes = tuple(f"class {i}" for i in reversed(NUMBERS))
+    card = Card(model, (64, 64), "resize(70)|central_crop", classes, "drawn", imports)
+    meta = {"card": dataclasses.asdict(card), "epochs": 1.0, "device_days": 0.0}
+    with Store(epath.Path(path) / "checkpoints", keep=3, best="val/top1") as store:
+        for step, (params, ema, score) in steps.items():
+            items = jax.tree.map(jnp.asarray, {"params": params, "ema": ema})
+            store.save(int(step.removeprefix("step")), items, meta, {"val/top1": score})
+    return card
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A JPEG that EXIF turns, a grey PNG, a transparent one."""
+    root = tmp_path / "photos"
+    root.mkdir()
+    noise = np.random.default_rng(1).integers(0, 256, (9, 12, 3)).astype(np.uint8)
+    image = Image.fromarray(noise).resize((120, 90))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(root / "turned.jpg", exif=exif)
+    image.convert("L").save(root / "grey.png")
+    image.putalpha(100)
+    image.save(root / "veiled.png")
+    return root
+
+
+@pytest.fixture
+def of_a_workdir(tmp_path):
+    params = drawn(tiny_model())
+    workdir(tmp_path / "run", step7=(params, params, 0.5))
+    return tmp_path / "run", params
+
+
+@pytest.fixture
+def of_a_published_name(tmp_path, monkeypatch):
+    params = drawn(tiny_model())
+    mixer.save_pretrained(tmp_path / "x.npz", params, tiny_model())
+    monkeypatch.setenv("MIXER_CACHE", str(tmp_path / "cache"))
+    with serve((tmp_path / "x.npz").read_bytes()) as server:
+        entry = dataclasses.replace(
+            zoo.PUBLISHED["Mixer-B/16:imagenet1k"],
+            name=f"{TINY}:stand-in",
+            model=TINY,
+            gelu="erf",
+            dataset="nothing",
+            classes=CLASSES,
+            image_size=(64, 64),
+            transform="resize_small(80)|central_crop",
+            url=server.url(),
+        )
+        monkeypatch.setitem(zoo.PUBLISHED, entry.name, entry)
+        yield entry.name, params
+
+
+@pytest.fixture
+def of_a_hub_folder(tmp_path):
+    model = mixer.create_model("Mixer-S/32", CLASSES, tokens_mlp_dim=3, channels_mlp_dim=8)
+    params = drawn(model)
+    card = Card({"name": "Mixer-S/32"}, (64, 64), "resize(70)|central_crop", NUMBERS[::-1], "x")
+    hub.save_folder(f"{tmp_path}/hub/", params, model, card)
+    return tmp_path / "hub", params
+
+
+@pytest.fixture
+def of_an_npz(tmp_path):
+    params = drawn(tiny_model())
+    mixer.save_pretrained(tmp_path / "x.npz", params, tiny_model())
+    return tmp_path / "x.npz", params
+
+
+@pytest.fixture
+def of_a_safetensors(tmp_path):
+    params = drawn(tiny_model())
+    mixer.save_pretrained(tmp_path / "x.safetensors", params, tiny_model(gelu="erf"))
+    return tmp_path / "x.safetensors", params
+
+
+# With the class names that it has.
+KINDS = {
+    "of_a_workdir": tuple(f"class {i}" for i in reversed(NUMBERS)),
+    "of_a_published_name": NUMBERS,
+    "of_a_hub_folder": NUMBERS[::-1],
+    "of_an_npz": NUMBERS,
+    "of_a_safetensors": NUMBERS,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_what_predict_uses(kind, request, photos, tmp_path):
+    path, params = request.getfixturevalue(kind)
+    model, loaded, card = mixer.load(path)
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+    assert {x.dtype for x in jax.tree.leaves(loaded)} == {jnp.dtype("float32")}
+    assert card.class_names == KINDS[kind] and card.image_size == (64, 64)
+    logits = model.apply({"params": loaded}, mixer.preprocess(photos, card))
+    mine = np.asarray(jax.nn.softmax(logits))
+
+    config = folder.get_config(f"{TINY},64")
+    config.update(run="predict", init_from=str(path), images=str(photos))
+    if kind in ("of_an_npz", "of_a_safetensors"):  # which say nothing of themselves
+        (tmp_path / "names").write_text("\n".join(NUMBERS))
+        config.input.class_names = str(tmp_path / "names")
+        config.model.gelu = "erf" if kind == "of_a_safetensors" else "tanh"
+    predict.run(config, str(tmp_path / "out"), "folder")
+    lines = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["file"] for line in lines] == sorted(map(str, photos.iterdir()))
+    for line, row in zip(lines, mine, strict=True):
+        top = json.loads(line)["top"]
+        assert [each["class"] for each in top] == [
+            card.class_names[i] for i in np.argsort(-row)[:5]
+        ]
+        assert [each["probability"] for each in top] == pytest.approx(np.sort(row)[:-6:-1], 1e-4)
+
+
+def test_the_card_says_where_it_is_from(of_a_workdir, of_an_npz, of_a_published_name):
+    _, _, card = mixer.load(of_a_workdir[0])
+    assert (card.path, card.step, card.sha256) == (str(of_a_workdir[0]), 7, None)
+    digest = hashlib.sha256(of_an_npz[0].read_bytes()).hexdigest()
+    for path, _ in (of_an_npz, of_a_published_name):
+        _, _, card = mixer.load(path)
+        assert (card.path, card.step, card.sha256) == (str(path), None, digest)
+
+
+def test_of_a_workdir_a_step_the_best_or_the_average(tmp_path):
+    first, second, third = (drawn(tiny_model().clone(num_classes=CLASSES)) for _ in range(3))
+    second["head"]["bias"] += 1
+    third["head"]["bias"] += 2
+    workdir(tmp_path, step1=(first, third, 0.9), step2=(second, third, 0.1))
+    bias = lambda **asked: mixer.load(tmp_path, **asked)[1]["head"]["bias"]
+    np.testing.assert_array_equal(bias(), second["head"]["bias"])
+    np.testing.assert_array_equal(bias(step="best"), first["head"]["bias"])
+    np.testing.assert_array_equal(bias(step=1), first["head"]["bias"])
+    np.testing.assert_array_equal(bias(ema=True), third["head"]["bias"])
+    assert mixer.load(tmp_path, step="best")[2].step == 1
+
+
+def test_nobodys_code_runs_unasked(tmp_path, monkeypatch):
+    params = drawn(tiny_model())
+    workdir(tmp_path / "run", "their_lab, sys", step1=(params, params, 0.5))
+    (tmp_path / "their_lab.py").write_text("raise SystemExit('their code runs')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(mixer.BadInput, match="needs the modules their_lab, .*first import their_l"):
+        mixer.load(tmp_path / "run")
+    monkeypatch.setitem(sys.modules, "their_lab", types.ModuleType("their_lab"))
+    assert mixer.load(tmp_path / "run")[2].step == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [
+        ("Mixer-S/32", "npz"),
+        ("ViT-Ti/16", "safetensors"),
+        ("ResMLP-S12", "safetensors"),
+        ("gMLP-Ti", "npz"),
+    ],
+)
+def test_a_file_is_recognised_by_its_arrays(name, ending, tmp_path, capsys):
+    model = mixer.create_model(name, 3)
+    shapes = adapt.shapes(model, (64, 64))
+    params = jax.tree.map(lambda s: np.ones(s.shape, np.float32), shapes)
+    path = tmp_path / f"x.{ending}"
+    mixer.save_pretrained(path, params, model)
+    found, loaded, card = mixer.load(path)
+    assert found == model and card.class_names == ("0", "1", "2")
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+    said = f"x.{ending}: taken for a {name} of 64 x 64 pixels, gelu='{model.gelu}'; 3 classes witho"
+    assert said in capsys.readouterr().out
+
+
+def test_timms_files_compute_the_exact_gelu(of_a_safetensors, monkeypatch, capsys):
+    monkeypatch.setattr("mixer.checkpoint.official.gelu", lambda path: None)  # of timm's own
+    assert mixer.load(of_a_safetensors[0])[0].gelu == "erf"
+    assert "gelu='erf'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_sizes_that_no_registered_model_has_need_its_name(ending, tmp_path, capsys):
+    """As those of a Mixer at four times its resolution."""
+    model = tiny_model(tokens_mlp_dim=16)
+    params = drawn(model, 128)
+    path = tmp_path / f"large.{ending}"
+    mixer.save_pretrained(path, params, model, image_size=128)
+    with pytest.raises(
+        mixer.BadInput, match=f"tokens_mlp_dim=16.*no reg.*model='{TINY}' takes the"
+    ):
+        mixer.load(path)
+    found, loaded, card = mixer.load(path, model=TINY)
+    assert found == model and card.image_size == (128, 128)
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+    assert f"a {TINY} with tokens_mlp_dim=16, as its arrays are" in capsys.readouterr().out
+
+
+def test_of_two_models_alike_one_is_named(of_an_npz, monkeypatch):
+    monkeypatch.setitem(registry._MODELS, "Mixer-twin/16", registry._MODELS[TINY])
+    with pytest.raises(mixer.BadInput, match=f"Mixer-tiny/16, Mixer-twin/16: say .*model='{TINY}'"):
+        mixer.load(of_an_npz[0])
+    assert mixer.load(of_an_npz[0], model="Mixer-twin/16")[2].model["name"] == "Mixer-twin/16"
+
+
+def test_what_is_not_square_is_resized_to_its_size(tmp_path):
+    params = drawn(tiny_model(), 64)
+    path = tmp_path / "wide.safetensors"
+    mixer.save_pretrained(path, params, tiny_model(), image_size=(32, 128))
+    _, _, card = mixer.load(path)
+    images = mixer.preprocess(np.zeros((9, 9, 3), np.uint8), card)
+    assert images.shape == (1, 32, 128, 3)
+
+
+def test_what_is_refused(of_a_workdir, of_an_npz, tmp_path):
+    np.savez(tmp_path / "other.npz", weights=np.ones(3, np.float32))
+    for message, path, asked in (
+        (f"{TINY}; leave it out", of_a_workdir[0], {"model": TINY}),
+        ("unknown model 'Mixer-tini/16'. Did you mean", of_an_npz[0], {"model": "Mixer-tini/16"}),
+        ("holds no ViT's parameters", of_an_npz[0], {"model": "ViT-B/16"}),
+        ("a step, or averaged ones, are a workdir's", of_an_npz[0], {"step": 3}),
+        ("a step, or averaged ones, are a workdir's", of_an_npz[0], {"ema": True}),
+        ("no checkpoint of step 3; it has", of_a_workdir[0], {"step": 3}),
+        ("known here: expected .* found weights", tmp_path / "other.npz", {}),
+        ("there is no such file", tmp_path / "none.npz", {}),
+        ("is no workdir", tmp_path / "none", {}),
+        ("unknown published model", f"{TINY}:none", {}),
+    ):
+        with pytest.raises(mixer.BadInput, match=message):
+            mixer.load(path, **asked)

@@ -1,0 +1,117 @@
+"""`mixer.preprocess`: files and arrays to what a model takes."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import mixer
+from mixer.checkpoint.card import Card
+
+CARD = Card({"name": "Mixer-S/16"}, (8, 6), "central_crop", ("a", "b"), "x")
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (8, 6, 3)).astype(np.uint8)
+
+
+def seen(image):
+    """Of uint8, by the contract's words: float32 in [-1, 1]."""
+    return (np.float64(image) / 127.5 - 1)[None]
+
+
+def test_arrays_and_files_of_them_are_alike(pixels, tmp_path):
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "b.png")
+    grey = np.repeat(pixels[..., :1], 3, axis=-1)
+    images = mixer.preprocess(tmp_path, CARD)
+    assert isinstance(images, np.ndarray) and images.dtype == np.float32
+    np.testing.assert_allclose(images, np.concatenate([seen(pixels), seen(grey)]), atol=1e-6)
+    for others in (
+        f"{tmp_path}/*.png",
+        f"{tmp_path}/a.png,{tmp_path}/b.png",
+        [tmp_path / "a.png", str(tmp_path / "b.png")],
+        (pixels, pixels[..., 0]),
+        [pixels, tmp_path / "b.png"],
+        np.stack([pixels, grey]),
+        jnp.stack([pixels, grey]),
+    ):
+        np.testing.assert_array_equal(mixer.preprocess(others, CARD), images)
+    np.testing.assert_array_equal(mixer.preprocess(pixels, CARD), images[:1])
+    np.testing.assert_array_equal(mixer.preprocess(pixels[..., 0], CARD), images[1:])
+    np.testing.assert_array_equal(mixer.preprocess([tmp_path / "b.png"] * 2, CARD)[1:], images[1:])
+
+
+def test_sizes_may_differ(pixels):
+    card = dataclasses.replace(CARD, transform="resize")
+    images = mixer.preprocess([pixels, np.full((30, 9), 255, np.uint8)], card)
+    np.testing.assert_allclose(images[:1], seen(pixels), atol=1e-6)
+    np.testing.assert_array_equal(images[1], 1)
+
+
+def test_exif_turns_a_photo_unless_the_model_learnt_otherwise(pixels, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned to the right
+    large = Image.fromarray(pixels).resize((24, 32))
+    large.save(tmp_path / "plain.jpg", quality=95)
+    large.save(tmp_path / "turned.jpg", quality=95, exif=exif)
+    card = dataclasses.replace(CARD, image_size=(32, 24))
+    plain = mixer.preprocess(tmp_path / "plain.jpg", card)
+    across = dataclasses.replace(CARD, image_size=(24, 32))
+    turned = mixer.preprocess(tmp_path / "turned.jpg", across)
+    np.testing.assert_array_equal(turned[0], np.rot90(plain[0], -1))
+    ignored = dataclasses.replace(card, decoding="tensorflow")
+    np.testing.assert_array_equal(mixer.preprocess(tmp_path / "turned.jpg", ignored), plain)
+
+
+def test_what_a_folder_holds_besides_is_said(pixels, tmp_path, capsys):
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    (tmp_path / "notes.txt").write_text("x")
+    mixer.preprocess(tmp_path, CARD)
+    assert capsys.readouterr().out == "1 files; left out: 1 .txt\n"
+
+
+ONE = np.zeros((8, 6, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("message", "images"),
+    [
+        (r"images: its image is float64 \[8, 6, 3\].*\(255 \* image\).round\(\)", ONE / 255),
+        (r"images\[0\]: its image is float32 \[8, 6, 3\].*255 \*", np.float32([ONE, ONE])),
+        (
+            r"images\[1\]: its image is int64 .* lie in 0 to 255: .*astype\('uint8'",
+            [ONE, np.int64(ONE)],
+        ),
+        (r"its image is int64 .* values are -4 to -4: bring them to 0 to 255", ONE - np.int64(4)),
+        (r"its image is uint16 .* values are 300 to 300", np.full((8, 6, 3), 300, np.uint16)),
+        (r"uint8 \[3, 8, 6\].* last: give image.transpose\(1, 2, 0\)", ONE.transpose(2, 0, 1)),
+        (r"images\[0\].* \[3, 8, 6\].* channels come last", np.zeros((2, 3, 8, 6), np.uint8)),
+        (r"uint8 \[8, 6, 4\].*fourth channel.* image\[..., :3\]", np.zeros((8, 6, 4), np.uint8)),
+        (r"its image is bool \[8, 6\]: expected uint8", np.zeros((8, 6), bool)),
+        (r"its image is uint8 \[3\]: expected", ONE[0, 0]),
+        (r"images: its image is a Image.*numpy.asarray\(image.conv", Image.new("RGB", (6, 8))),
+        (r"images: its image is a int", 3),
+        (r"images: its image is a NoneType", None),
+        (r"images: its image is uint8 \[0, 6, 3\].* has no pixels", ONE[:0]),
+        (r"images: cannot crop 8 x 6 out of 7 x 6: resize first", ONE[1:]),
+        ("images are empty: expected one or more", []),
+        ("images are empty: expected one or more", np.zeros((0, 8, 6, 3), np.uint8)),
+        ("images: no file 'nothing/a.png'", "nothing/a.png"),
+        ("images='' names no file", ""),
+        ("^nothing/a.png cannot be read: No such file or directory$", ["nothing/a.png"]),
+    ],
+)
+def test_what_is_refused(message, images):
+    with pytest.raises(mixer.BadInput, match=f"(?i){message}"):
+        mixer.preprocess(images, CARD)
+
+
+def test_files_that_are_no_images_are_named(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    for images in (tmp_path / "a.png", [tmp_path / "a.png"]):
+        with pytest.raises(mixer.BadInput, match=rf"^{tmp_path}/a.png: not a readable image"):
+            mixer.preprocess(images, CARD)
