@@ -12,14 +12,14 @@ from typing import Any
 from flax import linen as nn
 
 from mixer import errors
-from mixer.checkpoint import arrays, download, hub_config, official, pretrained, zoo
+from mixer.checkpoint import arrays, download, hub_config, names, official, pretrained, zoo
 from mixer.checkpoint.card import Card, LoadedCard
 from mixer.checkpoint.gone import again_if_gone
 from mixer.checkpoint.located import Located, locate
 from mixer.checkpoint.stored import Stored
 from mixer.data import transforms
 from mixer.models import registry
-from mixer.recognition import recognised
+from mixer.recognition import parameters, recognised
 
 _SIZE = (224, 224)  # where nothing says or tells another
 
@@ -149,9 +149,11 @@ def card_of_folder(
 def _card_of_file(path: str, located: Located, model: str | None) -> Card:
     """Of a file that says nothing: what its arrays tell, the rest assumed, all of it said."""
     shown = download.without_login(path)
+    flat, size = parameters(located.path, shown), official.image_size(located.path)
     if model is None:
-        model = recognised(shown, located)
-    stored = pretrained.read(path, registry.create_model(model, 0))
+        model = recognised(flat, size, shown)
+    found, _ = names.to_ours(flat, shown, registry.create_model(model, 0))
+    stored = Stored(found, size, shown)
     fields, said = _fields(model, stored, shown), ""
     if "gelu" in fields:
         timms = located.path.lower().endswith(".safetensors")

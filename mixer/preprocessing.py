@@ -27,9 +27,9 @@ def preprocess(
     Args:
       images: a file, a folder (with all below it, in the order of the paths), a glob, or several of
         these with commas between them; or an array, uint8 [N, H, W, 3], [H, W, 3], or [H, W] of one
-        grey image, with values from 0 to 255; or a sequence of files and of arrays of single
-        images, of any sizes, one for each row of the result. Files are decoded as `card.decoding`
-        says.
+        grey image, with values from 0 to 255; or a sequence of files, files' bytes and arrays of
+        single images, of any sizes, one for each row of the result. Files are decoded as
+        `card.decoding` says.
       card: of `mixer.load`.
 
     Returns:
@@ -87,7 +87,7 @@ def _named(images) -> Iterator[tuple[str, str | os.PathLike | np.ndarray]]:
         if images.ndim != 4:
             yield "images", images
             return
-    if not hasattr(images, "__iter__"):
+    if isinstance(images, bytes) or not hasattr(images, "__iter__"):
         yield "images", images
         return
     for i, image in enumerate(images):

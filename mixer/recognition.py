@@ -7,37 +7,50 @@ from flax import linen as nn
 from flax import traverse_util
 
 from mixer import errors
-from mixer.checkpoint import adapt, arrays, names, official, wrapping
+from mixer.checkpoint import adapt, arrays, names, wrapping
 from mixer.checkpoint.families import FAMILIES
-from mixer.checkpoint.located import Located
+from mixer.checkpoint.layouts import Arrays
 from mixer.checkpoint.stored import Stored
 from mixer.models import registry
 
 _BLOCK = re.compile(r"(\w*(?:block|unit)_\d+)/", re.IGNORECASE)  # as all families call theirs
 
 
-def recognised(source: str, located: Located) -> str:
-    """The name of the registered model that has exactly such parameters.
+def parameters(path: str, source: str) -> Arrays:
+    """The arrays of a file of any family, under its own names without prefixes.
 
     Args:
       source: what the file is called in messages.
 
     Raises:
-      BadInput: there is none, or there are several; or no readable file.
+      BadInput: no readable file, or one of no family.
     """
     flat, _ = wrapping.unwrapped(
-        arrays.read(located.path), source, lambda flat: bool(names.families_of(flat))
+        arrays.read(path), source, lambda flat: bool(names.families_of(flat))
     )
-    families = names.families_of(flat)
-    if not families:
+    if not names.families_of(flat):
         some = ", ".join(sorted(flat)[:5]) or "nothing"
         raise errors.BadInput(
             f"{source} holds no parameters that are known here: expected those of a "
             f"{', '.join(FAMILIES)} under their published names or timm's, found {some}"
         )
+    return flat
+
+
+def recognised(flat: Arrays, size: tuple[int, int] | None, source: str) -> str:
+    """The name of the registered model that has such parameters.
+
+    Args:
+      flat: `parameters`.
+      size: (height, width) of images that they are for, where it is recorded.
+      source: see there.
+
+    Raises:
+      BadInput: there is none, or there are several.
+    """
+    families = names.families_of(flat)
     known = {name: registry.create_model(name, 0) for name in registry.list_models()}
     known = {name: model for name, model in known.items() if names.family_of(model) in families}
-    size = official.image_size(located.path)
     found = [name for name, model in known.items() if _fits(flat, model, size, source)]
     if len(found) == 1:
         return found[0]
@@ -47,23 +60,23 @@ def recognised(source: str, located: Located) -> str:
             f"{source} may be of several models, {', '.join(found)}: say which by "
             f"model={found[0]!r}"
         )
-    told = _told(flat, known, source)
-    near = max(known, key=lambda name: _alike(known[name], told), default=None)
-    sizes = ", ".join(f"{field}={value}" for field, value in told.items())
-    raise errors.BadInput(
-        f"{source} holds the parameters of a {family}{sizes and ' of ' + sizes}, and no registered "
-        f"model has such: "
-        + (
-            f"model={near!r} takes the sizes from the arrays"
-            if told
-            else f"registered are {', '.join(known) or 'none'}; mixer.register_model adds yours"
+    holds = f"{source} holds the parameters of a {family}"
+    if told := _told(flat, known, source):
+        near = max(known, key=lambda name: _alike(known[name], told))
+        if _alike(known[near], told) == len(told):
+            return near  # with arrays too many or too few, which `load_pretrained` lists
+        sizes = ", ".join(f"{field}={value}" for field, value in told.items())
+        raise errors.BadInput(
+            f"{holds} of {sizes}, and no registered model has these sizes: model={near!r} takes "
+            f"them from the arrays"
         )
+    raise errors.BadInput(
+        f"{holds}, but of other shapes than {', '.join(known)}: mixer.register_model adds yours, "
+        f"and mixer.load_pretrained takes any Module"
     )
 
 
-def _fits(
-    flat: dict[str, np.ndarray], model: nn.Module, size: tuple[int, int] | None, source: str
-) -> bool:
+def _fits(flat: Arrays, model: nn.Module, size: tuple[int, int] | None, source: str) -> bool:
     """Whether the file holds all parameters of the model, and no block more."""
     try:
         stored = Stored(names.to_ours(flat, source, model)[0], size, source)
@@ -83,7 +96,7 @@ def _fits(
     return all(shapes.get(name) == array.shape for name, array in wanted.items())
 
 
-def _told(flat: dict[str, np.ndarray], known: dict[str, nn.Module], source: str) -> dict[str, int]:
+def _told(flat: Arrays, known: dict[str, nn.Module], source: str) -> dict[str, int]:
     """The fields that the arrays tell, of a family of which they tell any."""
     for model in known.values():
         try:

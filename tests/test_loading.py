@@ -3,8 +3,10 @@
 import dataclasses
 import hashlib
 import json
+import re
 import sys
 import types
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -223,19 +225,19 @@ def test_timms_files_compute_the_exact_gelu(of_a_safetensors, monkeypatch, capsy
 
 @pytest.mark.parametrize("ending", ["npz", "safetensors"])
 def test_sizes_that_no_registered_model_has_need_its_name(ending, tmp_path, capsys):
-    """As those of a Mixer at four times its resolution."""
-    model = tiny_model(tokens_mlp_dim=16)
+    """As those of a Mixer of more tokens and smaller patches."""
+    model = tiny_model(tokens_mlp_dim=16, patch_size=8)
     params = drawn(model, 128)
     path = tmp_path / f"large.{ending}"
     mixer.save_pretrained(path, params, model, image_size=128)
-    with pytest.raises(
-        mixer.BadInput, match=f"tokens_mlp_dim=16.*no reg.*model='{TINY}' takes the"
-    ):
+    wanted = f"patch_size=8, .*tokens_mlp_dim=16.*, and no .*: model='{TINY}' takes them"
+    with pytest.raises(mixer.BadInput, match=wanted):
         mixer.load(path)
     found, loaded, card = mixer.load(path, model=TINY)
     assert found == model and card.image_size == (128, 128)
     jax.tree.map(np.testing.assert_array_equal, loaded, params)
-    assert f"a {TINY} with tokens_mlp_dim=16, as its arrays are" in capsys.readouterr().out
+    said = f"a {TINY} with patch_size=8, tokens_mlp_dim=16, as its arrays are"
+    assert said in capsys.readouterr().out
 
 
 def test_of_two_models_alike_one_is_named(of_an_npz, monkeypatch):
@@ -254,6 +256,18 @@ def test_what_is_not_square_is_resized_to_its_size(tmp_path):
     assert images.shape == (1, 32, 128, 3)
 
 
+def test_arrays_of_other_shapes_than_any_models(of_an_npz, tmp_path):
+    gap = mixer.create_model("ViT-S/32", 3, pooling="gap", num_blocks=1)
+    mixer.save_pretrained(tmp_path / "gap.npz", drawn(gap), gap)
+    with pytest.raises(mixer.BadInput, match="of a ViT, but of other shapes than ViT-B/16"):
+        mixer.load(tmp_path / "gap.npz")
+    with np.load(of_an_npz[0]) as content:
+        rest = {name: array for name, array in content.items() if name != "stem/bias"}
+    np.savez(tmp_path / "part.npz", **rest)
+    with pytest.raises(mixer.BadInput, match="does not fit the model: missing: stem/bias"):
+        mixer.load(tmp_path / "part.npz")
+
+
 def test_what_is_refused(of_a_workdir, of_an_npz, tmp_path):
     np.savez(tmp_path / "other.npz", weights=np.ones(3, np.float32))
     for message, path, asked in (
@@ -270,3 +284,14 @@ def test_what_is_refused(of_a_workdir, of_an_npz, tmp_path):
     ):
         with pytest.raises(mixer.BadInput, match=message):
             mixer.load(path, **asked)
+
+
+def test_the_readmes_lines(of_a_workdir, photos, tmp_path, monkeypatch, capsys):
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (code,) = (block for block in blocks if "mixer.load(" in block)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "run").rename("runs/mine")
+    exec(code, {})
+    assert re.fullmatch(r"\['class \d+'\]\n", capsys.readouterr().out)

@@ -30,7 +30,7 @@ def _open(path: str) -> Store:
     there = [f for f in (directory, folders.replaced(directory)) if f.exists()]
     if not there:
         raise errors.BadInput(
-            f"init_from={str(path)!r} is no workdir of a training run: {directory} does not exist"
+            f"{str(path)!r} is no workdir of a training run: {directory} does not exist"
         )
     for folder in there:
         store = Store(folder, read_only=True)
