@@ -12,7 +12,7 @@ from typing import Any
 from flax import linen as nn
 
 from mixer import errors
-from mixer.checkpoint import arrays, download, hub_config, names, official, pretrained, zoo
+from mixer.checkpoint import arrays, download, hub_config, names, official, pretrained, resize, zoo
 from mixer.checkpoint.card import Card, LoadedCard
 from mixer.checkpoint.gone import again_if_gone
 from mixer.checkpoint.located import Located, locate
@@ -31,6 +31,7 @@ def load(
     model: str | None = None,
     step: int | str | None = None,
     ema: bool = False,
+    pretrained_size: int | tuple[int, int] | None = None,
 ) -> tuple[nn.Module, dict[str, Any], LoadedCard]:
     """Loads a trained model with all that is needed to use it.
 
@@ -48,6 +49,9 @@ def load(
         one of a .safetensors file (as timm computes), and the model's own of an .npz file.
       step: of a workdir: by default the newest; a number, or "best" by the run's `config.best`.
       ema: of a workdir: the averaged parameters instead, of a run with `config.ema_decay`.
+      pretrained_size: of a file or a folder that does not say it: pixels (height, width), or one
+        number, of its training. By default 224 if it has as many patches or patches do not matter,
+        else the square.
 
     Returns:
       The flax Module; its parameters, nested dict of float32 JAX arrays; and the card:
@@ -55,14 +59,16 @@ def load(
       `model`, `dataset` and `multi_label`, and where it is from: `path`, `step`, `sha256`.
 
     Raises:
-      BadInput: nothing usable there; a `model` where the path names its own; a file that no
-        registered model fits, or several; a workdir whose `config.imports` are not imported yet.
+      BadInput: nothing usable there; a `model` or a size where the path brings its own; a file
+        that no registered model fits, or several; a workdir whose `config.imports` are not imported
+        yet.
       Failure: no connection to fetch it.
     """
     path, sha256 = str(path), None
+    size = None if pretrained_size is None else resize.pair(pretrained_size)
     located = locate(path)
     if located.is_file:
-        card = _card_of(path, located, model)
+        card = _card_of(path, located, model, size)
         sha256 = located.sha256 or arrays.sha256(located.path)
     else:
         meta = pretrained.read_meta(path, step)
@@ -72,24 +78,29 @@ def load(
         raise errors.BadInput(
             f"model={model!r}: {path} says itself that it is a {card.model['name']}; leave it out"
         )
+    if size and size != card.image_size:
+        raise errors.BadInput(
+            f"pretrained_size={size}: {path} says itself that it is for {card.image_size}; leave "
+            f"it out"
+        )
     module = registry.create_model(**card.model)
     params = pretrained.load_pretrained(path, module, step=step, head="keep", ema=ema)
     shown = download.without_login(path)
     return module, params, LoadedCard(**vars(card), path=shown, step=step, sha256=sha256)
 
 
-def _card_of(path: str, located: Located, model: str | None) -> Card:
+def _card_of(path: str, located: Located, model: str | None, size: tuple[int, int] | None) -> Card:
     if located.entry:
         return card_of_published(located.entry)
     if located.folder is None:
-        return _card_of_file(path, located, model)
-    card = card_of_folder(located.folder, _SIZE)
+        return _card_of_file(path, located, model, size)
+    card = card_of_folder(located.folder, size or _SIZE, size)
     classes = card.classes or _numbers(card.model["num_classes"])
     transform = card.transform or _transform(card.image_size)
-    if not card.classes or not card.transform:
+    if (classes, transform) != (card.classes, card.transform):
         print(
-            f"{path} does not say all: its classes are "
-            f"{errors.shown(classes) if classes else 'none'}; preprocessing {transform}",
+            f"{path} does not say all: taken for classes {errors.shown(classes) or 'none'}; "
+            f"preprocessing {transform}",
             flush=True,
         )
     return dataclasses.replace(card, classes=classes, transform=transform)
@@ -146,20 +157,22 @@ def card_of_folder(
     )
 
 
-def _card_of_file(path: str, located: Located, model: str | None) -> Card:
+def _card_of_file(
+    path: str, located: Located, model: str | None, asked: tuple[int, int] | None
+) -> Card:
     """Of a file that says nothing: what its arrays tell, the rest assumed, all of it said."""
     shown = download.without_login(path)
-    flat, size = parameters(located.path, shown), official.image_size(located.path)
+    flat, recorded = parameters(located.path, shown), official.image_size(located.path)
     if model is None:
-        model = recognised(flat, size, shown)
+        model = recognised(flat, recorded, shown)
     found, _ = names.to_ours(flat, shown, registry.create_model(model, 0))
-    stored = Stored(found, size, shown)
+    stored = Stored(found, recorded, shown)
     fields, said = _fields(model, stored, shown), ""
     if "gelu" in fields:
         timms = located.path.lower().endswith(".safetensors")
         form = official.gelu(located.path) or ("erf" if timms else fields["gelu"])
         fields, said = fields | {"gelu": form}, f", gelu={form!r}"
-    size = _size(stored, fields, _SIZE)
+    size = _size(stored, fields, asked or _SIZE, asked)
     classes, transform = _numbers(fields["num_classes"]), _transform(size)
     outputs = f"{len(classes):,} classes without names" if classes else "features, without a head"
     print(

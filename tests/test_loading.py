@@ -35,9 +35,9 @@ def tiny(monkeypatch):
     monkeypatch.setitem(registry._MODELS, TINY, (module, fields | SIZES))
 
 
-def drawn(model, image_size=64):
+def drawn(model, image_size=(64, 64)):
     rng = np.random.default_rng(0)
-    shapes = adapt.shapes(model, (image_size, image_size))
+    shapes = adapt.shapes(model, image_size)
     return jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32) / 2, shapes)
 
 
@@ -172,7 +172,7 @@ def test_the_card_says_where_it_is_from(of_a_workdir, of_an_npz, of_a_published_
 
 
 def test_of_a_workdir_a_step_the_best_or_the_average(tmp_path):
-    first, second, third = (drawn(tiny_model().clone(num_classes=CLASSES)) for _ in range(3))
+    first, second, third = (drawn(tiny_model()) for _ in range(3))
     second["head"]["bias"] += 1
     third["head"]["bias"] += 2
     workdir(tmp_path, step1=(first, third, 0.9), step2=(second, third, 0.1))
@@ -201,7 +201,6 @@ def test_nobodys_code_runs_unasked(tmp_path, monkeypatch):
         ("Mixer-S/32", "npz"),
         ("ViT-Ti/16", "safetensors"),
         ("ResMLP-S12", "safetensors"),
-        ("gMLP-Ti", "npz"),
     ],
 )
 def test_a_file_is_recognised_by_its_arrays(name, ending, tmp_path, capsys):
@@ -227,7 +226,7 @@ def test_timms_files_compute_the_exact_gelu(of_a_safetensors, monkeypatch, capsy
 def test_sizes_that_no_registered_model_has_need_its_name(ending, tmp_path, capsys):
     """As those of a Mixer of more tokens and smaller patches."""
     model = tiny_model(tokens_mlp_dim=16, patch_size=8)
-    params = drawn(model, 128)
+    params = drawn(model, (128, 128))
     path = tmp_path / f"large.{ending}"
     mixer.save_pretrained(path, params, model, image_size=128)
     wanted = f"patch_size=8, .*tokens_mlp_dim=16.*, and no .*: model='{TINY}' takes them"
@@ -248,12 +247,42 @@ def test_of_two_models_alike_one_is_named(of_an_npz, monkeypatch):
 
 
 def test_what_is_not_square_is_resized_to_its_size(tmp_path):
-    params = drawn(tiny_model(), 64)
-    path = tmp_path / "wide.safetensors"
-    mixer.save_pretrained(path, params, tiny_model(), image_size=(32, 128))
-    _, _, card = mixer.load(path)
-    images = mixer.preprocess(np.zeros((9, 9, 3), np.uint8), card)
-    assert images.shape == (1, 32, 128, 3)
+    params = drawn(tiny_model(), (32, 64))
+    mixer.save_pretrained(tmp_path / "x.safetensors", params, tiny_model(), image_size=(32, 64))
+    mixer.save_pretrained(tmp_path / "x.npz", params, tiny_model())  # no place for the size
+    with pytest.raises(mixer.BadInput, match="8 patches of 16, no square grid: .*pretrained_size="):
+        mixer.load(tmp_path / "x.npz")
+    for ending, asked in (("safetensors", None), ("npz", (32, 64))):
+        path = tmp_path / f"x.{ending}"
+        model, loaded, card = mixer.load(path, pretrained_size=asked)
+        images = mixer.preprocess(np.zeros((9, 9, 3), np.uint8), card)
+        assert images.shape == (1, 32, 64, 3)
+        assert model.apply({"params": loaded}, images).shape == (1, CLASSES)
+        with pytest.raises(mixer.BadInput, match=r"pretrained_size=\(48, 48\)"):
+            mixer.load(path, pretrained_size=48)
+
+
+def test_the_size_of_a_convolutional_net_is_told(tmp_path, monkeypatch, capsys):
+    module, fields = registry._MODELS["ConvNeXt-T"]
+    fields = fields | {"num_blocks": (1, 1, 1, 1), "widths": (8, 8, 8, 8)}
+    monkeypatch.setitem(registry._MODELS, "ConvNeXt-tiny", (module, fields))
+    model = mixer.create_model("ConvNeXt-tiny", 3)
+    mixer.save_pretrained(tmp_path / "x.npz", drawn(model), model)
+    assert mixer.load(tmp_path / "x.npz")[2].image_size == (224, 224)
+    _, _, card = mixer.load(tmp_path / "x.npz", pretrained_size=288)
+    assert card.image_size == (288, 288)
+    assert "of 288 x 288 pixels" in capsys.readouterr().out
+
+
+def test_what_a_folder_does_not_say_is_said(of_a_hub_folder, capsys):
+    path, params = of_a_hub_folder
+    (path / "config.json").write_text('{"architecture": "mixer_s32_224"}')
+    model, loaded, card = mixer.load(path)
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+    assert model.gelu == "erf" and card.class_names == NUMBERS
+    assert card.transform == "resize_small(73)|central_crop" and card.image_size == (64, 64)
+    said = "does not say all: taken for classes 0, 1, 2, 3, 4, ...; preprocessing resize_small(73)"
+    assert said in capsys.readouterr().out
 
 
 def test_arrays_of_other_shapes_than_any_models(of_an_npz, tmp_path):
@@ -272,6 +301,7 @@ def test_what_is_refused(of_a_workdir, of_an_npz, tmp_path):
     np.savez(tmp_path / "other.npz", weights=np.ones(3, np.float32))
     for message, path, asked in (
         (f"{TINY}; leave it out", of_a_workdir[0], {"model": TINY}),
+        (r"for \(64, 64\); leave it out", of_a_workdir[0], {"pretrained_size": 32}),
         ("unknown model 'Mixer-tini/16'. Did you mean", of_an_npz[0], {"model": "Mixer-tini/16"}),
         ("holds no ViT's parameters", of_an_npz[0], {"model": "ViT-B/16"}),
         ("a step, or averaged ones, are a workdir's", of_an_npz[0], {"step": 3}),

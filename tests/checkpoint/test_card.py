@@ -7,7 +7,12 @@ from mixer.checkpoint.card import Card
 from mixer.errors import BadInput
 
 CARD = Card(
-    {"name": "Mixer-S/16"}, (224, 192), "resize", ("cat", "dog"), "photos", multi_label=True
+    model={"name": "BiT-R50x1", "num_blocks": (3, 4, 6, 3)},
+    image_size=(224, 192),
+    transform="resize",
+    classes=("cat", "dog"),
+    dataset="photos",
+    multi_label=True,
 )
 
 
