@@ -1,0 +1,47 @@
+"""The tables in the documents are those of the results beside them."""
+
+import csv
+
+import pytest
+
+from tools import results
+
+
+@pytest.mark.parametrize("page", results.FILES, ids=lambda page: page.name)
+def test_the_pages_show_the_results(page):
+    text = page.read_text()
+    assert results.filled(text) == text, "run python tools/results.py"
+    for name, (source, _) in results.TABLES.items():
+        if results.read(source) and page.name == "reproduction.md":
+            assert f"<!-- {name} -->\n\n| " in text and f"|\n\n<!-- /{name} -->" in text
+
+
+def test_a_figures_last_step_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    with (tmp_path / "figure4.csv").open("w") as file:
+        writer = csv.writer(file)
+        writer.writerow(["model", "case", "step", "Top-1 on test images, %", "std"])
+        for case, final in (("original", "50.00"), ("patches", "49.00"), ("pixels", "25.00")):
+            writer.writerow(["Mixer", case, 1, "10.00", "1.00"])
+            writer.writerow(["Mixer", case, 2, final, "0.50"])
+    found = results.figure4().splitlines()
+    assert found[2] == "| Mixer | 50.00 ± 0.50 | 49.00 ± 0.50 | 25.00 ± 0.50 | 2 % | 50 % |"
+    assert found[3] == "| paper, Mixer-B/16 on JFT-300M | - | - | - | 0 % | 45 % |"
+
+
+def test_parts_of_the_data_are_columns(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    lines = [
+        'model,fraction,"accuracy, %",std',
+        "Mixer,0.03,20.00,",
+        "Mixer,1.0,60.00,",
+        "ViT,1.0,55.00,",
+    ]
+    (tmp_path / "figure2_right.csv").write_text("\n".join(lines) + "\n")
+    found = results.figure2_right().splitlines()
+    assert found == [
+        "|  | 3% | 100% |",
+        "| --- | ---: | ---: |",
+        "| Mixer | 20.00 | 60.00 |",
+        "| ViT | - | 55.00 |",
+    ]

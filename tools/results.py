@@ -1,0 +1,112 @@
+"""Writes what the experiments found, docs/results/*.csv, into README.md and docs/reproduction.md.
+
+    python tools/results.py
+
+Between the lines <!-- NAME --> and <!-- /NAME --> of these files stands the table of that name;
+experiments/results.sh fills docs/results first.
+"""
+
+import csv
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from mixer.paper import published
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
+FILES = (ROOT / "README.md", ROOT / "docs" / "reproduction.md")
+
+
+def read(name: str) -> list[dict[str, str]]:
+    """The lines of a table, none where the experiment was not run."""
+    file = RESULTS / f"{name}.csv"
+    return list(csv.DictReader(file.open())) if file.exists() else []
+
+
+def markdown(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table whose columns, but the first, are numbers."""
+    heading = list(heading)
+    lines = [heading, ["---", *["---:"] * (len(heading) - 1)], *map(list, rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def percent(line: dict[str, str]) -> str:
+    """Of a line of a figure's CSV the accuracy, with its deviation over seeds."""
+    (accuracy,) = (value for name, value in line.items() if name.endswith(", %"))
+    return f"{accuracy} ± {line['std']}" if line["std"] else accuracy
+
+
+def figure4() -> str:
+    """At the last step: by model the three cases, and by how much the moved ones are lower."""
+    last = {(line["model"], line["case"]): line for line in read("figure4")}
+    drops = published.figure("figure4")["relative_drop_percent"]
+    rows = []
+    for model in dict.fromkeys(model for model, _ in last):
+        cells = [percent(last[model, case]) for case in ("original", "patches", "pixels")]
+        first, *moved = (float(cell.split()[0]) for cell in cells)
+        rows.append([model, *cells, *(f"{100 * (1 - each / first):.0f} %" for each in moved)])
+    for model, drop in drops.items():
+        lower = (f"{drop[case]} %" if case in drop else "a lot" for case in ("patches", "pixels"))
+        rows.append([f"paper, {model} on JFT-300M", "-", "-", "-", *lower])
+    heading = (
+        "(a) original",
+        "(b) patches and pixels",
+        "(c) all pixels",
+        "b lower by",
+        "c lower by",
+    )
+    return markdown(["", *heading], rows)
+
+
+def figure2_right() -> str:
+    """By model the accuracy for each part of the data."""
+    lines = read("figure2_right")
+    parts = sorted({float(line["fraction"]) for line in lines})
+    found = {(line["model"], float(line["fraction"])): percent(line) for line in lines}
+    models = dict.fromkeys(line["model"] for line in lines)
+    rows = [[model, *(found.get((model, part), "-") for part in parts)] for model in models]
+    return markdown(["", *(f"{part:.0%}" for part in parts)], rows)
+
+
+def appendix_a() -> str:
+    """By variant its accuracy, the difference to the Mixer, and the paper's words on that."""
+    lines = [line for line in read("tables") if line["part"] == "appendix_a"]
+    found = {(line["row"], line["column"]): line for line in lines}
+    rows = []
+    for model in dict.fromkeys(line["row"] for line in lines):
+        against = found[model, "against_mixer"]
+        ours = f"{float(against['ours']):+.2f}" if against["ours"] else "-"
+        accuracy = f"{float(found[model, 'accuracy']['ours']):.2f}"
+        rows.append([model, accuracy, ours, against["paper"] or "-"])
+    return markdown(["", "top-1, %", "against the Mixer", "paper, 5-shot on JFT-300M"], rows)
+
+
+def throughput() -> str:
+    """By model the rate, and its ratio to the first's beside the paper's."""
+    lines = read("throughput")
+    rate, ratio = "images/s/device", next(name for name in lines[0] if name.startswith("to "))
+    columns = ("model", "batch", rate, ratio, "paper's")
+    return markdown(columns, ([line[c] or "-" for c in columns] for line in lines))
+
+
+TABLES: dict[str, tuple[str, Callable[[], str]]] = {
+    "figure4": ("figure4", figure4),
+    "figure2_right": ("figure2_right", figure2_right),
+    "appendix_a": ("tables", appendix_a),
+    "throughput": ("throughput", throughput),
+}
+
+
+def filled(text: str) -> str:
+    """A page with its tables as the results are now."""
+    for name, (source, make) in TABLES.items():
+        if read(source):
+            between = re.compile(f"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+            text = between.sub(lambda m, make=make: f"{m[1]}\n{make()}\n{m[2]}", text)
+    return text
+
+
+if __name__ == "__main__":
+    for page in FILES:
+        page.write_text(filled(page.read_text()))
