@@ -99,9 +99,11 @@ def _classify(
         return "dataset", word
     if "=" in word:
         raise errors.BadInput(f"config argument {word!r}: keys are set with --config.{word}")
+    names = ["smoke", *choices, *datasets, *registry.list_models()]
     raise errors.unknown(
         "config argument",
         word,
-        ["smoke", *choices, "digits", "folder:PATH", *datasets, *registry.list_models()],
+        [*names, "digits", "folder:PATH"],
         "Also: an integer resolution, the name of a TFDS dataset.",
+        near=errors.nearest(word, [*names, *sources.datasets()]),
     )

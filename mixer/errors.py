@@ -27,11 +27,27 @@ def shown(names: Sequence[str]) -> str:
     return ", ".join(first) + (", ..." if len(names) > _SHOWN else "")
 
 
-def unknown(kind: str, value: str, known: Iterable[str], fix: str = "") -> BadInput:
-    """A `BadInput` that names the value, its nearest match and all that is known."""
+def nearest(value: str, names: Iterable[str], count: int = 3) -> list[str]:
+    """The names that are most like the value, capital or small; none if all are far from it."""
+    lower = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(str(value).lower(), lower, n=count, cutoff=0.4)
+    return [lower[name] for name in close]
+
+
+def unknown(
+    kind: str,
+    value: str,
+    known: Iterable[str],
+    fix: str = "",
+    near: Sequence[str] | None = None,
+) -> BadInput:
+    """A `BadInput` that names the value, its nearest match and all that is known.
+
+    Args:
+      near: the nearest matches, where more is known than is to be listed.
+    """
     known = sorted(known)
-    lower = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(str(value).lower(), lower, n=1, cutoff=0.4)
-    hint = f" Did you mean {lower[close[0]]!r}?" if close else ""
+    close = nearest(value, known, 1) if near is None else near
+    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     fix = f" {fix}" if fix else ""
     return BadInput(f"unknown {kind} {value!r}.{hint} Known: {', '.join(known) or 'none'}.{fix}")

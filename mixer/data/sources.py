@@ -189,6 +189,15 @@ def is_tfds(dataset: str) -> bool:
     return dataset.partition(":")[0] not in ("folder", *_SOURCES)
 
 
+def datasets() -> list[str]:
+    """Names of datasets: ours, registered ones, TFDS's, and what lies in `default_data_dir()`."""
+    found = ["digits", "folder:PATH", *_SOURCES, *tfds.list_builders(with_community_datasets=False)]
+    data_dir = default_data_dir()
+    if object_store.is_remote(data_dir) or not data_dir.is_dir():
+        return found
+    return [*found, *(path.name for path in data_dir.iterdir() if is_dataset(path.name))]
+
+
 def is_dataset(name: str) -> bool:
     """Whether `name` looks like a dataset.
 
