@@ -259,10 +259,14 @@ def write_results(workdir: epath.Path, results: dict[str, Any], *, on_devices: b
 
 
 def commit() -> str | None:
-    """The commit that is checked out; None without git."""
-    root = Path(__file__).parents[2]
+    """The commit that is checked out; None without git, and of an installed package."""
+    here = Path(__file__)
+    git = ["git", "-C", str(here.parent)]
+    # An installed package may lie inside another project's repository, which does not track it.
+    ours = [*git, "ls-files", "--error-unmatch", here.name]
     try:
-        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        for command in (ours, [*git, "rev-parse", "HEAD"]):
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
+    return said.strip()
