@@ -1,4 +1,7 @@
-"""Every key, its meaning and its default. The recipes set what differs."""
+"""Every key, its meaning and its default. The recipes set what differs.
+
+A meaning is the comment above or beside its key: `--help` and config.run=show print it.
+"""
 
 from ml_collections import ConfigDict, config_dict
 
@@ -13,7 +16,8 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     size = arguments.resolution
     config = ConfigDict()
     # train, or sweep, vtab, evaluate, predict, fewshot, convert, contact_sheet, input_benchmark,
-    # throughput, reproduce, tables, figures, replay, prepare, plan, verify_zoo, doctor
+    # throughput, reproduce, tables, figures, replay, prepare, plan, verify_zoo, doctor,
+    # show; --help has a line for each
     config.run = "train"
     config.seed = 0  # of the initial weights, the order, the augmentation, dropout
     config.imports = ""  # modules of yours to import first, comma-separated
@@ -29,10 +33,10 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.pretrained_size = ()  # (height, width) that a file's weights are for; empty: the square
     config.resize_method = "auto"  # to another image_size: block_diagonal (if integer) or resample
     config.convert_to = ""  # convert: OUT.npz, OUT.safetensors or FOLDER/ (with the slash)
-    config.dataset = arguments.dataset
+    config.dataset = arguments.dataset  # digits, folder:PATH, vtab:TASK or the name of one of TFDS
     config.image_size = (size, size)  # height, width
 
-    config.model = ConfigDict({"name": model})
+    config.model = ConfigDict({"name": model})  # also every field of its family
     config.model.update(registry.model_fields(model))
     config.model.num_classes = config_dict.placeholder(int)  # empty: as many as the dataset has
 
@@ -43,12 +47,12 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     # or a JSON list. Empty: the folder's names, sorted as text.
     config.input.class_names = ""
     config.input.image_key = ""  # the feature of a TFDS dataset that is the image; empty: image
-    config.input.label_key = ""  # ... and its label; empty: label, labels or real_label
+    config.input.label_key = ""  # that which is the label; empty: label, labels or real_label
     config.input.fraction = 1.0  # of the split; durations keep counting the whole split's epochs
     config.input.fraction_seed = 0  # which part; with one seed smaller parts lie within larger ones
     config.input.shuffle = "full"  # or "blocks(size=128, window=16, lanes=1)", see docs/data.md
     config.input.stage = ""  # a local folder: the shards needed are copied there once
-    config.input.transform = "inception_crop|flip_lr"
+    config.input.transform = "inception_crop|flip_lr"  # see mixer/data/transforms.py
     config.input.fast_decode = False  # JPEGs at 1/2, 1/4, 1/8 of their size where that is enough
     # Of files: tensorflow, as the paper's were: EXIF and transparency ignored, damage passed over;
     # upright: turned, on white, damage an error; auto: TFDS's own datasets as tensorflow.
@@ -61,7 +65,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.total = "300 epochs"  # durations: "N steps", "N epochs" or "N examples"
 
     config.loss = "softmax_xent"  # or sigmoid_xent
-    config.label_smoothing = 0.0
+    config.label_smoothing = 0.0  # the share of the target that all classes get alike
     config.mixup = 0.0  # p of lambda ~ Beta(p, p); 0: none
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"  # with options: "adam(b2=0.95)", "sgd(momentum=0.9)"
@@ -77,18 +81,18 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.schedule.base = 0.001  # the learning rate after warm-up
     config.schedule.decay = "linear"  # or cosine, constant
     config.schedule.end = 0.00001  # the rate at the end, absolute
-    config.schedule.warmup = "10_000 steps"
+    config.schedule.warmup = "10_000 steps"  # in which the rate rises from 0
     config.schedule.cooldown = "0 steps"  # the rate's linear way to 0 at the end of `total`
     config.ema_decay = 0.0  # of averaged parameters, evaluated beside the raw ones; 0: none
 
-    config.evaluators = ConfigDict()
+    config.evaluators = ConfigDict()  # what is measured, an entry each
     config.best = ""  # the metric whose best checkpoint is kept, such as "val/top1"
     config.images = ""  # predict: files, folders and globs (** too), comma-separated
     config.sheet = 36  # contact_sheet: how many images
-    config.benchmark = ConfigDict()  # of input_benchmark:
+    config.benchmark = ConfigDict()  # input_benchmark: how fast images are read
     config.benchmark.images = 2000  # in each measurement
-    config.benchmark.batch_size = 64
-    config.benchmark.rounds = 3
+    config.benchmark.batch_size = 64  # that the images are read in
+    config.benchmark.rounds = 3  # in which all measurements take turns
     config.benchmark.demand = 500.0  # images/s that each device is to get
     config.benchmark.tf_data = False  # also the same recipe in tf.data, as a reference
 
@@ -101,13 +105,13 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.throughput.largest_batch = 2**14  # of all devices; it is doubled from 1 on each
 
     config.sweep = ConfigDict()  # sweep: the learning rate by accuracy on images held out
-    config.sweep.rates = ()
+    config.sweep.rates = ()  # the learning rates to choose from
     config.sweep.train = ""  # the split trained on while choosing; then it is input.split
     config.sweep.dev = ""  # the split that the evaluator `dev` then measures
     config.sweep.retrain = True  # on input.split with the best rate; False: stay with sweep.train
     config.sweep.seeds = (0, 1, 2)  # of the trainings whose test accuracy counts
     config.sweep.machine = 0  # which of `machines` this is, from 0; they take turns
-    config.sweep.machines = 1
+    config.sweep.machines = 1  # that see the workdir, and share the trainings
     config.vtab = ConfigDict()  # vtab: a sweep for each task
     config.vtab.tasks = ()  # empty: all 19
     config.vtab.resolution = 0  # of all tasks; 0: 224 for images below 96 x 96 pixels, else 448
@@ -120,7 +124,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.reproduce.accelerators = ("v3-8", "v5e-16", "H100")  # that the cost is told for
     config.reproduce.share = 0.4  # of their peak FLOP/s that training reaches
     config.reproduce.machine = 0  # which of `machines` this is, from 0; they take turns
-    config.reproduce.machines = 1
+    config.reproduce.machines = 1  # that see the workdir, and share the runs
     config.tables = ConfigDict()  # tables: the paper's, filled from results.json
     config.tables.workdirs = ""  # paths and globs, comma-separated
     config.figures = ConfigDict()  # figures: 2 to 7, from tables.workdirs and init_from
@@ -153,8 +157,8 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.runtime.remat = "none"  # what is computed twice to save memory; or dots, full
     config.runtime.threads = 0  # 0: one a core, 16 at most; with workers, in each, 0: one
     config.runtime.workers = 0  # processes that read and transform images; 0: threads only
-    config.runtime.log_every = "50 steps"
-    config.runtime.checkpoint_every = "1000 steps"
+    config.runtime.log_every = "50 steps"  # a line on the console and in metrics.jsonl
+    config.runtime.checkpoint_every = "1000 steps"  # how often the state is saved
     config.runtime.keep_checkpoints = 2  # the newest, besides the best
     config.runtime.profile = ""  # "11-20": a trace of these steps, into WORKDIR/profile
     # These are all keys there are: a recipe that misspells one is refused. Evaluators are added.
@@ -208,12 +212,12 @@ def evaluator(
     """
     return ConfigDict(
         {
-            "type": kind,
+            "type": kind,  # classification, multilabel, imagenet_a, imagenet_r
             "dataset": "",  # empty: the one trained on
-            "split": split,
-            "transform": transform,
-            "batch_size": min(config.batch_size, 1024),
-            "every": every,
+            "split": split,  # empty: it is left out; auto: test, or what stands for it
+            "transform": transform,  # of each image, before it is measured
+            "batch_size": min(config.batch_size, 1024),  # of all devices together
+            "every": every,  # how much training lies between two measurements
             "optional": False,  # True: left out, and said, where the dataset is not prepared
         }
     ).lock()
@@ -223,13 +227,13 @@ def fewshot(config: ConfigDict, datasets: tuple[tuple[str, str, str], ...], ever
     """An entry of `config.evaluators`: linear regressions on the features of a few examples."""
     return ConfigDict(
         {
-            "type": "fewshot",
+            "type": "fewshot",  # linear regressions on the features of a few examples
             "rule": "fixed",  # lambda 1024, three draws; or ranked: that of 2021
             "shots": (1, 5, 10, 25),  # examples a class
             "datasets": datasets,  # ((name, training split, test split), ...); empty: the rule's
             "transform": "",  # empty: resize to 8/7 of the image size, central crop
-            "batch_size": min(config.batch_size, 1024),
-            "every": every,
+            "batch_size": min(config.batch_size, 1024),  # of all devices together
+            "every": every,  # how much training lies between two measurements
             "optional": False,  # True: without those datasets that are not prepared
         }
     ).lock()

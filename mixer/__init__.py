@@ -5,6 +5,9 @@ The public names below are imported when first used, so that the data workers, w
 """
 
 import importlib
+import tomllib
+from importlib import metadata
+from pathlib import Path
 
 _PUBLIC = {
     "create_model": "mixer.models.registry",
@@ -26,10 +29,24 @@ __all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str):
+    if name == "__version__":
+        return _version()
     if name not in _PUBLIC:
         raise AttributeError(f"module 'mixer' has no attribute {name!r}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)
 
 
 def __dir__():
-    return __all__
+    return [*__all__, "__version__"]
+
+
+def _version() -> str:
+    """A clone's own, whatever else is installed; else the installed package's."""
+    project = "mlp-mixer-jax"
+    try:
+        found = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+        if found["name"] == project:
+            return found["version"]
+    except (OSError, ValueError, KeyError):
+        pass  # it is no clone
+    return metadata.version(project)

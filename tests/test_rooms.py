@@ -44,9 +44,9 @@ def test_storage_knows_no_room():
         assert set(ours(path)) <= {"mixer.errors", "mixer.storage"}, path
 
 
-def test_nothing_imports_the_runs_but_main():
+def test_nothing_imports_the_runs_but_the_command():
     for path in (ROOT / "mixer").rglob("*.py"):
-        if "runs" not in path.parts:
+        if "runs" not in path.parts and path.name not in ("command.py", "help.py"):
             assert "mixer.runs" not in set(ours(path)), path
 
 
@@ -58,8 +58,8 @@ def test_no_file_is_long():
 
 # keys.py follows the others' reading; these read their own group of keys.
 READERS = (
-    *("keys.py", "figures.py", "recorded.py", "replay.py", "reproduce.py", "tables.py"),
-    "throughput.py",
+    *("keys.py", "figures.py", "recorded.py", "replay.py", "reproduce.py", "show.py"),
+    *("tables.py", "throughput.py"),
 )
 
 

@@ -104,7 +104,7 @@ def run(folder: Path, seconds: float = 600, **environment: str) -> tuple[int | N
         import main
 
         sys.argv = command(folder)  # where the flags of a config are looked for
-        return main.main(sys.argv)
+        return main.main()
 
     return in_child(folder, do, seconds, TFDS_DATA_DIR=str(folder / "data"), **environment)
 
@@ -123,7 +123,7 @@ def finish(folder: Path, peace: Path) -> list[str]:
         from tools import random_kills
 
         sys.argv = command(folder)
-        code = main.main(sys.argv)
+        code = main.main()
         if code == 0 and (differing := random_kills.differences(folder / "run", peace / "run")):
             print("differs:", *differing, file=sys.stderr)
         return code

@@ -1,6 +1,8 @@
 """One file for each `config.run`, imported when it is asked for."""
 
+import ast
 import importlib
+from pathlib import Path
 
 from mixer import errors
 
@@ -23,6 +25,7 @@ _RUNS = (
     "plan",
     "verify_zoo",
     "doctor",
+    "show",
 )
 
 
@@ -35,3 +38,13 @@ def load(name: str):
     if name not in _RUNS:
         raise errors.unknown("config.run", name, _RUNS)
     return importlib.import_module(f"mixer.runs.{name}")
+
+
+def described() -> dict[str, str]:
+    """By run, what it does: the first line of its file's text, of which nothing is imported."""
+    found = {}
+    for name in _RUNS:
+        file = Path(__file__).with_name(f"{name}.py")
+        text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+        found[name] = text.partition("\n")[0].removeprefix(f'`config.run="{name}"`: ')
+    return found

@@ -66,13 +66,14 @@ def test_updates_that_are_not_finite_are_left_out_so_often(data_dir, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="a device of Linux")
 def test_what_finds_no_room_may_be_the_output(tmp_path):
     code = """if True:
-        import errno, os, main
+        import errno, os
+        from mixer import command
         try:
             print("a line", flush=True)
         except OSError as error:
-            assert main._is_of_output(error)
-        assert not main._is_of_output(OSError(errno.EIO, "another disk"))
-        assert not main._is_of_output(OSError(errno.ENOSPC, "full", "a file"))
+            assert command._is_of_output(error)
+        assert not command._is_of_output(OSError(errno.EIO, "another disk"))
+        assert not command._is_of_output(OSError(errno.ENOSPC, "full", "a file"))
         os._exit(3)
     """
     with open("/dev/full", "w") as full:

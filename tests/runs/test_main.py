@@ -9,18 +9,21 @@ import gcsfs.retry
 from ml_collections import ConfigDict
 from runs_command import ROOT, run
 
-import main
-from mixer import runs
+from mixer import command, runs
 
 # What is wrong, and what the message must say. The recipe is quickstart unless given.
 BAD = [
     ({"config": "configs/quickstart.py:Mixer-B/17"}, "Did you mean 'Mixer-B/16'"),
     ({"config": "configs/quickstart.py:smoke,fast"}, "unknown config argument 'fast'"),
     ({"config": "configs/quickstart.py:seed=3"}, "--config.seed=3"),
+    ({"config": "configs/quickstart.py:cifar11"}, "Did you mean 'cifar10"),
     ({"config": "configs/quikstart.py"}, "Did you mean 'configs/quickstart.py'"),
     ("--config.model.name=Mixer-X/16", "unknown model 'Mixer-X/16'. Did you mean"),
     ("--config.dataset=digist", "Did you mean 'digits'"),
     ("--config.batchsize=8", 'config.batchsize\'. Did you mean "batch_size"'),
+    ("--config.lr=0.1", 'Did you mean "schedule.base" (the learning rate after warm-up)?'),
+    ("--config.nothing_like_it=1", "All keys: --config=configs/quickstart.py --help"),
+    ("--output_dir=runs", 'Did you mean "--workdir"'),
     ("--config.batch_size=many", "invalid literal"),
     ("--config.run=trian", "Did you mean 'train'"),
     ("--config.batch_size=12", "batch_size=12 is not divisible by the 8 devices: take 8 or 16"),
@@ -46,7 +49,7 @@ BAD = [
     ("--config.input.split=train[:0]", "holds no examples"),
     ("--config.input.fraction=0.0001", "fraction=0.0001 of 1,437 examples is none"),
     ("extra", "unexpected argument 'extra'"),
-    ("--learning_rate=1", "Unknown command line flag 'learning_rate'"),
+    ("--learning_rate=1", "flag 'learning_rate'. Did you mean \"--config.schedule.base\""),
 ]
 
 
@@ -93,9 +96,9 @@ def test_a_store_that_does_not_answer_is_a_line(monkeypatch, capsys):
         raise gcsfs.retry.HttpError({"code": 503, "message": "Service Unavailable"})
 
     nobody = dict.fromkeys(("coordinator", "num_processes", "process_id"))
-    monkeypatch.setattr(main.flags, "FLAGS", types.SimpleNamespace(**nobody))
+    monkeypatch.setattr(command.flags, "FLAGS", types.SimpleNamespace(**nobody))
     monkeypatch.setattr(runs, "load", lambda name: types.SimpleNamespace(run=run))
-    assert main._run(ConfigDict({"run": "train"}), "gs://bucket/run", "quickstart") == 1
+    assert command._run(ConfigDict({"run": "train"}), "gs://bucket/run", "quickstart") == 1
     said = "error: the object store cannot be used: Service Unavailable, 503\n"
     assert capsys.readouterr().err == said
 
@@ -104,18 +107,18 @@ def test_who_insists_waits_for_no_thread():
     """Such as one that writes a checkpoint to a store out of reach."""
     interrupted = (
         "import sys, threading, time, types\n"
-        "import main\n"
         "from ml_collections import ConfigDict\n"
-        "from mixer import runs\n"
+        "from mixer import command, runs\n"
         "def run(*_):\n"
         "    threading.Thread(target=time.sleep, args=(100,)).start()\n"
         "    print('under way')\n"
         "    raise KeyboardInterrupt\n"
         "runs.load = lambda name: types.SimpleNamespace(run=run)\n"
-        "main.flags.FLAGS(sys.argv[:1])\n"
-        "main._run(ConfigDict({'run': 'train'}), '', '')\n"
+        "command.flags.FLAGS(sys.argv[:1])\n"
+        "command._run(ConfigDict({'run': 'train'}), '', '')\n"
     )
-    command = [sys.executable, "-c", interrupted]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        [sys.executable, "-c", interrupted], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert (ended.returncode, ended.stdout) == (1, "under way\n")
     assert ended.stderr == "error: interrupted.\n"

@@ -58,15 +58,20 @@ def _classes(config: ConfigDict) -> tuple[int, int]:
         split = training_split(config)
         source = sources.open_source(config.dataset, split, data_dir(config), reading)
     except errors.Missing:
-        return given or _known_classes(config.dataset), 0
+        return given or known_classes(config.dataset), 0
     return given or len(source.classes), sources.max_labels(source)
 
 
-def _known_classes(dataset: str) -> int:
+def known_classes(dataset: str) -> int:
+    """How many classes a dataset has that is not prepared.
+
+    Raises:
+      BadInput: TFDS does not know it.
+    """
     try:
         builder = tfds.builder(dataset, try_gcs=False)
         return builder.info.features["label"].num_classes
-    except (tfds.core.DatasetNotFoundError, KeyError, AttributeError):
+    except (tfds.core.DatasetNotFoundError, KeyError, AttributeError, ValueError):
         raise errors.BadInput(
             f"{dataset} is not prepared here, and how many classes it has is not known without it: "
             f"set --config.model.num_classes="

@@ -1,0 +1,176 @@
+"""What each key means, by the comments in common.py, and what else people call it."""
+
+import ast
+import difflib
+import functools
+import io
+import tokenize
+from collections.abc import Iterable
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from mixer.models import fields
+
+# Other names of keys, as other code has them. What begins with "--" is a flag.
+OTHER_NAMES = {
+    "schedule.base": "lr learning_rate base_lr peak_lr init_lr max_lr rate",
+    "schedule.decay": "lr_schedule lr_scheduler scheduler sched lr_decay",
+    "schedule.end": "min_lr end_lr final_lr",
+    "schedule.warmup": "warmup_steps warmup_epochs num_warmup_steps warm_up",
+    "total": "epochs num_epochs max_epochs steps num_steps max_steps train_steps total_steps "
+    "num_train_epochs num_train_steps training_steps iterations duration",
+    "batch_size": "batch bs train_batch_size global_batch_size",
+    "micro_batches": "accum accum_steps grad_accum grad_accum_steps gradient_accumulation_steps",
+    "optimizer.name": "opt optim optimizer_name momentum betas beta1 beta2 b1 b2",
+    "optimizer.weight_decay": "wd decay l2",
+    "optimizer.clip_norm": "clip clip_grad grad_clip max_grad_norm grad_clip_norm",
+    "optimizer.multipliers": "freeze frozen lr_mult layer_decay",
+    "ema_decay": "ema model_ema model_ema_decay polyak",
+    "label_smoothing": "smoothing",
+    "mixup": "mixup_alpha mixup_p cutmix",
+    "loss": "criterion loss_fn",
+    "image_size": "size resolution res img_size input_size crop_size height width",
+    "input.transform": "augment augmentation augmentations aug aa randaug randaugment auto_augment "
+    "transforms pp preprocess preprocessing",
+    "input.split": "train_split",
+    "input.shuffle": "shuffle_buffer shuffle_buffer_size",
+    "dataset": "data dataset_name data_path data_root train_dir train_data_dir root",
+    "runtime.data_dir": "tfds_data_dir",
+    "runtime.workers": "num_workers n_workers",
+    "runtime.threads": "num_threads",
+    "runtime.mesh": "devices gpus num_gpus n_gpus",
+    "runtime.log_every": "log_interval log_steps log_every_steps print_freq logging_steps",
+    "runtime.checkpoint_every": "save_every save_interval save_steps checkpoint_steps ckpt_every",
+    "runtime.keep_checkpoints": "max_to_keep keep_ckpts save_total_limit",
+    "init_from": "pretrained weights checkpoint ckpt init_checkpoint resume finetune load "
+    "model_init restore_from",
+    "model.name": "arch architecture variant model_name backbone",
+    "model.num_classes": "classes nclasses n_classes",
+    "model.num_blocks": "depth depths layers num_layers n_layers",
+    "model.hidden_dim": "dim embed_dim hidden_size",
+    "model.patch_size": "patch patches",
+    "model.stochastic_depth": "drop_path drop_path_rate droppath survival_prob",
+    "model.dropout": "drop drop_rate dropout_rate",
+    "model.dtype": "precision fp16 bf16 amp half_precision compute_dtype",
+    "evaluators": "eval evals evaluator val_split",
+    "every": "eval_every eval_steps eval_interval",
+    "--workdir": "output_dir out_dir output outdir save_dir log_dir logdir work_dir model_dir",
+}
+
+
+def near(name: str, keys: Iterable[str]) -> list[str]:
+    """The likeliest three of the keys that someone who writes `name` means, perhaps a flag."""
+    keys = sorted(keys, key=lambda key: key.count("."))  # stable: those of groups come last
+    if name in keys:  # the flag's form is what is wrong
+        return [name]
+    *_, last = name.lower().replace("-", "_").split(".")
+    meant = [key for key, names in OTHER_NAMES.items() if last in names.split()]
+    found = [key for key in keys if _ends_with(key, last)]
+    for other in meant:
+        inside = [key for key in keys if key == other or _ends_with(key, other)]
+        found += [other] if other.startswith("--") else inside or _within(other, keys)
+    if not found:
+        close = functools.partial(difflib.get_close_matches, n=1, cutoff=0.75)
+        ends = close(last, [key.rpartition(".")[2] for key in keys])
+        found = [key for key in keys if _ends_with(key, *ends)] if ends else close(name, keys)
+    return list(dict.fromkeys(found))[:3]
+
+
+def _ends_with(key: str, last: str) -> bool:
+    return key == last or key.endswith(f".{last}")
+
+
+def _within(group: str, keys: Iterable[str]) -> list[str]:
+    return [key for key in keys if key.startswith(f"{group}.")]
+
+
+def shown(key: str, prefix: str = "") -> str:
+    """A key for a message, with its meaning where that is short."""
+    if key.startswith("--"):
+        return f'"{key}"'
+    meaning = of_common().get(key, "")
+    return f'"{prefix}{key}"' + (f" ({meaning})" if 0 < len(meaning) < 60 else "")
+
+
+def of(key: str, config: ConfigDict) -> str:
+    """The meaning of a key "a.b" of this config; of a group too, if it has one.
+
+    Those of evaluators are by the type of the entry, those of models by the field.
+    """
+    group, *rest = key.split(".")
+    if group == "evaluators" and len(rest) == 2:
+        few_shot = config.evaluators[rest[0]].type == "fewshot"
+        return of_entry("fewshot" if few_shot else "evaluator").get(rest[1], "")
+    if group == "model" and rest and key not in of_common():
+        own = f"a field of {config.model.name}, a model of your own"
+        return fields.MEANINGS.get(rest[0], own)
+    return of_common().get(key, "")
+
+
+def common_keys() -> list[str]:
+    """The keys that all recipes have, those of models and evaluators left out."""
+    groups = {key.rpartition(".")[0] for key in of_common()}
+    return [key for key in of_common() if key not in groups]
+
+
+@functools.cache
+def of_common() -> dict[str, str]:
+    """By key or group, in their order, what the comments in `common.base` say of it."""
+    found = {}
+    for statement in _function("base").body:
+        if not isinstance(statement, ast.Assign):
+            continue
+        key = ast.unparse(statement.targets[0])
+        if key.startswith("config."):
+            key, meaning = key.removeprefix("config."), _comments().of(statement)
+            found[key] = meaning
+            for name in _items(statement):
+                found[f"{key}.{name}"] = meaning
+    return found
+
+
+@functools.cache
+def of_entry(function: str) -> dict[str, str]:
+    """By key, what the comments in `common.evaluator` or `common.fewshot` say of it."""
+    (made,) = (part for part in _function(function).body if isinstance(part, ast.Return))
+    return {name: _comments().of(item) for name, item in _items(made).items()}
+
+
+def _items(statement: ast.AST) -> dict[str, ast.expr]:
+    """The keys and values of the dict that stands in the statement, if one does."""
+    for part in ast.walk(statement):
+        if isinstance(part, ast.Dict):
+            return {k.value: v for k, v in zip(part.keys, part.values, strict=True)}
+    return {}
+
+
+class _Comments:
+    """The comments of a file, by line."""
+
+    def __init__(self, code: str):
+        tokens = tokenize.generate_tokens(io.StringIO(code).readline)
+        comments = [token for token in tokens if token.type == tokenize.COMMENT]
+        self._lines = {token.start[0]: token.string.lstrip("# ") for token in comments}
+        self._alone = {c.start[0] for c in comments if not c.line[: c.start[1]].strip()}
+
+    def of(self, node: ast.AST) -> str:
+        """Those right above and those beside it, as one text."""
+        first = node.lineno
+        while first - 1 in self._alone:
+            first -= 1
+        lines = range(first, node.end_lineno + 1)
+        return " ".join(self._lines[line] for line in lines if line in self._lines)
+
+
+_CODE = Path(__file__).with_name("common.py").read_text(encoding="utf-8")
+
+
+@functools.cache
+def _comments() -> _Comments:
+    return _Comments(_CODE)
+
+
+def _function(name: str) -> ast.FunctionDef:
+    functions = (part for part in ast.parse(_CODE).body if isinstance(part, ast.FunctionDef))
+    return next(function for function in functions if function.name == name)

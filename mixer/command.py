@@ -1,0 +1,242 @@
+"""The command `mixer`, and main.py in a clone: flags, errors, dispatch on `config.run`.
+
+On many hosts, in a process of each: --coordinator=HOST:PORT --num_processes=N --process_id=I
+"""
+
+import contextlib
+import os
+import re
+import sys
+
+from absl import flags, logging
+
+# Elsewhere that is another name of __main__, or of nothing.
+if getattr(sys.modules.get("__mp_main__"), "__name__", "") == "__mp_main__":
+    # A data worker, which runs the file that its parent was started from: it decodes images.
+    # Without this, Grain would import JAX into each.
+    sys.modules["jax"] = None
+    logging.set_verbosity(logging.ERROR)  # ... and say that it misses it
+else:
+    from ml_collections import ConfigDict, config_flags
+
+    config_flags.DEFINE_config_file("config", None, "Recipe: a name or a path, and [:WORDS].")
+    flags.DEFINE_string("workdir", None, "Output folder of this run.")
+    flags.DEFINE_string("coordinator", None, "Of several processes: HOST:PORT of the first.")
+    flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+
+_HELP = {f"{dashes}{name}" for dashes in ("-", "--") for name in ("h", "help", "helpfull")}
+
+
+def main() -> int:
+    """Parses the command line, checks, runs.
+
+    Returns:
+      The exit code: 0 complete or stopped after saving, 1 failed, 2 bad input.
+    """
+    from mixer.errors import BadInput
+
+    # A name that the terminal cannot show, such as that of a file which is not UTF-8.
+    sys.stdout.reconfigure(errors="backslashreplace")
+    argv = [arg for arg in sys.argv if arg not in _HELP]
+    try:
+        if len(argv) < len(sys.argv):
+            return _help(argv)
+        config, protocol = _parse(argv)
+        workdir = flags.FLAGS.workdir
+        if not workdir and config.run != "show":
+            raise BadInput("--workdir is missing: the folder for this run's output")
+    except BadInput as error:
+        return _fail(str(error), 2)
+    from mixer.runs import distributed
+
+    return distributed.leave(_run(config, workdir, protocol))
+
+
+def _help(argv: list[str]) -> int:
+    """Prints what there is or, of a recipe that is given, its text and its keys."""
+    from mixer import help as texts
+    from mixer import output
+
+    if recipe := _value(argv, "config"):
+        text = texts.of_recipe(recipe, *_parse(argv))
+    else:
+        text = texts.overview()
+    with output.outliving_readers():
+        print(text, flush=True)
+    return 0
+
+
+def _run(config, workdir: str, protocol: str) -> int:
+    from mixer import output, runs, storage
+    from mixer.errors import BadInput, Failure
+    from mixer.runs import agreement, devices, distributed
+
+    who = ""
+    try:
+        distributed.start(
+            flags.FLAGS.coordinator, flags.FLAGS.num_processes, flags.FLAGS.process_id, config.run
+        )
+        who = f"{distributed.name()}: " if distributed.count() > 1 else ""
+        # The one says all that is wrong, not the first of it; the other computes nothing.
+        if config.run not in ("doctor", "show"):
+            agreement.same_command(config, workdir, protocol)
+            devices.check(distributed.count())
+        runs.load(config.run).run(config, workdir, protocol)
+    except BadInput as error:
+        return _fail(f"{who}{error}", 2)
+    except KeyboardInterrupt:
+        _fail(f"{who}interrupted. {distributed.last_checkpoint()}".strip(), 1)
+        with output.outliving_readers():
+            sys.stdout.flush()
+        os._exit(1)  # Python would wait for threads: to a store out of reach they write for minutes
+    except (Failure, OSError) as error:  # a full disk, a folder that may not be written any more
+        if isinstance(error, BrokenPipeError) and output.to_nobody():
+            return 1  # whoever read our output has left (`| head`)
+        return _fail(f"{who}{'standard output: ' * _is_of_output(error)}{error}", 1)
+    except Exception as error:
+        if storage.is_of_client(error):
+            reason = storage.trouble(error)[1]
+            return _fail(f"{who}the object store cannot be used: {reason}", 1)
+        if who:
+            distributed.end(error)
+        raise
+    return 0
+
+
+def _is_of_output(error: Exception) -> bool:
+    """Whether what was printed found no room: Python does not say so."""
+    if not isinstance(error, OSError) or error.filename is not None:
+        return False
+    try:
+        os.write(1, b"\n")
+    except OSError as again:
+        return again.errno == error.errno
+    return False
+
+
+def _fail(message: str, code: int) -> int:
+    from mixer import output
+
+    with output.outliving_readers():
+        print(f"error: {message}", file=sys.stderr, flush=True)
+    return code
+
+
+def _parse(argv: list[str]):
+    """Flags -> (config, protocol), every mistake as `BadInput`."""
+    from mixer import recipes
+    from mixer.errors import BadInput
+    from mixer.runs import keys
+
+    given = _value(argv, "config")
+    if not given:
+        raise BadInput("--config is missing: for instance --config=quickstart; see --help")
+    name, colon, words = given.partition(":")
+    recipe = f"{recipes.find(name)}{colon}{words}"
+    recipes.make_importable()
+    _check_before_parsing(argv, name)
+    try:
+        rest = flags.FLAGS(_with_value(argv, "config", recipe))
+        config = flags.FLAGS.config
+        config.to_dict()  # an error of the recipe surfaces at the first access
+    except (flags.Error, OSError, KeyError, AttributeError, ImportError, SyntaxError) as error:
+        raise BadInput(_flag_message(error, argv, recipe)) from None
+    if len(rest) > 1:
+        raise BadInput(f"unexpected argument {rest[1]!r}: everything is given as --flag=value")
+    protocol = re.sub(r"^(?:.*/)?([^/:]+?)\.py(?=:|$)", r"\1", given)
+    return keys.follow(config, _given(words)), protocol
+
+
+def _given(words: str) -> dict[str, tuple[str, ...]]:
+    """What the command sets itself: by how it does, the keys that are set."""
+    from configs import arguments
+    from mixer.errors import BadInput
+
+    values = flags.FLAGS["config"].override_values
+    for key, value in values.items():
+        if isinstance(value, ConfigDict):
+            raise BadInput(
+                f"config.{key} is a group of keys: set them one by one, --config.{key}.KEY=VALUE"
+            )
+    by_flag = {f"--config.{key}={value}": (key,) for key, value in values.items()}
+    return by_flag | arguments.keys_of(words)
+
+
+def _value(argv: list[str], flag: str) -> str:
+    """The value of --flag=value or --flag value, before anything is parsed."""
+    for arg, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = arg.partition("=")
+        if name in (f"--{flag}", f"-{flag}"):
+            return value if equals else following
+    return ""
+
+
+def _with_value(argv: list[str], flag: str, value: str) -> list[str]:
+    """The same with another value of this flag, as --flag=value."""
+    found = list(argv)
+    for i, arg in enumerate(argv):
+        if arg.partition("=")[0] in (f"--{flag}", f"-{flag}"):
+            found[i : i + 1 + ("=" not in arg)] = [f"--{flag}={value}"]
+            break
+    return found
+
+
+def _check_before_parsing(argv: list[str], recipe: str) -> None:
+    # The recipe's arguments may name models and datasets that the user's modules register, and
+    # datasets that lie in the data_dir.
+    from mixer import errors
+    from mixer.models import registry
+    from mixer.runs import imports
+
+    imports.import_modules(_value(argv, "config.imports"))
+    if data_dir := _value(argv, "config.runtime.data_dir"):
+        os.environ["TFDS_DATA_DIR"] = data_dir
+    if name := _value(argv, "config.model.name"):
+        registry.model_fields(name)
+        raise errors.BadInput(
+            f"--config.model.name={name}: the recipe sets the other fields by the name, so give it "
+            f"to the recipe: --config={recipe}:{name}"
+        )
+
+
+def _flag_message(error: Exception, argv: list[str], recipe: str) -> str:
+    """The line of the flag library's message that says what is wrong, with the nearest key."""
+    if isinstance(error, KeyError | AttributeError):
+        # Two lines within quotes: the key, and what is near it in its group, if anything is.
+        first, _, near = str(error.args[0]).replace("\\n", "\n").strip("'\"").partition("\n")
+        if added := re.match(r'Key "(.*?)" does not exist and cannot be added', first):
+            # The recipe itself fails, so its own keys cannot be looked through.
+            hint = f". {near}" if near else _hint(added[1], argv, "")
+            return f"the recipe sets {added[1]!r}, and there is no such key{hint}"
+        key = first.strip("'\"\\")
+        arg = next((a for a in argv if key in a.partition("=")[0].split(".")), key)
+        name = arg.partition("=")[0].lstrip("-")
+        return f"unknown config key {name!r}{_hint(name, argv, recipe)}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    message = lines[-1] if lines else repr(error)
+    if isinstance(error, flags.UnrecognizedFlagError) and "Did you mean" not in message:
+        message += _hint(error.flagname, argv, recipe, "--config.")
+    return message
+
+
+def _hint(name: str, argv: list[str], recipe: str, prefix: str = "") -> str:
+    """The keys that someone who writes `name` may mean."""
+    from configs import meanings
+
+    near = meanings.near(name.removeprefix("config."), _keys_of(recipe))
+    if not near:
+        return f". All keys: --config={_value(argv, 'config')} --help"
+    return f". Did you mean {' or '.join(meanings.shown(key, prefix) for key in near)}?"
+
+
+def _keys_of(recipe: str) -> list[str]:
+    """All keys of the recipe, or those that every recipe has where it fails by itself."""
+    from configs import meanings
+    from mixer.runs import keys
+
+    if not recipe:
+        return meanings.common_keys()
+    with contextlib.redirect_stdout(None):  # what it says, it has said
+        config = flags.FLAGS["config"].parser.parse(recipe)
+    return list(keys.flat(keys.as_json(config)))

@@ -1,0 +1,74 @@
+"""The recipes that come with the package: where they lie, and what they are called.
+
+They are the package `configs`, beside `mixer` both in a clone and where it is installed.
+"""
+
+import ast
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+from mixer import errors
+
+FOLDER = Path(__file__).parents[1] / "configs"
+
+
+def make_importable() -> None:
+    """Makes `configs` this package, whatever folder of that name the user has on Python's path."""
+    file = FOLDER / "__init__.py"
+    if getattr(sys.modules.get("configs"), "__file__", None) == str(file):
+        return
+    spec = importlib.util.spec_from_file_location(
+        "configs", file, submodule_search_locations=[str(FOLDER)]
+    )
+    package = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(package)
+    sys.modules["configs"] = package
+
+
+def find(recipe: str) -> Path:
+    """The file of a recipe: NAME is one of ours, all else is a path.
+
+    Raises:
+      BadInput: there is none; names the nearest.
+    """
+    names = dict.fromkeys(described())
+    if not re.fullmatch(r"\w+", recipe):
+        return _file_at(recipe, names)
+    if recipe in names:
+        return FOLDER / f"{recipe}.py"
+    fix = "A recipe of your own is given by its path."
+    if Path(f"{recipe}.py").is_file():
+        fix = f"The file here is --config={recipe}.py."
+    raise errors.unknown("recipe", recipe, names, fix)
+
+
+def _file_at(recipe: str, names) -> Path:
+    file = Path(recipe)
+    if file.is_file():
+        return file
+    if file.stem in names:
+        raise errors.BadInput(
+            f"config file {recipe!r} does not exist: the recipe that comes with the package is "
+            f"--config={file.stem}"
+        )
+    near = [str(path) for path in sorted(file.parent.glob("*.py")) if _is_recipe(path)]
+    if near:
+        raise errors.unknown("config file", recipe, near)
+    raise errors.unknown("config file", recipe, names, "These are given by their names alone.")
+
+
+def described() -> dict[str, str]:
+    """By name, the first line of its text."""
+    files = filter(_is_recipe, sorted(FOLDER.glob("*.py")))
+    return {file.stem: text(file).partition("\n")[0] for file in files}
+
+
+def text(file: Path) -> str:
+    """The docstring of a file of Python, which is not run."""
+    return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+
+
+def _is_recipe(file: Path) -> bool:
+    return "def get_config" in file.read_text(encoding="utf-8", errors="replace")

@@ -1,0 +1,159 @@
+"""`config.run="show"`: a recipe's keys, what they mean, and the numbers that follow from them.
+
+It takes the command of any run, and needs no workdir: nothing is written there, nothing is
+computed. So no key is refused that another run would use.
+"""
+
+import contextlib
+import shutil
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from configs import common, meanings
+from configs.arguments import Arguments
+from mixer import errors
+from mixer.benchmark import flops
+from mixer.checkpoint import adapt
+from mixer.data import sources
+from mixer.data.sources import Source
+from mixer.runs import keys
+from mixer.runs.build import parts
+from mixer.runs.build.for_plan import known_classes
+from mixer.runs.imports import import_modules
+from mixer.training import durations
+
+_WIDEST_VALUE = 16  # a longer one moves its meaning to the next line
+
+
+def run(config: ConfigDict, output: str, protocol: str) -> None:
+    """Prints the keys, then the numbers.
+
+    Raises:
+      BadInput: a value that none of these can be made of.
+    """
+    import_modules(config.imports)
+    numbers = dict(_numbers(config))
+    print("\n".join([f"{protocol}\n", *keys_of(config), "\nWhat follows from them:\n"]))
+    width = max(map(len, numbers))
+    for name, text in numbers.items():
+        print(f"    {name:<{width}}  {text}")
+
+
+def keys_of(config: ConfigDict) -> list[str]:
+    """Lines: each key with its value and meaning, in the order of configs/common.py."""
+    values = keys.flat(config.to_dict())
+    defaults = keys.flat(_defaults(config).to_dict())
+    given = keys.given(config)
+    order = {key: i for i, key in enumerate(meanings.of_common())}
+    # A model's own fields and all evaluators have no place there: they are last in their group.
+    ends = {key.partition(".")[0]: i for key, i in order.items()}
+    place = {key: order.get(key, ends.get(key.partition(".")[0], len(order))) for key in values}
+    width = max(map(len, values))
+    lines = [
+        "Keys, each set by --config.KEY=VALUE; * is another value than the default, + is given in "
+        "the command:"
+    ]
+    group = None
+    for key in sorted(values, key=place.get):
+        if (own := key.rpartition(".")[0].partition(".")[0]) != group:
+            group, heading = own, meanings.of(own, config) if own else ""
+            heading = heading.removeprefix(f"{group}: ")
+            lines += ["", f"{group}: {heading}"] if heading else [""]
+        mark = "*" if key not in defaults or values[key] != defaults[key] else " "
+        mark += "+" if key in given else " "
+        lines += _entry(f"{mark} {key:<{width}}", values[key], meanings.of(key, config))
+    return lines
+
+
+def _entry(key: str, value: Any, meaning: str) -> list[str]:
+    """The value beside the key and the meaning beside both, in as many lines as it needs."""
+    begin = f"{key}  {value!r:<{_WIDEST_VALUE}}"
+    indent = " " * (len(key) + 2 + _WIDEST_VALUE + 2)
+    room = max(shutil.get_terminal_size((120, 24)).columns - len(indent), 30)
+    first, *others = textwrap.wrap(meaning, room) or [""]
+    if len(repr(value)) > _WIDEST_VALUE:
+        return [begin, *(f"{indent}{line}" for line in [first, *others] if line)]
+    return [f"{begin}  {first}".rstrip(), *(f"{indent}{line}" for line in others)]
+
+
+def _defaults(config: ConfigDict) -> ConfigDict:
+    """Those of the config's model, dataset and resolution, which have none of their own."""
+    found = common.base(Arguments(config.model.name, config.dataset, config.image_size[0]))
+    for name, entry in config.evaluators.items():
+        few_shot = entry.type == "fewshot"
+        found.evaluators[name] = (
+            common.fewshot(config, (), "") if few_shot else common.evaluator(config, "", "", "")
+        )
+    return found
+
+
+def _numbers(config: ConfigDict) -> Iterator[tuple[str, str]]:
+    """By name, what is known of the data, the training and the model."""
+    if config.reproduce.rows:
+        yield "runs", "of other recipes: --config.reproduce.list=True lists them and their cost"
+        return
+    source, whole, trouble = _data(config)
+    if source is None:
+        yield "training images", f"not known: {trouble}"
+    else:
+        yield "training images", sources.summary(source)
+        share = len(source) / len(source.classes)
+        yield "images a class", f"{share:,.1f} on average of {len(source.classes):,} classes"
+    yield from _durations(config, whole)
+    yield from _of_model(config, len(source.classes) if source else 0)
+
+
+def _data(config: ConfigDict) -> tuple[Source | None, int | None, str]:
+    """The training images and of how many they are a part; without them, why."""
+    if not config.dataset:
+        return None, None, "the recipe trains on nothing"
+    own = config.copy_and_resolve_references()
+    own.input.stage = ""  # nothing is copied
+    try:
+        return *parts.training_source(own), ""
+    except errors.Missing as error:
+        return None, None, str(error)
+
+
+def _durations(config: ConfigDict, images: int | None) -> Iterator[tuple[str, str]]:
+    if not config.dataset:
+        return
+    for name, key, duration in (
+        ("training", "total", config.total),
+        ("warm-up", "schedule.warmup", config.schedule.warmup),
+    ):
+        if images is None and "epoch" in duration:
+            yield name, f"{duration}: in steps not known without the number of images"
+            continue
+        steps = durations.to_steps(duration, config.batch_size, images or 1, key)
+        epochs = f", {steps * config.batch_size / images:,.2f} epochs" if images else ""
+        yield name, f"{steps:,} steps, {steps * config.batch_size:,} images{epochs}"
+
+
+def _of_model(config: ConfigDict, classes: int) -> Iterator[tuple[str, str]]:
+    size = parts.image_size_of(config)
+    classes = config.model.num_classes or classes or _classes_of(config.dataset)
+    fields = config.model.to_dict() | {"num_classes": classes}
+    model = parts.build_model(fields.pop("name"), fields, size)
+    count = sum(leaf.size for leaf in jax.tree.leaves(adapt.shapes(model, size)))
+    head = f"with a head of {classes:,} classes" if classes else "without the head"
+    yield "parameters", f"{count:,}, {head}"
+    try:
+        answer, training = (
+            2 * count(model, size) / 1e9 for count in (flops.forward_macs, flops.training_macs)
+        )
+    except flops.Uncountable as error:
+        yield "GFLOPs an image", f"not known: {error}"
+    else:
+        yield "GFLOPs an image", f"{answer:,.3g}; {training:,.3g} in training"
+
+
+def _classes_of(dataset: str) -> int:
+    """Of a dataset that is not prepared; 0 where that is not known without it."""
+    with contextlib.suppress(errors.BadInput):
+        return known_classes(dataset)
+    return 0

@@ -1,0 +1,195 @@
+"""The command: its help, the recipes by name, and the package by itself."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import mixer
+from configs import meanings, quickstart
+from mixer import command, recipes, runs
+from mixer.runs import keys
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def said(monkeypatch, capsys):
+    """What the command with these arguments prints, and its exit code."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["mixer", *arguments])
+        code = command.main()
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h", "-help", "--helpfull"])
+def test_help_names_every_run_and_every_recipe(flag, said):
+    code, out, err = said(flag)
+    assert (code, err) == (0, "")
+    lines = [line.split(maxsplit=1) for line in out.splitlines() if line.startswith("  ")]
+    described = {line[0]: line[1] for line in lines if len(line) == 2}
+    texts = {path.stem: recipes.text(path) for path in recipes.FOLDER.glob("*.py")}
+    ours = {name: texts[name] for name in recipes.described()}
+    assert "common" in texts and "common" not in ours
+    both = ours | {name: runs.load(name).__doc__ for name in runs.described()}
+    # A run's text begins with its name, which stands in another column here.
+    assert {"plan", "show", "quickstart"} <= both.keys() <= described.keys()
+    for name, text in both.items():
+        first = text.partition("\n")[0]
+        assert len(described[name]) > 15 and first.endswith(described[name]), name
+        assert first.removesuffix(described[name]) in ("", f'`config.run="{name}"`: ')
+
+
+def test_help_imports_nothing_slow():
+    code = (
+        "import sys; sys.argv = ['mixer', '--help']\n"
+        "from mixer import command\n"
+        "assert command.main() == 0\n"
+        "assert not {'jax', 'flax', 'tensorflow_datasets', 'grain'} & sys.modules.keys()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_recipes_are_found_by_name_and_by_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert recipes.find("imagenet") == ROOT / "configs/imagenet.py"
+    for own in ("imagenet.py", "sub/mine.py"):
+        path = tmp_path / own
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("def get_config(words=''): ...")
+        assert recipes.find(own).resolve() == path and recipes.find(str(path)) == path
+    assert recipes.find("imagenet") == ROOT / "configs/imagenet.py"
+    refused = {
+        "imagnet": "unknown recipe 'imagnet'. Did you mean 'imagenet'",
+        "common": "unknown recipe 'common'",
+        "mine": "A recipe of your own is given by its path",
+        "sub/mien.py": "Did you mean 'sub/mine.py'",
+        "configs/jft.py": "the recipe that comes with the package is --config=jft",
+        "nowhere/mine.py": "Known: ablations, .* by their names alone",
+    }
+    for given, message in refused.items():
+        with pytest.raises(mixer.BadInput, match=message):
+            recipes.find(given)
+    (tmp_path / "mine.py").write_text("")
+    with pytest.raises(mixer.BadInput, match="The file here is --config=mine.py"):
+        recipes.find("mine")
+
+
+def test_other_names_of_keys_lead_to_keys():
+    config = quickstart.get_config()
+    known = list(keys.flat(keys.as_json(config)))
+    for key, names in meanings.OTHER_NAMES.items():
+        for name in names.split():
+            near = meanings.near(name, known)
+            assert near and len(near) <= 3, name
+            if name not in {end.rpartition(".")[2] for end in known}:
+                assert key in near[0], (name, near)
+    near = {
+        "lr": ["schedule.base"],
+        "optimizer.learning-rate": ["schedule.base"],
+        "batch_size": ["batch_size"],
+        "optimizer.batchsize": ["batch_size"],
+        "weight_decay": ["optimizer.weight_decay"],
+        "workers": ["runtime.workers"],
+        "evaluators.val.every": ["evaluators.test.every"],
+        "nothing_like_it": [],
+    }
+    for name, expected in near.items():
+        found = meanings.near(name, known)
+        assert found[:1] == expected[:1], (name, found)
+
+
+def test_a_key_means_what_the_comments_at_it_say():
+    common = meanings.of_common()
+    assert common["seed"] == "of the initial weights, the order, the augmentation, dropout"
+    assert common["init_step"].startswith("of a workdir; empty: the newest; or best")  # in brackets
+    above = common["init_from"]  # three lines above it
+    assert above.startswith("Weights to start from: a") and above.endswith("all with figures.")
+    assert common["runtime"].startswith("What leaves the numbers alone")
+    assert common["runtime.mesh.fsdp"] == common["runtime.mesh"] == "devices; -1: the rest"
+    assert meanings.of_entry("evaluator")["dataset"] == "empty: the one trained on"
+    assert meanings.of_entry("fewshot")["shots"] == "examples a class"
+
+
+def test_the_version_is_the_clones():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert mixer.__version__ == project["version"]
+
+
+@pytest.mark.long
+def test_the_package_is_enough(data_dir, tmp_path):
+    """Installed elsewhere, with a `configs` of the user's own first on Python's path."""
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    copy = tmp_path / "clone"  # the build leaves folders
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    ).stdout
+    for name in filter(None, listed.decode().split("\0")):
+        if (ROOT / name).exists():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes((ROOT / name).read_bytes())
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    subprocess.run(
+        [*pip, "--python", venv / "bin/python", "install", "--no-deps", copy], check=True
+    )
+    (site,) = venv.glob("lib/*/site-packages")
+    (site / "packages.pth").write_text(sysconfig.get_path("purelib"))
+    folder = tmp_path / "elsewhere"
+    (folder / "configs").mkdir(parents=True)
+    (folder / "configs/__init__.py").write_text("raise ImportError('not these')")
+    (folder / "mine.py").write_text(
+        "from configs import quickstart\n"
+        "def get_config(words=''):\n"
+        "    config = quickstart.get_config(words)\n"
+        "    config.seed = 3\n"
+        "    return config\n"
+    )
+    (folder / "spy.py").write_text(
+        "import multiprocessing, sys, mixer\n"
+        "def watch(image, rng):\n"
+        "    if multiprocessing.parent_process() is not None:\n"
+        "        assert sys.modules.get('jax') is None, 'a worker has imported JAX'\n"
+        f"        open({str(tmp_path / 'seen')!r}, 'a').close()\n"
+        "    return image\n"
+        "mixer.register_transform('watch', lambda: watch)\n"
+    )
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "PYTHON"))}
+    env |= {"PYTHONPATH": ".", "XLA_FLAGS": "", "TFDS_DATA_DIR": str(data_dir)}
+
+    def run(*arguments):
+        return subprocess.run(
+            [venv / "bin/mixer", *arguments], cwd=folder, env=env, capture_output=True, text=True
+        )
+
+    where = "import mixer; print(mixer.__file__, mixer.__version__)"
+    said = subprocess.run(
+        [venv / "bin/python", "-c", where], cwd=folder, env=env, capture_output=True, text=True
+    ).stdout
+    assert said.split() == [str(site / "mixer/__init__.py"), mixer.__version__]
+    assert (site / "mixer/py.typed").exists()
+    assert "quickstart" in run("--help").stdout
+    workers = ("--config.imports=spy", "--config.input.transform=watch|resize")
+    workers += ("--config.runtime.workers=1",)
+    done = run("--config=quickstart:smoke", "--workdir=x", *workers)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((folder / "x/results.json").read_text())
+    assert results["protocol"] == "quickstart:smoke" and results["commit"] is None
+    assert (tmp_path / "seen").exists()
+    own = run("--config=mine.py:smoke", "--help").stdout
+    assert own.startswith("mine:smoke\n") and re.search(r"^\*  seed +3 ", own, re.MULTILINE)
+    missing = run("--config=configs/quickstart.py", "--workdir=x")
+    assert missing.returncode == 2
+    assert "the recipe that comes with the package is --config=quickstart" in missing.stderr
