@@ -108,6 +108,27 @@ def test_other_names_of_keys_lead_to_keys():
         assert found[:1] == expected[:1], (name, found)
 
 
+def test_an_unknown_word_is_answered_with_the_nearest_datasets_too(tmp_path, monkeypatch):
+    (tmp_path / "my_flowers/1.0.0").mkdir(parents=True)
+    (tmp_path / "my_flowers/1.0.0/features.json").touch()
+    (tmp_path / "my_folders").mkdir()  # is no dataset
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    near = {
+        "cifar11": {"cifar10", "cifar100"},
+        "imagenet2013": {"imagenet2012"},
+        "mixer-b16": {"Mixer-B/16"},
+        "dgits": {"digits"},
+        "my_flowres": {"my_flowers"},
+        "smok": {"smoke"},
+    }
+    for word, expected in near.items():
+        with pytest.raises(mixer.BadInput, match="unknown config argument") as error:
+            quickstart.get_config(word)
+        hint = str(error.value).partition("Did you mean ")[2].partition("?")[0]
+        found = {name.strip("'") for name in hint.split(" or ")}
+        assert expected <= found and "my_folders" not in found, (word, hint)
+
+
 def test_a_key_means_what_the_comments_at_it_say():
     common = meanings.of_common()
     assert common["seed"] == "of the initial weights, the order, the augmentation, dropout"

@@ -36,6 +36,7 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
       BadInput: a value that none of these can be made of.
     """
     import_modules(config.imports)
+    parts.at_least(1, batch_size=config.batch_size)
     numbers = dict(_numbers(config))
     print("\n".join([f"{protocol}\n", *keys_of(config), "\nWhat follows from them:\n"]))
     width = max(map(len, numbers))

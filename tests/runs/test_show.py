@@ -9,6 +9,7 @@ from runs_command import Forked, environment
 from test_configs import RECIPES, get_config
 
 from configs import meanings
+from mixer.errors import BadInput
 from mixer.models import fields, registry
 from mixer.runs import build, keys, show
 
@@ -89,6 +90,19 @@ def test_what_rests_on_data_that_are_not_there_is_said(data_dir, tmp_path, capsy
     # Table 1 and the head: TFDS knows how many classes there are.
     assert numbers["parameters"] == f"{59_880_472 - 768 * 990 - 990:,}, with a head of 10 classes"
     assert not list(tmp_path.iterdir())
+
+
+def test_values_that_cannot_be_are_refused(data_dir):
+    wrong = {
+        "batch_size": (0, "config.batch_size=0: expected 1 or more"),
+        "total": ("10", "is not a duration"),
+        "image_size": ((25, 24), "not divisible by patch_size 4"),
+    }
+    for key, (value, message) in wrong.items():
+        config = importlib.import_module("configs.quickstart").get_config()
+        config[key] = value
+        with pytest.raises(BadInput, match=message):
+            show.run(config, "", "")
 
 
 def test_recipes_without_training_show_what_they_have(data_dir, capsys):

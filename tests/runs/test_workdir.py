@@ -1,6 +1,7 @@
 """The folder of a run after a power cut, under a damaged disk, and taken away."""
 
 import json
+import subprocess
 
 import pytest
 from etils import epath
@@ -51,6 +52,24 @@ def test_what_cannot_be_read_is_not_said_to_be_unwritable(read, tmp_path):
     path = epath.Path(tmp_path / ("long" * 100))
     with pytest.raises(storage.Unreadable, match=f"^{path}/.* cannot be read: File name too long"):
         read(path)
+
+
+def test_the_commit_is_of_the_repository_that_tracks_this_code(tmp_path, monkeypatch):
+    def git(*arguments):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+        command = ["git", *who, "-C", str(tmp_path), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    file = tmp_path / ".venv/mixer/workdir.py"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    git("init", "--quiet")
+    git("commit", "--quiet", "--allow-empty", "--message=another project's")
+    monkeypatch.setattr(workdir, "__file__", str(file))
+    assert workdir.commit() is None
+    git("add", ".")
+    git("commit", "--quiet", "--message=ours")
+    assert workdir.commit() == git("rev-parse", "HEAD")
 
 
 @pytest.mark.long
