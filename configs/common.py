@@ -28,7 +28,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.init_step = (
         ""  # of a workdir; empty: the newest; or best (by its config.best), or a number
     )
-    config.init_ema = False  # its averaged parameters
+    config.init_ema = False  # of a workdir: its averaged parameters
     config.init_head = "auto"  # train: auto keeps one of these classes; keep; reset: to zeros
     config.pretrained_size = ()  # (height, width) that a file's weights are for; empty: the square
     config.resize_method = "auto"  # to another image_size: block_diagonal (if integer) or resample
@@ -47,7 +47,8 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     # or a JSON list. Empty: the folder's names, sorted as text.
     config.input.class_names = ""
     config.input.image_key = ""  # the feature of a TFDS dataset that is the image; empty: image
-    config.input.label_key = ""  # that which is the label; empty: label, labels or real_label
+    # The feature that is the label; empty: label, labels or real_label.
+    config.input.label_key = ""
     config.input.fraction = 1.0  # of the split; durations keep counting the whole split's epochs
     config.input.fraction_seed = 0  # which part; with one seed smaller parts lie within larger ones
     config.input.shuffle = "full"  # or "blocks(size=128, window=16, lanes=1)", see docs/data.md
@@ -58,7 +59,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     # upright: turned, on white, damage an error; auto: TFDS's own datasets as tensorflow.
     config.input.decoding = "auto"
     config.input.max_pixels = 2**26  # more pixels than this are an error
-    config.input.max_aspect_ratio = 100.0  # so is a side of more than this times the other
+    config.input.max_aspect_ratio = 100.0  # a side of more than this times the other is one too
     config.input.on_bad = "error"  # at an unreadable example; "skip": the next one stands in
     config.batch_size = 4096  # of all devices together
     config.micro_batches = 1  # into which it is split, to need less memory

@@ -4,6 +4,7 @@ On many hosts, in a process of each: --coordinator=HOST:PORT --num_processes=N -
 """
 
 import contextlib
+import io
 import os
 import re
 import sys
@@ -237,6 +238,6 @@ def _keys_of(recipe: str) -> list[str]:
 
     if not recipe:
         return meanings.common_keys()
-    with contextlib.redirect_stdout(None):  # what it says, it has said
+    with contextlib.redirect_stdout(io.StringIO()):  # what it says, it has said
         config = flags.FLAGS["config"].parser.parse(recipe)
     return list(keys.flat(keys.as_json(config)))

@@ -129,4 +129,6 @@ def test_show_and_help_need_no_workdir_and_refuse_no_other_runs_keys(data_dir):
         assert re.search(r"^\*\+ images +'a.png' +predict: ", text, re.MULTILINE)
         assert re.search(r"^\*\+ seed +5 ", text, re.MULTILINE)
         assert re.search(r"^ \+ image_size +\(32, 32\) ", text, re.MULTILINE)
+    by_path = ("--config=configs/quickstart.py:smoke,32", *given[1:])
+    assert command(*by_path, "--config.run=show") == out
     assert "10 steps, 80 images" in out and "10 steps, 80 images" not in helped
