@@ -1,7 +1,9 @@
 """Errors that are said in one line: the value, what was expected, the fix."""
 
 import difflib
+import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 _SHOWN = 5  # of a long list
 
@@ -19,6 +21,11 @@ class Missing(BadInput):
 
 class Failure(Exception):
     """A run that cannot go on, said in one line; `main.py` prints it and exits with 1."""
+
+
+def command() -> str:
+    """How this program is started: as it is installed, or in a clone; for messages."""
+    return "mixer" if Path(sys.argv[0]).name == "mixer" else "python main.py"
 
 
 def shown(names: Sequence[str]) -> str:

@@ -1,14 +1,11 @@
 """What `--help` prints."""
 
-import sys
-from pathlib import Path
-
-from mixer import recipes, runs
+from mixer import errors, recipes, runs
 
 
 def overview() -> str:
     """The usage, the runs and the recipes; nothing slow is imported."""
-    command = "python main.py" if Path(sys.argv[0]).name == "main.py" else "mixer"
+    command = errors.command()
     return f"""\
 {command} --config=RECIPE[:WORDS] --workdir=DIR [--config.KEY=VALUE ...]
   RECIPE is a name below or the path of a file of yours; WORDS, in any order and with commas between

@@ -14,7 +14,7 @@ import pytest
 
 import mixer
 from configs import meanings, quickstart
-from mixer import command, recipes, runs
+from mixer import command, errors, help, recipes, runs
 from mixer.runs import keys
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +35,7 @@ def said(monkeypatch, capsys):
 @pytest.mark.parametrize("flag", ["--help", "-h", "-help", "--helpfull"])
 def test_help_names_every_run_and_every_recipe(flag, said):
     code, out, err = said(flag)
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "") and out.startswith("mixer --config=RECIPE[:WORDS] ")
     lines = [line.split(maxsplit=1) for line in out.splitlines() if line.startswith("  ")]
     described = {line[0]: line[1] for line in lines if len(line) == 2}
     texts = {path.stem: recipes.text(path) for path in recipes.FOLDER.glob("*.py")}
@@ -48,6 +48,14 @@ def test_help_names_every_run_and_every_recipe(flag, said):
         first = text.partition("\n")[0]
         assert len(described[name]) > 15 and first.endswith(described[name]), name
         assert first.removesuffix(described[name]) in ("", f'`config.run="{name}"`: ')
+
+
+def test_in_a_clone_the_command_is_main_py(monkeypatch):
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "main.py")])
+    assert errors.command() == "python main.py"
+    assert set(re.findall(r"^ *(.*) --config=quickstart --workdir", help.overview(), re.M)) == {
+        "python main.py"
+    }
 
 
 def test_help_imports_nothing_slow():

@@ -104,7 +104,7 @@ def _how_to_prepare(dataset: str, data_dir: Path | str) -> str:
     missing = f"dataset {dataset!r} is not prepared in {data_dir}. Once: "
     if dataset.split(":")[0] == "imagenet2012":
         return missing + (
-            f"python main.py --config=configs/imagenet.py --config.run=prepare "
+            f"{errors.command()} --config=imagenet --config.run=prepare "
             f"--config.prepare.source=imagenet:PATH --config.runtime.data_dir={data_dir} "
             f"--workdir=runs/prepare, with PATH the folder of ILSVRC2012_img_train.tar and "
             f"ILSVRC2012_img_val.tar"
