@@ -36,7 +36,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.dataset = arguments.dataset  # digits, folder:PATH, vtab:TASK or the name of one of TFDS
     config.image_size = (size, size)  # height, width
 
-    config.model = ConfigDict({"name": model})  # also every field of its family
+    config.model = ConfigDict({"name": model})  # a registered model, and the fields of its family
     config.model.update(registry.model_fields(model))
     config.model.num_classes = config_dict.placeholder(int)  # empty: as many as the dataset has
 
