@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What the other experiments found, from their workdirs: figures and tables into docs/results.
+# What the other experiments found, from their workdirs: figures and tables into docs/results, and
+# the tables into the documents. An experiment that was not begun is left out.
 source "$(dirname "$0")/common.sh"
 
 # draw NAME RUN KEYS: one command, whose pictures and tables go to docs/results.
@@ -12,10 +13,18 @@ draw() {
 }
 
 mkdir -p docs/results
-draw figure4 figures --config.figures.which="('figure4',)" \
-    --config.tables.workdirs="$workdir/figure4"
-draw figure2_right figures --config.figures.which="('figure2_right',)" \
-    --config.tables.workdirs="$workdir/figure2_right"
 draw units figures --config.figures.which="('figure5', 'figure6', 'figure7')" \
     --config.init_from=Mixer-Ti/4:cifar10
-draw tables tables --config.tables.workdirs="$workdir/ablations,$workdir/throughput"
+for name in figure4 figure2_right; do
+    if [ -e "$workdir/$name" ]; then
+        draw $name figures --config.figures.which="('$name',)" \
+            --config.tables.workdirs="$workdir/$name"
+    fi
+done
+if [ -e "$workdir/ablations" ]; then
+    draw tables tables --config.tables.workdirs="$workdir/ablations"
+fi
+if [ -e "$workdir/throughput" ]; then
+    cp "$workdir/throughput/throughput.csv" docs/results/
+fi
+python tools/results.py
