@@ -8,8 +8,11 @@ experiments/results.sh fills docs/results first.
 
 import csv
 import re
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the package need not be installed
 
 from mixer.paper import published
 
