@@ -99,7 +99,7 @@ def locate(path: str) -> Located:
     scheme, colon, place = address.partition("://")
     address = scheme.lower() + colon + place
     if not address.startswith(download.SCHEMES):
-        return _local(path)
+        return Located(entry.url, entry=entry) if entry else _local(path)
     ending = Path(urlsplit(download.url_of(address)).path).suffix.lower()
     if ending not in arrays.ENDINGS:
         if address.startswith("gs://"):

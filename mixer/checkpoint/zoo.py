@@ -1,7 +1,8 @@
 """The published Mixers by name: where each lies, how it is to be used, what it should reach.
 
 The table repeats what its sources say; its files were not fetched and its accuracies not measured
-when it was written. A hash is recorded at the first use (see `download`): none was published.
+when it was written. A hash is recorded at the first use (see `download`): none was published. One
+small Mixer of our own comes with the package, for examples that need no network.
 """
 
 import dataclasses
@@ -13,25 +14,26 @@ from mixer import errors
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """A public file of parameters.
+    """A public file of parameters, or one that comes with the package.
 
     Attributes:
       name: what `load_pretrained` and `config.init_from` take.
       model: the registered model that it is for, up to `patch_size` and `gelu`.
       patch_size: pixels.
       gelu: the form that its publisher computes with, "tanh" or "erf".
-      url: the file's address.
+      url: the file's address, or its path in the package.
       layout: "official" (.npz, the tree's own names) or "timm" (.safetensors).
       dataset: what the head's classes are of.
       classes: how many those are.
-      top1: ImageNet validation accuracy to expect at 224 pixels, a fraction; None where the head
-        has other classes or no source was found.
+      top1: accuracy to expect on the test images of `dataset` (ImageNet: validation) at
+        `image_size`, a fraction; None where there are none or no source was found.
       source: where the figures are from or, without any, the file.
       note: what else to know.
       figures: top-1 accuracies to expect with `transform`, fractions, by the evaluator of
         configs/imagenet.py: val, real (ReaL), v2, a, r, sketch; `verify_zoo` measures them.
       transform: the evaluation preprocessing, in the language of `mixer.data.transforms`.
       image_size: (height, width) in pixels of the training.
+      names: the classes, in the head's order, where no dataset of TFDS has to be asked.
       mean, std: of the input that the file expects, (pixel / 255 - mean) / std. `load_pretrained`
         folds another than 0.5 and 0.5 into the stem, so that images are in [-1, 1] as always.
     """
@@ -50,12 +52,15 @@ class Published:
     figures: Mapping[str, float] = dataclasses.field(default_factory=dict)
     transform: str = "resize_small(256)|central_crop(224)"
     image_size: tuple[int, int] = (224, 224)
+    names: tuple[str, ...] = ()
     mean: float = 0.5
     std: float = 0.5
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Those of ImageNet-1k, WordNet's numbers; empty for other data: no names come with it."""
+        """`names`, or those of ImageNet-1k, WordNet's numbers; empty where nobody says any."""
+        if self.names:
+            return self.names
         if self.dataset != "imagenet2012":
             return ()
         import tensorflow_datasets as tfds  # only here: it is slow
@@ -121,6 +126,24 @@ _I21K = {"dataset": "imagenet21k", "classes": 21843}
 _I21K_P = {"dataset": "imagenet21k_p", "classes": 11221}
 _FROM_0_TO_1 = {"mean": 0.0, "std": 1.0}
 
+_CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
+_OURS = Published(
+    name="Mixer-Ti/4:cifar10",
+    model="Mixer-Ti/4",
+    patch_size=4,
+    gelu="tanh",
+    url=str(Path(__file__).parent / "shipped" / "Mixer-Ti_4-cifar10.npz"),
+    layout="official",
+    dataset="cifar10",
+    classes=10,
+    top1=0.7314,
+    source="experiments/shipped.sh",
+    note="comes with this package",
+    transform="resize",
+    image_size=(32, 32),
+    names=tuple(_CIFAR10.split()),
+)
+
 _TABLE = (
     _official("B/16", "imagenet1k", 0.7644, _PAPER, f"{_B16['val']} in {_RESULTS}, bicubic"),
     _official("L/16", "imagenet1k", 0.7176, _PAPER, f"{_L16['val']} in {_RESULTS}, bicubic"),
@@ -139,6 +162,7 @@ _TABLE = (
     _timm("L/16", "goog_in21k", None, _CONFIG, "trained with tanh", **_I21K, **_BICUBIC),
     _timm("B/16", "miil_in21k", None, _CONFIG, **_I21K_P, **_FROM_0_TO_1),
     _timm("B/16", "miil_in21k_ft_in1k", 0.82306, _RESULTS, _BILINEAR, **_FROM_0_TO_1),
+    _OURS,
 )
 PUBLISHED = {entry.name: entry for entry in _TABLE}
 

@@ -4,6 +4,7 @@ import dataclasses
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -14,6 +15,9 @@ import mixer
 from mixer.checkpoint import adapt, arrays, download, located, zoo
 from mixer.data import transforms
 from mixer.models.mixer import Mixer
+
+ROOT = Path(__file__).parents[2]
+OURS = zoo.PUBLISHED["Mixer-Ti/4:cifar10"]
 
 
 def tiny(**more):
@@ -49,11 +53,26 @@ def test_the_table_can_be_used(entry):
     assert size.endswith(f"/{entry.patch_size}") and entry.gelu in ("tanh", "erf")
     assert not any(side % entry.patch_size for side in entry.image_size)
     transforms.parse(entry.transform, entry.image_size)
+    assert entry.source and (entry.top1 is None or 0.5 < entry.top1 < 1)
+    if entry == OURS:
+        return
     files = {"official": f"Mixer-{size.replace('/', '_')}.npz", "timm": "model.safetensors"}
     assert download.cache_path(download.url_of(entry.url)).name == files[entry.layout]
     # A figure on ImageNet only for a head of ImageNet's classes.
-    assert entry.top1 is None or (0.5 < entry.top1 < 1 and entry.classes == 1000)
-    assert entry.source
+    assert entry.top1 is None or entry.classes == 1000
+
+
+def test_ours_comes_with_the_package(monkeypatch):
+    monkeypatch.setattr(download, "fetch", None)  # nothing is fetched
+    model = mixer.create_model(OURS.model, OURS.classes)
+    params = mixer.load_pretrained(OURS.name, model, image_size=32, classes=OURS.class_names)
+    assert sum(x.size for x in jax.tree.leaves(params)) == 337_226
+    file = Path(OURS.url)
+    assert file.stat().st_size <= 2_000_000
+    beside = (file.parent / "README.md").read_text()
+    assert OURS.name in beside and f"{OURS.top1:.2%}".replace("%", " %") in beside
+    assert OURS.source in beside and (ROOT / OURS.source).exists()
+    assert list(OURS.class_names) == sorted(OURS.class_names)  # as the folder's that it learnt
 
 
 def test_no_file_is_listed_twice():

@@ -1,0 +1,45 @@
+"""The notebook from its first cell to its last, and what it was left with."""
+
+import os
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+FILE = Path(__file__).parents[1] / "notebooks" / "mixer.ipynb"
+
+
+def printed(notebook) -> str:
+    return "".join(
+        output.get("text", "")
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+        if output.output_type == "stream"
+    )
+
+
+def right(text: str) -> list[int]:
+    """Of ten images of CIFAR-10 and of ten digits after fine-tuning, how many are recognised."""
+    return [int(count) for count in re.findall(r"(\d+) of 10 are right", text)]
+
+
+def test_it_is_kept_with_small_outputs():
+    text, notebook = FILE.read_text(), nbformat.read(FILE, as_version=4)
+    nbformat.validate(notebook)
+    assert len(text) < 500_000 and "Traceback" not in text
+    assert min(right(printed(notebook))) >= 6
+    pictures = [o for cell in notebook.cells for o in cell.get("outputs", ()) if "data" in o]
+    assert sum("image/png" in output.data for output in pictures) == 2
+
+
+@pytest.mark.long
+def test_it_runs():
+    notebook = nbformat.read(FILE, as_version=4)
+    for cell in notebook.cells:
+        cell.pop("outputs", None)
+    alone = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "PYTHONWARNINGS")}
+    resources = {"metadata": {"path": str(FILE.parent)}}
+    NotebookClient(notebook, timeout=600, resources=resources).execute(env=alone)
+    assert len(right(printed(notebook))) == 2 and min(right(printed(notebook))) >= 6
