@@ -105,8 +105,8 @@ def filled(text: str) -> str:
     """A page with its tables as the results are now."""
     for name, (source, make) in TABLES.items():
         if read(source):
-            between = re.compile(f"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
-            text = between.sub(lambda m, make=make: f"{m[1]}\n{make()}\n{m[2]}", text)
+            between = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+            text = between.sub(lambda m, make=make: f"{m[1]}\n{make()}\n\n{m[2]}", text)
     return text
 
 
