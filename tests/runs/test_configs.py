@@ -93,7 +93,7 @@ SPREAD = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "strategy", "micro_batches"),
     [*SPREAD, ("imagenet", "replicate", 4), ("imagenet", "fsdp", 1)],
