@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from runs_command import write_spy
 
 import mixer
 from configs import meanings, quickstart
@@ -182,15 +183,7 @@ def test_the_package_is_enough(data_dir, tmp_path):
         "    config.seed = 3\n"
         "    return config\n"
     )
-    (folder / "spy.py").write_text(
-        "import multiprocessing, sys, mixer\n"
-        "def watch(image, rng):\n"
-        "    if multiprocessing.parent_process() is not None:\n"
-        "        assert sys.modules.get('jax') is None, 'a worker has imported JAX'\n"
-        f"        open({str(tmp_path / 'seen')!r}, 'a').close()\n"
-        "    return image\n"
-        "mixer.register_transform('watch', lambda: watch)\n"
-    )
+    write_spy(folder, tmp_path / "seen")
     env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "PYTHON"))}
     env |= {"PYTHONPATH": ".", "XLA_FLAGS": "", "TFDS_DATA_DIR": str(data_dir)}
 

@@ -51,8 +51,14 @@ class Card:
                 f"have {', '.join(strange)}: use that version"
             )
         lists = {name: tuple(content[name]) for name in ("image_size", "classes")}
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in content["model"].items()}
-        return cls(**(content | lists | {"model": fields}))
+        return cls(**(content | lists | {"model": with_tuples(content["model"])}))
+
+
+def with_tuples(value: Any) -> Any:
+    """A value of JSON, which knows lists only, with tuples in their place, as configs have them."""
+    if isinstance(value, dict):
+        return {key: with_tuples(inner) for key, inner in value.items()}
+    return tuple(map(with_tuples, value)) if isinstance(value, list) else value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,7 @@
 """`config.run="figures"`: the paper's figures 2 to 7, from its numbers, runs and a checkpoint."""
 
-import csv
 import dataclasses
 import functools
-import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -271,9 +269,4 @@ def _write(path: epath.Path, figure: _Figure) -> None:
         with storage.write_whole(path.with_name(f"{path.name}.{ending}")) as file:
             style.save(drawn, file, ending)
     if figure.numbers:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(figure.numbers[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(figure.numbers)
-        with storage.write_whole(path.with_name(f"{path.name}.csv")) as file:
-            file.write(text.getvalue().encode())
+        workdir.write_csv(path.with_name(f"{path.name}.csv"), figure.numbers)

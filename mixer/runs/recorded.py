@@ -6,6 +6,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors
+from mixer.checkpoint.card import with_tuples
 from mixer.runs import keys, resuming, workdir
 from mixer.runs.imports import check_trusted
 
@@ -34,13 +35,13 @@ def training_of(config: ConfigDict, path: epath.Path) -> ConfigDict:
             f"config.init_from={path} is of config.run={found.get('run')}: expected the workdir of "
             f"a training; those of a sweep are in its folder trials"
         )
-    model = _with_tuples(found.pop("model"))
+    model = with_tuples(found.pop("model"))
     check_trusted(found.pop("imports", ""), config.imports, str(path))
     for name in ("evaluators", "best"):
         found.pop(name, None)
     given = keys.given(config)
     values = {
-        key: _with_tuples(value)
+        key: with_tuples(value)
         for key, value in keys.flat(found).items()
         if not (key in given and _may_differ(key, value, config))
     }
@@ -63,10 +64,3 @@ def _may_differ(key: str, value: Any, config: ConfigDict) -> bool:
         return all(name.startswith(_FOLDER) for name in (value, config.dataset))
     group, _, name = key.partition(".")
     return resuming.is_free(key) and not (group == "runtime" and name in _OF_TRAINING)
-
-
-def _with_tuples(value: Any) -> Any:
-    """JSON knows lists only, a config tuples."""
-    if isinstance(value, dict):
-        return {key: _with_tuples(inner) for key, inner in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

@@ -6,9 +6,7 @@ own label, without dropout and stochastic depth, by the parameters of the neares
 `config.replay.exact` by the very parameters that the step began with, and the step is done again.
 """
 
-import csv
 import hashlib
-import io
 import math
 import os
 import re
@@ -199,12 +197,7 @@ class _Replay:
     ) -> None:
         folder = self.path / "steps"
         folder.mkdir(parents=True, exist_ok=True)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-        with storage.write_whole(folder / f"{number}.csv") as file:
-            file.write(text.getvalue().encode(errors="surrogateescape"))
+        workdir.write_csv(folder / f"{number}.csv", lines)
         shown = worst[: self.sheet_rows]
         images = np.stack([rows[row].image for row in shown])
         times = -(-_LEGIBLE // min(images.shape[1:3]))

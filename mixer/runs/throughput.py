@@ -4,9 +4,7 @@ As the paper's are: constant images that lie on the devices, the head included, 
 sizes (section 3, "Metrics"). Absolute numbers are this machine's; their ratios are the result.
 """
 
-import csv
 import dataclasses
-import io
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +14,6 @@ from etils import epath
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from mixer import storage
 from mixer.benchmark import flops, peaks, throughput
 from mixer.models import registry
 from mixer.paper import published
@@ -74,8 +71,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     rows = _rows(found, ratios, cases[0].label)
     if rows:
         print(_markdown(rows))
-        with storage.write_whole(path / "throughput.csv") as file:
-            file.write(_csv(rows))
+        workdir.write_csv(path / "throughput.csv", rows)
     metrics = {f"{case}/{kind}_{k}": v for (case, kind), n in found.items() for k, v in n.items()}
     metrics |= {f"{case}:{cases[0].label}/{kind}_ratio": v for (case, kind), v in ratios.items()}
     workdir.write_results(
@@ -241,14 +237,6 @@ def _markdown(rows: list[dict[str, str]]) -> str:
     aligned = ["---", "---", *["---:"] * (len(rows[0]) - 2)]
     lines = [list(rows[0]), aligned, *(list(row.values()) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _csv(rows: list[dict[str, str]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
 
 
 def _printed() -> dict[str, float]:

@@ -1,12 +1,14 @@
 """The run's output folder: its config, its results, and whether it may go on."""
 
+import csv
 import functools
+import io
 import json
 import math
 import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +236,19 @@ def write_json(path: epath.Path, content: dict) -> None:
         raise errors.Failure(f"{path}: a number is NaN or infinite: {content}") from None
     with storage.write_whole(path) as file:
         file.write(text.encode())
+
+
+def write_csv(path: epath.Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes a table with a heading, one row or more; the first row's keys are the columns.
+
+    A name of a file that is not UTF-8 keeps its bytes.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with storage.write_whole(path) as file:
+        file.write(text.getvalue().encode(errors="surrogateescape"))
 
 
 def write_results(workdir: epath.Path, results: dict[str, Any], *, on_devices: bool = True) -> None:

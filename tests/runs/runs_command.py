@@ -129,3 +129,16 @@ def several(count):
         port = free.getsockname()[1]
     both = (f"--coordinator=localhost:{port}", f"--num_processes={count}")
     return [(*both, f"--process_id={i}") for i in range(count)]
+
+
+def write_spy(folder, seen):
+    """Writes spy.py: its transform `watch` makes the file `seen` in a worker that has no JAX."""
+    (folder / "spy.py").write_text(
+        "import multiprocessing, sys, mixer\n"
+        "def watch(image, rng):\n"
+        "    if multiprocessing.parent_process() is not None:\n"
+        "        assert sys.modules.get('jax') is None, 'a worker has imported JAX'\n"
+        f"        open({str(seen)!r}, 'a').close()\n"
+        "    return image\n"
+        "mixer.register_transform('watch', lambda: watch)\n"
+    )

@@ -11,7 +11,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from runs_command import run, start
+from runs_command import run, start, write_spy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mixer.checkpoint.store import Store
@@ -109,15 +109,7 @@ def test_killed_three_times_once_while_saving(undisturbed, data_dir, tmp_path):
 
 @pytest.mark.long
 def test_worker_processes_have_no_jax(data_dir, tmp_path):
-    (tmp_path / "spy.py").write_text(
-        "import multiprocessing, sys, mixer\n"
-        "def watch(image, rng):\n"
-        "    if multiprocessing.parent_process() is not None:\n"
-        "        assert sys.modules.get('jax') is None, 'a worker has imported JAX'\n"
-        f"        open({str(tmp_path / 'seen')!r}, 'a').close()\n"
-        "    return image\n"
-        "mixer.register_transform('watch', lambda: watch)\n"
-    )
+    write_spy(tmp_path, tmp_path / "seen")
     overrides = ("--config.imports=spy", "--config.input.transform=watch|resize")
     more = ("--config.runtime.workers=1", "--config.total=10 steps")
     code, _, err = run(
