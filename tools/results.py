@@ -56,8 +56,8 @@ def figure4() -> str:
         "(a) original",
         "(b) patches and pixels",
         "(c) all pixels",
-        "b lower by",
-        "c lower by",
+        "(b) lower by",
+        "(c) lower by",
     )
     return markdown(["", *heading], rows)
 
