@@ -90,7 +90,12 @@ def throughput() -> str:
     lines = read("throughput")
     rate, ratio = "images/s/device", next(name for name in lines[0] if name.startswith("to "))
     columns = ("model", "batch", rate, ratio, "paper's")
-    return markdown(columns, ([line[c] or "-" for c in columns] for line in lines))
+    rows = [
+        [line["model"], line["batch"], line[rate]]
+        + [f"{float(line[c]):.2f}" if line[c] else "-" for c in (ratio, "paper's")]
+        for line in lines
+    ]
+    return markdown(columns, rows)
 
 
 TABLES: dict[str, tuple[str, Callable[[], str]]] = {
