@@ -8,7 +8,11 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageDraw
 
 from mixer import storage
-from mixer.runs import build, workdir
+from mixer.runs import workdir
+from mixer.runs.data import images_alone
+from mixer.runs.keys import at_least
+from mixer.runs.model import resolution
+from mixer.runs.reader import Reader
 
 _GAP, _LINE = 4, 12  # pixels between the images, and for the class name under each
 
@@ -20,7 +24,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     Raises:
       BadInput: before anything is written.
     """
-    reader, count = build.sheet_reader(config)
+    reader, count = sheet_reader(config)
     with reader.batches(0, 1) as batches:
         batch = next(batches)
     images, labels = np.asarray(batch["image"])[:count], np.asarray(batch["label"])[:count]
@@ -38,11 +42,17 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             "run": "contact_sheet",
             "protocol": protocol,
             "dataset": reader.source.name,
-            "resolution": build.resolution(images.shape[1:3]),
+            "resolution": resolution(images.shape[1:3]),
             "seed": config.seed,
             "metrics": {},
         },
     )
+
+
+def sheet_reader(config: ConfigDict) -> tuple[Reader, int]:
+    """The first training images as one batch, and how many of them are asked for."""
+    at_least(1, sheet=config.sheet)
+    return images_alone(config, config.sheet), config.sheet
 
 
 def draw(images: np.ndarray, names: list[str]) -> Image.Image:

@@ -1,11 +1,37 @@
 """`config.run="convert"`: weights into another kind of file, or a folder for the Hub."""
 
+import dataclasses
+from pathlib import Path
+from typing import Any
+
 import jax
 from etils import epath
+from flax import linen as nn
 from ml_collections import ConfigDict
 
-from mixer.checkpoint import hub, official
-from mixer.runs import build, workdir
+from mixer import errors, storage
+from mixer.checkpoint import arrays, hub, official, pretrained
+from mixer.checkpoint.card import Card
+from mixer.checkpoint.gone import again_if_gone
+from mixer.checkpoint.located import locate
+from mixer.models import registry
+from mixer.runs import workdir
+from mixer.runs.evaluations import evaluation_transform
+from mixer.runs.imports import check_trusted, import_modules
+from mixer.runs.model import build_model, image_size_of, resolution
+from mixer.runs.weights import card_of_config, pretrained_size_of, upstream_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """Weights as they are stored, and `target`: a file, or a folder if it ends in a slash."""
+
+    model: nn.Module
+    params: dict[str, Any]
+    card: Card
+    step: int | None
+    upstream: dict
+    target: str
 
 
 @workdir.unless_complete
@@ -15,7 +41,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     Raises:
       BadInput: before anything is written.
     """
-    found = build.conversion(config)
+    found = conversion(config)
     workdir.begin(path, config)
     if found.target.endswith("/"):
         hub.save_folder(found.target, found.params, found.model, found.card)
@@ -30,10 +56,73 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             "run": "convert",
             "protocol": protocol,
             "model": name,
-            "resolution": build.resolution(found.card.image_size),
+            "resolution": resolution(found.card.image_size),
             "step": found.step,
             "params": count,
             "metrics": {},
             "upstream": found.upstream,
         },
+    )
+
+
+@again_if_gone
+def conversion(config: ConfigDict) -> Conversion:
+    """Loads `config.init_from` for `config.convert_to`.
+
+    A workdir, a published name or a folder brings its model; a file's is the config's, with as many
+    classes as its head has.
+
+    Raises:
+      BadInput: nothing usable there, or a target that exists or has an unknown ending.
+    """
+    path, target = config.init_from, config.convert_to
+    if not path:
+        raise errors.BadInput(
+            "config.run=convert needs --config.init_from=WORKDIR, a file, a folder of the Hub or "
+            "a published name"
+        )
+    if not target.lower().endswith((*arrays.ENDINGS, "/")):
+        raise errors.BadInput(
+            f"config.convert_to={target!r}: expected OUT.npz (the published names), "
+            f"OUT.safetensors (timm's) or FOLDER/ (for the Hugging Face Hub)"
+        )
+    if storage.is_remote(target):
+        raise errors.BadInput(
+            f"config.convert_to={target!r}: expected a place on a disk, from where it can be copied"
+        )
+    if Path(target).expanduser().exists():
+        raise errors.BadInput(f"config.convert_to={target!r} exists: remove it, or choose another")
+    import_modules(config.imports)
+    upstream, meta = upstream_of(config)
+    if meta is not None:
+        card, step = Card.from_json(meta["card"]), meta["step"]
+        check_trusted(card.imports, config.imports, path)
+    else:
+        located = locate(path)
+        brings_card = located.entry or located.folder
+        card, step = card_of_config(config) if brings_card else _card_of_file(config), None
+    fields = dict(card.model)
+    model = build_model(fields.pop("name"), fields, card.image_size)
+    ema = meta is not None and config.init_ema
+    params = pretrained.load_pretrained(path, model, step=step, head="keep", ema=ema)
+    # What a folder or a file cannot be made of is refused now.
+    if target.endswith("/"):
+        hub.describe(model, card)
+    else:
+        official.arranged(target, params, model, card.image_size)
+    return Conversion(model, params, card, step, upstream, target)
+
+
+def _card_of_file(config: ConfigDict) -> Card:
+    fields = config.model.to_dict()
+    model = registry.create_model(**fields | {"num_classes": 0})
+    stored = pretrained.read(config.init_from, model)
+    head = stored.arrays.get("head/bias")
+    fields["num_classes"] = fields["num_classes"] or (0 if head is None else head.size)
+    return Card(
+        model=fields,
+        image_size=stored.size(model, image_size_of(config), pretrained_size_of(config)),
+        transform=evaluation_transform(config),
+        classes=(),
+        dataset="",
     )

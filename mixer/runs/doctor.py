@@ -15,7 +15,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.runs import agreement, build, devices, distributed, sharing
+from mixer.runs import agreement, devices, distributed, sharing
+from mixer.runs.checkup import checkup_of
 from mixer.runs.examination import SKEW, Examination
 
 # One host's object -> those of all hosts, in their order.
@@ -38,7 +39,7 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
     Raises:
       Failure: names those that failed.
     """
-    checkup = build.checkup(config, distributed.count())
+    checkup = checkup_of(config, distributed.count())
     (token, *_) = _gather(uuid.uuid4().hex)
     me = distributed.index()
     examination = Examination(checkup, config, output, token, me, devices.accelerator())

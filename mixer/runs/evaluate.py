@@ -8,8 +8,12 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.runs import build, workdir
+from mixer.runs import workdir
+from mixer.runs.evaluations import Evaluation, build_evaluations
+from mixer.runs.fewshot_evaluation import FewShot
+from mixer.runs.model import resolution
 from mixer.runs.reader import say_what_is_read
+from mixer.runs.trained import Trained, load_trained
 
 
 @workdir.unless_complete
@@ -19,19 +23,31 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     Raises:
       BadInput: before anything is written.
     """
-    trained = build.trained(config)
-    evaluations = build.evaluations(config, trained)
+    trained = load_trained(config)
+    evaluations = evaluations_of(config, trained)
     card = trained.card
     print(f"{card.model['name']} of {config.init_from}: {card.transform}")
     measure(config, path, protocol, trained, evaluations)
+
+
+def evaluations_of(config: ConfigDict, trained: Trained) -> list[Evaluation | FewShot]:
+    """The config's evaluators for parameters of an earlier run.
+
+    Raises:
+      BadInput: there are none, or a dataset has other classes than the model.
+    """
+    found = build_evaluations(config, trained.model, trained.mesh, trained.card, None)
+    if not found:
+        raise errors.BadInput("config.evaluators has nothing to evaluate on")
+    return found
 
 
 def measure(
     config: ConfigDict,
     path: epath.Path,
     protocol: str,
-    trained: build.Trained,
-    evaluations: Sequence[build.Evaluation | build.FewShot],
+    trained: Trained,
+    evaluations: Sequence[Evaluation | FewShot],
 ) -> None:
     """Measures, prints and writes down.
 
@@ -62,7 +78,7 @@ def measure(
             "protocol": protocol,
             "model": trained.card.model["name"],
             "dataset": ",".join(dict.fromkeys(reader.source.name for reader in readers)),
-            "resolution": build.resolution(trained.card.image_size),
+            "resolution": resolution(trained.card.image_size),
             "seed": config.seed,
             "step": trained.step,
             "batch_size": readers[0].batch_size,

@@ -19,7 +19,8 @@ from ml_collections import ConfigDict
 from mixer import errors
 from mixer.data.decode import Decoding, Encoded, opened
 from mixer.data.sources import Source
-from mixer.runs import agreement, build, devices, distributed, keys, sharing, workdir
+from mixer.runs import agreement, devices, distributed, keys, sharing, workdir
+from mixer.runs.checkup import Checkup
 
 SKEW = 5.0  # seconds that two clocks may differ
 _OLDEST = (3, 11)
@@ -39,7 +40,7 @@ class Examination:
 
     def __init__(
         self,
-        checkup: build.Checkup,
+        checkup: Checkup,
         config: ConfigDict,
         output: str,
         token: str,

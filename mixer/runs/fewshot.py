@@ -3,7 +3,10 @@
 from etils import epath
 from ml_collections import ConfigDict
 
-from mixer.runs import build, evaluate, workdir
+from mixer import errors
+from mixer.runs import evaluate, workdir
+from mixer.runs.fewshot_evaluation import FewShot, build_few_shot
+from mixer.runs.trained import Trained, load_trained
 
 
 @workdir.unless_complete
@@ -13,5 +16,20 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     Raises:
       BadInput: before anything is written.
     """
-    trained = build.trained(config)
-    evaluate.measure(config, path, protocol, trained, [build.few_shot(config, trained)])
+    trained = load_trained(config)
+    evaluate.measure(config, path, protocol, trained, [few_shot_of(config, trained)])
+
+
+def few_shot_of(config: ConfigDict, trained: Trained) -> FewShot:
+    """The config's few-shot evaluator for parameters of an earlier run.
+
+    Raises:
+      BadInput: there is none, or there are several.
+    """
+    names = [name for name in config.evaluators if config.evaluators[name].type == "fewshot"]
+    if len(names) != 1:
+        raise errors.BadInput(
+            f"config.run=fewshot needs one evaluator of type fewshot, and there are {len(names)}: "
+            f"take --config=configs/fewshot.py"
+        )
+    return build_few_shot(config, names[0], trained.model, trained.mesh, trained.card, None)

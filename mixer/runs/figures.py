@@ -19,7 +19,9 @@ from mixer.paper.matching import Result
 from mixer.paper.rows import Row
 from mixer.paper.series import Absent
 from mixer.paper.tables import Cell
-from mixer.runs import build, collecting, distributed, workdir
+from mixer.runs import collecting, distributed, workdir
+from mixer.runs.model import resolution
+from mixer.runs.trained import Trained, load_trained
 
 _FROM_RUNS = ("figure2_left", "figure2_right", "figure3", "figure4")
 _FROM_WEIGHTS = ("figure5", "figure6", "figure7")
@@ -63,14 +65,14 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     if trained is not None:
         results |= {
             "model": trained.card.model["name"],
-            "resolution": build.resolution(trained.card.image_size),
+            "resolution": resolution(trained.card.image_size),
             "step": trained.step,
             "upstream": trained.upstream,
         }
     workdir.write_results(path, results, on_devices=trained is not None)
 
 
-def _figures(config: ConfigDict) -> tuple[dict[str, _Figure], build.Trained | None]:
+def _figures(config: ConfigDict) -> tuple[dict[str, _Figure], Trained | None]:
     """Those that are asked for, or all that there is something to draw from; and the checkpoint."""
     asked = tuple(config.figures.which)
     for name in asked:
@@ -81,7 +83,7 @@ def _figures(config: ConfigDict) -> tuple[dict[str, _Figure], build.Trained | No
     if set(wanted) & set(_FROM_RUNS) and config.tables.workdirs:
         results = list(collecting.results(config.tables.workdirs))
     if set(wanted) & set(_FROM_WEIGHTS) and (asked or config.init_from):
-        trained = build.trained(config)
+        trained = load_trained(config)
     table_3 = functools.cache(lambda: _table_3(results))
     makers = {
         "figure2_left": lambda: _against(table_3(), "cost"),
@@ -216,7 +218,7 @@ def _log(result: Result) -> list[dict]:
         raise errors.BadInput(f"{file} cannot be read: {error}") from None
 
 
-def _hidden_units(trained: build.Trained | None, blocks: int) -> _Figure:
+def _hidden_units(trained: Trained | None, blocks: int) -> _Figure:
     params = _params(trained)
     name, size = trained.card.model["name"], trained.card.image_size
     mlps = [block["token_mixing"] for block in _blocks(params) if "token_mixing" in block]
@@ -234,7 +236,7 @@ def _hidden_units(trained: build.Trained | None, blocks: int) -> _Figure:
             f"{name} mixes tokens by kernels of shape {strange[0]}: expected a unit's weights for "
             f"each of {grid[0]} x {grid[1]} patches, the same for all channels"
         )
-    title = f"{name} at {build.resolution(size)}: hidden units of token mixing"
+    title = f"{name} at {resolution(size)}: hidden units of token mixing"
     return _Figure(
         lambda: units.hidden_units(kernels, grid, title),
         {"blocks": len(kernels), "units": sum(kernel.shape[1] for kernel in kernels)},
@@ -247,7 +249,7 @@ def _blocks(params: dict) -> list[dict]:
     return [params[name] for name in sorted(names, key=lambda n: int(n.rpartition("_")[2]))]
 
 
-def _stem_units(trained: build.Trained | None) -> _Figure:
+def _stem_units(trained: Trained | None) -> _Figure:
     params = _params(trained)
     name = trained.card.model["name"]
     if "stem" not in params:
@@ -257,7 +259,7 @@ def _stem_units(trained: build.Trained | None) -> _Figure:
     return _Figure(lambda: units.stem_units(kernel, title), {"units": kernel.shape[-1]})
 
 
-def _params(trained: build.Trained | None) -> dict:
+def _params(trained: Trained | None) -> dict:
     if trained is None:
         raise Absent("it needs --config.init_from=NAME (a workdir, a file or a published name)")
     return trained.params

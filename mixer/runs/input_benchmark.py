@@ -1,5 +1,6 @@
 """`config.run="input_benchmark"`: how fast this machine reads a recipe's training images."""
 
+import dataclasses
 import functools
 import os
 import statistics
@@ -13,8 +14,22 @@ from mixer.benchmark import input_pipeline
 from mixer.data import pipeline
 from mixer.data.randaugment import RandAugment
 from mixer.data.transforms import Chain, FlipLeftRight, InceptionCrop
-from mixer.runs import build, workdir
+from mixer.runs import workdir
+from mixer.runs.data import images_alone
+from mixer.runs.keys import at_least
+from mixer.runs.model import resolution
 from mixer.runs.reader import Reader
+
+
+@dataclasses.dataclass(frozen=True)
+class InputBenchmark:
+    """What `config.benchmark` asks for."""
+
+    reader: Reader
+    images: int
+    rounds: int
+    demand: float
+    tf_data: bool
 
 
 @workdir.unless_complete
@@ -24,7 +39,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     Raises:
       BadInput: before anything is written.
     """
-    asked = build.input_benchmark(config)
+    asked = asked_for(config)
     reader = asked.reader
     pipelines = _pipelines(reader)
     if asked.tf_data:
@@ -69,13 +84,24 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             "run": "input_benchmark",
             "protocol": protocol,
             "dataset": reader.source.name,
-            "resolution": build.resolution(rows.padding["image"].shape[:2]),
+            "resolution": resolution(rows.padding["image"].shape[:2]),
             "seed": rows.seed,
             "batch_size": reader.batch_size,
             "fast_decode": rows.decoding.fast,
             "metrics": metrics,
         },
     )
+
+
+def asked_for(config: ConfigDict) -> InputBenchmark:
+    """The training images in batches of `config.benchmark.batch_size`."""
+    asked = config.benchmark
+    for key in ("images", "batch_size", "rounds", "demand"):
+        at_least(1, **{f"benchmark.{key}": asked[key]})
+    own = config.copy_and_resolve_references()
+    own.runtime.threads = own.runtime.workers = 0  # it measures with several numbers of its own
+    reader = images_alone(own, asked.batch_size)
+    return InputBenchmark(reader, asked.images, asked.rounds, asked.demand, asked.tf_data)
 
 
 def _second_epoch(reader: Reader) -> int:

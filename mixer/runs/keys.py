@@ -177,3 +177,17 @@ def flat(tree: dict, prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         found |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
     return found
+
+
+def at_least(least: int, **keys: float) -> None:
+    """Refuses config keys below `least`."""
+    for key, value in keys.items():
+        if value < least:
+            raise errors.BadInput(f"config.{key}={value}: expected {least} or more")
+
+
+def within(low: float, below: float, **keys: float) -> None:
+    """Refuses config keys outside [low, below), NaN among them."""
+    for key, value in keys.items():
+        if not low <= value < below:
+            raise errors.BadInput(f"config.{key}={value}: expected {low} <= {key} < {below}")

@@ -15,7 +15,8 @@ from mixer.batch import Batch
 from mixer.checkpoint import folders
 from mixer.checkpoint.damage import DamagedCheckpoint
 from mixer.checkpoint.store import Store
-from mixer.runs import agreement, build, resuming, workdir
+from mixer.runs import agreement, resuming, workdir
+from mixer.runs.training import Training, build_training
 from mixer.training import step
 
 
@@ -33,7 +34,7 @@ class Past:
 
     def __init__(
         self,
-        training: build.Training,
+        training: Training,
         path: epath.Path,
         store: Store | None,
         checkpoints: Sequence[int],
@@ -125,7 +126,7 @@ class Past:
 
 
 @contextlib.contextmanager
-def open_past(config: ConfigDict, training: build.Training, path: epath.Path) -> Iterator[Past]:
+def open_past(config: ConfigDict, training: Training, path: epath.Path) -> Iterator[Past]:
     """The past of the training of this config in the workdir `path`.
 
     Raises:
@@ -153,10 +154,10 @@ def _metas(store: Store) -> Iterator[tuple[int, dict]]:
             print(f"damaged checkpoint, passed over: {error}", flush=True)
 
 
-def _initial(config: ConfigDict, training: build.Training, upstream: dict | None) -> Any:
+def _initial(config: ConfigDict, training: Training, upstream: dict | None) -> Any:
     """The parameters that the training began with; what it started from has to be there still."""
     if upstream is not None:
-        training = build.training(config)
+        training = build_training(config)
     params, now = training.initial()
     if upstream is not None and json.loads(json.dumps(now)) != upstream:
         raise errors.BadInput(

@@ -17,7 +17,10 @@ from mixer import errors, storage
 from mixer.data import image_files, transforms
 from mixer.data.decode import Decoding
 from mixer.preprocessing import pixels
-from mixer.runs import build, keys, workdir
+from mixer.runs import keys, workdir
+from mixer.runs.data import decoding_of
+from mixer.runs.model import resolution
+from mixer.runs.trained import Trained, load_trained
 
 _TOP, _BATCH = 5, 64
 
@@ -40,8 +43,8 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     files = image_files.expand(config.images, left_out)
     passed = f"; left out: {image_files.counted(left_out)}" if left_out else ""
     print(f"{len(files):,} files{passed}", flush=True)
-    trained = build.trained(config)
-    card, decoding = trained.card, build.decoding_of(config, None, trained.card)
+    trained = load_trained(config)
+    card, decoding = trained.card, decoding_of(config, None, trained.card)
     keys.used(config)  # what would be ignored is refused before the work
     lines = []
     for file, found in zip(files, _predict(trained, files, decoding), strict=True):
@@ -73,7 +76,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             "run": "predict",
             "protocol": protocol,
             "model": card.model["name"],
-            "resolution": build.resolution(card.image_size),
+            "resolution": resolution(card.image_size),
             "step": trained.step,
             "metrics": {},
             "upstream": trained.upstream,
@@ -84,7 +87,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
 
 
 def _predict(
-    trained: build.Trained, files: list[str], decoding: Decoding
+    trained: Trained, files: list[str], decoding: Decoding
 ) -> Iterator[list[tuple[str, float]] | str]:
     """For each file its likeliest classes with their probabilities, best first, or what is wrong.
 

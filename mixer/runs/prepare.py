@@ -1,13 +1,21 @@
 """`config.run="prepare"`: images to an ArrayRecord dataset that every other run reads."""
 
+import os
+import re
 import time
+from pathlib import Path
 
+import tensorflow_datasets as tfds
 from etils import epath
 from ml_collections import ConfigDict
 
-from mixer import storage
-from mixer.data.prepare import dataset
-from mixer.runs import build, workdir
+from mixer import errors, storage
+from mixer.data import sources
+from mixer.data.prepare import against, dataset, readers
+from mixer.runs import workdir
+from mixer.runs.data import data_dir
+from mixer.runs.imports import import_modules
+from mixer.runs.keys import at_least
 from mixer.training.signals import StopSignal
 
 
@@ -20,7 +28,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
       Failure: what is written so far stands, and the same command goes on with it.
     """
     begin = time.perf_counter()
-    job = build.preparation(config)
+    job = preparation(config)
     with StopSignal() as stop:
         made = dataset.prepare(job, accept=lambda: workdir.begin(path, config), stop=stop.poll)
     if not made:
@@ -50,4 +58,43 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             | {"dataset/classes": about["classes"], "dataset/failures": 0},
         },
         on_devices=False,
+    )
+
+
+def preparation(config: ConfigDict) -> dataset.Preparation:
+    """What `config.prepare` asks for, without reading the images.
+
+    Raises:
+      BadInput: a source, a name or a test set that will not do.
+    """
+    import_modules(config.imports)
+    asked = config.prepare
+    at_least(1, **{"prepare.shard_size": asked.shard_size})
+    at_least(0, **{"prepare.processes": asked.processes})
+    reader = readers.open_reader(asked.source)
+    name, _, version = (asked.name or reader.dataset or config.dataset).partition(":")
+    taken = {"digits", "folder", *tfds.list_builders(with_community_datasets=False)}
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in taken - {reader.dataset}:
+        raise errors.BadInput(
+            f"config.prepare.name={name!r}: expected a name of your own, not one of TFDS's, in "
+            f"lower-case letters, digits and underscores"
+        )
+    version = version or ("5.1.0" if name == "imagenet2012" else "1.0.0")
+    if not re.fullmatch(r"\d+\.\d+\.\d+", version):
+        raise errors.BadInput(f"config.prepare.name={asked.name!r}: expected a version like 1.0.0")
+    directory = data_dir(config) or sources.default_data_dir()
+    if not isinstance(directory, Path):
+        raise errors.BadInput(
+            f"config.runtime.data_dir={directory}: datasets are prepared in a folder; copy the "
+            f"finished {name}/{version} there"
+        )
+    return dataset.Preparation(
+        source=asked.source,
+        reader=reader,
+        target=directory / name / version,
+        split=asked.split,
+        shard_bytes=asked.shard_size * 10**6,
+        processes=asked.processes or os.cpu_count() or 1,
+        dedup_against=asked.dedup_against,
+        test_sets=against.open_sets(asked.dedup_against, directory),
     )

@@ -22,9 +22,10 @@ from mixer import errors, storage
 from mixer.checkpoint.pretrained import newest_card
 from mixer.data import drawn
 from mixer.data.drawn import Redrawn
-from mixer.runs import build, distributed, past, recorded, sightings, workdir
-from mixer.runs.build import parts
+from mixer.runs import distributed, keys, past, recorded, sightings, workdir
 from mixer.runs.contact_sheet import draw
+from mixer.runs.model import resolution
+from mixer.runs.training import Training, build_training
 from mixer.training import sharding, step
 
 _SHOWN = 10  # rows, on the terminal
@@ -44,14 +45,14 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
       BadInput: before anything is written.
     """
     asked = config.replay
-    parts.at_least(1, **{"replay.rows": asked.rows})
+    keys.at_least(1, **{"replay.rows": asked.rows})
     if distributed.count() > 1:
         raise errors.BadInput("config.run=replay is for one process, which makes all rows")
     if not config.init_from:
         raise errors.BadInput("config.run=replay needs --config.init_from=WORKDIR of a training")
     source = workdir.open_workdir(config.init_from)
     own = recorded.training_of(config, source)
-    training = build.training(own, newest_card(source))
+    training = build_training(own, newest_card(source))
     steps = _steps(asked.steps, training.total)
     examples = sightings.find(asked.examples, training.reader.source)
     if not steps and not examples:
@@ -77,7 +78,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             "protocol": protocol,
             "model": training.card.model["name"],
             "dataset": training.card.dataset,
-            "resolution": build.resolution(training.card.image_size),
+            "resolution": resolution(training.card.image_size),
             "seed": training.seed,
             "batch_size": training.batch_size,
             "params": training.update.num_params,
@@ -109,7 +110,7 @@ class _Replay:
 
     def __init__(
         self,
-        training: build.Training,
+        training: Training,
         before: past.Past,
         path: epath.Path,
         rows: int,

@@ -15,7 +15,6 @@ from mixer.models import registry
 from mixer.paper import rows, tables
 from mixer.paper.rows import Row, Run
 from mixer.runs import agreement, collecting, keys, workdir
-from mixer.runs.build import parts
 from mixer.training import durations
 
 _PRETRAINING_SIZE = 224
@@ -31,8 +30,8 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
     selected = _selected(config)
     chain = _chain(config, selected)
     asked = config.reproduce
-    parts.at_least(1, **{"reproduce.machines": asked.machines})
-    parts.within(0, asked.machines, **{"reproduce.machine": asked.machine})
+    keys.at_least(1, **{"reproduce.machines": asked.machines})
+    keys.within(0, asked.machines, **{"reproduce.machine": asked.machine})
     if asked.list:
         listing = _listing(config, selected, chain, output)
         keys.used(config)
@@ -166,7 +165,7 @@ def _listing(
     """The commands, and Markdown with the cost of each run."""
     accelerators = {name: peaks.sold(name) for name in config.reproduce.accelerators}
     share = config.reproduce.share
-    parts.within(0, math.inf, **{"reproduce.share": share})
+    keys.within(0, math.inf, **{"reproduce.share": share})
     place = epath.Path(output)
     configs = {run.folder: _config_of(run, config, place) for run in chain}
     lines = [r.command(str(place / r.folder), configs[r.folder].init_from) for r in chain]

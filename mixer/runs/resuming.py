@@ -6,7 +6,7 @@ from typing import Any
 from etils import epath
 
 from mixer import errors
-from mixer.runs.build import Training
+from mixer.runs.training import Training
 from mixer.training import durations
 
 # Keys that leave the numbers alone.

@@ -21,9 +21,10 @@ from mixer.checkpoint import adapt
 from mixer.data import sources
 from mixer.data.sources import Source
 from mixer.runs import keys
-from mixer.runs.build import parts
-from mixer.runs.build.for_plan import known_classes
+from mixer.runs.data import training_source
 from mixer.runs.imports import import_modules
+from mixer.runs.model import build_model, image_size_of
+from mixer.runs.plan import known_classes
 from mixer.training import durations
 
 _WIDEST_VALUE = 16  # a longer one moves its meaning to the next line
@@ -36,7 +37,7 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
       BadInput: a value that none of these can be made of.
     """
     import_modules(config.imports)
-    parts.at_least(1, batch_size=config.batch_size)
+    keys.at_least(1, batch_size=config.batch_size)
     numbers = dict(_numbers(config))
     print("\n".join([f"{protocol}\n", *keys_of(config), "\nWhat follows from them:\n"]))
     width = max(map(len, numbers))
@@ -115,7 +116,7 @@ def _data(config: ConfigDict) -> tuple[Source | None, int | None, str]:
     own = config.copy_and_resolve_references()
     own.input.stage = ""  # nothing is copied
     try:
-        return *parts.training_source(own), ""
+        return *training_source(own), ""
     except errors.Missing as error:
         return None, None, str(error)
 
@@ -136,10 +137,10 @@ def _durations(config: ConfigDict, images: int | None) -> Iterator[tuple[str, st
 
 
 def _of_model(config: ConfigDict, classes: int) -> Iterator[tuple[str, str]]:
-    size = parts.image_size_of(config)
+    size = image_size_of(config)
     classes = config.model.num_classes or classes or _classes_of(config.dataset)
     fields = config.model.to_dict() | {"num_classes": classes}
-    model = parts.build_model(fields.pop("name"), fields, size)
+    model = build_model(fields.pop("name"), fields, size)
     count = sum(leaf.size for leaf in jax.tree.leaves(adapt.shapes(model, size)))
     head = f"with a head of {classes:,} classes" if classes else "without the head"
     yield "parameters", f"{count:,}, {head}"

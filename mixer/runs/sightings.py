@@ -10,7 +10,7 @@ from etils import epath
 from mixer import errors, storage
 from mixer.data import seen
 from mixer.data.sources import Source
-from mixer.runs import build
+from mixer.runs.training import Training
 from mixer.training.writers import clock
 
 _PATIENCE = 10.0  # seconds without a line
@@ -52,7 +52,7 @@ def _by_name(names: list[str], source: Source) -> dict[str, list[int]]:
     return found
 
 
-def tell(examples: list[int], training: build.Training, path: epath.Path) -> dict[str, int]:
+def tell(examples: list[int], training: Training, path: epath.Path) -> dict[str, int]:
     """Prints and writes (examples.csv) when each was seen; the metrics of results.json."""
     if not examples:
         return {}

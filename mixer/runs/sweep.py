@@ -1,5 +1,7 @@
 """`config.run="sweep"`: chooses the learning rate, then trains with it for several seeds."""
 
+import dataclasses
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -7,7 +9,10 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.runs import agreement, build, distributed, train, workdir
+from mixer.runs import agreement, distributed, train, workdir
+from mixer.runs.evaluations import keep_evaluators
+from mixer.runs.keys import at_least, within
+from mixer.runs.training import build_training
 from mixer.training.progress import NonFinite
 from mixer.training.signals import StopSignal
 
@@ -28,6 +33,31 @@ _SHARED = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One training of a sweep; `name` is its folder's."""
+
+    name: str
+    rate: float
+    config: ConfigDict
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """A learning rate's choice, and the trainings with it.
+
+    Attributes:
+      choosing: a trial for each rate, the rates ascending; they measure `dev/top1`.
+      final: by rate, a trial for each seed; they measure `test/top1`.
+      machine, machines: of a list of trials, those at machine, machine + machines, ... are ours.
+    """
+
+    choosing: list[Trial]
+    final: dict[float, list[Trial]]
+    machine: int
+    machines: int
+
+
 @workdir.unless_complete
 def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """Trains until the sweep is complete, was stopped, or waits for other machines.
@@ -36,17 +66,88 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
       BadInput: before anything is written.
       Failure: the loss of every rate, or of the chosen one, became NaN or infinite.
     """
-    sweep = build.sweep(config)
+    sweep = build_sweep(config)
     with distributed.stop_signal() as stop:
         carry_out(config, sweep, path, protocol, stop)
 
 
+def build_sweep(config: ConfigDict) -> Sweep:
+    """Builds a sweep.
+
+    Raises:
+      BadInput: whatever in the config cannot be done.
+    """
+    rates, seeds = checked(config)
+    for name in ("dev", "test"):
+        if name not in config.evaluators:
+            raise errors.BadInput(
+                f"config.run={config.run} needs config.evaluators.{name}: take configs/sweep.py"
+            )
+    alone = not config.sweep.retrain
+    found = Sweep(
+        choosing=[_trial(config, rate, config.seed, held_out=True, others=alone) for rate in rates],
+        final={
+            rate: [_trial(config, rate, seed, held_out=alone, others=True) for seed in seeds]
+            for rate in rates
+        },
+        machine=config.sweep.machine,
+        machines=config.sweep.machines,
+    )
+    # What would fail after all the choosing fails now.
+    for name, trial in (("dev", found.choosing[0]), ("test", found.final[rates[0]][0])):
+        evaluations = build_training(trial.config).evaluations
+        if not any(e.name == name and "top1" in e.higher_is_better for e in evaluations):
+            raise errors.BadInput(f"config.evaluators.{name} does not measure top1")
+    return found
+
+
+def checked(config: ConfigDict) -> tuple[list[float], Sequence[int]]:
+    """Rates, ascending, and seeds."""
+    wanted = config.sweep
+    if config.best:
+        raise errors.BadInput(
+            f"config.best={config.best!r}: a sweep takes each training's last step; leave it empty"
+        )
+    rates, seeds = tuple(wanted.rates), tuple(wanted.seeds)
+    if not (wanted.train and wanted.dev and rates):
+        raise errors.BadInput(
+            f"config.run={config.run} needs config.sweep.rates, .train and .dev: take "
+            f"configs/sweep.py"
+        )
+    for key, values, kind in (("rates", rates, int | float), ("seeds", seeds, int)):
+        numbers = all(isinstance(value, kind) for value in values)
+        if not values or not numbers or len(set(values)) < len(values):
+            raise errors.BadInput(
+                f"config.sweep.{key}={values}: expected one or more numbers, each once"
+            )
+    for rate in rates:
+        within(0, math.inf, **{"sweep.rates": rate})
+    for seed in seeds:
+        within(0, 2**32, **{"sweep.seeds": seed})
+    at_least(1, **{"sweep.machines": wanted.machines})
+    within(0, wanted.machines, **{"sweep.machine": wanted.machine})
+    return sorted(map(float, rates)), seeds
+
+
+def _trial(config: ConfigDict, rate: float, seed: int, *, held_out: bool, others: bool) -> Trial:
+    """A training with or without `dev`; `others` than `dev` are measured too."""
+    own = config.copy_and_resolve_references()
+    own.run, own.seed, own.schedule.base = "train", seed, rate
+    if held_out:
+        own.input.split = config.sweep.train
+    if not others:
+        keep_evaluators(own, ("dev",))
+    own.evaluators.dev.split = config.sweep.dev if held_out else ""
+    part = "without_dev" if held_out else "whole"
+    return Trial(f"{part}_rate{rate}_seed{seed}", rate, own)
+
+
 def carry_out(
-    config: ConfigDict, sweep: build.Sweep, path: epath.Path, protocol: str, stop: StopSignal
+    config: ConfigDict, sweep: Sweep, path: epath.Path, protocol: str, stop: StopSignal
 ) -> None:
     """`run`, checked and with signals caught; `path` has results.json if it is complete."""
     if not path.exists():  # weights that do not fit are refused before anything is written
-        build.training(sweep.choosing[0].config).initial()
+        build_training(sweep.choosing[0].config).initial()
     workdir.begin(path, config)
     if _read(path / _CHOICE) is None:
         found = _results_of(sweep.choosing, sweep, path, protocol, stop)
@@ -74,8 +175,8 @@ def carry_out(
 
 
 def _results_of(
-    trials: Sequence[build.Trial],
-    sweep: build.Sweep,
+    trials: Sequence[Trial],
+    sweep: Sweep,
     path: epath.Path,
     protocol: str,
     stop: StopSignal,
@@ -114,7 +215,7 @@ def _read(file: epath.Path) -> dict | None:
     return agreement.from_first(lambda: workdir.read_json(file))
 
 
-def _choose(trials: Sequence[build.Trial], found: list[dict | None]) -> dict:
+def _choose(trials: Sequence[Trial], found: list[dict | None]) -> dict:
     accuracies = [each and each["metrics"]["dev/top1"] for each in found]
     known = [accuracy for accuracy in accuracies if accuracy is not None]
     if not known:

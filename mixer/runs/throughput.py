@@ -17,9 +17,16 @@ from ml_collections import ConfigDict
 from mixer.benchmark import flops, peaks, throughput
 from mixer.models import registry
 from mixer.paper import published
-from mixer.runs import build, workdir
-from mixer.runs.build import layout, parts, update
+from mixer.runs import keys, workdir
 from mixer.runs.imports import import_modules
+from mixer.runs.model import (
+    build_model,
+    image_size_of,
+    mesh_of,
+    resolution,
+    with_memory_saved,
+)
+from mixer.runs.update import Update, update_of
 from mixer.training import schedules, sharding, step
 
 _RATE = "images_per_second_per_device"
@@ -37,7 +44,7 @@ class _Case:
     @property
     def label(self) -> str:
         """As in the metrics' names: "Mixer-B/16@224"."""
-        return f"{self.name}@{build.resolution(self.image_size)}"
+        return f"{self.name}@{resolution(self.image_size)}"
 
 
 @workdir.unless_complete
@@ -48,11 +55,11 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
       BadInput: before anything is written.
     """
     asked = config.throughput
-    parts.at_least(1, **{f"throughput.{k}": asked[k] for k in ("calls", "largest_batch")})
-    parts.at_least(0, **{"throughput.patience": asked.patience})
+    keys.at_least(1, **{f"throughput.{k}": asked[k] for k in ("calls", "largest_batch")})
+    keys.at_least(0, **{"throughput.patience": asked.patience})
     import_modules(config.imports)
     cases = _cases(config)
-    mesh = layout.mesh_of(config)
+    mesh = mesh_of(config)
     kinds = {"inference": lambda case, batch: _inference(config, case, mesh, batch)}
     if asked.training:
         kinds["training"] = lambda case, batch: _training(config, case, mesh, batch)
@@ -80,7 +87,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             "run": "throughput",
             "protocol": protocol,
             "model": cases[0].name if len({c.name for c in cases}) == 1 else None,
-            "resolution": build.resolution(cases[0].image_size),
+            "resolution": resolution(cases[0].image_size),
             "metrics": {f"throughput/{name}": value for name, value in metrics.items()},
             "precision": _precision(config),
         },
@@ -90,9 +97,9 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
 def _cases(config: ConfigDict) -> list[_Case]:
     """`config.throughput.models` at each of its resolutions; by default the config's own."""
     sizes = [(size, size) for size in config.throughput.resolutions]
-    sizes = sizes or [parts.image_size_of(config)]
+    sizes = sizes or [image_size_of(config)]
     return [
-        _Case(name, parts.build_model(name, fields, size), size)
+        _Case(name, build_model(name, fields, size), size)
         for size in sizes
         for name, fields in _models(config).items()
     ]
@@ -117,7 +124,7 @@ def _precision(config: ConfigDict) -> str:
 
 
 def _inference(config: ConfigDict, case: _Case, mesh, batch_size: int) -> Callable[[], None]:
-    model = layout.with_memory_saved(case.model, config)
+    model = with_memory_saved(case.model, config)
     params = jax.jit(
         lambda key: model.init(key, jnp.ones((1, *case.image_size, 3)))["params"],
         out_shardings=sharding.replicated(mesh),
@@ -131,12 +138,12 @@ def _inference(config: ConfigDict, case: _Case, mesh, batch_size: int) -> Callab
     return call
 
 
-def _training_step(config: ConfigDict, case: _Case, mesh, batch_size: int) -> build.Update:
+def _training_step(config: ConfigDict, case: _Case, mesh, batch_size: int) -> Update:
     own = config.copy_and_resolve_references()
     own.batch_size = batch_size
     own.model = {"dtype": _precision(config)}  # the rest is built in
     schedule = schedules.make_schedule("constant", base=1e-3, end=0, warmup=0, total=1)
-    return update.update_of(own, case.model, case.image_size, schedule, mesh, 0)
+    return update_of(own, case.model, case.image_size, schedule, mesh, 0)
 
 
 def _training(config: ConfigDict, case: _Case, mesh, batch_size: int) -> Callable[[], None]:

@@ -15,8 +15,12 @@ from ml_collections import ConfigDict
 from mixer.checkpoint.pretrained import newest_card
 from mixer.checkpoint.store import Store
 from mixer.errors import BadInput, Failure
-from mixer.runs import agreement, build, distributed, holding, resuming, workdir
+from mixer.runs import agreement, distributed, holding, resuming, workdir
+from mixer.runs.evaluations import Evaluation
+from mixer.runs.fewshot_evaluation import FewShot
+from mixer.runs.model import resolution
 from mixer.runs.reader import say_what_is_read
+from mixer.runs.training import Training, build_training
 from mixer.training import loop, profile, step
 from mixer.training.signals import StopSignal
 from mixer.training.writers import Console, MetricsLog, clock
@@ -42,7 +46,7 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
         return
     checkpoints = path / "checkpoints"
     with distributed.watch(checkpoints):
-        training = build.training(config, newest_card(path))
+        training = build_training(config, newest_card(path))
         agreement.same_work(training)
         say_what_is_read(training.readers, training.measured)
         if trouble := agreement.first_trouble(training.unreadable()):
@@ -58,7 +62,7 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
             _Session(training, path, store, check_ours, stop, protocol, times).run(created)
 
 
-def _create(training: build.Training, times: dict) -> tuple[step.TrainState, dict | None]:
+def _create(training: Training, times: dict) -> tuple[step.TrainState, dict | None]:
     """A state at step 0, and what its parameters come from."""
     began = time.perf_counter()
     params, upstream = training.initial()
@@ -73,7 +77,7 @@ class _Session:
 
     def __init__(
         self,
-        training: build.Training,
+        training: Training,
         path: epath.Path,
         store: Store,
         check_ours: Callable[[], None],
@@ -171,7 +175,7 @@ class _Session:
         meta = {"step": 0, "results": {}, "lines": 0, "progress": {}, "evaluation_due": False}
         return state, meta | {"upstream": upstream, "skipped": 0}
 
-    def _due(self, at: int) -> list[build.Evaluation | build.FewShot]:
+    def _due(self, at: int) -> list[Evaluation | FewShot]:
         return [e for e in self.training.evaluations if _every(e.every, self.training.total)(at)]
 
     def _choose_at(self, at: int) -> bool:
@@ -266,7 +270,7 @@ class _Session:
                 "protocol": self.protocol,
                 "model": training.card.model["name"],
                 "dataset": training.card.dataset,
-                "resolution": build.resolution(training.card.image_size),
+                "resolution": resolution(training.card.image_size),
                 "seed": training.seed,
                 "step": training.total,
                 "epochs": training.epochs,

@@ -7,7 +7,13 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.checkpoint import zoo
-from mixer.runs import build, workdir
+from mixer.checkpoint.located import locate
+from mixer.runs import workdir
+from mixer.runs.data import open_data
+from mixer.runs.evaluate import evaluations_of
+from mixer.runs.evaluations import keep_evaluators
+from mixer.runs.model import resolution
+from mixer.runs.trained import load_trained
 
 _TOLERANCE = 0.1  # percentage points
 
@@ -34,10 +40,10 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
 def _measure(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """Writes results.json, whose metrics are `<name>/<evaluator>/<metric>`."""
     began, metrics, readers = time.perf_counter(), {}, []
-    configs = build.verification(config)
+    configs = _verification(config)
     for name, own in configs.items():
-        trained = build.trained(own)
-        evaluations = build.evaluations(own, trained)
+        trained = load_trained(own)
+        evaluations = evaluations_of(own, trained)
         workdir.begin(path, config)
         print(f"{name}, sha256 {trained.upstream['sha256']}, {trained.card.transform}")
         print(f"{'':<10}{'images':>10}{'measured':>10}{'published':>10}", flush=True)
@@ -61,7 +67,7 @@ def _measure(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             "protocol": protocol,
             "model": ",".join(configs),
             "dataset": ",".join(dict.fromkeys(reader.source.name for reader in readers)),
-            "resolution": build.resolution(trained.card.image_size),
+            "resolution": resolution(trained.card.image_size),
             "seed": config.seed,
             "batch_size": readers[0].batch_size,
             "seconds": seconds,
@@ -70,3 +76,37 @@ def _measure(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             "precision": trained.precision,
         },
     )
+
+
+def _verification(config: ConfigDict) -> dict[str, ConfigDict]:
+    """By published name, the config of its evaluation on the test sets that it has figures of.
+
+    The names are those in `config.init_from`, or all with figures. What is not there yet is
+    fetched. All sets but ImageNet's own are optional.
+
+    Raises:
+      BadInput: a name without figures, a recipe without the evaluators, or ImageNet is missing.
+      Failure: no connection to fetch it.
+    """
+    known = [entry.name for entry in zoo.list_pretrained() if entry.figures]
+    names = [name.strip() for name in config.init_from.split(",")] if config.init_from else known
+    found = {}
+    for name in names:
+        if name not in known:
+            raise errors.unknown("published name with figures", name, known)
+        figures = zoo.PUBLISHED[name].figures
+        if absent := [key for key in figures if key not in config.evaluators]:
+            raise errors.BadInput(
+                f"config.run=verify_zoo needs config.evaluators.{absent[0]}: take "
+                f"--config=configs/imagenet.py"
+            )
+        found[name] = own = config.copy_and_resolve_references()
+        own.init_from = name
+        keep_evaluators(own, figures)
+        for key, entry in own.evaluators.items():
+            entry.update(split=entry.split or "test", optional=key != "val")
+    val = config.evaluators.val
+    open_data(config, val.dataset or config.dataset, val.split)  # before hundreds of MB are fetched
+    for name in found:
+        locate(name)
+    return found

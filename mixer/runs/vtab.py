@@ -3,8 +3,9 @@
 from etils import epath
 from ml_collections import ConfigDict
 
+from mixer import errors
 from mixer.data import vtab
-from mixer.runs import agreement, build, distributed, sweep, workdir
+from mixer.runs import agreement, distributed, sweep, workdir
 
 
 @workdir.unless_complete
@@ -14,11 +15,11 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     Raises:
       BadInput: before anything is written.
     """
-    configs = build.vtab(config)
+    configs = sweeps_of(config)
     done = {name: path / name / workdir.RESULTS for name in configs}
     missing = agreement.from_first(lambda: [n for n in configs if not workdir.read_json(done[n])])
     # Of all tasks, before hours go into the first.
-    sweeps = {name: build.sweep(configs[name]) for name in missing}
+    sweeps = {name: sweep.build_sweep(configs[name]) for name in missing}
     with distributed.stop_signal() as stop:
         workdir.begin(path, config)
         for name, its_sweep in sweeps.items():
@@ -42,3 +43,44 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
         | {"run": "vtab", "protocol": protocol, "dataset": "vtab", "metrics": metrics},
     )
     print(f"done: {path / workdir.RESULTS}", flush=True)
+
+
+def sweeps_of(config: ConfigDict) -> dict[str, ConfigDict]:
+    """By task, the config of its sweep.
+
+    Raises:
+      BadInput: an unknown task, or what else cannot be done.
+    """
+    rates, _ = sweep.checked(config)
+    if config.dataset.startswith("vtab:"):
+        _check_tasks_own(config)
+    found = {}
+    for number, name in enumerate(tuple(config.vtab.tasks) or vtab.TASKS):
+        task = vtab.task(name)
+        size = config.vtab.resolution or task.resolution(with_96=config.vtab.with_96)
+        of_task = config.copy_and_resolve_references()
+        of_task.run = "sweep"
+        if config.dataset.startswith("vtab:"):  # else it is `smoke`, on digits
+            of_task.dataset = f"vtab:{name}"
+            of_task.image_size = (size, size)
+            of_task.input.transform = task.train_transform(size)
+        # Every machine gets its share of all tasks' trials, also where a task has fewer than those.
+        shifted = config.sweep.machine + number * len(rates)
+        of_task.sweep.machine = shifted % config.sweep.machines
+        found[name] = of_task
+    return found
+
+
+def _check_tasks_own(config: ConfigDict) -> None:
+    """Refuses what each task would replace by its own, unless it is as the recipe has made it."""
+    task = vtab.task(config.dataset.removeprefix("vtab:"))
+    sizes = {config.vtab.resolution or task.resolution(), task.resolution()}
+    for key, value, made in (
+        ("image_size", tuple(config.image_size), [(size, size) for size in sizes]),
+        ("input.transform", config.input.transform, [task.train_transform(s) for s in sizes]),
+    ):
+        if value not in made:
+            raise errors.BadInput(
+                f"config.{key}={value!r}: with config.run=vtab it is each task's own. The size of "
+                f"all is --config.vtab.resolution; else run a task alone, configs/vtab.py:TASK"
+            )

@@ -18,7 +18,8 @@ from configs import quickstart
 from mixer.checkpoint.damage import DamagedCheckpoint
 from mixer.checkpoint.store import Store
 from mixer.errors import BadInput, Failure
-from mixer.runs import agreement, build, distributed, sharing
+from mixer.runs import agreement, distributed, sharing
+from mixer.runs.training import build_training
 
 
 def config():
@@ -32,7 +33,7 @@ def config():
 
 def rows_and_metrics():
     """({row of a global batch: digest}, metrics) as this process and its devices see them."""
-    training = build.training(config())
+    training = build_training(config())
     found = {}
     with training.reader.batches(3, 5) as batches:
         for step, batch in enumerate(batches, 3):

@@ -13,8 +13,11 @@ from jax.sharding import NamedSharding
 import mixer
 from mixer.benchmark import hlo
 from mixer.checkpoint import adapt
-from mixer.runs import build, keys
-from mixer.runs.build import parts
+from mixer.runs import keys
+from mixer.runs.model import apply_of
+from mixer.runs.plan import planned_step
+from mixer.runs.prepare import preparation
+from mixer.runs.training import build_training
 from mixer.training import placement, sharding, step
 
 RECIPES = sorted(
@@ -59,7 +62,7 @@ def test_smoke_builds_steps_and_reads_every_key(name, image_folder, data_dir):
     own = {"quickstart": "smoke", "ablations": "smoke,64"}
     words = own.get(name, "smoke,64,Mixer-S/32")
     config = keys.follow(get_config(name, words, image_folder))
-    training = build.training(config)
+    training = build_training(config)
     unread = set(keys.flat(keys.as_json(config))) - keys.read_so_far(config) - READ_ELSEWHERE
     unread = {key for key in unread if key.partition(".")[0] not in READ_ELSEWHERE}
     assert not unread, f"configs/{name}.py sets keys that nothing reads"
@@ -82,7 +85,7 @@ def test_preparation_reads_its_keys(image_folder, data_dir):
     config.prepare.source, config.prepare.name = f"folder:{image_folder}", "mine"
     config.prepare.dedup_against = "digits:test"
     config = keys.follow(config)
-    build.preparation(config)
+    preparation(config)
     assert keys.read_so_far(config) >= {f"prepare.{key}" for key in config.prepare}
 
 
@@ -110,7 +113,7 @@ def test_eight_devices_share_the_work_and_gather_no_activations(
     config.micro_batches = micro_batches
     if strategy == "fsdp":
         config.runtime.strategy, config.runtime.mesh.data, config.runtime.mesh.fsdp = "fsdp", 1, -1
-    update = build.planned(config).update
+    update = planned_step(config).update
     program = hlo.read(update.compile().as_text())
     assert 2 * program.macs * 8 <= 1.02 * update.flops_per_image * update.batch_size
     gathered = [x for c in program.collectives if c.kind == "all-gather" for x in c.shapes]
@@ -136,7 +139,7 @@ def test_evaluation_gathers_kernels_once_and_no_activations():
     )
     rows = sharding.batch_sharding(mesh)
     images = jax.ShapeDtypeStruct((32, 224, 224, 3), jnp.uint8, sharding=rows)
-    evaluate = jax.jit(parts.apply_of(model, mesh), out_shardings=sharding.replicated(mesh))
+    evaluate = jax.jit(apply_of(model, mesh), out_shardings=sharding.replicated(mesh))
     program = hlo.read(evaluate.lower(params, images).compile().as_text())
     kernels = sum(x.size * 4 for x in jax.tree.leaves(shapes) if x.ndim > 1)
     assert program.sent()["all-gather"] == pytest.approx(kernels * 7 / 8, rel=0.01)

@@ -9,7 +9,7 @@ from mixer.checkpoint.card import Card
 from mixer.data import turbojpeg
 from mixer.data.decode import Decoding
 from mixer.data.subset import Subset
-from mixer.runs.build import decoding_of
+from mixer.runs.data import decoding_of
 
 OWN, TFDS = types.SimpleNamespace(), types.SimpleNamespace(published=True)
 CARD = Card(model={}, image_size=(8, 8), transform="resize", classes=(), dataset="")

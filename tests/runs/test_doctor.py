@@ -9,7 +9,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from configs import quickstart
 from mixer import errors
-from mixer.runs import build, devices, doctor, examination, holding, sharing, workdir
+from mixer.runs import devices, doctor, examination, holding, sharing, workdir
+from mixer.runs.checkup import checkup_of
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +24,7 @@ def config(data_dir):
 
 
 def examine(config, output, gather=lambda one: [one], index=0, present=None):
-    checkup = build.checkup(config, processes=1)
+    checkup = checkup_of(config, processes=1)
     one = examination.Examination(checkup, config, str(output), "token", index, present)
     return doctor.verdicts(one, gather)
 
@@ -69,9 +70,9 @@ def test_what_the_devices_cannot_hold_is_wrong(config, change, message, tmp_path
 
 
 def test_averages_are_in_a_checkpoint_too(config):
-    without = build.checkup(config, 1).checkpoint_bytes()
+    without = checkup_of(config, 1).checkpoint_bytes()
     config.ema_decay = 0.9
-    assert build.checkup(config, 1).checkpoint_bytes() == without * 16 / 12
+    assert checkup_of(config, 1).checkpoint_bytes() == without * 16 / 12
 
 
 def test_all_that_is_wrong_is_said_at_once(config, image_folder, tmp_path, capsys):

@@ -13,8 +13,11 @@ from configs import common, fewshot, imagenet, quickstart
 from mixer import batch as batch_lib
 from mixer import errors
 from mixer.evaluation import features
-from mixer.runs import build, evaluate, train
+from mixer.runs import evaluate, train
 from mixer.runs import fewshot as fewshot_run
+from mixer.runs.evaluate import evaluations_of
+from mixer.runs.fewshot import few_shot_of
+from mixer.runs.trained import load_trained
 from mixer.training import sharding
 
 DIGITS = ("digits", "train[:200]", "test[:40]")
@@ -34,13 +37,13 @@ def small(recipe=fewshot, words="Mixer-S/16,32"):
 @pytest.fixture(scope="module")
 def trained(data_dir):
     """A model without a head, for images of 32 x 32."""
-    return build.trained(small())
+    return load_trained(small())
 
 
 def few_shot(trained, **entry):
     config = small()
     config.evaluators.fewshot.update({"datasets": (DIGITS,)} | entry)
-    return build.few_shot(config, trained)
+    return few_shot_of(config, trained)
 
 
 def results(workdir):
@@ -172,7 +175,7 @@ def test_a_model_that_cannot_do_without_its_head_is_refused(trained):
 
 def test_a_recipe_without_a_few_shot_evaluator_is_refused(trained):
     with pytest.raises(errors.BadInput, match="take --config=configs/fewshot.py"):
-        build.few_shot(small(quickstart, "digits,32"), trained)
+        few_shot_of(small(quickstart, "digits,32"), trained)
 
 
 def test_optional_data_are_left_out_and_others_are_not(trained, capsys):
@@ -182,24 +185,24 @@ def test_optional_data_are_left_out_and_others_are_not(trained, capsys):
     config = small(quickstart, "digits,32")
     config.evaluators.test.dataset = "imagenet_v2"
     with pytest.raises(errors.BadInput, match="'imagenet_v2' is not prepared"):
-        build.evaluations(config, trained)
+        evaluations_of(config, trained)
     config.evaluators.test.optional = True
     with pytest.raises(errors.BadInput, match="nothing to evaluate on"):
-        build.evaluations(config, trained)
+        evaluations_of(config, trained)
     config.evaluators.few = common.fewshot(config, (DIGITS,), "1 epochs")
-    assert [evaluation.name for evaluation in build.evaluations(config, trained)] == ["few"]
+    assert [evaluation.name for evaluation in evaluations_of(config, trained)] == ["few"]
 
 
 def test_real_is_measured_where_its_file_is(data_dir, tmp_path, capsys):
     config = small(imagenet)
     config.run, config.input.split = "evaluate", "train"
     config.evaluators.train.split = config.evaluators.minival.split = "train"
-    trained = build.trained(config)
-    *_, real, _, _ = build.evaluations(config, trained)
+    trained = load_trained(config)
+    *_, real, _, _ = evaluations_of(config, trained)
     assert real.name == "real"
     parts = [jax.device_get(real.update(trained.params, b)) for b in real.reader.batches()]
     assert sum(int(part.top1.count) for part in parts) == 12  # of the stand-in's 16 images
     config.evaluators.real.dataset = f"real:{tmp_path}/real.json"
-    names = [evaluation.name for evaluation in build.evaluations(config, trained)]
+    names = [evaluation.name for evaluation in evaluations_of(config, trained)]
     assert names == ["minival", "train", "val"]
     assert "warning: config.evaluators.real is left out" in capsys.readouterr().out

@@ -11,8 +11,8 @@ from mixer import errors
 from mixer.checkpoint import arrays
 from mixer.data import sources, transforms
 from mixer.data.splits import absolute_ranges
-from mixer.runs import build
-from mixer.runs.build import parts
+from mixer.runs.evaluations import evaluation_transform
+from mixer.runs.training import build_training
 from mixer.training import step
 
 CIFAR = {"train": 50_000, "test": 10_000}
@@ -126,7 +126,7 @@ def training_of(dataset, sizes, data_dir):
     config.model.update(num_blocks=1, hidden_dim=8, tokens_mlp_dim=8, channels_mlp_dim=8)
     config.init_from, config.runtime.data_dir = "random", str(data_dir)
     config.batch_size = config.evaluators.test.batch_size = 16
-    return build.training(config)
+    return build_training(config)
 
 
 @pytest.fixture(scope="module")
@@ -178,28 +178,28 @@ def test_it_starts_from_weights_with_a_new_head(small, tmp_path, monkeypatch):
     small.init_from = str(file)
     read, count = arrays.read, []
     monkeypatch.setattr(arrays, "read", lambda path: count.append(path) or read(path))
-    params, upstream = build.training(small).initial()
+    params, upstream = build_training(small).initial()
     assert len(count) == 2  # to know the image size, and to begin
     assert not params["head"]["kernel"].any() and not params["head"]["bias"].any()
     np.testing.assert_array_equal(params["stem"]["kernel"], start["stem"]["kernel"])
     assert upstream["path"] == str(file)
     small.init_head = "keep"
-    kept = build.training(small).initial()[0]
+    kept = build_training(small).initial()[0]
     np.testing.assert_array_equal(kept["head"]["kernel"], start["head"]["kernel"])
 
 
 def test_without_weights_it_is_refused(small):
     with pytest.raises(errors.BadInput, match="config.init_from is empty.* to random"):
-        build.training(small)
+        build_training(small)
     small.init_head = "rest"
     with pytest.raises(errors.BadInput, match="unknown config.init_head 'rest'.*'reset'"):
-        build.training(small)
+        build_training(small)
 
 
 def test_momentum_may_be_kept_in_half_the_bytes(small):
     small.init_from = "random"
     small.optimizer.name = "sgd(momentum=0.9, accumulator_dtype='bfloat16')"
-    training = build.training(small)
+    training = build_training(small)
     state = training.update.abstract_state()
     kinds = {x.dtype.name for x in jax.tree.leaves(state.opt_state) if x.ndim}
     assert kinds == {"bfloat16"}
@@ -209,11 +209,11 @@ def test_momentum_may_be_kept_in_half_the_bytes(small):
 def test_the_card_has_the_preprocessing_of_the_test_evaluator():
     config = finetune.get_config("Mixer-B/16,cifar10,224")
     config.evaluators.test.transform = "resize(256)|central_crop"
-    assert parts.evaluation_transform(config) == "resize(256)|central_crop"
+    assert evaluation_transform(config) == "resize(256)|central_crop"
     config.evaluators.test.split = ""
     config.evaluators.dev.split = "train[98%:]"
-    assert parts.evaluation_transform(config) == config.evaluators.dev.transform
+    assert evaluation_transform(config) == config.evaluators.dev.transform
     config.evaluators.other = config.evaluators.dev.copy_and_resolve_references()
     config.evaluators.other.transform = "resize"
     with pytest.raises(errors.BadInput, match="call one of them test or val"):
-        parts.evaluation_transform(config)
+        evaluation_transform(config)

@@ -12,9 +12,11 @@ from configs import arguments, fewshot
 from configs import folder as recipe
 from mixer import errors
 from mixer.data import image_files
-from mixer.runs import build, predict
-from mixer.runs.build import data
+from mixer.runs import data, predict
+from mixer.runs.evaluate import evaluations_of
 from mixer.runs.reader import say_what_is_read
+from mixer.runs.trained import load_trained
+from mixer.runs.training import build_training
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 220, 30), "blue": (30, 30, 220)}
 
@@ -38,13 +40,13 @@ def config_of(dataset, **changes):
 def taught(root, dataset, **changes):
     """A model as if it had been trained on `root`, and the config that evaluates it elsewhere."""
     config = config_of(root, run="evaluate", **changes)
-    trained = build.trained(config)
+    trained = load_trained(config)
     card = dataclasses.replace(trained.card, dataset=f"folder:{root}")
     return dataclasses.replace(trained, card=card), config_of(dataset, run="evaluate")
 
 
 def measured(trained, config):
-    (evaluation,) = build.evaluations(config, trained)
+    (evaluation,) = evaluations_of(config, trained)
     return evaluation.reader.source
 
 
@@ -54,7 +56,7 @@ def test_all_of_another_folder_is_measured_and_of_its_own_what_was_held_out(tmp_
     assert len(measured(trained, config)) == 60
     own = measured(trained, config_of(mine, run="evaluate"))
     assert own.split == "train[90%:]" and len(own) == 6
-    training = build.training(config_of(mine))
+    training = build_training(config_of(mine))
     (of_training,) = (e.reader.source for e in training.evaluations)
     assert of_training.files == own.files
     assert not set(of_training.files) & set(training.reader.source.files)
@@ -90,7 +92,7 @@ def test_numbers_without_names_say_nothing_of_a_folders_classes(tmp_path):
 
 def test_what_is_read_is_said_and_what_nothing_reads(tmp_path, capsys):
     fill(tmp_path / "train", 10), fill(tmp_path / "valid", 4), fill(tmp_path / "extra", 1)
-    training = build.training(config_of(tmp_path))
+    training = build_training(config_of(tmp_path))
     say_what_is_read(training.readers)
     name = f"folder:{tmp_path}"
     assert capsys.readouterr().out.splitlines() == [
@@ -104,7 +106,7 @@ def test_a_fraction_is_said_of_the_whole(tmp_path, capsys):
     fill(tmp_path / "train", 10), fill(tmp_path / "test", 4)
     config = config_of(tmp_path)
     config.input.fraction = 0.5
-    say_what_is_read(build.training(config).readers)
+    say_what_is_read(build_training(config).readers)
     out = capsys.readouterr().out
     assert "training: 15 of: folder:" in out and "30 images, 10 in each" in out
     assert "not read" not in out
@@ -115,7 +117,7 @@ def test_measuring_what_is_trained_on_is_said(tmp_path, capsys):
     config.input.split = "train"
 
     def said():
-        training = build.training(config)
+        training = build_training(config)
         say_what_is_read(training.readers, training.measured)
         return capsys.readouterr().out, training
 
@@ -136,11 +138,11 @@ def test_what_few_shot_evaluation_fits_its_heads_to_may_be_trained_on(tmp_path, 
     config = config_of(tmp_path / "in")
     config.evaluators = fewshot.get_config(dataset).evaluators
     config.evaluators.fewshot.shots = (1,)
-    training = build.training(config)
+    training = build_training(config)
     say_what_is_read(training.readers, training.measured)
     assert "warning" not in capsys.readouterr().out
     config.input.split = "train"
-    training = build.training(config)
+    training = build_training(config)
     say_what_is_read(training.readers, training.measured)
     (warning,) = (s for s in capsys.readouterr().out.splitlines() if s.startswith("warning"))
     assert warning == "warning: 3 of the 3 images of fewshot are trained on"
@@ -154,7 +156,7 @@ def test_class_names_give_the_order(text, tmp_path):
     (tmp_path / "names").write_text(text)
     config = config_of(fill(tmp_path / "in", 10))
     config.input.class_names = str(tmp_path / "names")
-    training = build.training(config)
+    training = build_training(config)
     assert training.card.classes == ("red", "green", "blue")
     assert all(
         training.card.classes[label] == file.split("/")[0]
@@ -186,23 +188,23 @@ def test_class_names_that_are_none_are_refused(message, tmp_path):
 def test_class_names_order_a_datasets_own_names_and_give_it_no_others(data_dir, tmp_path):
     (tmp_path / "names").write_text("\n".join("9876543210"))
     config = recipe.get_config("digits,smoke")
-    own = build.training(config).reader.source[0]
+    own = build_training(config).reader.source[0]
     config.input.class_names = str(tmp_path / "names")
-    source = build.training(config).reader.source
+    source = build_training(config).reader.source
     assert source.classes == tuple("9876543210") and source[0]["label"] == 9 - own["label"]
     (tmp_path / "names").write_text("\n".join("abcdefghij"))
     with pytest.raises(errors.BadInput, match="begins with a, b, .* names of its own: 0, 1"):
-        build.training(config)
+        build_training(config)
 
 
 def test_weights_without_names_say_for_what_they_are_taken(tmp_path, capsys):
     """And with names they need no images."""
     config = config_of(fill(tmp_path / "in", 1, ("1", "2", "10")), run="predict")
-    assert build.trained(config).card.classes == ("1", "10", "2")
+    assert load_trained(config).card.classes == ("1", "10", "2")
     assert "in order of their names as text: 1, 10, 2; config.input" in capsys.readouterr().out
     (tmp_path / "names").write_text("1\n2\n10")
     config.input.class_names, config.dataset = str(tmp_path / "names"), "folder:nowhere"
-    assert build.trained(config).card.classes == ("1", "2", "10")
+    assert load_trained(config).card.classes == ("1", "2", "10")
 
 
 @pytest.fixture
@@ -259,10 +261,10 @@ def test_files_that_are_not_there_are_named(names, pictures):
 def test_a_file_that_cannot_be_read_is_named_and_passed_over(pictures, tmp_path, capsys):
     os.rename(pictures / "c.png", os.fsencode(pictures) + b"/caf\xe9.png")
     config = config_of(fill(tmp_path / "in", 1), run="predict", images=str(pictures))
-    trained = build.trained(config)
+    trained = load_trained(config)
     capsys.readouterr()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "trained", lambda config: trained)
+        patch.setattr(predict, "load_trained", lambda config: trained)
         patch.setattr("builtins.print", lambda *args, **_: said.extend(map(str, args)))
         said = []
         predict.run(config, str(tmp_path / "out"), "folder")

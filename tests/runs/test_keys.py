@@ -7,7 +7,18 @@ import json
 import pytest
 
 from mixer.errors import BadInput
-from mixer.runs import build, keys, train, workdir
+from mixer.runs import keys, train, workdir
+from mixer.runs.contact_sheet import sheet_reader
+from mixer.runs.convert import conversion
+from mixer.runs.evaluate import evaluations_of
+from mixer.runs.fewshot import few_shot_of
+from mixer.runs.input_benchmark import asked_for
+from mixer.runs.plan import planned_step
+from mixer.runs.prepare import preparation
+from mixer.runs.sweep import build_sweep
+from mixer.runs.trained import load_trained
+from mixer.runs.training import build_training
+from mixer.runs.vtab import sweeps_of
 from mixer.training.signals import StopSignal
 
 RECIPE = {"fewshot": "fewshot", "sweep": "sweep", "vtab": "vtab", "verify_zoo": "imagenet"}
@@ -35,24 +46,24 @@ def built(config):
     """Builds all that a run reads its keys for."""
     run = config.run
     if run == "train":
-        build.training(config).initial()
+        build_training(config).initial()
     elif run in ("evaluate", "fewshot", "predict"):
-        model = build.trained(config)
+        model = load_trained(config)
         if run == "evaluate":
-            build.evaluations(config, model)
+            evaluations_of(config, model)
         elif run == "fewshot":
-            build.few_shot(config, model)
+            few_shot_of(config, model)
         else:
             assert config.images
     else:
         what = {
-            "sweep": build.sweep,
-            "convert": build.conversion,
-            "contact_sheet": build.sheet_reader,
-            "input_benchmark": build.input_benchmark,
-            "prepare": build.preparation,
-            "plan": build.planned,
-            "vtab": lambda config: [build.sweep(own) for own in build.vtab(config).values()],
+            "sweep": build_sweep,
+            "convert": conversion,
+            "contact_sheet": sheet_reader,
+            "input_benchmark": asked_for,
+            "prepare": preparation,
+            "plan": planned_step,
+            "vtab": lambda config: [build_sweep(own) for own in sweeps_of(config).values()],
         }
         what[run](config)
 

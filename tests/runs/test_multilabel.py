@@ -11,7 +11,7 @@ from runs_command import run
 from configs import folder, jft
 from mixer import errors
 from mixer.evaluation.registry import EVALUATORS
-from mixer.runs import build
+from mixer.runs.training import build_training
 from mixer.training import step
 
 
@@ -28,18 +28,18 @@ def small(words="Mixer-S/16,32", recipe=jft):
 def test_what_is_for_one_label_is_refused_with_the_fix(data_dir, monkeypatch):
     config = small("jft,Mixer-S/16,32", folder)
     with pytest.raises(errors.BadInput, match="may have 3: set config.loss=sigmoid_xent"):
-        build.training(config)
+        build_training(config)
     config.loss = "sigmoid_xent"
     fix = "'classification' is for one label.* set config.evaluators.test.type=multilabel"
     with pytest.raises(errors.BadInput, match=fix):
-        build.training(config)
+        build_training(config)
     # A user's own measure says itself that it knows sets of labels.
     monkeypatch.setitem(EVALUATORS, "mine", lambda apply, num_classes: object())
     config.evaluators.test.type = "mine"
     with pytest.raises(errors.BadInput, match="'mine' is for one label an image"):
-        build.training(config)
+        build_training(config)
     config.evaluators.test.type = "multilabel"
-    assert build.training(config).card.multi_label
+    assert build_training(config).card.multi_label
 
 
 @pytest.mark.parametrize("fraction", [0.0, -0.5, 1.01, float("nan")])
@@ -47,14 +47,14 @@ def test_fractions_that_are_none_are_refused(data_dir, fraction):
     config = small()
     config.input.fraction = fraction
     with pytest.raises(errors.BadInput, match="expected 0 < fraction <= 1"):
-        build.training(config)
+        build_training(config)
     config.input.update(fraction=0.5, fraction_seed=-1)
     with pytest.raises(errors.BadInput, match="config.input.fraction_seed=-1"):
-        build.training(config)
+        build_training(config)
 
 
 def test_a_step_and_an_evaluation(data_dir):
-    training = build.training(small())
+    training = build_training(small())
     state = training.update.create_state()
     batch = next(training.reader.batches(0, 1))
     assert batch["label"].shape == (16, 3)

@@ -8,7 +8,9 @@ import pytest
 from configs import imagenet, quickstart
 from mixer import errors
 from mixer.benchmark import hlo
-from mixer.runs import build, plan
+from mixer.runs import plan
+from mixer.runs.plan import planned_step
+from mixer.runs.update import Update
 
 
 def config(*, name="", **runtime):
@@ -27,7 +29,7 @@ def test_a_plan_without_data(tmp_path, monkeypatch, capsys):
     plan.run(asked, str(tmp_path / "run"), "imagenet")
     found = json.loads((tmp_path / "run/results.json").read_text())
     measured = {k.removeprefix("plan/"): v for k, v in found["metrics"].items()}
-    update = build.planned(asked).update
+    update = planned_step(asked).update
     assert found["params"] == update.num_params and found["devices"] == 8
     # A quarter of each, but for what stays whole: norms and biases, under a hundredth.
     quarter = update.num_params
@@ -62,7 +64,7 @@ def test_what_does_not_fit_is_an_answer(message, named, tmp_path, data_dir, monk
     def refuse(self):
         raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {message}")
 
-    monkeypatch.setattr(build.Update, "compile", refuse)
+    monkeypatch.setattr(Update, "compile", refuse)
     plan.run(config(), str(tmp_path / "run"), "quickstart")
     found = json.loads((tmp_path / "run/results.json").read_text())["metrics"]
     assert found["plan/fits"] is False and found[f"plan/{named}_bytes"] == 20.5 * 2**30
@@ -76,22 +78,22 @@ def test_bad_plans_are_refused(tmp_path, monkeypatch, data_dir):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.delitem(os.environ, "TPU_LIBRARY_PATH", raising=False)
     with pytest.raises(errors.BadInput, match=r"pip install -r requirements-tpu-plan.txt"):
-        build.planned(asked)
+        planned_step(asked)
     asked = config(mesh={"data": -1, "fsdp": 3, "tensor": 1})
     with pytest.raises(errors.BadInput, match="fsdp=3.* for 8 devices"):
-        build.planned(asked)
+        planned_step(asked)
     asked = config()
     asked.dataset = "nowhere"
     with pytest.raises(errors.BadInput, match=r"set --config.model.num_classes="):
-        build.planned(asked)
+        planned_step(asked)
     asked.model.num_classes = 7
-    assert build.planned(asked).update.shapes["head"]["kernel"].shape[1] == 7
+    assert planned_step(asked).update.shapes["head"]["kernel"].shape[1] == 7
     asked.runtime.strategy = "fspd"
     with pytest.raises(errors.BadInput, match="Did you mean 'fsdp'"):
-        build.planned(asked)
+        planned_step(asked)
     asked.runtime.update(strategy="replicate", remat="ful")
     with pytest.raises(errors.BadInput, match="Did you mean 'full'"):
-        build.planned(asked)
+        planned_step(asked)
 
 
 compiler = pytest.mark.skipif(
@@ -109,7 +111,7 @@ def test_tpus_share_the_work_and_gather_no_activations(topology, strategy, tmp_p
     asked.run, asked.batch_size, asked.plan.topology = "plan", 2048, topology
     mesh = {"data": -1, "fsdp": 1 if strategy == "replicate" else 8, "tensor": 1}
     asked.runtime.update(strategy=strategy, scan=True, mesh=mesh)
-    update = build.planned(asked).update
+    update = planned_step(asked).update
     program = hlo.read(update.compile().as_text())
     assert update.mesh.size == 8
     assert 2 * program.macs * 8 <= 1.02 * update.flops_per_image * update.batch_size
@@ -126,4 +128,4 @@ def test_slices_that_there_are_not_are_refused(tmp_path, monkeypatch):
     asked = imagenet.get_config("Mixer-S/32")
     asked.plan.topology = "v9:2x2"
     with pytest.raises(errors.BadInput, match="config.plan.topology='v9:2x2': .*Expected a gener"):
-        build.planned(asked)
+        planned_step(asked)

@@ -15,9 +15,12 @@ from configs import folder, quickstart
 from mixer.checkpoint import adapt, hub, zoo
 from mixer.checkpoint.card import Card
 from mixer.models import registry
-from mixer.runs import build, convert, predict
-from mixer.runs.build import for_converting, for_trained
-from mixer.runs.build.at_size import at_size
+from mixer.runs import convert, predict
+from mixer.runs import trained as trained_run
+from mixer.runs.convert import conversion
+from mixer.runs.trained import load_trained
+from mixer.runs.training import build_training
+from mixer.runs.weights import at_size
 
 NAME = "Mixer-tiny/16:stand-in"
 
@@ -63,7 +66,7 @@ def test_it_brings_model_preprocessing_and_classes(published, data_dir):
     params, file = published
     config = quickstart.get_config("")  # of another model, size and dataset
     config.init_from = NAME
-    trained = build.trained(config)
+    trained = load_trained(config)
     jax.tree.map(np.testing.assert_array_equal, trained.params, params)
     assert trained.model.gelu == "erf" and trained.model.num_classes == 1000
     assert trained.card.transform == "resize_small(256)|central_crop(224)"
@@ -77,7 +80,7 @@ def test_heads_without_names_count(published, data_dir, monkeypatch):
     monkeypatch.setitem(zoo.PUBLISHED, NAME, entry)
     config = quickstart.get_config("")
     config.init_from = NAME
-    assert build.trained(config).card.classes == tuple(map(str, range(1000)))
+    assert load_trained(config).card.classes == tuple(map(str, range(1000)))
 
 
 def test_a_thousand_other_classes_are_not_imagenets(published, capsys):
@@ -97,7 +100,7 @@ def test_training_begins_from_it(published, data_dir, capsys):
     params, file = published
     config = folder.get_config("Mixer-tiny/16,224,smoke")
     config.model.num_blocks, config.init_from = 1, NAME
-    training = build.training(config)
+    training = build_training(config)
     loaded, known = training.initial()
     assert known == upstream(file)
     np.testing.assert_array_equal(loaded["stem"]["kernel"], params["stem"]["kernel"])
@@ -117,7 +120,7 @@ def test_convert_takes_its_model(published, tmp_path):
     params, _ = published
     config = quickstart.get_config("")
     config.update(run="convert", init_from=NAME, convert_to=str(tmp_path / "out.safetensors"))
-    found = build.conversion(config)
+    found = conversion(config)
     assert found.model.gelu == "erf" and found.card.model["name"] == "Mixer-tiny/16"
     assert found.card.image_size == (224, 224) and found.card.dataset == "imagenet2012"
     jax.tree.map(np.testing.assert_array_equal, found.params, params)
@@ -157,7 +160,7 @@ def test_a_folder_brings_model_preprocessing_and_classes(hub_folder, data_dir, c
     model, params, path = hub_folder
     config = quickstart.get_config("Mixer-B/16")
     config.init_from = str(path)
-    trained = build.trained(config)
+    trained = load_trained(config)
     jax.tree.map(np.testing.assert_array_equal, trained.params, params)
     assert trained.model == model and trained.model.gelu == "tanh"
     assert trained.card.transform == "resize(70)|central_crop"
@@ -168,7 +171,7 @@ def test_a_folder_brings_model_preprocessing_and_classes(hub_folder, data_dir, c
     out = capsys.readouterr().out
     assert "a Mixer-S/32 with tokens_mlp_dim=3, channels_mlp_dim=8, as its arrays are" in out
     config.update(run="convert", convert_to=f"{path}-again/")
-    assert build.conversion(config).card.classes == trained.card.classes
+    assert conversion(config).card.classes == trained.card.classes
 
 
 def test_a_folder_without_words_on_classes_and_images_has_the_configs(hub_folder, data_dir, capsys):
@@ -176,7 +179,7 @@ def test_a_folder_without_words_on_classes_and_images_has_the_configs(hub_folder
     (path / "config.json").write_text('{"architecture": "mixer_s32_224"}')
     config = quickstart.get_config("")
     config.init_from = str(path)
-    trained = build.trained(config)
+    trained = load_trained(config)
     jax.tree.map(np.testing.assert_array_equal, trained.params, params)
     assert trained.model.gelu == "erf" and trained.card.image_size == (64, 64)
     assert trained.card.classes == tuple("0123456789") and trained.card.transform == "resize"
@@ -192,7 +195,7 @@ def test_a_folders_head_is_reordered_for_training_and_others_are_reset(
     config = quickstart.get_config("Mixer-S/32,64")
     config.model.update(tokens_mlp_dim=3, channels_mlp_dim=8)
     config.init_from, config.batch_size = str(path), 16
-    begun, _ = build.training(config).initial()
+    begun, _ = build_training(config).initial()
     np.testing.assert_array_equal(begun["head"]["kernel"], params["head"]["kernel"][:, ::-1])
     assert "has these classes in another order" in capsys.readouterr().out
     content = json.loads((path / "config.json").read_text())
@@ -213,7 +216,7 @@ def test_a_folders_head_is_reordered_for_training_and_others_are_reset(
 def test_a_password_would_be_kept_in_config_json(data_dir, tmp_path):
     config = quickstart.get_config("")
     config.update(init_from="https://me:secret@host/x.npz", convert_to=str(tmp_path / "x.npz"))
-    for build_it in (build.trained, build.conversion, build.training):
+    for build_it in (load_trained, conversion, build_training):
         with pytest.raises(mixer.BadInput, match="'https://host/x.npz' was given with a user") as e:
             build_it(config)
         assert "secret" not in str(e.value)
@@ -224,25 +227,25 @@ def test_a_conversion_goes_to_a_disk():
     for target in ("gs://bucket/x.npz", "gs://bucket/folder/"):
         config.update(init_from="x.npz", convert_to=target)
         with pytest.raises(mixer.BadInput, match=f"{target}.: expected a place on a disk"):
-            build.conversion(config)
+            conversion(config)
 
 
 def test_someone_elses_modules_are_imported_only_if_they_are_named(tmp_path, data_dir, monkeypatch):
     """Importing runs their code: see config.imports."""
     card = dict(model={}, image_size=(8, 8), transform="resize", classes=(), dataset="x")
     meta = {"step": 1, "card": card | {"imports": "their_lab, ours"}}
-    monkeypatch.setattr(for_trained, "upstream_of", lambda config: ({}, meta))
-    monkeypatch.setattr(for_converting, "upstream_of", lambda config: ({}, meta))
+    monkeypatch.setattr(trained_run, "upstream_of", lambda config: ({}, meta))
+    monkeypatch.setattr(convert, "upstream_of", lambda config: ({}, meta))
     (tmp_path / "ours.py").write_text("")
     (tmp_path / "their_lab.py").write_text("raise SystemExit('their code runs')")
     monkeypatch.syspath_prepend(tmp_path)
     config = quickstart.get_config("")
     config.update(init_from="runs/theirs", imports="ours", convert_to="x.npz")
-    for build_it in (build.trained, build.conversion):
+    for build_it in (load_trained, conversion):
         with pytest.raises(
             mixer.BadInput, match=r"needs the modules their_lab.*imports=ours,their_"
         ):
             build_it(config)
     config.imports = "ours,their_lab"
     with pytest.raises(SystemExit, match="their code runs"):
-        build.trained(config)
+        load_trained(config)

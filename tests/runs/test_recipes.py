@@ -10,7 +10,7 @@ from runs_command import run
 
 from mixer.data import transforms
 from mixer.data.splits import absolute_ranges
-from mixer.runs import build
+from mixer.runs.training import build_training
 from mixer.training import durations
 
 # Table 4, with the steps that follow for so many training images.
@@ -86,7 +86,7 @@ def test_the_papers_other_models_on_jft(model):
 
 @pytest.mark.parametrize("model", ("ViT-Ti/16", "BiT-R50x1"))
 def test_the_smoke_test_of_another_family(model, data_dir):
-    training = build.training(recipe("imagenet", f"{model},32,smoke"))
+    training = build_training(recipe("imagenet", f"{model},32,smoke"))
     fields = training.card.model
     assert fields["name"] == model and fields["num_blocks"] in (2, (1, 1))
     batch = next(iter(training.reader.batches(0, 1)))
@@ -116,7 +116,7 @@ def test_the_other_families_rates(model, data_dir):
     assert (rates("imagenet"), rates("imagenet21k")) == RATES[model]
     assert not any(rates("jft") + rates("finetune"))
     assert recipe("imagenet", model).optimizer.agc == (0.01 if model == "NFNet-F0" else 0)
-    training = build.training(recipe("imagenet", f"{model},32,smoke"))  # traces a step
+    training = build_training(recipe("imagenet", f"{model},32,smoke"))  # traces a step
     assert training.card.model["num_blocks"] in (2, (1, 1))
 
 
@@ -157,13 +157,13 @@ def test_figure_2s_parts_take_the_same_steps(data_dir):
     config.input.split, config.total, config.schedule.warmup = "train[:480]", "7 epochs", "1 epochs"
     for fraction, epochs in ((0.03, 233), (0.1, 70), (0.3, 23), (1.0, 7)):
         config.input.fraction = fraction
-        training = build.training(config)
+        training = build_training(config)
         assert training.total == 210 and len(training.reader.source) == round(480 * fraction)
         assert training.epochs == pytest.approx(epochs, rel=0.04)
 
 
 def test_the_head_starts_at_the_classes_share(data_dir):
-    training = build.training(recipe("imagenet", "smoke"))
+    training = build_training(recipe("imagenet", "smoke"))
     params = training.update.init(None).params
     assert (params["head"]["bias"] == pytest.approx(-6.9)) and not params["head"]["kernel"].any()
 

@@ -22,9 +22,10 @@ from mixer.checkpoint.pretrained import load_pretrained
 from mixer.data import randaugment, resizing
 from mixer.errors import BadInput
 from mixer.models import registry
-from mixer.runs import build, keys, replay, sweep, train
-from mixer.runs.build import parts
+from mixer.runs import keys, replay, sweep, train
+from mixer.runs.evaluations import keep_evaluators
 from mixer.runs.reader import Reader
+from mixer.runs.training import build_training
 
 TRAINING = {
     "input.transform": "inception_crop(area=(20, 100))|flip_lr|randaug(2, 10)",
@@ -116,7 +117,7 @@ def test_the_pixels_and_the_losses_are_the_trainings(training, exact):
 
 def test_what_is_told_makes_the_pixels(training, exact):
     source, output = training[0], exact[0]
-    reader = build.training(_config_of(source)).reader
+    reader = build_training(_config_of(source)).reader
     told = lines_of(output, 7)
     assert {line["flipped"] for line in told} == {"True", "False"}
     for line in told:
@@ -144,7 +145,7 @@ def _config_of(source):
 
 def test_the_order_is_walked_to_the_end(training, tmp_path, capsys):
     source = training[0]
-    order = build.training(_config_of(source)).reader.rows.order
+    order = build_training(_config_of(source)).reader.rows.order
     metrics = replayed(source, tmp_path / "out", {"replay.examples": "17, 3"})
     with (tmp_path / "out" / "examples.csv").open() as file:
         found = list(csv.DictReader(file))
@@ -170,7 +171,7 @@ def test_each_rows_numbers_by_the_nearest_checkpoint(training, tmp_path, capsys)
     model = registry.create_model(card["name"], num_classes=10, **fields)
     params = load_pretrained(str(source), model, step=10)
     config = _config_of(source)
-    with build.training(config).reader.batches(10, 11) as batches:
+    with build_training(config).reader.batches(10, 11) as batches:
         batch = jax.device_get(next(batches))
     for line in lines_of(tmp_path / "out", 11)[::5]:
         row = int(line["row"])
@@ -308,7 +309,7 @@ def test_a_fine_tuning_needs_its_start_only_for_steps_before_its_checkpoints(
     shutil.copytree(training[0], upstream)
     source = tmp_path / "train"
     config = finetune.get_config(f"folder:{image_folder},24,smoke")
-    parts.keep_evaluators(config, ())
+    keep_evaluators(config, ())
     config.model.update(json.loads((upstream / "config.json").read_text())["model"])
     config.update_from_flattened_dict(
         {
@@ -393,7 +394,7 @@ def test_twenty_steps_of_a_run_killed_three_times(data_dir, tmp_path):
         key, _, value = flag.removeprefix("--config.").partition("=")
         kind = type(keys.flat(undisturbed.to_dict())[key])
         undisturbed.update_from_flattened_dict({key: kind(value)})
-    with build.training(undisturbed).reader.batches(0, 60) as batches:
+    with build_training(undisturbed).reader.batches(0, 60) as batches:
         images = [np.asarray(batch["image"]) for batch in batches]
     for n in steps:
         hashes = [sha256(image) for image in images[n - 1]]

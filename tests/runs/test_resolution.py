@@ -11,7 +11,7 @@ import mixer
 from configs import quickstart
 from mixer import runs
 from mixer.checkpoint import adapt, arrays
-from mixer.runs import build
+from mixer.runs.training import build_training
 
 
 def config(run, **changes):
@@ -101,7 +101,7 @@ def test_evaluating_the_file_or_the_run_is_the_same(weights, finetuned, tmp_path
 def test_a_run_goes_on_at_a_third_size_by_resampling(finetuned, data_dir):
     made = config("train", init_from=str(finetuned), image_size=(28, 24))
     made.model.tokens_mlp_dim *= 4
-    training = build.training(made)
+    training = build_training(made)
     params, upstream = training.initial()
     assert upstream["resolution"] == 24 and training.card.model["tokens_mlp_dim"] == 128
     assert params["MixerBlock_0"]["token_mixing"]["Dense_0"]["kernel"].shape == (42, 128)

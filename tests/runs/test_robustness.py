@@ -3,7 +3,7 @@
 import tfds_stand_ins as stand_ins
 
 from configs import imagenet, robustness
-from mixer.runs import build
+from mixer.runs.training import build_training
 
 
 def test_they_are_measured_when_they_get_a_split(tmp_path):
@@ -14,13 +14,13 @@ def test_they_are_measured_when_they_get_a_split(tmp_path):
     config.input.split, config.runtime.data_dir = "train", str(tmp_path)
     for entry in config.evaluators.values():
         entry.update(split="", batch_size=8, every="5 steps")
-    assert build.training(config).evaluations == []
+    assert build_training(config).evaluations == []
     for name in robustness.evaluators(config, "resize", "5 steps"):
         entry = config.evaluators[name]
         examples = stand_ins.examples_of(entry.dataset, 2)
         stand_ins.write(tmp_path, entry.dataset, {"test": examples})
         entry.split = "test"
-    found = {e.name: e.reader.source.name for e in build.training(config).evaluations}
+    found = {e.name: e.reader.source.name for e in build_training(config).evaluations}
     assert found == {
         "v2": "imagenet_v2/matched-frequency",
         "a": "imagenet_a",

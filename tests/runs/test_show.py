@@ -11,7 +11,8 @@ from test_configs import RECIPES, get_config
 from configs import meanings
 from mixer.errors import BadInput
 from mixer.models import fields, registry
-from mixer.runs import build, keys, show
+from mixer.runs import keys, show
+from mixer.runs.training import build_training
 
 
 @functools.cache
@@ -67,7 +68,7 @@ def test_the_numbers_are_those_of_the_training(data_dir, capsys):
     config = importlib.import_module("configs.quickstart").get_config()
     config.input.fraction = 0.5
     numbers = shown(config, capsys)
-    training = build.training(config)
+    training = build_training(config)
     steps = training.total
     seen = f"{steps:,} steps, {steps * 64:,} images, {steps * 64 / 1437:.2f} epochs"
     assert numbers["training"] == seen

@@ -6,7 +6,7 @@ from configs import quickstart
 from mixer import errors
 from mixer.data import order
 from mixer.runs import workdir
-from mixer.runs.build import parts
+from mixer.runs.data import open_data
 from mixer.runs.reader import open_reader
 from mixer.training import sharding
 
@@ -17,7 +17,7 @@ def config(data_dir):
 
 
 def read(config, split, shuffle):
-    source = parts.open_data(config, "imagenet2012", split)
+    source = open_data(config, "imagenet2012", split)
     reader = open_reader(
         source,
         "resize",
@@ -47,7 +47,7 @@ def test_a_copy_trains_like_the_origin(config, tmp_path, shuffle):
 
 def test_digits_are_not_staged(config, tmp_path):
     config.input.stage = str(tmp_path)
-    assert len(parts.open_data(config, "digits", "test")) == 360
+    assert len(open_data(config, "digits", "test")) == 360
     assert not list(tmp_path.iterdir())
 
 

@@ -12,7 +12,8 @@ from configs import sweep as recipe
 from configs import vtab as vtab_recipe
 from mixer import errors
 from mixer.data.vtab import TASKS
-from mixer.runs import build, sweep, train, vtab, workdir
+from mixer.runs import sweep, train, vtab, workdir
+from mixer.runs.vtab import sweeps_of
 from mixer.training.progress import NonFinite
 
 TINY = {"num_blocks": 1, "hidden_dim": 8, "tokens_mlp_dim": 8, "channels_mlp_dim": 8}
@@ -191,18 +192,18 @@ def test_vtab_sweeps_each_task_and_gives_the_score(trainings, tmp_path, monkeypa
 
 def test_vtab_takes_each_tasks_size_and_crops():
     config = vtab_recipe.get_config("Mixer-S/16")
-    found = build.vtab(config)
+    found = sweeps_of(config)
     assert list(found) == list(TASKS) and found["svhn"].image_size == (224, 224)
     for name, of_task in found.items():
         alone = vtab_recipe.get_config(f"Mixer-S/16,{name}")
         assert of_task.image_size == alone.image_size, name
         assert of_task.input.transform == alone.input.transform and of_task.run == "sweep"
     config.vtab.with_96 = True
-    assert build.vtab(config)["smallnorb_azimuth"].image_size == (224, 224)
+    assert sweeps_of(config)["smallnorb_azimuth"].image_size == (224, 224)
     config.vtab.resolution = 64
-    assert build.vtab(config)["dmlab"].image_size == (64, 64)
+    assert sweeps_of(config)["dmlab"].image_size == (64, 64)
     config = vtab_recipe.get_config("Mixer-S/16,64")
-    assert {of_task.image_size for of_task in build.vtab(config).values()} == {(64, 64)}
+    assert {of_task.image_size for of_task in sweeps_of(config).values()} == {(64, 64)}
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ def test_vtab_refuses_what_each_task_has_of_its_own(changed):
     config = vtab_recipe.get_config("Mixer-S/16")
     config.update(changed)
     with pytest.raises(errors.BadInput, match=r"config\.(image_size|input\.transform)=.*own"):
-        build.vtab(config)
+        sweeps_of(config)
 
 
 SHORT = (

@@ -9,7 +9,7 @@ from configs import vtab
 from mixer import errors
 from mixer.data import transforms
 from mixer.data.vtab import TASKS
-from mixer.runs import build
+from mixer.runs.training import build_training
 from mixer.training import step
 
 SMALL = {"cifar100", "svhn", "eurosat", "dsprites_location", "dsprites_orientation"}
@@ -53,12 +53,12 @@ def test_the_rate_is_chosen_on_200_images(data_dir):
     config = vtab.get_config("caltech101,32,Mixer-S/32")
     config.model.update(TINY)
     config.init_from = "random"
-    training = build.training(config)
+    training = build_training(config)
     assert [e.name for e in training.evaluations] == ["test"]
     assert training.total == 2500 and training.epochs == 1280
     config.input.split = "train800"
     config.evaluators.dev.split, config.evaluators.test.split = "val200", ""
-    chosen = build.training(config)
+    chosen = build_training(config)
     (dev,) = chosen.evaluations
     assert dev.name == "dev" and len(dev.reader.source) == 200
     assert len(chosen.reader.source) == 800
@@ -73,7 +73,7 @@ def training_of(name, monkeypatch, data_dir):
     config.init_from = "random"
     config.batch_size = config.evaluators.test.batch_size = 16
     config.runtime.data_dir = str(data_dir)
-    return build.training(config)
+    return build_training(config)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ import mixer
 from configs import folder as folder_config
 from configs import quickstart
 from mixer.checkpoint.store import Store
-from mixer.runs import build
+from mixer.runs.trained import load_trained
+from mixer.runs.training import build_training
 
 
 @pytest.fixture(scope="module")
@@ -85,16 +86,16 @@ def test_runs_take_the_best_checkpoint_and_averaged_weights(trained, data_dir):
         scores = {at: store.meta(at)["best"] for at in store.steps()}
     kept = {at: score for at, score in scores.items() if score is not None}
     config.init_step = "best"
-    best = build.trained(config)
+    best = load_trained(config)
     assert best.step == max(kept, key=kept.get)
     config.init_step, config.init_ema = "", True
-    newest = build.trained(config)
+    newest = load_trained(config)
     assert newest.step == max(scores)
     averaged = mixer.load_pretrained(workdir, model_of(workdir, num_classes=3), ema=True)
     jax.tree.map(np.testing.assert_array_equal, newest.params, averaged)
     config.init_step = "last"
     with pytest.raises(mixer.BadInput, match="config.init_step='last': expected best, a number"):
-        build.trained(config)
+        load_trained(config)
 
 
 @pytest.mark.slow
@@ -160,7 +161,7 @@ def test_init_from_starts_where_the_other_ended(trained, data_dir, capsys):
     config.model.num_classes = None
     config.init_from = str(workdir)
     config.batch_size = 16
-    training = build.training(config)
+    training = build_training(config)
     params, upstream = training.initial()
     assert upstream["dataset"] == f"folder:{root}"
     model = model_of(workdir, num_classes=3)
@@ -172,20 +173,20 @@ def test_init_from_starts_where_the_other_ended(trained, data_dir, capsys):
         for name in ("red", "green", "blue"):
             shutil.copytree(root / split / name, others / split / f"not {name}")
     config.dataset = f"folder:{others}"
-    fresh, _ = build.training(config).initial()
+    fresh, _ = build_training(config).initial()
     said = (
         "its head is for other classes, blue, green, red, than not blue, not green, not red: a new"
     )
     assert said in capsys.readouterr().out and not np.any(fresh["head"]["kernel"])
 
     config.dataset = "digits"
-    fresh, _ = build.training(config).initial()
+    fresh, _ = build_training(config).initial()
     assert "its head has 3 classes; a new one for 10 classes" in capsys.readouterr().out
     assert not np.any(fresh["head"]["kernel"])
     np.testing.assert_array_equal(fresh["stem"]["kernel"], stored["stem"]["kernel"])
     mixer.save_pretrained(workdir.parent / "weights.npz", stored, model)
     config.dataset, config.init_from = f"folder:{root}", str(workdir.parent / "weights.npz")
-    params, upstream = build.training(config).initial()
+    params, upstream = build_training(config).initial()
     jax.tree.map(np.testing.assert_array_equal, params, stored)
     assert len(upstream["sha256"]) == 64 and upstream["model"] is None
 

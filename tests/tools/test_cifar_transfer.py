@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from configs import fewshot, folder
-from mixer.runs import build
+from mixer.runs.training import build_training
 from tools import cifar_transfer
 
 RECIPES = {"folder.py": folder, "fewshot.py": fewshot}
@@ -43,7 +43,7 @@ def test_the_runs_build_and_the_table_is_theirs(images, tmp_path, monkeypatch):
         config = config_of(command)
         scratch = workdir.name.startswith("scratch")
         if workdir.name == "scratch_64_0":
-            training = build.training(config)
+            training = build_training(config)
             assert training.total == 150 and training.card.classes == ("dog", "fox")
         metrics = {"test/top1": (0.5 if scratch else 0.7) + 0.01 * config.seed}
         metrics |= {f"fewshot/{config.dataset}/{k}shot": k / 100 for k in cifar_transfer.SHOTS}

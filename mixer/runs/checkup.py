@@ -13,17 +13,10 @@ from mixer import errors
 from mixer.checkpoint import adapt
 from mixer.data.decode import Decoding
 from mixer.data.sources import Source
-from mixer.runs.build.data import open_data
-from mixer.runs.build.decoding import decoding_of
-from mixer.runs.build.few_shot import rule_of
-from mixer.runs.build.layout import rules_of, training_mesh
-from mixer.runs.build.parts import (
-    build_model,
-    image_size_of,
-    training_reader,
-    training_source,
-)
+from mixer.runs.data import decoding_of, open_data, training_reader, training_source
+from mixer.runs.fewshot_evaluation import rule_of
 from mixer.runs.imports import import_modules
+from mixer.runs.model import build_model, image_size_of, rules_of, training_mesh
 from mixer.training import placement, sharding
 
 # In float32: parameters, Adam's two moments; with config.ema_decay averages too.
@@ -36,7 +29,7 @@ _BATCHES_A_WORKER = 2
 
 @dataclasses.dataclass(frozen=True)
 class Checkup:
-    """What `runs/doctor.py` looks at.
+    """What `doctor.py` looks at.
 
     Attributes:
       sources: by what the data are for, what opens them where they lie. It gives None for optional
@@ -59,7 +52,7 @@ class Checkup:
     shared_bytes: int
 
 
-def checkup(config: ConfigDict, processes: int) -> Checkup:
+def checkup_of(config: ConfigDict, processes: int) -> Checkup:
     """What a training with this config needs of one of so many processes; opens nothing yet.
 
     Raises:

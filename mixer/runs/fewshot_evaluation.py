@@ -17,7 +17,8 @@ from mixer.checkpoint.pretrained import Card
 from mixer.data.sources import max_labels
 from mixer.data.transforms import before_crop
 from mixer.evaluation import features, fewshot
-from mixer.runs.build import parts
+from mixer.runs.data import evaluation_reader, unless_missing
+from mixer.runs.model import apply_of, compiled
 from mixer.runs.reader import Reader
 
 
@@ -109,7 +110,7 @@ def build_few_shot(
     card: Card,
     steps: Callable[[str, str], int] | None,
 ) -> FewShot:
-    """Builds `config.evaluators.<name>`; see `parts.build_evaluation`.
+    """Builds `config.evaluators.<name>`; see `evaluations.build_evaluation`.
 
     Raises:
       BadInput: an unknown rule, or a dataset or a model that the protocol is not for.
@@ -132,9 +133,9 @@ def build_few_shot(
         dataset, *splits = asked
         if dataset in datasets:
             raise errors.BadInput(f"config.{key}.datasets has {dataset!r} twice")
-        with parts.unless_missing(entry.optional, f"{dataset} of config.{key}"):
+        with unless_missing(entry.optional, f"{dataset} of config.{key}"):
             train, test = (
-                parts.evaluation_reader(config, name, dataset, split, transform, card, mesh)
+                evaluation_reader(config, name, dataset, split, transform, card, mesh)
                 for split in splits
             )
             _check(key, train, test)
@@ -142,7 +143,7 @@ def build_few_shot(
     if not datasets:
         raise errors.Missing(f"config.{key}: none of its datasets is prepared")
     headless = model.clone(num_classes=0)
-    forward = features.forward(parts.apply_of(headless, mesh))
+    forward = features.forward(apply_of(headless, mesh))
     try:
         batch = batch_lib.spec(entry.batch_size, card.image_size)
         jax.eval_shape(forward, adapt.shapes(model, card.image_size), batch)
@@ -154,7 +155,7 @@ def build_few_shot(
     protocols = [own for rule in fewshot.RULES.values() for own in rule.datasets]
     asked_for = map(tuple, entry.datasets or rule.datasets)
     published = frozenset(asked[0] for asked in asked_for if asked in protocols)
-    return FewShot(name, rule, shots, parts.compiled(forward, mesh), datasets, published, every)
+    return FewShot(name, rule, shots, compiled(forward, mesh), datasets, published, every)
 
 
 def _check(key: str, train: Reader, test: Reader) -> None:

@@ -17,8 +17,8 @@ from mixer import errors
 from mixer.batch import Batch
 from mixer.benchmark import flops
 from mixer.checkpoint import adapt
-from mixer.runs.build.layout import rules_of, with_memory_saved
-from mixer.runs.build.parts import at_least, within
+from mixer.runs.keys import at_least, within
+from mixer.runs.model import rules_of, with_memory_saved
 from mixer.training import losses, nonfinite, optimizer, per_example, placement, sharding, step
 
 

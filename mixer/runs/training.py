@@ -16,32 +16,22 @@ from mixer.checkpoint.card import Card
 from mixer.checkpoint.gone import again_if_gone
 from mixer.data import sources, transforms
 from mixer.data.pipeline import BadExample
-from mixer.runs.build.at_size import RANDOM, at_size
-from mixer.runs.build.evaluations import build_evaluations
-from mixer.runs.build.few_shot import FewShot
-from mixer.runs.build.layout import training_mesh
-from mixer.runs.build.parts import (
-    Evaluation,
-    at_least,
-    build_model,
-    evaluation_transform,
-    image_size_of,
-    precision,
-    training_reader,
-    training_source,
-    within,
-)
-from mixer.runs.build.update import Update, update_of
-from mixer.runs.build.upstream import upstream_of
+from mixer.runs.data import training_reader, training_source
+from mixer.runs.evaluations import Evaluation, build_evaluations, evaluation_transform
+from mixer.runs.fewshot_evaluation import FewShot
 from mixer.runs.imports import import_modules
+from mixer.runs.keys import at_least, within
+from mixer.runs.model import build_model, image_size_of, precision, training_mesh
 from mixer.runs.reader import Reader
+from mixer.runs.update import Update, update_of
+from mixer.runs.weights import RANDOM, at_size, upstream_of
 from mixer.training import durations, profile, schedules
 from mixer.training.progress import Progress
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """All that `runs/train.py` needs.
+    """All that `train.py` needs.
 
     Attributes:
       initial: () -> (parameters or None, what they come from or None), by `config.init_from`.
@@ -134,7 +124,7 @@ class Training:
         )
 
 
-def training(config: ConfigDict, going_on: Card | None = None) -> Training:
+def build_training(config: ConfigDict, going_on: Card | None = None) -> Training:
     """Builds a training run.
 
     Args:

@@ -13,14 +13,9 @@ from mixer.checkpoint import pretrained
 from mixer.checkpoint.card import Card
 from mixer.checkpoint.gone import again_if_gone
 from mixer.runs import keys
-from mixer.runs.build.at_size import RANDOM, at_size
-from mixer.runs.build.cards import card_of_config
-from mixer.runs.build.evaluations import build_evaluations
-from mixer.runs.build.few_shot import FewShot, build_few_shot
-from mixer.runs.build.layout import mesh_of, rules_of
-from mixer.runs.build.parts import Evaluation, build_model, precision
-from mixer.runs.build.upstream import upstream_of
 from mixer.runs.imports import check_trusted, import_modules
+from mixer.runs.model import build_model, mesh_of, precision, rules_of
+from mixer.runs.weights import RANDOM, at_size, card_of_config, upstream_of
 from mixer.training import placement, step
 
 
@@ -38,7 +33,7 @@ class Trained:
 
 
 @again_if_gone
-def trained(config: ConfigDict) -> Trained:
+def load_trained(config: ConfigDict) -> Trained:
     """Loads `config.init_from` and what it brings: model, preprocessing and class names.
 
     A published name or a folder of the Hub brings them as well. A file brings none of them, nor
@@ -82,30 +77,3 @@ def _overrule(config: ConfigDict, card: Card) -> None:
     values |= {"dataset": card.dataset} if card.dataset else {}
     values |= {f"evaluators.{name}.transform": card.transform for name in config.evaluators}
     keys.overrule(config, values, f"config.init_from={config.init_from}")
-
-
-def evaluations(config: ConfigDict, model: Trained) -> list[Evaluation | FewShot]:
-    """The config's evaluators for parameters of an earlier run.
-
-    Raises:
-      BadInput: there are none, or a dataset has other classes than the model.
-    """
-    found = build_evaluations(config, model.model, model.mesh, model.card, None)
-    if not found:
-        raise errors.BadInput("config.evaluators has nothing to evaluate on")
-    return found
-
-
-def few_shot(config: ConfigDict, model: Trained) -> FewShot:
-    """The config's few-shot evaluator for parameters of an earlier run.
-
-    Raises:
-      BadInput: there is none, or there are several.
-    """
-    names = [name for name in config.evaluators if config.evaluators[name].type == "fewshot"]
-    if len(names) != 1:
-        raise errors.BadInput(
-            f"config.run=fewshot needs one evaluator of type fewshot, and there are {len(names)}: "
-            f"take --config=configs/fewshot.py"
-        )
-    return build_few_shot(config, names[0], model.model, model.mesh, model.card, None)

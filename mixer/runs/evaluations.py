@@ -1,0 +1,160 @@
+"""From the config to its evaluators."""
+
+import dataclasses
+from collections.abc import Callable, Collection
+from typing import Any
+
+from flax import linen as nn
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mixer import errors
+from mixer.checkpoint.card import Card
+from mixer.data.sources import max_labels
+from mixer.evaluation import (  # noqa: F401 they register the evaluators
+    classification,
+    imagenet_subsets,
+    multilabel,
+)
+from mixer.evaluation.registry import EVALUATORS, Evaluator, evaluate
+from mixer.runs.data import evaluation_reader, some, unless_missing
+from mixer.runs.fewshot_evaluation import FewShot, build_few_shot
+from mixer.runs.model import apply_of, compiled
+from mixer.runs.reader import Reader
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """One evaluator on one split, with its cadence in steps."""
+
+    name: str
+    evaluator: Evaluator
+    update: Callable
+    reader: Reader
+    every: int
+
+    @property
+    def readers(self) -> list[Reader]:
+        """All that is read."""
+        return [self.reader]
+
+    @property
+    def measured(self) -> list[Reader]:
+        """What is measured."""
+        return self.readers
+
+    @property
+    def higher_is_better(self) -> tuple[str, ...]:
+        """The metrics by which a checkpoint may be chosen."""
+        return getattr(self.evaluator, "higher_is_better", ())
+
+    def measure(
+        self, params: Any, interrupted: Callable[[], bool] = lambda: False
+    ) -> dict[str, float] | None:
+        """The numbers over the whole split, by name; None if `interrupted()` became true.
+
+        Where unreadable examples are left out, `skipped` counts them.
+        """
+        with self.reader.batches() as batches:
+            measured = evaluate(self.evaluator, self.update, params, batches, interrupted)
+        if measured is not None and self.reader.rows.skip_bad:
+            measured["skipped"] = batches.skipped_by_all()
+        return measured
+
+
+def build_evaluations(
+    config: ConfigDict,
+    model: nn.Module,
+    mesh: Mesh,
+    card: Card,
+    steps: Callable[[str, str], int] | None,
+) -> list[Evaluation | FewShot]:
+    """By name; see `build_evaluation`.
+
+    Those without a split are left out, and optional ones whose data are not there.
+    """
+    found = []
+    for name in sorted(config.evaluators):
+        entry = config.evaluators[name]
+        several = entry.type == "fewshot"
+        if not several and not entry.split:
+            continue
+        build = build_few_shot if several else build_evaluation
+        with unless_missing(entry.optional, f"config.evaluators.{name}"):
+            found.append(build(config, name, model, mesh, card, steps))
+    return found
+
+
+def build_evaluation(
+    config: ConfigDict,
+    name: str,
+    model: nn.Module,
+    mesh: Mesh,
+    card: Card,
+    steps: Callable[[str, str], int] | None,
+) -> Evaluation:
+    """Builds `config.evaluators.<name>`.
+
+    Args:
+      card: what the model expects.
+      steps: (duration, key) -> steps while training; None for an earlier run's parameters.
+
+    Raises:
+      BadInput: unknown type or dataset, or classes that are not the model's.
+      Missing: its data are not there.
+    """
+    entry = config.evaluators[name]
+    key = f"evaluators.{name}"
+    # Before the data are opened, which may be missing: a key is used or not whatever is there.
+    every = steps(entry.every, f"{key}.every") if steps else 0
+    if entry.type not in EVALUATORS:
+        raise errors.unknown(f"config.{key}.type", entry.type, [*EVALUATORS, "fewshot"])
+    dataset = entry.dataset or config.dataset
+    # In training the config's own preprocessing is the card's; in evaluation the card's counts.
+    transform = entry.transform if steps else card.transform
+    reader = evaluation_reader(
+        config, name, dataset, entry.split, transform, card, mesh, by_name=True
+    )
+    source = reader.source
+    if tuple(source.classes) != card.classes:
+        raise errors.BadInput(
+            f"config.{key}: {dataset} has {len(source.classes)} classes "
+            f"({some(source.classes)}), the model has {len(card.classes)} ({some(card.classes)})"
+        )
+    evaluator = EVALUATORS[entry.type](apply_of(model, mesh), model.num_classes)
+    if max_labels(source) and not getattr(evaluator, "multi_label", False):
+        raise errors.BadInput(
+            f"config.{key}.type={entry.type!r} is for one label an image, and those of {dataset} "
+            f"may have {max_labels(source)}: set config.{key}.type=multilabel"
+        )
+    return Evaluation(name, evaluator, compiled(evaluator.update, mesh), reader, every)
+
+
+def evaluation_transform(config: ConfigDict) -> str:
+    """The preprocessing that goes with the parameters: that of evaluation.
+
+    If the evaluators differ it is that of `test`, else of `val`; those without a split count only
+    where there are no others.
+
+    Raises:
+      BadInput: they differ, and none of them is called so.
+    """
+    entries = {name: config.evaluators[name] for name in config.evaluators}
+    known = {n: e.transform for n, e in entries.items() if e.type != "fewshot" and e.transform}
+    used = {name: known[name] for name in known if entries[name].split} or known
+    for name in ("test", "val"):
+        if name in used:
+            return used[name]
+    if len(set(used.values())) > 1:
+        raise errors.BadInput(
+            f"config.evaluators have several transforms ({', '.join(sorted(set(used.values())))}): "
+            f"call one of them test or val, by which the model is to be used later"
+        )
+    return next(iter(used.values()), "resize")
+
+
+def keep_evaluators(config: ConfigDict, names: Collection[str]) -> None:
+    """Removes all others from `config.evaluators`."""
+    with config.evaluators.unlocked() as evaluators:
+        for name in set(evaluators) - set(names):
+            del evaluators[name]

@@ -1,0 +1,102 @@
+"""From the config to the model, and to how it lies on the devices."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from flax import linen as nn
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mixer import batch as batch_lib
+from mixer import errors
+from mixer.checkpoint import adapt
+from mixer.models import registry
+from mixer.models.stack import REMAT
+from mixer.runs.keys import at_least
+from mixer.training import sharding, step
+from mixer.training.placement import STRATEGIES, Rule
+
+
+def image_size_of(config: ConfigDict) -> tuple[int, int]:
+    """`config.image_size`, checked."""
+    size = tuple(config.image_size)
+    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+        raise errors.BadInput(
+            f"config.image_size={size}: expected a pair (height, width) of pixels"
+        )
+    return size
+
+
+def build_model(name: str, fields: dict[str, Any], image_size: tuple[int, int]) -> nn.Module:
+    """Builds the model and checks it against the image size."""
+    model = registry.create_model(name, **fields)
+    try:
+        adapt.shapes(model, image_size)
+    except (ValueError, TypeError, ZeroDivisionError) as error:
+        message = str(error).strip().splitlines()[0]
+        raise errors.BadInput(f"config.model and config.image_size: {message}") from None
+    return model
+
+
+def mesh_of(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """`config.runtime.mesh` over all devices, or over `devices`."""
+    sizes = config.runtime.mesh
+    return sharding.make_mesh(sizes.data, sizes.fsdp, sizes.tensor, devices)
+
+
+def training_mesh(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The same, after checking that the batch can be spread over it."""
+    mesh = mesh_of(config, devices)
+    at_least(1, micro_batches=config.micro_batches)
+    sharding.check_batch_size(config.batch_size, mesh, "batch_size", config.micro_batches)
+    return mesh
+
+
+def rules_of(config: ConfigDict) -> tuple[Rule, ...]:
+    """`config.runtime.rules`, and behind them those of the strategy."""
+    strategy = config.runtime.strategy
+    if strategy not in STRATEGIES:
+        raise errors.unknown("config.runtime.strategy", strategy, STRATEGIES)
+    return (*config.runtime.rules, *STRATEGIES[strategy])
+
+
+def with_memory_saved(model: nn.Module, config: ConfigDict) -> nn.Module:
+    """The model with `config.runtime.scan` and `remat`.
+
+    Raises:
+      BadInput: the model has no such field.
+    """
+    if config.runtime.remat not in REMAT:
+        raise errors.unknown("config.runtime.remat", config.runtime.remat, REMAT)
+    asked = {field: config.runtime[field] for field in registry.FREE}
+    known = {field: value for field, value in asked.items() if hasattr(model, field)}
+    for field in asked.keys() - known.keys():
+        if asked[field] not in (False, "none"):
+            raise errors.BadInput(
+                f"config.runtime.{field}={asked[field]}: {type(model).__name__} has no field "
+                f"{field}; leave it out"
+            )
+    return model.clone(**known)
+
+
+def apply_of(model: nn.Module, mesh: Mesh) -> Callable:
+    """(params, uint8 images) -> what the model makes of them."""
+    apply = sharding.by_rows(model.apply, mesh)
+    return lambda params, images: apply({"params": params}, batch_lib.to_model_input(images))
+
+
+def compiled(update: Callable, mesh: Mesh) -> Callable:
+    """update(params, batch), both where they lie, its results whole on every device."""
+    return step.guarded(jax.jit(update, out_shardings=sharding.replicated(mesh)))
+
+
+def precision(model: nn.Module) -> str:
+    """For results.json: dtypes, and how float32 products are made."""
+    matmul = jax.config.jax_default_matmul_precision or "platform default"
+    return f"{getattr(model, 'dtype', 'float32')} compute, float32 parameters, matmul: {matmul}"
+
+
+def resolution(image_size: tuple[int, int]) -> int | list[int]:
+    """One number for square images, as papers give it."""
+    return image_size[0] if image_size[0] == image_size[1] else list(image_size)

@@ -1,0 +1,205 @@
+"""What `config.init_from` names: what is known of it, and its parameters for the config's model."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from mixer import errors
+from mixer.checkpoint import arrays, download, pretrained, resize
+from mixer.checkpoint.card import Card
+from mixer.checkpoint.located import locate
+from mixer.data import sources
+from mixer.loading import card_of_folder, card_of_published
+from mixer.runs.data import class_names, data_dir, reading_of, training_split
+from mixer.runs.evaluations import evaluation_transform
+from mixer.runs.model import image_size_of, resolution
+
+# In the place of a path: an untrained model, which is what training takes by default.
+RANDOM = "random"
+
+
+def init_step(config: ConfigDict) -> int | str | None:
+    """`config.init_step`: "best", a number, or None for the newest.
+
+    Raises:
+      BadInput: something else.
+    """
+    asked = config.init_step
+    if asked in ("", "best"):
+        return asked or None
+    if not asked.isdigit():
+        raise errors.BadInput(f"config.init_step={asked!r}: expected best, a number, or nothing")
+    return int(asked)
+
+
+def check_no_secret(path: str) -> None:
+    """Refuses an address with a password, which config.json and messages would show.
+
+    Raises:
+      BadInput: it has one; the message does not.
+    """
+    if (shown := download.without_login(path)) != path:
+        raise errors.BadInput(
+            f"config.init_from={shown!r} was given with a user and a password, which config.json "
+            f"would keep: fetch the file by hand and give it, or leave them out"
+        )
+
+
+def upstream_of(config: ConfigDict) -> tuple[dict, dict | None]:
+    """What results.json says of `init_from`; with a workdir, its checkpoint's meta."""
+    path = config.init_from
+    check_no_secret(path)
+    keys = ("model", "dataset", "epochs", "resolution", "device_days", "path", "sha256")
+    located = locate(path)
+    if located.is_file:
+        known = {"path": path, "sha256": located.sha256 or arrays.sha256(located.path)}
+        if entry := located.entry:
+            known |= {"model": path.partition(":")[0], "dataset": entry.dataset}
+            known |= {"resolution": resolution(entry.image_size)}
+        if folder := located.folder:
+            known |= {"model": folder.model}
+            known |= {"resolution": folder.image_size and resolution(folder.image_size)}
+        return dict.fromkeys(keys) | known, None
+    meta = pretrained.read_meta(path, init_step(config))
+    card = Card.from_json(meta["card"])
+    known = {
+        "model": card.model["name"],
+        "dataset": card.dataset,
+        "epochs": meta["epochs"],
+        "resolution": resolution(card.image_size),
+        "device_days": meta["device_days"],
+        "path": path,
+    }
+    return dict.fromkeys(keys) | known, meta
+
+
+def pretrained_size_of(config: ConfigDict) -> tuple[int, int] | None:
+    """`config.pretrained_size`, checked; None if it is empty."""
+    size = tuple(config.pretrained_size)
+    if size and (len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size)):
+        raise errors.BadInput(
+            f"config.pretrained_size={size}: expected a pair (height, width) of pixels"
+        )
+    return size or None
+
+
+def at_size(
+    config: ConfigDict,
+    model: nn.Module,
+    image_size: tuple[int, int],
+    head: str,
+    classes: Sequence[str] | None = None,
+) -> tuple[nn.Module, Callable[..., dict[str, Any]]]:
+    """The model at the size, and `load_pretrained` of `config.init_from` for it.
+
+    Without `init_from` the model is as it was, and nothing may be loaded.
+
+    Args:
+      head: what becomes of a stored head; see `load_pretrained`.
+      classes: the names of the model's classes, for which a stored head of others is none.
+
+    Raises:
+      BadInput: nothing usable there, or no way to that size.
+    """
+    path = config.init_from
+    if path in ("", RANDOM):
+        return model, pretrained.load_pretrained
+    check_no_secret(path)
+    method, given = config.resize_method, pretrained_size_of(config)
+    at = init_step(config)
+    load = functools.partial(
+        pretrained.load_pretrained,
+        path,
+        model,
+        image_size=image_size,
+        pretrained_size=given,
+        method=method,
+        head=head,
+        ema=config.init_ema,
+        classes=classes,
+    )
+    if pretrained.is_file(path):
+        item = "ema" if config.init_ema else "params"
+        made_for = pretrained.read(path, model, step=at, item=item).size(model, image_size, given)
+    else:
+        card = Card.from_json(pretrained.read_meta(path, at)["card"])
+        made_for = card.image_size
+        trained_with, gelu = (which.get("gelu") for which in (card.model, vars(model)))
+        if None not in (trained_with, gelu) and trained_with != gelu:
+            raise errors.BadInput(
+                f"{path} was trained with gelu={trained_with!r}: set --config.model.gelu="
+                f"{trained_with}"
+            )
+    return resize.at_resolution(model, image_size, made_for, method), load
+
+
+def card_of_config(config: ConfigDict) -> Card:
+    """Of `config.init_from`: a published name and a folder bring theirs, a file has the config's.
+
+    Raises:
+      BadInput: nothing usable there.
+    """
+    located = None if config.init_from == RANDOM else locate(config.init_from)
+    if located and located.entry:
+        return _renamed(config, card_of_published(located.entry))
+    if located and located.folder:
+        size, pretrained_size = image_size_of(config), pretrained_size_of(config)
+        card = card_of_folder(located.folder, size, pretrained_size)
+        return _renamed(config, _completed(config, card))
+    classes, several = _classes_of_data(config)
+    return Card(
+        model=config.model.to_dict() | {"num_classes": len(classes)},
+        image_size=image_size_of(config),
+        transform=evaluation_transform(config),
+        classes=classes,
+        dataset="",  # nobody says what it was trained on
+        imports=config.imports,
+        multi_label=several,
+    )
+
+
+def _classes_of_data(config: ConfigDict) -> tuple[tuple[str, ...], bool]:
+    """The names that are given, else the dataset's; and whether an image may have several."""
+    if names := class_names(config):
+        return names, False
+    # They need no names, so no dataset need give them.
+    if config.run in ("fewshot", "convert", "figures"):
+        return (), False
+    dataset, split = config.dataset, training_split(config)
+    if dataset.startswith("folder:"):  # which need not have a training split
+        split = sources.split_to_measure(dataset)
+    source = sources.open_source(dataset, split, data_dir(config), reading_of(config, dataset))
+    by = " of their names as text" if dataset.startswith("folder:") else ""
+    print(
+        f"{config.init_from} names no classes: taken for those of {dataset}, in order{by}: "
+        f"{errors.shown(source.classes)}; config.input.class_names=FILE gives others",
+        flush=True,
+    )
+    return tuple(source.classes), sources.max_labels(source) > 0
+
+
+def _renamed(config: ConfigDict, card: Card) -> Card:
+    """With the class names that are given, if any."""
+    names, outputs = class_names(config), card.model["num_classes"]
+    if names and len(names) != outputs:
+        raise errors.BadInput(
+            f"config.input.class_names={config.input.class_names} has {len(names):,} names, and "
+            f"{config.init_from} {outputs:,} outputs: expected a name for each"
+        )
+    return dataclasses.replace(card, classes=names) if names else card
+
+
+def _completed(config: ConfigDict, card: Card) -> Card:
+    """What a folder does not say is the config's, and that is said."""
+    if len(card.classes) != card.model["num_classes"]:
+        classes, several = _classes_of_data(config)
+        fields = card.model | {"num_classes": len(classes) or card.model["num_classes"]}
+        card = dataclasses.replace(card, model=fields, classes=classes, multi_label=several)
+    if not card.transform:
+        print(f"{config.init_from} does not say how images are resized: as the config says")
+        card = dataclasses.replace(card, transform=evaluation_transform(config))
+    return card
