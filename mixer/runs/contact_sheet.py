@@ -13,6 +13,7 @@ from mixer.runs.data import images_alone
 from mixer.runs.keys import at_least
 from mixer.runs.model import resolution
 from mixer.runs.reader import Reader
+from mixer.runs.results import Results
 
 _GAP, _LINE = 4, 12  # pixels between the images, and for the class name under each
 
@@ -38,14 +39,14 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     print(path / "contact_sheet.png")
     workdir.write_results(
         path,
-        {
-            "run": "contact_sheet",
-            "protocol": protocol,
-            "dataset": reader.source.name,
-            "resolution": resolution(images.shape[1:3]),
-            "seed": config.seed,
-            "metrics": {},
-        },
+        Results(
+            run="contact_sheet",
+            protocol=protocol,
+            dataset=reader.source.name,
+            resolution=resolution(images.shape[1:3]),
+            seed=config.seed,
+            metrics={},
+        ),
     )
 
 

@@ -19,6 +19,7 @@ from mixer.runs import workdir
 from mixer.runs.evaluations import evaluation_transform
 from mixer.runs.imports import check_trusted, import_modules
 from mixer.runs.model import build_model, image_size_of, resolution
+from mixer.runs.results import Results
 from mixer.runs.weights import card_of_config, pretrained_size_of, upstream_of
 
 
@@ -52,16 +53,16 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     print(f"{name}, {count:,} parameters: {config.init_from} -> {found.target}")
     workdir.write_results(
         path,
-        {
-            "run": "convert",
-            "protocol": protocol,
-            "model": name,
-            "resolution": resolution(found.card.image_size),
-            "step": found.step,
-            "params": count,
-            "metrics": {},
-            "upstream": found.upstream,
-        },
+        Results(
+            run="convert",
+            protocol=protocol,
+            model=name,
+            resolution=resolution(found.card.image_size),
+            step=found.step,
+            params=count,
+            metrics={},
+            upstream=found.upstream,
+        ),
     )
 
 

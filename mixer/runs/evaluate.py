@@ -13,6 +13,7 @@ from mixer.runs.evaluations import Evaluation, build_evaluations
 from mixer.runs.fewshot_evaluation import FewShot
 from mixer.runs.model import resolution
 from mixer.runs.reader import say_what_is_read
+from mixer.runs.results import Results
 from mixer.runs.trained import Trained, load_trained
 
 
@@ -73,21 +74,21 @@ def measure(
     readers = [reader for evaluation in evaluations for reader in evaluation.readers]
     workdir.write_results(
         path,
-        {
-            "run": config.run,
-            "protocol": protocol,
-            "model": trained.card.model["name"],
-            "dataset": ",".join(dict.fromkeys(reader.source.name for reader in readers)),
-            "resolution": resolution(trained.card.image_size),
-            "seed": config.seed,
-            "step": trained.step,
-            "batch_size": readers[0].batch_size,
-            "seconds": seconds,
-            "params": sum(x.size for x in jax.tree.leaves(trained.params)),
-            "metrics": metrics,
-            "upstream": trained.upstream,
-            "images_per_second_per_device": images / seconds / trained.mesh.size,
-            "device_days": seconds * trained.mesh.size / 86400,
-            "precision": trained.precision,
-        },
+        Results(
+            run=config.run,
+            protocol=protocol,
+            model=trained.card.model["name"],
+            dataset=",".join(dict.fromkeys(reader.source.name for reader in readers)),
+            resolution=resolution(trained.card.image_size),
+            seed=config.seed,
+            step=trained.step,
+            batch_size=readers[0].batch_size,
+            seconds=seconds,
+            params=sum(x.size for x in jax.tree.leaves(trained.params)),
+            metrics=metrics,
+            upstream=trained.upstream,
+            images_per_second_per_device=images / seconds / trained.mesh.size,
+            device_days=seconds * trained.mesh.size / 86400,
+            precision=trained.precision,
+        ),
     )

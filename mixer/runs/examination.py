@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from mixer import errors
 from mixer.data.decode import Decoding, Encoded, opened
 from mixer.data.sources import Source
-from mixer.runs import agreement, devices, distributed, keys, sharing, workdir
+from mixer.runs import agreement, devices, distributed, keys, results, sharing, workdir
 from mixer.runs.checkup import Checkup
 
 SKEW = 5.0  # seconds that two clocks may differ
@@ -82,7 +82,7 @@ class Examination:
             self._probe(self._index).unlink(missing_ok=True)
 
     def _code(self) -> str:
-        return f"commit {(workdir.commit() or 'unknown')[:12]}, files {agreement.code()}"
+        return f"commit {(results.commit() or 'unknown')[:12]}, files {agreement.code()}"
 
     def _recipe(self) -> str:
         written = json.dumps(keys.as_json(self._config))

@@ -21,6 +21,7 @@ from mixer.paper.series import Absent
 from mixer.paper.tables import Cell
 from mixer.runs import collecting, distributed, workdir
 from mixer.runs.model import resolution
+from mixer.runs.results import Results
 from mixer.runs.trained import Trained, load_trained
 
 _FROM_RUNS = ("figure2_left", "figure2_right", "figure3", "figure4")
@@ -61,15 +62,15 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
         said = ", ".join(f"{count:,} {what}" for what, count in figure.counts.items())
         endings = ".png, .svg, .csv" if figure.numbers else ".png, .svg"
         print(f"{path / name}{endings}: {said}", flush=True)
-    results = {"run": "figures", "protocol": protocol, "metrics": metrics}
+    about = {"device_kind": None, "devices": None}
     if trained is not None:
-        results |= {
+        about = {
             "model": trained.card.model["name"],
             "resolution": resolution(trained.card.image_size),
             "step": trained.step,
             "upstream": trained.upstream,
         }
-    workdir.write_results(path, results, on_devices=trained is not None)
+    workdir.write_results(path, Results(run="figures", protocol=protocol, metrics=metrics, **about))
 
 
 def _figures(config: ConfigDict) -> tuple[dict[str, _Figure], Trained | None]:

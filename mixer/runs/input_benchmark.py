@@ -19,6 +19,7 @@ from mixer.runs.data import images_alone
 from mixer.runs.keys import at_least
 from mixer.runs.model import resolution
 from mixer.runs.reader import Reader
+from mixer.runs.results import Results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,16 +81,16 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     metrics |= {"tf_data_images_per_second": reference, "cores_needed": needed}
     workdir.write_results(
         path,
-        {
-            "run": "input_benchmark",
-            "protocol": protocol,
-            "dataset": reader.source.name,
-            "resolution": resolution(rows.padding["image"].shape[:2]),
-            "seed": rows.seed,
-            "batch_size": reader.batch_size,
-            "fast_decode": rows.decoding.fast,
-            "metrics": metrics,
-        },
+        Results(
+            run="input_benchmark",
+            protocol=protocol,
+            dataset=reader.source.name,
+            resolution=resolution(rows.padding["image"].shape[:2]),
+            seed=rows.seed,
+            batch_size=reader.batch_size,
+            fast_decode=rows.decoding.fast,
+            metrics=metrics,
+        ),
     )
 
 

@@ -21,6 +21,7 @@ from mixer.runs import workdir
 from mixer.runs.data import data_dir, reading_of, training_split
 from mixer.runs.imports import import_modules
 from mixer.runs.model import build_model, image_size_of, resolution, training_mesh
+from mixer.runs.results import Results
 from mixer.runs.update import Update, update_of
 from mixer.training import schedules
 
@@ -85,19 +86,19 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     print("\n".join(_lines(update, plan)), flush=True)
     workdir.write_results(
         path,
-        {
-            "run": "plan",
-            "protocol": protocol,
-            "model": planned.model,
-            "dataset": planned.dataset,
-            "resolution": resolution(update.image_size),
-            "seed": config.seed,
-            "batch_size": update.batch_size,
-            "params": update.num_params,
-            "metrics": _metrics(plan),
-            "device_kind": update.mesh.devices.flat[0].device_kind,
-            "devices": update.mesh.size,
-        },
+        Results(
+            run="plan",
+            protocol=protocol,
+            model=planned.model,
+            dataset=planned.dataset,
+            resolution=resolution(update.image_size),
+            seed=config.seed,
+            batch_size=update.batch_size,
+            params=update.num_params,
+            metrics=_metrics(plan),
+            device_kind=update.mesh.devices.flat[0].device_kind,
+            devices=update.mesh.size,
+        ),
     )
 
 

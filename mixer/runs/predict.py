@@ -20,6 +20,7 @@ from mixer.preprocessing import pixels
 from mixer.runs import keys, workdir
 from mixer.runs.data import decoding_of
 from mixer.runs.model import resolution
+from mixer.runs.results import Results
 from mixer.runs.trained import Trained, load_trained
 
 _TOP, _BATCH = 5, 64
@@ -72,17 +73,17 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             file.write(content)
     workdir.write_results(
         path,
-        {
-            "run": "predict",
-            "protocol": protocol,
-            "model": card.model["name"],
-            "resolution": resolution(card.image_size),
-            "step": trained.step,
-            "metrics": {},
-            "upstream": trained.upstream,
-            "precision": trained.precision,
-            "skipped_examples": len(bad),
-        },
+        Results(
+            run="predict",
+            protocol=protocol,
+            model=card.model["name"],
+            resolution=resolution(card.image_size),
+            step=trained.step,
+            metrics={},
+            upstream=trained.upstream,
+            precision=trained.precision,
+            skipped_examples=len(bad),
+        ),
     )
 
 

@@ -16,6 +16,7 @@ from mixer.runs import workdir
 from mixer.runs.data import data_dir
 from mixer.runs.imports import import_modules
 from mixer.runs.keys import at_least
+from mixer.runs.results import Results
 from mixer.training.signals import StopSignal
 
 
@@ -45,19 +46,20 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     print(f"{about['classes']:,} classes; done: {job.target}")
     workdir.write_results(
         path,
-        {
-            "run": "prepare",
-            "protocol": protocol,
-            "dataset": job.target.parent.name,
-            "seconds": time.perf_counter() - begin,
-            "metrics": {
+        Results(
+            run="prepare",
+            protocol=protocol,
+            dataset=job.target.parent.name,
+            seconds=time.perf_counter() - begin,
+            metrics={
                 f"{split}/{name}": value
                 for split, found in about["splits"].items()
                 for name, value in found.items()
             }
             | {"dataset/classes": about["classes"], "dataset/failures": 0},
-        },
-        on_devices=False,
+            device_kind=None,
+            devices=None,
+        ),
     )
 
 

@@ -25,6 +25,7 @@ from mixer.data.drawn import Redrawn
 from mixer.runs import distributed, keys, past, recorded, sightings, workdir
 from mixer.runs.contact_sheet import draw
 from mixer.runs.model import resolution
+from mixer.runs.results import Results
 from mixer.runs.training import Training, build_training
 from mixer.training import sharding, step
 
@@ -73,19 +74,19 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             metrics |= replay.redo(number, exact=asked.exact)
     workdir.write_results(
         path,
-        {
-            "run": "replay",
-            "protocol": protocol,
-            "model": training.card.model["name"],
-            "dataset": training.card.dataset,
-            "resolution": resolution(training.card.image_size),
-            "seed": training.seed,
-            "batch_size": training.batch_size,
-            "params": training.update.num_params,
-            "metrics": metrics,
-            "precision": training.precision,
-            "fast_decode": training.reader.rows.decoding.fast,
-        },
+        Results(
+            run="replay",
+            protocol=protocol,
+            model=training.card.model["name"],
+            dataset=training.card.dataset,
+            resolution=resolution(training.card.image_size),
+            seed=training.seed,
+            batch_size=training.batch_size,
+            params=training.update.num_params,
+            metrics=metrics,
+            precision=training.precision,
+            fast_decode=training.reader.rows.decoding.fast,
+        ),
     )
     print(f"done: {path}", flush=True)
 

@@ -15,6 +15,7 @@ from mixer.models import registry
 from mixer.paper import rows, tables
 from mixer.paper.rows import Row, Run
 from mixer.runs import agreement, collecting, keys, workdir
+from mixer.runs.results import Results
 from mixer.training import durations
 
 _PRETRAINING_SIZE = 224
@@ -56,14 +57,14 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
     done = list(found.values())
     workdir.write_results(
         path,
-        {
-            "run": "reproduce",
-            "protocol": protocol,
-            "seed": config.seed,
-            "seconds": math.fsum(each["seconds"] or 0 for each in done),
-            "device_days": math.fsum(each["device_days"] or 0 for each in done),
-            "metrics": tables.metrics(filled),
-        },
+        Results(
+            run="reproduce",
+            protocol=protocol,
+            seed=config.seed,
+            seconds=math.fsum(each["seconds"] or 0 for each in done),
+            device_days=math.fsum(each["device_days"] or 0 for each in done),
+            metrics=tables.metrics(filled),
+        ),
     )
     print(f"done: {path / workdir.RESULTS}", flush=True)
 

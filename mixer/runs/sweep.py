@@ -12,6 +12,7 @@ from mixer import errors
 from mixer.runs import agreement, distributed, train, workdir
 from mixer.runs.evaluations import keep_evaluators
 from mixer.runs.keys import at_least, within
+from mixer.runs.results import Results
 from mixer.runs.training import build_training
 from mixer.training.progress import NonFinite
 from mixer.training.signals import StopSignal
@@ -168,8 +169,13 @@ def carry_out(
     print(_table(choice, found, metrics))
     workdir.write_results(
         path,
-        {"run": "sweep", "protocol": protocol, **summary(found), **cost(done)}
-        | {"metrics": metrics | {"seeds": len(found), "learning_rate": choice["learning_rate"]}},
+        Results(
+            run="sweep",
+            protocol=protocol,
+            metrics=metrics | {"seeds": len(found), "learning_rate": choice["learning_rate"]},
+            **summary(found),
+            **cost(done),
+        ),
     )
     print(f"done: {path / workdir.RESULTS}", flush=True)
 

@@ -15,6 +15,7 @@ from mixer.paper import matching, published, rows, series, tables
 from mixer.paper.matching import Result
 from mixer.paper.rows import Row
 from mixer.runs import collecting, workdir
+from mixer.runs.results import Results
 
 
 @workdir.unless_complete
@@ -46,8 +47,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     metrics = {name: ours for name, ours in tables.metrics(parts).items() if ours is not None}
     workdir.write_results(
         path,
-        {"run": "tables", "protocol": protocol, "metrics": metrics},
-        on_devices=False,
+        Results(run="tables", protocol=protocol, metrics=metrics, device_kind=None, devices=None),
     )
     print(f"done: {path / 'tables.md'}, .csv, .tex", flush=True)
 

@@ -26,6 +26,7 @@ from mixer.runs.model import (
     resolution,
     with_memory_saved,
 )
+from mixer.runs.results import Results
 from mixer.runs.update import Update, update_of
 from mixer.training import schedules, sharding, step
 
@@ -83,14 +84,14 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     metrics |= {f"{case}:{cases[0].label}/{kind}_ratio": v for (case, kind), v in ratios.items()}
     workdir.write_results(
         path,
-        {
-            "run": "throughput",
-            "protocol": protocol,
-            "model": cases[0].name if len({c.name for c in cases}) == 1 else None,
-            "resolution": resolution(cases[0].image_size),
-            "metrics": {f"throughput/{name}": value for name, value in metrics.items()},
-            "precision": _precision(config),
-        },
+        Results(
+            run="throughput",
+            protocol=protocol,
+            model=cases[0].name if len({c.name for c in cases}) == 1 else None,
+            resolution=resolution(cases[0].image_size),
+            metrics={f"throughput/{name}": value for name, value in metrics.items()},
+            precision=_precision(config),
+        ),
     )
 
 

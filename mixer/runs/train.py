@@ -20,6 +20,7 @@ from mixer.runs.evaluations import Evaluation
 from mixer.runs.fewshot_evaluation import FewShot
 from mixer.runs.model import resolution
 from mixer.runs.reader import say_what_is_read
+from mixer.runs.results import Results
 from mixer.runs.training import Training, build_training
 from mixer.training import loop, profile, step
 from mixer.training.signals import StopSignal
@@ -265,26 +266,26 @@ class _Session:
         images = training.total * training.batch_size
         workdir.write_results(
             self.path,
-            {
-                "run": "train",
-                "protocol": self.protocol,
-                "model": training.card.model["name"],
-                "dataset": training.card.dataset,
-                "resolution": resolution(training.card.image_size),
-                "seed": training.seed,
-                "step": training.total,
-                "epochs": training.epochs,
-                "batch_size": training.batch_size,
-                "seconds": seconds,
-                "params": training.update.num_params,
-                "metrics": self.results,
-                "upstream": self.upstream,
-                "images_per_second_per_device": images / seconds / training.mesh.size,
-                "device_days": seconds * training.mesh.size / 86400,
-                "precision": training.precision,
-                "fast_decode": training.reader.rows.decoding.fast,
-                "skipped_examples": self.batches.skipped_by_all(),
-            },
+            Results(
+                run="train",
+                protocol=self.protocol,
+                model=training.card.model["name"],
+                dataset=training.card.dataset,
+                resolution=resolution(training.card.image_size),
+                seed=training.seed,
+                step=training.total,
+                epochs=training.epochs,
+                batch_size=training.batch_size,
+                seconds=seconds,
+                params=training.update.num_params,
+                metrics=self.results,
+                upstream=self.upstream,
+                images_per_second_per_device=images / seconds / training.mesh.size,
+                device_days=seconds * training.mesh.size / 86400,
+                precision=training.precision,
+                fast_decode=training.reader.rows.decoding.fast,
+                skipped_examples=self.batches.skipped_by_all(),
+            ),
         )
         self.console.line(f"done in {clock(seconds)}: {self.path / workdir.RESULTS}")
 

@@ -13,6 +13,7 @@ from mixer.runs.data import open_data
 from mixer.runs.evaluate import evaluations_of
 from mixer.runs.evaluations import keep_evaluators
 from mixer.runs.model import resolution
+from mixer.runs.results import Results
 from mixer.runs.trained import load_trained
 
 _TOLERANCE = 0.1  # percentage points
@@ -62,19 +63,19 @@ def _measure(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     seconds = time.perf_counter() - began
     workdir.write_results(
         path,
-        {
-            "run": "verify_zoo",
-            "protocol": protocol,
-            "model": ",".join(configs),
-            "dataset": ",".join(dict.fromkeys(reader.source.name for reader in readers)),
-            "resolution": resolution(trained.card.image_size),
-            "seed": config.seed,
-            "batch_size": readers[0].batch_size,
-            "seconds": seconds,
-            "metrics": metrics,
-            "device_days": seconds * trained.mesh.size / 86400,
-            "precision": trained.precision,
-        },
+        Results(
+            run="verify_zoo",
+            protocol=protocol,
+            model=",".join(configs),
+            dataset=",".join(dict.fromkeys(reader.source.name for reader in readers)),
+            resolution=resolution(trained.card.image_size),
+            seed=config.seed,
+            batch_size=readers[0].batch_size,
+            seconds=seconds,
+            metrics=metrics,
+            device_days=seconds * trained.mesh.size / 86400,
+            precision=trained.precision,
+        ),
     )
 
 

@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 from mixer import errors
 from mixer.data import vtab
 from mixer.runs import agreement, distributed, sweep, workdir
+from mixer.runs.results import Results
 
 
 @workdir.unless_complete
@@ -38,9 +39,13 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     parts = list(found.values())
     workdir.write_results(
         path,
-        sweep.summary(parts)
-        | sweep.cost(parts)
-        | {"run": "vtab", "protocol": protocol, "dataset": "vtab", "metrics": metrics},
+        Results(
+            run="vtab",
+            protocol=protocol,
+            metrics=metrics,
+            **sweep.summary(parts) | {"dataset": "vtab"},
+            **sweep.cost(parts),
+        ),
     )
     print(f"done: {path / workdir.RESULTS}", flush=True)
 

@@ -7,44 +7,18 @@ import json
 import math
 import os
 import re
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import jax
 from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors, storage
 from mixer.runs import agreement, distributed, resuming, sharing
 from mixer.runs.keys import as_json, flat, used
+from mixer.runs.results import Results
 
 CONFIG, RESULTS = "config.json", "results.json"
-_RESULT_KEYS = (
-    "run",
-    "protocol",
-    "model",
-    "dataset",
-    "resolution",
-    "seed",
-    "step",
-    "epochs",
-    "batch_size",
-    "seconds",
-    "params",
-    "metrics",
-    "upstream",
-    "images_per_second_per_device",
-    "device_days",
-    "device_kind",
-    "devices",
-    "precision",
-    "fast_decode",
-    "skipped_examples",
-    "versions",
-    "commit",
-)
 
 
 def open_workdir(workdir: str) -> epath.Path:
@@ -251,37 +225,11 @@ def write_csv(path: epath.Path, rows: Sequence[Mapping[str, Any]]) -> None:
         file.write(text.getvalue().encode(errors="surrogateescape"))
 
 
-def write_results(workdir: epath.Path, results: dict[str, Any], *, on_devices: bool = True) -> None:
+def write_results(workdir: epath.Path, results: Results) -> None:
     """Writes `results.json`, by which a launcher knows that the run is complete.
 
-    Keys without meaning for the run become null, the devices too for one that used none. Those of
-    this machine are written where `results` names no others.
-
     Raises:
-      ValueError: a key that the file does not have.
       Failure: see `check_there` and `write_json`.
     """
     check_there(workdir)
-    if strange := set(results) - set(_RESULT_KEYS):
-        raise ValueError(f"results.json has no keys {sorted(strange)}")
-    found = {
-        "device_kind": jax.devices()[0].device_kind if on_devices else None,
-        "devices": jax.device_count() if on_devices else None,
-        "versions": agreement.versions(),
-        "commit": commit(),
-    }
-    write_json(workdir / RESULTS, dict.fromkeys(_RESULT_KEYS) | found | results)
-
-
-def commit() -> str | None:
-    """The commit that is checked out; None without git, and of an installed package."""
-    here = Path(__file__)
-    git = ["git", "-C", str(here.parent)]
-    # An installed package may lie inside another project's repository, which does not track it.
-    ours = [*git, "ls-files", "--error-unmatch", here.name]
-    try:
-        for command in (ours, [*git, "rev-parse", "HEAD"]):
-            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return said.strip()
+    write_json(workdir / RESULTS, results.as_json())

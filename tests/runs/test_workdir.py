@@ -9,7 +9,7 @@ from etils import epath
 from configs import quickstart
 from mixer import storage
 from mixer.errors import BadInput, Failure
-from mixer.runs import holding, train, workdir
+from mixer.runs import holding, results, train, workdir
 from mixer.training.writers import MetricsLog
 
 
@@ -65,11 +65,11 @@ def test_the_commit_is_of_the_repository_that_tracks_this_code(tmp_path, monkeyp
     file.touch()
     git("init", "--quiet")
     git("commit", "--quiet", "--allow-empty", "--message=another project's")
-    monkeypatch.setattr(workdir, "__file__", str(file))
-    assert workdir.commit() is None
+    monkeypatch.setattr(results, "__file__", str(file))
+    assert results.commit() is None
     git("add", ".")
     git("commit", "--quiet", "--message=ours")
-    assert workdir.commit() == git("rev-parse", "HEAD")
+    assert results.commit() == git("rev-parse", "HEAD")
 
 
 @pytest.mark.long

@@ -1,0 +1,72 @@
+"""results.json: what a complete run says of itself."""
+
+import dataclasses
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mixer.runs import agreement
+
+
+def commit() -> str | None:
+    """The commit that is checked out; None without git, and of an installed package."""
+    here = Path(__file__)
+    git = ["git", "-C", str(here.parent)]
+    # An installed package may lie inside another project's repository, which does not track it.
+    ours = [*git, "ls-files", "--error-unmatch", here.name]
+    try:
+        for command in (ours, [*git, "rev-parse", "HEAD"]):
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return said.strip()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Results:
+    """The file's keys, in its order; None is what has no meaning for a run.
+
+    Attributes:
+      protocol: the recipe with its arguments, as "imagenet:Mixer-B/16".
+      resolution: in pixels; [height, width] where they differ.
+      epochs: passes over what was trained on.
+      seconds: of the work itself, without what was built and compiled for it.
+      params: how many.
+      metrics: by name.
+      upstream: what the parameters were before the run, by `weights.upstream_of`.
+      device_days: of this run alone.
+      device_kind, devices: by default this machine's; None of a run that used none.
+      precision: dtypes, and how float32 products are made.
+      skipped_examples: that could not be read.
+    """
+
+    run: str
+    protocol: str
+    model: str | None = None
+    dataset: str | None = None
+    resolution: int | list[int] | None = None
+    seed: int | None = None
+    step: int | None = None
+    epochs: float | None = None
+    batch_size: int | None = None
+    seconds: float | None = None
+    params: int | None = None
+    metrics: dict[str, Any]
+    upstream: dict[str, Any] | None = None
+    images_per_second_per_device: float | None = None
+    device_days: float | None = None
+    device_kind: str | None = dataclasses.field(
+        default_factory=lambda: jax.devices()[0].device_kind
+    )
+    devices: int | None = dataclasses.field(default_factory=jax.device_count)
+    precision: str | None = None
+    fast_decode: bool | None = None
+    skipped_examples: int | None = None
+    versions: dict[str, str] = dataclasses.field(default_factory=agreement.versions)
+    commit: str | None = dataclasses.field(default_factory=commit)
+
+    def as_json(self) -> dict[str, Any]:
+        """By key."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
