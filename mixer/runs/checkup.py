@@ -14,7 +14,7 @@ from mixer.checkpoint import adapt
 from mixer.data.decode import Decoding
 from mixer.data.sources import Source
 from mixer.runs.data import decoding_of, open_data, training_reader, training_source
-from mixer.runs.fewshot_evaluation import rule_of
+from mixer.runs.evaluations import splits_of
 from mixer.runs.imports import import_modules
 from mixer.runs.model import build_model, image_size_of, rules_of, training_mesh
 from mixer.training import placement, sharding
@@ -77,14 +77,9 @@ def checkup_of(config: ConfigDict, processes: int) -> Checkup:
 def _evaluated(config: ConfigDict) -> dict[str, Callable[[], Source | None]]:
     found = {}
     for name in sorted(config.evaluators):
-        entry = config.evaluators[name]
-        if entry.type == "fewshot":
-            datasets = entry.datasets or rule_of(config, name).datasets
-            read = [(dataset, split) for dataset, *splits in datasets for split in splits]
-        else:
-            read = [(entry.dataset or config.dataset, entry.split)] if entry.split else []
-        for dataset, split in read:
-            opens = functools.partial(_open, config, dataset, split, entry.optional)
+        for dataset, split in splits_of(config, name):
+            optional = config.evaluators[name].optional
+            opens = functools.partial(_open, config, dataset, split, optional)
             found[f"{name}, {dataset} {split}"] = opens
     return found
 

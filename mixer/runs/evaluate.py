@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 from mixer import errors
 from mixer.runs import workdir
 from mixer.runs.evaluations import Evaluation, build_evaluations
-from mixer.runs.fewshot_evaluation import FewShot
 from mixer.runs.model import resolution
 from mixer.runs.reader import say_what_is_read
 from mixer.runs.results import Results
@@ -31,7 +30,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     measure(config, path, protocol, trained, evaluations)
 
 
-def evaluations_of(config: ConfigDict, trained: Trained) -> list[Evaluation | FewShot]:
+def evaluations_of(config: ConfigDict, trained: Trained) -> list[Evaluation]:
     """The config's evaluators for parameters of an earlier run.
 
     Raises:
@@ -48,7 +47,7 @@ def measure(
     path: epath.Path,
     protocol: str,
     trained: Trained,
-    evaluations: Sequence[Evaluation | FewShot],
+    evaluations: Sequence[Evaluation],
 ) -> None:
     """Measures, prints and writes down.
 

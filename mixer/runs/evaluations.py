@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, Protocol
 
 from flax import linen as nn
 from jax.sharding import Mesh
@@ -17,14 +17,48 @@ from mixer.evaluation import (  # noqa: F401 they register the evaluators
     multilabel,
 )
 from mixer.evaluation.registry import EVALUATORS, Evaluator, evaluate
+from mixer.runs import fewshot_evaluation
 from mixer.runs.data import evaluation_reader, some, unless_missing
-from mixer.runs.fewshot_evaluation import FewShot, build_few_shot
 from mixer.runs.model import apply_of, compiled
 from mixer.runs.reader import Reader
 
 
+class Evaluation(Protocol):
+    """What measures parameters, to the runs that do so.
+
+    Attributes:
+      name: of `config.evaluators.<name>`.
+      every: its cadence in steps; 0 for an earlier run's parameters.
+      update: (parameters, batch) -> what a batch brings to the numbers, compiled.
+    """
+
+    name: str
+    every: int
+    update: Callable
+
+    @property
+    def readers(self) -> list[Reader]:
+        """All that is read."""
+
+    @property
+    def measured(self) -> list[Reader]:
+        """Of these, what is measured: nothing of it should be trained on."""
+
+    @property
+    def higher_is_better(self) -> tuple[str, ...]:
+        """The metrics by which a checkpoint may be chosen."""
+
+    def measure(
+        self, params: Any, interrupted: Callable[[], bool] = lambda: False
+    ) -> dict[str, float] | None:
+        """The numbers by name; None if `interrupted()` became true.
+
+        Where unreadable examples are left out, `skipped` counts them.
+        """
+
+
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
+class OnSplit:
     """One evaluator on one split, with its cadence in steps."""
 
     name: str
@@ -35,26 +69,23 @@ class Evaluation:
 
     @property
     def readers(self) -> list[Reader]:
-        """All that is read."""
+        """See `Evaluation`, as for what follows."""
         return [self.reader]
 
     @property
     def measured(self) -> list[Reader]:
-        """What is measured."""
+        """All of it."""
         return self.readers
 
     @property
     def higher_is_better(self) -> tuple[str, ...]:
-        """The metrics by which a checkpoint may be chosen."""
+        """The evaluator's own."""
         return getattr(self.evaluator, "higher_is_better", ())
 
     def measure(
         self, params: Any, interrupted: Callable[[], bool] = lambda: False
     ) -> dict[str, float] | None:
-        """The numbers over the whole split, by name; None if `interrupted()` became true.
-
-        Where unreadable examples are left out, `skipped` counts them.
-        """
+        """The numbers over the whole split."""
         with self.reader.batches() as batches:
             measured = evaluate(self.evaluator, self.update, params, batches, interrupted)
         if measured is not None and self.reader.rows.skip_bad:
@@ -62,37 +93,14 @@ class Evaluation:
         return measured
 
 
-def build_evaluations(
-    config: ConfigDict,
-    model: nn.Module,
-    mesh: Mesh,
-    card: Card,
-    steps: Callable[[str, str], int] | None,
-) -> list[Evaluation | FewShot]:
-    """By name; see `build_evaluation`.
-
-    Those without a split are left out, and optional ones whose data are not there.
-    """
-    found = []
-    for name in sorted(config.evaluators):
-        entry = config.evaluators[name]
-        several = entry.type == "fewshot"
-        if not several and not entry.split:
-            continue
-        build = build_few_shot if several else build_evaluation
-        with unless_missing(entry.optional, f"config.evaluators.{name}"):
-            found.append(build(config, name, model, mesh, card, steps))
-    return found
-
-
-def build_evaluation(
+def build_on_split(
     config: ConfigDict,
     name: str,
     model: nn.Module,
     mesh: Mesh,
     card: Card,
     steps: Callable[[str, str], int] | None,
-) -> Evaluation:
+) -> OnSplit:
     """Builds `config.evaluators.<name>`.
 
     Args:
@@ -108,7 +116,7 @@ def build_evaluation(
     # Before the data are opened, which may be missing: a key is used or not whatever is there.
     every = steps(entry.every, f"{key}.every") if steps else 0
     if entry.type not in EVALUATORS:
-        raise errors.unknown(f"config.{key}.type", entry.type, [*EVALUATORS, "fewshot"])
+        raise errors.unknown(f"config.{key}.type", entry.type, [*EVALUATORS, *_OF_SEVERAL])
     dataset = entry.dataset or config.dataset
     # In training the config's own preprocessing is the card's; in evaluation the card's counts.
     transform = entry.transform if steps else card.transform
@@ -127,7 +135,42 @@ def build_evaluation(
             f"config.{key}.type={entry.type!r} is for one label an image, and those of {dataset} "
             f"may have {max_labels(source)}: set config.{key}.type=multilabel"
         )
-    return Evaluation(name, evaluator, compiled(evaluator.update, mesh), reader, every)
+    return OnSplit(name, evaluator, compiled(evaluator.update, mesh), reader, every)
+
+
+# By type, the evaluators that measure several datasets: what they read, and what builds them. All
+# others are `EVALUATORS`, on one split.
+_OF_SEVERAL = {"fewshot": (fewshot_evaluation.splits_of, fewshot_evaluation.build_few_shot)}
+
+
+def splits_of(config: ConfigDict, name: str) -> list[tuple[str, str]]:
+    """(dataset, split) of all that `config.evaluators.<name>` reads; [] if it is not to measure."""
+    entry = config.evaluators[name]
+    if entry.type in _OF_SEVERAL:
+        return _OF_SEVERAL[entry.type][0](config, name)
+    return [(entry.dataset or config.dataset, entry.split)] if entry.split else []
+
+
+def build_evaluations(
+    config: ConfigDict,
+    model: nn.Module,
+    mesh: Mesh,
+    card: Card,
+    steps: Callable[[str, str], int] | None,
+) -> list[Evaluation]:
+    """By name; see `build_on_split`.
+
+    Those without a split are left out, and optional ones whose data are not there.
+    """
+    found = []
+    for name in sorted(config.evaluators):
+        if not splits_of(config, name):
+            continue
+        entry = config.evaluators[name]
+        _, build = _OF_SEVERAL.get(entry.type, (None, build_on_split))
+        with unless_missing(entry.optional, f"config.evaluators.{name}"):
+            found.append(build(config, name, model, mesh, card, steps))
+    return found
 
 
 def evaluation_transform(config: ConfigDict) -> str:
@@ -140,7 +183,9 @@ def evaluation_transform(config: ConfigDict) -> str:
       BadInput: they differ, and none of them is called so.
     """
     entries = {name: config.evaluators[name] for name in config.evaluators}
-    known = {n: e.transform for n, e in entries.items() if e.type != "fewshot" and e.transform}
+    known = {
+        n: e.transform for n, e in entries.items() if e.type not in _OF_SEVERAL and e.transform
+    }
     used = {name: known[name] for name in known if entries[name].split} or known
     for name in ("test", "val"):
         if name in used:

@@ -5,7 +5,8 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.runs import evaluate, workdir
-from mixer.runs.fewshot_evaluation import FewShot, build_few_shot
+from mixer.runs.evaluations import Evaluation
+from mixer.runs.fewshot_evaluation import build_few_shot
 from mixer.runs.trained import Trained, load_trained
 
 
@@ -20,7 +21,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     evaluate.measure(config, path, protocol, trained, [few_shot_of(config, trained)])
 
 
-def few_shot_of(config: ConfigDict, trained: Trained) -> FewShot:
+def few_shot_of(config: ConfigDict, trained: Trained) -> Evaluation:
     """The config's few-shot evaluator for parameters of an earlier run.
 
     Raises:

@@ -43,17 +43,17 @@ class FewShot:
 
     @property
     def readers(self) -> list[Reader]:
-        """All that is read."""
+        """See `evaluations.Evaluation`, as for what follows."""
         return [reader for pair in self.datasets.values() for reader in pair]
 
     @property
     def measured(self) -> list[Reader]:
-        """What is measured, by heads that are fitted to the other split."""
+        """The test splits; heads are fitted to the others."""
         return [test for _, test in self.datasets.values()]
 
     @property
     def higher_is_better(self) -> tuple[str, ...]:
-        """The metrics by which a checkpoint may be chosen."""
+        """All accuracies."""
         return tuple(f"{dataset}/{k}shot" for dataset in self.datasets for k in self.shots)
 
     def measure(
@@ -102,6 +102,31 @@ def rule_of(config: ConfigDict, name: str) -> fewshot.Rule:
     return fewshot.RULES[asked]
 
 
+def datasets_of(config: ConfigDict, name: str) -> dict[str, tuple[str, str]]:
+    """By dataset that `config.evaluators.<name>` measures, its training and its test split.
+
+    Raises:
+      BadInput: an unknown rule, or a dataset without two splits, or one twice.
+    """
+    found, key = {}, f"evaluators.{name}"
+    for asked in config.evaluators[name].datasets or rule_of(config, name).datasets:
+        if len(asked) != 3 or not all(isinstance(part, str) for part in asked):
+            raise errors.BadInput(
+                f"config.{key}.datasets: expected (name, training split, test split), not {asked!r}"
+            )
+        dataset, *splits = asked
+        if dataset in found:
+            raise errors.BadInput(f"config.{key}.datasets has {dataset!r} twice")
+        found[dataset] = tuple(splits)
+    return found
+
+
+def splits_of(config: ConfigDict, name: str) -> list[tuple[str, str]]:
+    """(dataset, split) of all that `config.evaluators.<name>` reads."""
+    datasets = datasets_of(config, name)
+    return [(dataset, split) for dataset, splits in datasets.items() for split in splits]
+
+
 def build_few_shot(
     config: ConfigDict,
     name: str,
@@ -110,7 +135,7 @@ def build_few_shot(
     card: Card,
     steps: Callable[[str, str], int] | None,
 ) -> FewShot:
-    """Builds `config.evaluators.<name>`; see `evaluations.build_evaluation`.
+    """Builds `config.evaluators.<name>`; see `evaluations.build_on_split`.
 
     Raises:
       BadInput: an unknown rule, or a dataset or a model that the protocol is not for.
@@ -124,15 +149,8 @@ def build_few_shot(
     transform = (
         entry.transform or f"resize(({before_crop(height)}, {before_crop(width)}))|central_crop"
     )
-    datasets = {}
-    for asked in entry.datasets or rule.datasets:
-        if len(asked) != 3 or not all(isinstance(part, str) for part in asked):
-            raise errors.BadInput(
-                f"config.{key}.datasets: expected (name, training split, test split), not {asked!r}"
-            )
-        dataset, *splits = asked
-        if dataset in datasets:
-            raise errors.BadInput(f"config.{key}.datasets has {dataset!r} twice")
+    datasets, asked = {}, datasets_of(config, name)
+    for dataset, splits in asked.items():
         with unless_missing(entry.optional, f"{dataset} of config.{key}"):
             train, test = (
                 evaluation_reader(config, name, dataset, split, transform, card, mesh)
@@ -153,8 +171,7 @@ def build_few_shot(
             f"head would see, fails: {str(error).strip().splitlines()[0]}"
         ) from None
     protocols = [own for rule in fewshot.RULES.values() for own in rule.datasets]
-    asked_for = map(tuple, entry.datasets or rule.datasets)
-    published = frozenset(asked[0] for asked in asked_for if asked in protocols)
+    published = frozenset(d for d, splits in asked.items() if (d, *splits) in protocols)
     return FewShot(name, rule, shots, compiled(forward, mesh), datasets, published, every)
 
 

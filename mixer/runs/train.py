@@ -17,7 +17,6 @@ from mixer.checkpoint.store import Store
 from mixer.errors import BadInput, Failure
 from mixer.runs import agreement, distributed, holding, resuming, workdir
 from mixer.runs.evaluations import Evaluation
-from mixer.runs.fewshot_evaluation import FewShot
 from mixer.runs.model import resolution
 from mixer.runs.reader import say_what_is_read
 from mixer.runs.results import Results
@@ -176,7 +175,7 @@ class _Session:
         meta = {"step": 0, "results": {}, "lines": 0, "progress": {}, "evaluation_due": False}
         return state, meta | {"upstream": upstream, "skipped": 0}
 
-    def _due(self, at: int) -> list[Evaluation | FewShot]:
+    def _due(self, at: int) -> list[Evaluation]:
         return [e for e in self.training.evaluations if _every(e.every, self.training.total)(at)]
 
     def _choose_at(self, at: int) -> bool:

@@ -18,7 +18,6 @@ from mixer.data import sources, transforms
 from mixer.data.pipeline import BadExample
 from mixer.runs.data import training_reader, training_source
 from mixer.runs.evaluations import Evaluation, build_evaluations, evaluation_transform
-from mixer.runs.fewshot_evaluation import FewShot
 from mixer.runs.imports import import_modules
 from mixer.runs.keys import at_least, within
 from mixer.runs.model import build_model, image_size_of, precision, training_mesh
@@ -42,7 +41,7 @@ class Training:
     update: Update
     card: Card
     reader: Reader
-    evaluations: list[Evaluation | FewShot]
+    evaluations: list[Evaluation]
     initial: Callable[[], tuple[Any, dict | None]]
     total: int
     log_every: int
@@ -221,7 +220,7 @@ def _initial(config: ConfigDict, load: Callable) -> tuple[Any, dict | None]:
     return load(step=meta and meta["step"]), upstream
 
 
-def _check_best(best: str, evaluations: list[Evaluation | FewShot], *, ema: bool) -> None:
+def _check_best(best: str, evaluations: list[Evaluation], *, ema: bool) -> None:
     known = [
         f"{evaluation.name}{kind}/{metric}"
         for evaluation in evaluations
