@@ -1,7 +1,7 @@
 """From the config to its evaluators."""
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from flax import linen as nn
@@ -21,6 +21,11 @@ from mixer.runs import fewshot_evaluation
 from mixer.runs.data import evaluation_reader, some, unless_missing
 from mixer.runs.model import apply_of, compiled
 from mixer.runs.reader import Reader
+from mixer.training import durations
+from mixer.training.step import TrainState
+
+# Behind an evaluator's name: by the averages of the parameters.
+AVERAGED = "_ema"
 
 
 class Evaluation(Protocol):
@@ -171,6 +176,54 @@ def build_evaluations(
         with unless_missing(entry.optional, f"config.evaluators.{name}"):
             found.append(build(config, name, model, mesh, card, steps))
     return found
+
+
+class Evaluations:
+    """All evaluations of a training, each at its cadence, by the parameters and by their averages.
+
+    Its metrics are called `<name>/<metric>`, and by the averages (EMA) `<name>_ema/<metric>`.
+
+    Args:
+      best: the metric by which the best checkpoint is chosen; "" for none.
+      total: steps, after which all are due.
+    """
+
+    def __init__(self, evaluations: Sequence[Evaluation], best: str, total: int):
+        self._evaluations, self._best, self._total = evaluations, best, total
+
+    def due(self, at: int) -> list[Evaluation]:
+        """Those of this step."""
+        return [e for e in self._evaluations if durations.is_due(at, e.every, self._total)]
+
+    def choose(self, at: int) -> bool:
+        """Whether `best` is measured at this step."""
+        chosen_by = self._best.partition("/")[0].removesuffix(AVERAGED)
+        return any(evaluation.name == chosen_by for evaluation in self.due(at))
+
+    def measure(
+        self, at: int, state: TrainState, interrupted: Callable[[], bool]
+    ) -> dict[str, float] | None:
+        """The metrics of this step; None if `interrupted()` became true.
+
+        Raises:
+          Failure: `best` is not among them, though it should be.
+        """
+        metrics = {}
+        for evaluation in self.due(at):
+            kinds = {evaluation.name: state.params}
+            if state.ema is not None:
+                kinds[f"{evaluation.name}{AVERAGED}"] = state.ema
+            for name, params in kinds.items():
+                measured = evaluation.measure(params, interrupted)
+                if measured is None:
+                    return None
+                metrics |= {f"{name}/{key}": value for key, value in measured.items()}
+        if self.choose(at) and self._best not in metrics:
+            raise errors.Failure(
+                f"config.best={self._best} was not measured, see above: choose another of "
+                f"{', '.join(metrics)}"
+            )
+        return metrics
 
 
 def evaluation_transform(config: ConfigDict) -> str:

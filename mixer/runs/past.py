@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 from mixer import errors
 from mixer.batch import Batch
 from mixer.checkpoint import folders
-from mixer.checkpoint.damage import DamagedCheckpoint
 from mixer.checkpoint.store import Store
 from mixer.runs import agreement, resuming, workdir
+from mixer.runs.checkpoints import Checkpoints
 from mixer.runs.training import Training, build_training
 from mixer.training import step
 
@@ -36,12 +36,12 @@ class Past:
         self,
         training: Training,
         path: epath.Path,
-        store: Store | None,
-        checkpoints: Sequence[int],
+        checkpoints: Checkpoints | None,
+        saved: Sequence[int],
         initial: Callable[[], Any],
     ):
-        self._training, self._path, self._store = training, path, store
-        self._checkpoints, self._initial = sorted(checkpoints), initial
+        self._training, self._path, self._checkpoints = training, path, checkpoints
+        self._saved, self._initial = sorted(saved), initial
         self._state: step.TrainState | None = None
         self._done = 0  # updates, of which `_state` is
         self._nearest: tuple[int, Any] | None = None
@@ -77,15 +77,14 @@ class Past:
 
     def nearest(self, number: int) -> tuple[Any, str]:
         """The parameters of the nearest checkpoint, before the step if there is one; whose."""
-        before = [at for at in self._checkpoints if at < number]
-        after = [at for at in self._checkpoints if at >= number]
+        before = [at for at in self._saved if at < number]
+        after = [at for at in self._saved if at >= number]
         if not before + after:
             self._restart(0)
             return self._state.params, "the initial parameters: there is no checkpoint"
         at = before[-1] if before else after[0]
         if self._nearest is None or self._nearest[0] != at:
-            abstract = {"params": self._training.update.abstract_state().params}
-            self._nearest = at, self._store.restore(at, abstract)["params"]
+            self._nearest = at, self._checkpoints.params(at)
         later = "" if before else ", which is later: none before it is kept"
         return self._nearest[1], f"the checkpoint of step {at:,}{later}"
 
@@ -107,15 +106,13 @@ class Past:
         return {name: float(value) for name, value in self._advance(batch).items()}
 
     def _from(self, done: int) -> int:
-        return max((at for at in self._checkpoints if at <= done), default=0)
+        return max((at for at in self._saved if at <= done), default=0)
 
     def _restart(self, at: int) -> None:
-        update = self._training.update
         if at:
-            items = self._store.restore(at, update.abstract_state().items())
-            self._state = step.TrainState.of_items(items, at, self._training.mesh)
+            self._state = self._checkpoints.state(at)
         else:
-            self._state = update.create_state(self._initial())
+            self._state = self._training.update.create_state(self._initial())
         self._done = at
 
     def _advance(self, batch: Batch) -> dict[str, jax.Array]:
@@ -137,21 +134,14 @@ def open_past(config: ConfigDict, training: Training, path: epath.Path) -> Itera
         yield Past(training, path, None, (), lambda: _initial(config, training, None))
         return
     with Store(path / "checkpoints", read_only=True) as store:
-        metas = dict(_metas(store))
+        checkpoints = Checkpoints(training, path, store)
+        metas = dict(checkpoints.metas())
         for meta in metas.values():
             resuming.check_data(
                 path, training, meta["data"], "say where they are now: --config.runtime.data_dir"
             )
         upstream = next(iter(metas.values()))["upstream"] if metas else None
-        yield Past(training, path, store, metas, lambda: _initial(config, training, upstream))
-
-
-def _metas(store: Store) -> Iterator[tuple[int, dict]]:
-    for at in store.steps():
-        try:
-            yield at, store.meta(at)
-        except DamagedCheckpoint as error:
-            print(f"damaged checkpoint, passed over: {error}", flush=True)
+        yield Past(training, path, checkpoints, metas, lambda: _initial(config, training, upstream))
 
 
 def _initial(config: ConfigDict, training: Training, upstream: dict | None) -> Any:

@@ -6,13 +6,13 @@ from typing import Any
 from etils import epath
 
 from mixer import errors
+from mixer.runs.evaluations import AVERAGED
 from mixer.runs.training import Training
 from mixer.training import durations
 
 # Keys that leave the numbers alone.
 _FREE = ("input.stage", "prepare.processes", "sweep.machine", "sweep.machines")
 _FOLDER = "folder:"
-_KINDS = ("", "_ema")  # of an evaluator's numbers: by the parameters, by their averages
 
 
 def check_config(
@@ -83,7 +83,7 @@ def _goes_on(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Whether a number that is already made would be the same with the new value."""
     if key.startswith("evaluators."):
         # A checkpoint was chosen by the numbers of this one.
-        chosen_by = old.get("best", "").partition("/")[0].removesuffix("_ema")
+        chosen_by = old.get("best", "").partition("/")[0].removesuffix(AVERAGED)
         return key.split(".")[1] != chosen_by or key.endswith((".every", ".batch_size"))
     if key == "input.on_bad":
         return new[key] == "skip"
@@ -151,7 +151,9 @@ def _same(before: Sequence[str], now: Sequence[str]) -> bool:
 
 def still_measured(training: Training, results: Mapping[str, float]) -> dict[str, float]:
     """Without the numbers of evaluators that the run has no more: they would stand as final."""
-    names = {f"{evaluation.name}{kind}" for evaluation in training.evaluations for kind in _KINDS}
+    names = {
+        f"{evaluation.name}{kind}" for evaluation in training.evaluations for kind in ("", AVERAGED)
+    }
     return {key: value for key, value in results.items() if key.partition("/")[0] in names}
 
 

@@ -17,7 +17,7 @@ from mixer.checkpoint.gone import again_if_gone
 from mixer.data import sources, transforms
 from mixer.data.pipeline import BadExample
 from mixer.runs.data import training_reader, training_source
-from mixer.runs.evaluations import Evaluation, build_evaluations, evaluation_transform
+from mixer.runs.evaluations import AVERAGED, Evaluation, build_evaluations, evaluation_transform
 from mixer.runs.imports import import_modules
 from mixer.runs.keys import at_least, within
 from mixer.runs.model import build_model, image_size_of, precision, training_mesh
@@ -224,7 +224,7 @@ def _check_best(best: str, evaluations: list[Evaluation], *, ema: bool) -> None:
     known = [
         f"{evaluation.name}{kind}/{metric}"
         for evaluation in evaluations
-        for kind in ("", "_ema")[: 1 + ema]
+        for kind in ("", AVERAGED)[: 1 + ema]
         for metric in evaluation.higher_is_better
     ]
     if best and best not in known:

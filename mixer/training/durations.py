@@ -33,3 +33,8 @@ def to_steps(duration: str, batch_size: int, examples: int, key: str) -> int:
     if steps >= 2**31:  # the step is counted in an int32 on the devices
         raise errors.BadInput(f"config.{key}={duration!r} is more than 2^31 steps")
     return max(round(steps), 1 if number else 0)
+
+
+def is_due(step: int, every: int, total: int) -> bool:
+    """Whether what is done every so many steps, and after the last, is due after this one."""
+    return step > 0 and (step % every == 0 or step == total)

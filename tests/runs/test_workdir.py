@@ -80,7 +80,7 @@ def test_a_folder_that_is_taken_away_and_results_that_are_cut(data_dir, tmp_path
 
     def taken_away(session, at, metrics):
         if at == 5:
-            session.store.wait()
+            session.checkpoints.wait()
             path.rename(elsewhere)
 
     with monkeypatch.context() as during:
