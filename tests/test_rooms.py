@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("models", "data", "training", "checkpoint", "evaluation", "benchmark", "paper")
+ROOMS = ("models", "data", "training", "checkpoint", "evaluation", "benchmark", "planning", "paper")
 # What every room may use.
 LEAVES = {
     *("mixer.errors", "mixer.calls", "mixer.batch", "mixer.signals", "mixer.output"),

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package need not be installed
 
 import mixer
-from mixer.benchmark import flops
+from mixer.planning import flops
 
 REFERENCE = "Mixer-S/16"
 # Name and resolution.

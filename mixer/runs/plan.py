@@ -2,11 +2,7 @@
 
 import dataclasses
 import importlib.util
-import math
 import os
-import re
-import time
-from typing import Any
 
 import jax
 import tensorflow_datasets as tfds
@@ -15,8 +11,8 @@ from jax.experimental import topologies
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.benchmark import hlo, peaks
 from mixer.data import sources
+from mixer.planning.needs import Plan, make_plan
 from mixer.runs import workdir
 from mixer.runs.data import data_dir, reading_of, training_split
 from mixer.runs.imports import import_modules
@@ -24,44 +20,6 @@ from mixer.runs.model import build_model, image_size_of, resolution, training_me
 from mixer.runs.results import Results
 from mixer.runs.update import Update, update_of
 from mixer.training import schedules
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """Of one step; bytes are those of one device.
-
-    Attributes:
-      parameters, optimizer, averages: of the training state.
-      gradients: in float32, as large as the parameters' part.
-      temporary: all that lives within the step.
-      activations: of that all but the gradients: what is kept for them, and buffers.
-      peak: of all together. Of what does not fit the compiler names `temporary` or `peak`.
-      capacity: the device's memory; None if it is not known.
-      fits: None if it is not known.
-      flops: of one device; None if they cannot be counted.
-      flops_per_image: of training, by the model's equations.
-      ideal_flops: these for the batch, spread evenly. (Of a convolution they count the taps that
-        fall on the padding too, which a program leaves out: 3 % of a BiT-R50x1's at 224.)
-      sent: to other devices, by the kind of collective, in rings.
-      collectives: how many there are in a step, by kind.
-      compile_seconds: on this machine.
-    """
-
-    parameters: int
-    optimizer: int
-    averages: int
-    gradients: int
-    temporary: int | None
-    activations: int | None
-    peak: int | None
-    capacity: int | None
-    fits: bool | None
-    flops: int | None
-    flops_per_image: int | None
-    ideal_flops: float | None
-    sent: dict[str, float]
-    collectives: dict[str, int]
-    compile_seconds: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,9 +39,16 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
       BadInput: before anything is written.
     """
     planned = planned_step(config)
+    update = planned.update
     workdir.begin(path, config)
-    update, plan = planned.update, make(planned.update)
-    print("\n".join(_lines(update, plan)), flush=True)
+    needed = make_plan(
+        update.abstract_state(),
+        update.compile,
+        update.mesh,
+        update.batch_size,
+        update.flops_per_image,
+    )
+    print("\n".join(_lines(update, needed)), flush=True)
     workdir.write_results(
         path,
         Results(
@@ -95,7 +60,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             seed=config.seed,
             batch_size=update.batch_size,
             params=update.num_params,
-            metrics=_metrics(plan),
+            metrics=_metrics(needed),
             device_kind=update.mesh.devices.flat[0].device_kind,
             devices=update.mesh.size,
         ),
@@ -175,74 +140,6 @@ def _tpus(topology: str) -> list:
             f"generation (v3, v4, v5e, v5p, v6e) and a grid of chips, as v3:4x4 or v4:2x2x4"
         ) from None
     return found.devices
-
-
-def make(update: Update) -> Plan:
-    """Compiles and reads; nothing is allocated on the devices."""
-    state = update.abstract_state()
-    device = update.mesh.devices.flat[0]
-    peak = peaks.peak(device)
-    capacity = peak and peak.memory
-    work = update.flops_per_image
-    known = dict(
-        parameters=_bytes(state.params),
-        optimizer=_bytes(state.opt_state),
-        averages=_bytes(state.ema),
-        gradients=_bytes(state.params),
-        capacity=capacity,
-        flops_per_image=work,
-        ideal_flops=work and work * update.batch_size / update.mesh.size,
-    )
-    began = time.perf_counter()
-    try:
-        compiled = update.compile()
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        temporary, peak = _needed(str(error))
-        return Plan(
-            **known,
-            temporary=temporary,
-            activations=None,
-            peak=peak,
-            fits=False,
-            flops=None,
-            sent={},
-            collectives={},
-            compile_seconds=time.perf_counter() - began,
-        )
-    seconds = time.perf_counter() - began
-    memory, program = compiled.memory_analysis(), hlo.read(compiled.as_text())
-    used = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-    used += memory.output_size_in_bytes - memory.alias_size_in_bytes
-    used += memory.generated_code_size_in_bytes
-    return Plan(
-        **known,
-        temporary=memory.temp_size_in_bytes,
-        activations=max(memory.temp_size_in_bytes - known["gradients"], 0),
-        peak=used,
-        fits=used <= capacity if capacity else None,
-        flops=2 * program.macs,
-        sent=program.sent(),
-        collectives=program.counts(),
-        compile_seconds=seconds,
-    )
-
-
-def _needed(message: str) -> tuple[int | None, int | None]:
-    """(bytes within a step, bytes of all) by the compiler's complaint, which names one of them."""
-    found = re.search(r"(Used |temporaries \()([\d.]+)([KMGT])", message)
-    if not found:
-        return None, None
-    size = int(float(found[2]) * 1024 ** (1 + "KMGT".index(found[3])))
-    return (None, size) if found[1] == "Used " else (size, None)
-
-
-def _bytes(tree: Any) -> int:
-    """Of one device's part."""
-    return sum(
-        math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree)
-    )
 
 
 def _lines(update: Update, plan: Plan) -> list[str]:

@@ -9,11 +9,11 @@ from ml_collections import ConfigDict
 
 import mixer
 from mixer import errors, runs
-from mixer.benchmark import flops, peaks
 from mixer.data import vtab
 from mixer.models import registry
 from mixer.paper import rows, tables
 from mixer.paper.rows import Row, Run
+from mixer.planning import flops, peaks
 from mixer.runs import agreement, collecting, keys, workdir
 from mixer.runs.results import Results
 from mixer.training import durations

@@ -16,10 +16,10 @@ from ml_collections import ConfigDict
 from configs import common, meanings
 from configs.arguments import Arguments
 from mixer import errors
-from mixer.benchmark import flops
 from mixer.checkpoint import adapt
 from mixer.data import sources
 from mixer.data.sources import Source
+from mixer.planning import flops
 from mixer.runs import keys
 from mixer.runs.data import training_source
 from mixer.runs.imports import import_modules

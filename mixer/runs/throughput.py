@@ -14,9 +14,10 @@ from etils import epath
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from mixer.benchmark import flops, peaks, throughput
+from mixer.benchmark import throughput
 from mixer.models import registry
 from mixer.paper import published
+from mixer.planning import flops, peaks
 from mixer.runs import keys, workdir
 from mixer.runs.imports import import_modules
 from mixer.runs.model import (

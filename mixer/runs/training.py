@@ -10,12 +10,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.benchmark import peaks
 from mixer.checkpoint import adapt
 from mixer.checkpoint.card import Card
 from mixer.checkpoint.gone import again_if_gone
 from mixer.data import sources, transforms
 from mixer.data.pipeline import BadExample
+from mixer.planning import peaks
 from mixer.runs.data import training_reader, training_source
 from mixer.runs.evaluations import AVERAGED, Evaluation, build_evaluations, evaluation_transform
 from mixer.runs.imports import import_modules

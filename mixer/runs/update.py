@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 from mixer import batch as batch_lib
 from mixer import errors
 from mixer.batch import Batch
-from mixer.benchmark import flops
 from mixer.checkpoint import adapt
+from mixer.planning import flops
 from mixer.runs.keys import at_least, within
 from mixer.runs.model import rules_of, with_memory_saved
 from mixer.training import losses, nonfinite, optimizer, per_example, placement, sharding, step

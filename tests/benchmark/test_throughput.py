@@ -5,8 +5,9 @@ import itertools
 import jax
 import pytest
 
-from mixer.benchmark import peaks, throughput
+from mixer.benchmark import throughput
 from mixer.errors import BadInput
+from mixer.planning import peaks
 
 
 def doubled():

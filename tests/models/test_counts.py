@@ -13,8 +13,8 @@ import pytest
 from jax.extend.core import jaxpr_as_fun
 
 import mixer
-from mixer.benchmark import flops
 from mixer.models import registry
+from mixer.planning import flops
 
 COUNTS = json.loads((Path(__file__).parent / "counts.json").read_text())
 FIXTURES = Path(__file__).parent / "fixtures"

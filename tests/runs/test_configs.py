@@ -11,8 +11,8 @@ import pytest
 from jax.sharding import NamedSharding
 
 import mixer
-from mixer.benchmark import hlo
 from mixer.checkpoint import adapt
+from mixer.planning import hlo
 from mixer.runs import keys
 from mixer.runs.model import apply_of
 from mixer.runs.plan import planned_step

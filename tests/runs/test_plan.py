@@ -7,7 +7,7 @@ import pytest
 
 from configs import imagenet, quickstart
 from mixer import errors
-from mixer.benchmark import hlo
+from mixer.planning import hlo
 from mixer.runs import plan
 from mixer.runs.plan import planned_step
 from mixer.runs.update import Update

@@ -12,8 +12,8 @@ from jax.sharding import PartitionSpec
 
 import mixer
 from mixer import errors
-from mixer.benchmark import flops, hlo
 from mixer.models.mixer import Mixer
+from mixer.planning import flops, hlo
 from mixer.training import losses, optimizer, placement, schedules, sharding, step
 
 SIZE, BATCH, STEPS = (16, 16), 32, 20

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from mixer.benchmark import hlo
+from mixer.planning import hlo
 
 
 def program(function, *shapes):

@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 import mixer
-from mixer.benchmark import flops, peaks
+from mixer.planning import flops, peaks
 
 # GMACs of one 224 x 224 image with 1000 classes, as timm and the Flax listing both have them.
 GMACS = {
