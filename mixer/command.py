@@ -49,9 +49,9 @@ def main() -> int:
             raise BadInput("--workdir is missing: the folder for this run's output")
     except BadInput as error:
         return _fail(str(error), 2)
-    from mixer.runs import distributed
+    from mixer.hosts import parting
 
-    return distributed.leave(_run(config, workdir, protocol))
+    return parting.leave(_run(config, workdir, protocol))
 
 
 def _help(argv: list[str]) -> int:
@@ -71,23 +71,24 @@ def _help(argv: list[str]) -> int:
 def _run(config, workdir: str, protocol: str) -> int:
     from mixer import output, runs, storage
     from mixer.errors import BadInput, Failure
-    from mixer.runs import agreement, devices, distributed
+    from mixer.hosts import devices, exchange, joining, parting, peers
+    from mixer.runs import keys
 
     who = ""
     try:
-        distributed.start(
+        joining.start(
             flags.FLAGS.coordinator, flags.FLAGS.num_processes, flags.FLAGS.process_id, config.run
         )
-        who = f"{distributed.name()}: " if distributed.count() > 1 else ""
+        who = f"{peers.name()}: " if peers.count() > 1 else ""
         # The one says all that is wrong, not the first of it; the other computes nothing.
         if config.run not in ("doctor", "show"):
-            agreement.same_command(config, workdir, protocol)
-            devices.check(distributed.count())
+            exchange.same_command(keys.flat(keys.as_json(config), "config."), workdir, protocol)
+            devices.check(peers.count())
         runs.load(config.run).run(config, workdir, protocol)
     except BadInput as error:
         return _fail(f"{who}{error}", 2)
     except KeyboardInterrupt:
-        _fail(f"{who}interrupted. {distributed.last_checkpoint()}".strip(), 1)
+        _fail(f"{who}interrupted. {parting.last_checkpoint()}".strip(), 1)
         with output.outliving_readers():
             sys.stdout.flush()
         os._exit(1)  # Python would wait for threads: to a store out of reach they write for minutes
@@ -100,7 +101,7 @@ def _run(config, workdir: str, protocol: str) -> int:
             reason = storage.trouble(error)[1]
             return _fail(f"{who}the object store cannot be used: {reason}", 1)
         if who:
-            distributed.end(error)
+            parting.end(error)
         raise
     return 0
 

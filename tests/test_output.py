@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from mixer import output
-from mixer.training.signals import StopSignal
+from mixer.signals import StopSignal
 from mixer.training.writers import Console
 
 

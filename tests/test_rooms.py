@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("models", "data", "training", "checkpoint", "evaluation", "benchmark", "planning", "paper")
+ROOMS = (
+    "models",
+    "data",
+    "training",
+    "checkpoint",
+    "evaluation",
+    "benchmark",
+    "planning",
+    "paper",
+    "hosts",
+)
 # What every room may use.
 LEAVES = {
     *("mixer.errors", "mixer.calls", "mixer.batch", "mixer.signals", "mixer.output"),
@@ -37,6 +47,12 @@ def test_rooms_do_not_import_each_other(room):
         strangers = set(ours(path)) - LEAVES - {f"mixer.{room}"}
         # `from mixer import errors` reads as mixer.errors; the package itself is no room.
         assert not strangers, f"{path.relative_to(ROOT)} imports {sorted(strangers)}"
+
+
+def test_jaxs_private_state_is_read_in_one_place():
+    for path in (ROOT / "mixer").rglob("*.py"):
+        private = [name for name in imported(path) if name.startswith("jax._src")]
+        assert not private or path.name == "runtime.py", path
 
 
 def test_storage_knows_no_room():

@@ -11,11 +11,12 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors, storage
+from mixer.hosts import peers
 from mixer.models import registry
 from mixer.paper import matching, rows
 from mixer.paper.matching import Result
 from mixer.paper.rows import Run
-from mixer.runs import distributed, keys, workdir
+from mixer.runs import keys, workdir
 
 # They are made of other runs' results.
 _MADE_OF_OTHERS = ("reproduce", "tables", "figures")
@@ -86,7 +87,7 @@ def config_of(run: Run) -> ConfigDict:
 
 def write(path: epath.Path, texts: Mapping[str, str]) -> None:
     """Writes files into a workdir; of several processes the first does."""
-    for name, text in texts.items() if distributed.index() == 0 else ():
+    for name, text in texts.items() if peers.index() == 0 else ():
         with storage.write_whole(path / name) as file:
             file.write(text.encode())
 

@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.runs import agreement, devices, distributed, sharing
+from mixer.hosts import devices, exchange, peers, sharing
 from mixer.runs.checkup import checkup_of
 from mixer.runs.examination import SKEW, Examination
 
@@ -39,9 +39,9 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
     Raises:
       Failure: names those that failed.
     """
-    checkup = checkup_of(config, distributed.count())
+    checkup = checkup_of(config, peers.count())
     (token, *_) = _gather(uuid.uuid4().hex)
-    me = distributed.index()
+    me = peers.index()
     examination = Examination(checkup, config, output, token, me, devices.accelerator())
     lines = verdicts(examination, _gather)
     for name, (good, text) in lines.items():
@@ -51,7 +51,7 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
 
 
 def _gather(one: Any) -> list[Any]:
-    return [json.loads(text) for text in agreement.exchange(json.dumps(one))]
+    return [json.loads(text) for text in exchange.gather(json.dumps(one))]
 
 
 def verdicts(examination: Examination, gather: Gather) -> dict[str, Verdict]:

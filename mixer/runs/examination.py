@@ -19,12 +19,13 @@ from ml_collections import ConfigDict
 from mixer import errors
 from mixer.data.decode import Decoding, Encoded, opened
 from mixer.data.sources import Source
-from mixer.runs import agreement, devices, distributed, keys, results, sharing, workdir
+from mixer.hosts import devices, peers, sharing, software
+from mixer.runs import keys, workdir
 from mixer.runs.checkup import Checkup
 
 SKEW = 5.0  # seconds that two clocks may differ
 _OLDEST = (3, 11)
-_PACKAGES = (*agreement.VERSIONED, "libtpu")
+_PACKAGES = (*software.VERSIONED, "libtpu")
 _REQUIREMENTS = {"TPU": "requirements-tpu.txt", "NVIDIA GPU": "requirements-cuda.txt"}
 _SHARED_MEMORY = Path("/dev/shm")
 
@@ -82,7 +83,7 @@ class Examination:
             self._probe(self._index).unlink(missing_ok=True)
 
     def _code(self) -> str:
-        return f"commit {(results.commit() or 'unknown')[:12]}, files {agreement.code()}"
+        return f"commit {(software.commit() or 'unknown')[:12]}, files {software.code()}"
 
     def _recipe(self) -> str:
         written = json.dumps(keys.as_json(self._config))
@@ -108,7 +109,7 @@ class Examination:
                 f"JAX sees only the CPU on a machine with a {self._present}: "
                 + (f"unset JAX_PLATFORMS={platforms}" if platforms else fix)
             )
-        devices.check_shared(distributed.count())
+        devices.check_shared(peers.count())
         return f"{len(found)} {found[0].device_kind}, {jax.local_device_count()} on each host"
 
     def _folder(self) -> epath.Path:

@@ -14,12 +14,13 @@ from sklearn.datasets import load_sample_image
 
 from mixer import errors, storage
 from mixer.data import transforms
+from mixer.hosts import peers
 from mixer.paper import charts, matching, published, rows, series, style, tables, units
 from mixer.paper.matching import Result
 from mixer.paper.rows import Row
 from mixer.paper.series import Absent
 from mixer.paper.tables import Cell
-from mixer.runs import collecting, distributed, workdir
+from mixer.runs import collecting, workdir
 from mixer.runs.model import resolution
 from mixer.runs.results import Results
 from mixer.runs.trained import Trained, load_trained
@@ -57,7 +58,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     metrics = {}
     for name, figure in figures.items():
         metrics |= {f"{name}/{what}": count for what, count in figure.counts.items()}
-        if distributed.index() == 0:
+        if peers.index() == 0:
             _write(path / name, figure)
         said = ", ".join(f"{count:,} {what}" for what, count in figure.counts.items())
         endings = ".png, .svg, .csv" if figure.numbers else ".png, .svg"

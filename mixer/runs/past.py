@@ -14,7 +14,8 @@ from mixer import errors
 from mixer.batch import Batch
 from mixer.checkpoint import folders
 from mixer.checkpoint.store import Store
-from mixer.runs import agreement, resuming, workdir
+from mixer.hosts import software
+from mixer.runs import resuming, workdir
 from mixer.runs.checkpoints import Checkpoints
 from mixer.runs.training import Training, build_training
 from mixer.training import step
@@ -60,7 +61,7 @@ class Past:
         now = {
             "device_kind": jax.devices()[0].device_kind,
             "devices": jax.device_count(),
-            "versions": agreement.versions(),
+            "versions": software.versions(),
         }
         differ = [f"{k} {results[k]} then, {now[k]} now" for k in now if results[k] != now[k]]
         if differ:

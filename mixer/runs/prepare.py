@@ -17,7 +17,7 @@ from mixer.runs.data import data_dir
 from mixer.runs.imports import import_modules
 from mixer.runs.keys import at_least
 from mixer.runs.results import Results
-from mixer.training.signals import StopSignal
+from mixer.signals import StopSignal
 
 
 @workdir.unless_complete

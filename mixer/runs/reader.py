@@ -13,7 +13,7 @@ from mixer.data.blocks import in_blocks
 from mixer.data.decode import UPRIGHT, Decoding
 from mixer.data.order import Order
 from mixer.data.sources import Source
-from mixer.runs import agreement
+from mixer.hosts import exchange
 from mixer.training import sharding
 
 # A split of fewer images is most likely a mistake.
@@ -101,7 +101,7 @@ class Batches:
 
     def skipped_by_all(self) -> int:
         """`skipped` of all processes together; all have to ask."""
-        return agreement.total(self.skipped) if self._may_skip else 0
+        return exchange.total(self.skipped) if self._may_skip else 0
 
     def __enter__(self) -> "Batches":
         return self

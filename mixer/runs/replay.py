@@ -22,7 +22,8 @@ from mixer import errors, storage
 from mixer.checkpoint.pretrained import newest_card
 from mixer.data import drawn
 from mixer.data.drawn import Redrawn
-from mixer.runs import distributed, keys, past, recorded, sightings, workdir
+from mixer.hosts import peers
+from mixer.runs import keys, past, recorded, sightings, workdir
 from mixer.runs.contact_sheet import draw
 from mixer.runs.model import resolution
 from mixer.runs.results import Results
@@ -47,7 +48,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """
     asked = config.replay
     keys.at_least(1, **{"replay.rows": asked.rows})
-    if distributed.count() > 1:
+    if peers.count() > 1:
         raise errors.BadInput("config.run=replay is for one process, which makes all rows")
     if not config.init_from:
         raise errors.BadInput("config.run=replay needs --config.init_from=WORKDIR of a training")

@@ -10,11 +10,12 @@ from ml_collections import ConfigDict
 import mixer
 from mixer import errors, runs
 from mixer.data import vtab
+from mixer.hosts import exchange
 from mixer.models import registry
 from mixer.paper import rows, tables
 from mixer.paper.rows import Row, Run
 from mixer.planning import flops, peaks
-from mixer.runs import agreement, collecting, keys, workdir
+from mixer.runs import collecting, keys, workdir
 from mixer.runs.results import Results
 from mixer.training import durations
 
@@ -139,13 +140,13 @@ def _start(config: ConfigDict, place: epath.Path, run: Run) -> None:
 
 
 def _is_complete(place: epath.Path) -> bool:
-    return agreement.from_first(lambda: workdir.is_complete(place))
+    return exchange.from_first(lambda: workdir.is_complete(place))
 
 
 def _found(chain: Sequence[Run], path: epath.Path) -> dict[str, dict]:
     """By folder, the results.json of the runs that are complete."""
     results = {run.folder: path / run.folder / workdir.RESULTS for run in chain}
-    read = agreement.from_first(lambda: {f: workdir.read_json(p) for f, p in results.items()})
+    read = exchange.from_first(lambda: {f: workdir.read_json(p) for f, p in results.items()})
     return {folder: content for folder, content in read.items() if content}
 
 

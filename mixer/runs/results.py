@@ -1,27 +1,11 @@
 """results.json: what a complete run says of itself."""
 
 import dataclasses
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import jax
 
-from mixer.runs import agreement
-
-
-def commit() -> str | None:
-    """The commit that is checked out; None without git, and of an installed package."""
-    here = Path(__file__)
-    git = ["git", "-C", str(here.parent)]
-    # An installed package may lie inside another project's repository, which does not track it.
-    ours = [*git, "ls-files", "--error-unmatch", here.name]
-    try:
-        for command in (ours, [*git, "rev-parse", "HEAD"]):
-            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return said.strip()
+from mixer.hosts import software
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,8 +48,8 @@ class Results:
     precision: str | None = None
     fast_decode: bool | None = None
     skipped_examples: int | None = None
-    versions: dict[str, str] = dataclasses.field(default_factory=agreement.versions)
-    commit: str | None = dataclasses.field(default_factory=commit)
+    versions: dict[str, str] = dataclasses.field(default_factory=software.versions)
+    commit: str | None = dataclasses.field(default_factory=software.commit)
 
     def as_json(self) -> dict[str, Any]:
         """By key."""

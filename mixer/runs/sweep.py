@@ -9,13 +9,14 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.runs import agreement, distributed, train, workdir
+from mixer.hosts import exchange, stopping
+from mixer.runs import train, workdir
 from mixer.runs.evaluations import keep_evaluators
 from mixer.runs.keys import at_least, within
 from mixer.runs.results import Results
 from mixer.runs.training import build_training
+from mixer.signals import StopSignal
 from mixer.training.progress import NonFinite
-from mixer.training.signals import StopSignal
 
 _CHOICE, _DIVERGED = "choice.json", "diverged.json"
 # Of the sweep if they are the same in all its parts.
@@ -68,7 +69,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
       Failure: the loss of every rate, or of the chosen one, became NaN or infinite.
     """
     sweep = build_sweep(config)
-    with distributed.stop_signal() as stop:
+    with stopping.stop_signal() as stop:
         carry_out(config, sweep, path, protocol, stop)
 
 
@@ -164,7 +165,7 @@ def carry_out(
         bad = trials[found.index(None)].name
         raise errors.Failure(f"the loss of {bad} became NaN or infinite, see {path / 'trials'}")
     files = (path / "trials").glob("*/results.json")
-    done = agreement.from_first(lambda: [d for d in map(workdir.read_json, files) if d])
+    done = exchange.from_first(lambda: [d for d in map(workdir.read_json, files) if d])
     metrics = _statistics([each["metrics"] for each in found])
     print(_table(choice, found, metrics))
     workdir.write_results(
@@ -218,7 +219,7 @@ def _ended(place: epath.Path) -> bool:
 
 def _read(file: epath.Path) -> dict | None:
     """See `workdir.read_json`; process 0 has written it."""
-    return agreement.from_first(lambda: workdir.read_json(file))
+    return exchange.from_first(lambda: workdir.read_json(file))
 
 
 def _choose(trials: Sequence[Trial], found: list[dict | None]) -> dict:

@@ -10,10 +10,12 @@ from clu import parameter_overview
 from etils import epath
 from ml_collections import ConfigDict
 
+from mixer.checkpoint import folders
 from mixer.checkpoint.pretrained import newest_card
 from mixer.checkpoint.store import Store
 from mixer.errors import BadInput
-from mixer.runs import agreement, distributed, holding, resuming, workdir
+from mixer.hosts import exchange, holding, parting, peers, stopping
+from mixer.runs import resuming, workdir
 from mixer.runs.checkpoints import Checkpoints, Progressed
 from mixer.runs.evaluations import Evaluations
 from mixer.runs.model import resolution
@@ -21,9 +23,9 @@ from mixer.runs.reader import Batches, say_what_is_read
 from mixer.runs.results import Results
 from mixer.runs.terminal import Laps, Terminal
 from mixer.runs.training import Training, build_training
+from mixer.signals import StopSignal
 from mixer.training import durations, loop, profile, step
 from mixer.training.progress import Progress
-from mixer.training.signals import StopSignal
 from mixer.training.step import TrainState
 from mixer.training.writers import MetricsLog
 
@@ -36,7 +38,7 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
       NonFinite: the last good checkpoint stands.
     """
     times = {"start and imports": time.time() - psutil.Process().create_time()}
-    with distributed.stop_signal() as stop:
+    with stopping.stop_signal() as stop:
         train(config, output, protocol, stop, times)
 
 
@@ -47,12 +49,12 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
     if path is None:
         return
     folder = path / "checkpoints"
-    with distributed.watch(folder):
+    with parting.watch(folder, folders.newest):
         # Build: whatever cannot be done is refused before anything is written.
         training = build_training(config, newest_card(path))
-        agreement.same_work(training)
+        exchange.same_work(training.total, training.examples)
         say_what_is_read(training.readers, training.measured)
-        if trouble := agreement.first_trouble(training.unreadable()):
+        if trouble := exchange.first_trouble(training.unreadable()):
             raise BadInput(trouble)
         laps.lap("build")
         created = None if folder.exists() else _create(training, laps)
@@ -60,7 +62,7 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
         kept = {"keep": training.keep_checkpoints, "best": training.best}
         with (
             holding.hold(path) as check_ours,
-            Store(folder, **kept, together=agreement.first_trouble) as store,
+            Store(folder, **kept, together=exchange.first_trouble) as store,
         ):
             # Restore, or create.
             checkpoints = Checkpoints(training, path, store)
@@ -110,7 +112,7 @@ def _train_on(
         # Threads begin to read here, beside the compilation.
         training.reader.batches(begun.step, training.total) as batches,
     ):
-        batches.skipped = 0 if distributed.index() else begun.skipped
+        batches.skipped = 0 if peers.index() else begun.skipped
         compiled = step.guarded(training.update.compile())
         laps.lap("compile")
         progress = training.progress(begun.progress)
@@ -206,8 +208,8 @@ class _Session:
         return metrics
 
     def _save(self, at: int, state: TrainState, metrics: dict | None, evaluation_due: bool) -> None:
-        agreement.from_first(lambda: workdir.check_there(self.path))
-        agreement.from_first(self.check_ours)
+        exchange.from_first(lambda: workdir.check_there(self.path))
+        exchange.from_first(self.check_ours)
         self.log.flush()
         progressed = Progressed(
             step=at,
@@ -222,7 +224,7 @@ class _Session:
 
     def finish(self, protocol: str) -> None:
         """Writes results.json: the run is complete."""
-        agreement.from_first(self.check_ours)
+        exchange.from_first(self.check_ours)
         self.log.flush()  # results.json says that all is there
         training, seconds = self.training, self.progress.seconds
         images = training.total * training.batch_size

@@ -5,7 +5,8 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.data import vtab
-from mixer.runs import agreement, distributed, sweep, workdir
+from mixer.hosts import exchange, stopping
+from mixer.runs import sweep, workdir
 from mixer.runs.results import Results
 
 
@@ -18,17 +19,17 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """
     configs = sweeps_of(config)
     done = {name: path / name / workdir.RESULTS for name in configs}
-    missing = agreement.from_first(lambda: [n for n in configs if not workdir.read_json(done[n])])
+    missing = exchange.from_first(lambda: [n for n in configs if not workdir.read_json(done[n])])
     # Of all tasks, before hours go into the first.
     sweeps = {name: sweep.build_sweep(configs[name]) for name in missing}
-    with distributed.stop_signal() as stop:
+    with stopping.stop_signal() as stop:
         workdir.begin(path, config)
         for name, its_sweep in sweeps.items():
             print(f"task {name}", flush=True)
             sweep.carry_out(configs[name], its_sweep, path / name, protocol, stop)
             if stop.poll():
                 return
-    found = agreement.from_first(lambda: {n: workdir.read_json(f) for n, f in done.items()})
+    found = exchange.from_first(lambda: {n: workdir.read_json(f) for n, f in done.items()})
     if None in found.values():
         return
     accuracies = {name: results["metrics"]["test/top1"] for name, results in found.items()}

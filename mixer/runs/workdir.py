@@ -14,7 +14,8 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors, storage
-from mixer.runs import agreement, distributed, resuming, sharing
+from mixer.hosts import exchange, peers, sharing
+from mixer.runs import resuming
 from mixer.runs.keys import as_json, flat, used
 from mixer.runs.results import Results
 
@@ -100,7 +101,7 @@ def unfinished(output: str, config: ConfigDict) -> epath.Path | None:
             print(f"complete: {workdir / RESULTS} is written; nothing to do")
         return done
 
-    if agreement.from_first(complete):
+    if exchange.from_first(complete):
         return None
     sharing.check(workdir)
     return workdir
@@ -142,7 +143,7 @@ def begin(workdir: epath.Path, config: ConfigDict) -> None:
                 reason = f"{reason}. Is the bucket there, and may this account write to it?"
             raise errors.BadInput(f"--workdir={workdir} cannot be written: {reason}") from None
 
-    agreement.from_first(write)
+    exchange.from_first(write)
 
 
 def check_there(workdir: epath.Path) -> None:
@@ -152,7 +153,7 @@ def check_there(workdir: epath.Path) -> None:
       Failure: it was; written anew it would hold half a run.
       Unreadable: the disk or the store does not say.
     """
-    if distributed.index():
+    if peers.index():
         return
     with storage.naming(workdir / CONFIG, storage.Unreadable):
         try:
@@ -202,7 +203,7 @@ def write_json(path: epath.Path, content: dict) -> None:
     Raises:
       Failure: a number is not finite, or the disk does not take the file.
     """
-    if distributed.index():
+    if peers.index():
         return
     try:
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mixer.batch import Batch
+from mixer.signals import StopSignal
 from mixer.training.progress import Progress
-from mixer.training.signals import StopSignal
 from mixer.training.step import TrainState
 
 

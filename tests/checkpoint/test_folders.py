@@ -13,7 +13,7 @@ from mixer.checkpoint.folders import SEAL
 from mixer.checkpoint.manager import Remover
 from mixer.checkpoint.store import Store
 from mixer.errors import BadInput
-from mixer.runs.last_words import LastWords
+from mixer.hosts.last_words import LastWords
 
 
 @pytest.fixture(params=["disk", "bucket"])
@@ -59,7 +59,7 @@ def test_only_what_was_being_replaced_is_put_back(there, left, run):
     place = run / left[newest]
     assert folders.newest(directory) == place
     last = LastWords()
-    last.checkpoints = directory
+    last.checkpoints, last.newest = directory, folders.newest
     assert last.last_checkpoint() == f"The last checkpoint is {place}."
     Store(directory, keep=9)
     assert found(run) == left and folders.newest(directory) == directory / newest

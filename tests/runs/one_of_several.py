@@ -18,7 +18,7 @@ from configs import quickstart
 from mixer.checkpoint.damage import DamagedCheckpoint
 from mixer.checkpoint.store import Store
 from mixer.errors import BadInput, Failure
-from mixer.runs import agreement, distributed, sharing
+from mixer.hosts import exchange, joining, parting, peers, sharing
 from mixer.runs.training import build_training
 
 
@@ -56,18 +56,18 @@ def _error(function):
 
 
 def _agreements(folder):
-    mine = distributed.index()
+    mine = peers.index()
     sharing._PATIENCE = 1
 
     def refuse():
         raise BadInput("only process 0 has looked")
 
     return {
-        "total": agreement.total(mine),
-        "first": agreement.from_first(lambda: {"process": mine}),
-        "refused": _error(lambda: agreement.from_first(refuse)),
-        "alike": _error(lambda: agreement.same({"config.seed": 1, "steps": 3})),
-        "unlike": _error(lambda: agreement.same({"config.seed": mine // 2, "steps": 3})),
+        "total": exchange.total(mine),
+        "first": exchange.from_first(lambda: {"process": mine}),
+        "refused": _error(lambda: exchange.from_first(refuse)),
+        "alike": _error(lambda: exchange.same({"config.seed": 1, "steps": 3})),
+        "unlike": _error(lambda: exchange.same({"config.seed": mine // 2, "steps": 3})),
         "shared": _error(lambda: sharing.check(folder / "not" / "yet" / "there")),
         "not shared": _error(lambda: sharing.check(folder / f"of_{min(mine, 1)}")),
     }
@@ -77,7 +77,7 @@ class _Half(Store):
     """A store of which one process cannot read the newest checkpoint."""
 
     def _read(self, step, abstract):
-        if step == 2 and distributed.index() == 1:
+        if step == 2 and peers.index() == 1:
             raise DamagedCheckpoint("process 1 cannot read step 2")
         return super()._read(step, abstract)
 
@@ -87,7 +87,7 @@ def _checkpoints(folder):
     place = lambda *axes: NamedSharding(mesh, PartitionSpec(*axes))
     make = lambda n: {"w": jnp.arange(64.0).reshape(8, 8) * n, "b": jnp.ones(3) * n}
     places = {"w": place("all"), "b": place()}
-    keep = dict(keep=2, together=agreement.first_trouble)
+    keep = dict(keep=2, together=exchange.first_trouble)
     with Store(folder / "checkpoints", **keep) as store:
         for step in (1, 2):
             tree = jax.jit(lambda step=step: make(step), out_shardings=places)()
@@ -111,12 +111,12 @@ def _checkpoints(folder):
 def main():
     folder, coordinator, processes, process = sys.argv[1:]
     folder = Path(folder)
-    distributed.start(coordinator, int(processes), int(process), "train")
+    joining.start(coordinator, int(processes), int(process), "train")
     rows, metrics = rows_and_metrics()
     found = {"rows": rows, "metrics": metrics, "agreements": _agreements(epath.Path(folder))}
     found["checkpoints"] = _checkpoints(folder)
     (folder / f"{process}.json").write_text(json.dumps(found))
-    distributed.leave(0)
+    parting.leave(0)
 
 
 if __name__ == "__main__":

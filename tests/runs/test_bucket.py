@@ -13,8 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from configs import quickstart
 from mixer.checkpoint import pretrained
 from mixer.errors import BadInput, Failure
+from mixer.hosts.holding import hold
 from mixer.runs import train
-from mixer.runs.holding import hold
 from mixer.runs.workdir import begin, check_there, open_workdir
 from mixer.training.writers import Console, MetricsLog
 

@@ -15,9 +15,10 @@ from etils import epath
 from runs_command import ROOT, environment, several, start, together
 
 from configs import quickstart
-from mixer.checkpoint import pretrained
+from mixer.checkpoint import folders, pretrained
 from mixer.errors import BadInput
-from mixer.runs import agreement, devices, distributed, train
+from mixer.hosts import devices, exchange, joining, parting, peers
+from mixer.runs import train
 
 RECIPE = "configs/quickstart.py"
 SHORT = {
@@ -197,8 +198,8 @@ def test_processes_that_do_not_fit_together_are_refused(data_dir, tmp_path):
 )
 def test_flags_that_do_not_go_together_are_refused(flags, message):
     with pytest.raises(BadInput, match=message):
-        distributed.start(*flags, "train")
-    assert distributed.count() == 1
+        joining.start(*flags, "train")
+    assert peers.count() == 1
 
 
 @pytest.fixture
@@ -208,15 +209,15 @@ def surroundings(monkeypatch):
         if name.startswith(("SLURM", "OMPI", "PMI", "TPU_")) or name == "WORLD_SIZE":
             monkeypatch.delenv(name)
     joined = []
-    monkeypatch.setattr(distributed, "_join", lambda run, said, *_, **kw: joined.append((said, kw)))
-    monkeypatch.setattr(distributed, "_on_tpu", lambda: False)
+    monkeypatch.setattr(joining, "_join", lambda run, said, *_, **kw: joined.append((said, kw)))
+    monkeypatch.setattr(joining, "_on_tpu", lambda: False)
 
     def start(*flags, **variables):
         with monkeypatch.context() as here:
             for name, value in variables.items():
                 here.setenv(name, value)
             joined.clear()
-            distributed.start(*(flags or (None, None, None)), "train")
+            joining.start(*(flags or (None, None, None)), "train")
             return joined
 
     return start
@@ -226,7 +227,7 @@ def test_one_process_has_nobody_to_wait_for(surroundings, capsys):
     step = {"SLURM_STEP_NODELIST": "node[1-2]", "SLURM_NTASKS": "2"}
     for flags in (("host:1", 1, 0), (None, 1, None), (None, 1, 0)):
         assert surroundings(*flags, **step) == [] and capsys.readouterr().out == ""
-    assert agreement.total(3) == 3 and agreement.from_first(lambda: [1]) == [1]
+    assert exchange.total(3) == 3 and exchange.from_first(lambda: [1]) == [1]
 
 
 def test_processes_of_slurm_are_those_of_the_step(surroundings, capsys):
@@ -248,12 +249,12 @@ def test_others_that_are_known_of_and_cannot_be_found_are_refused(surroundings, 
     assert surroundings(None, 1, None, OMPI_COMM_WORLD_SIZE="4") == []
     assert surroundings(WORLD_SIZE="1") == []
     monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "10.0.0.1")
-    distributed._check_alone(None)
+    joining._check_alone(None)
     monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "10.0.0.1,10.0.0.2")
     with pytest.raises(BadInput, match="one of 2 processes .TPU_WORKER_HOSTNAMES=10.0.0.1,10"):
-        distributed._check_alone(None)
+        joining._check_alone(None)
     with pytest.raises(BadInput, match="one of 4 processes .SLURM_NTASKS=4., but JAX does not"):
-        distributed._check_alone(4)
+        joining._check_alone(4)
     devices.check_shared(1)
     monkeypatch.setattr(devices.jax, "process_count", lambda: 4)
     with pytest.raises(BadInput, match="devices here are those of 4 processes, but 1 have met"):
@@ -263,9 +264,9 @@ def test_others_that_are_known_of_and_cannot_be_found_are_refused(surroundings, 
 def test_who_waits_says_for_whom_and_leaves_in_a_line():
     """The other process of two never comes."""
     alone = (
-        "from mixer.runs import distributed\n"
-        "distributed._SAY, distributed._MEET = 1, 3\n"
-        "distributed.start(None, None, None, 'train')\n"
+        "from mixer.hosts import joining\n"
+        "joining._SAY, joining._MEET = 1, 3\n"
+        "joining.start(None, None, None, 'train')\n"
     )
     step = {"SLURM_STEP_NODELIST": "localhost", "SLURM_JOB_ID": "1", "SLURM_NTASKS": "2"}
     step |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "JAX_COORDINATOR_PORT": several(1)[0][0]}
@@ -309,23 +310,23 @@ def test_the_cpu_in_the_place_of_what_was_asked_for_is_refused(monkeypatch):
 def test_who_is_interrupted_names_the_last_checkpoint(where, request, tmp_path):
     folder = epath.Path(tmp_path) if where == "near" else request.getfixturevalue("bucket")
     folder = folder / "run" / "checkpoints"
-    with distributed.watch(folder):
-        assert distributed.last_checkpoint() == "No checkpoint was saved yet."
+    with parting.watch(folder, folders.newest):
+        assert parting.last_checkpoint() == "No checkpoint was saved yet."
         for step, seal in ((8, "commit_success.txt"), (12, "commit_success.txt"), (16, "params")):
             name = str(step) if where == "far" or step < 16 else "16.orbax-checkpoint-tmp"
             (folder / name).mkdir(parents=True)
             (folder / name / seal).write_text("")
-        assert distributed.last_checkpoint() == f"The last checkpoint is {folder}/12."
+        assert parting.last_checkpoint() == f"The last checkpoint is {folder}/12."
 
 
 def test_a_host_that_finds_no_others_ends_by_itself():
     """JAX's abort() then has another reason than a lost process."""
     alone = (
         "import os, jax\n"
-        "from mixer.runs import distributed\n"
+        "from mixer.hosts import joining\n"
         "def initialize(*args, **kwargs): raise ValueError('coordinator_address is missing')\n"
         "jax.distributed.initialize = initialize\n"
-        "distributed._join('train', 'metadata')\n"
+        "joining._join('train', 'metadata')\n"
         "os.abort()\n"
     )
     ended = subprocess.run([sys.executable, "-c", alone], cwd=ROOT, capture_output=True, text=True)
@@ -336,7 +337,7 @@ def test_what_has_said_why_it_ends_is_not_told_that_another_is_lost():
     """Of two that refuse alike one leaves first, and the runtime then ends the other."""
     refused = (
         "import os\n"
-        "from mixer.runs.last_words import LastWords\n"
+        "from mixer.hosts.last_words import LastWords\n"
         "last = LastWords()\n"
         "last.words = lambda: 'another process is lost'\n"
         "last.install()\n"

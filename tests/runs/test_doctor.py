@@ -9,7 +9,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from configs import quickstart
 from mixer import errors
-from mixer.runs import devices, doctor, examination, holding, sharing, workdir
+from mixer.hosts import devices, holding, sharing
+from mixer.runs import doctor, examination, workdir
 from mixer.runs.checkup import checkup_of
 
 

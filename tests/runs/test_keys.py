@@ -19,7 +19,7 @@ from mixer.runs.sweep import build_sweep
 from mixer.runs.trained import load_trained
 from mixer.runs.training import build_training
 from mixer.runs.vtab import sweeps_of
-from mixer.training.signals import StopSignal
+from mixer.signals import StopSignal
 
 RECIPE = {"fewshot": "fewshot", "sweep": "sweep", "vtab": "vtab", "verify_zoo": "imagenet"}
 

@@ -10,7 +10,7 @@ from mixer import evaluation, register_evaluator
 from mixer.data.pipeline import BadExample
 from mixer.errors import BadInput, Failure
 from mixer.runs import keys, resuming, train
-from mixer.training.signals import StopSignal
+from mixer.signals import StopSignal
 
 OLD = {
     "run": "train",

@@ -9,7 +9,8 @@ from etils import epath
 from configs import quickstart
 from mixer import storage
 from mixer.errors import BadInput, Failure
-from mixer.runs import holding, results, train, workdir
+from mixer.hosts import holding, software
+from mixer.runs import train, workdir
 from mixer.training.writers import MetricsLog
 
 
@@ -65,11 +66,11 @@ def test_the_commit_is_of_the_repository_that_tracks_this_code(tmp_path, monkeyp
     file.touch()
     git("init", "--quiet")
     git("commit", "--quiet", "--allow-empty", "--message=another project's")
-    monkeypatch.setattr(results, "__file__", str(file))
-    assert results.commit() is None
+    monkeypatch.setattr(software, "__file__", str(file))
+    assert software.commit() is None
     git("add", ".")
     git("commit", "--quiet", "--message=ours")
-    assert results.commit() == git("rev-parse", "HEAD")
+    assert software.commit() == git("rev-parse", "HEAD")
 
 
 @pytest.mark.long

@@ -5,7 +5,7 @@ import pytest
 
 from mixer import storage
 from mixer.errors import BadInput, Failure
-from mixer.runs import agreement, distributed
+from mixer.hosts import exchange, peers
 
 
 @pytest.mark.parametrize(
@@ -23,15 +23,15 @@ def test_an_error_of_the_first_is_everybodys(error, elsewhere, monkeypatch):
         raise error
 
     told = []
-    monkeypatch.setattr(distributed, "count", lambda: 2)
-    monkeypatch.setattr(distributed, "index", lambda: 0)
-    monkeypatch.setattr(agreement, "exchange", lambda text: told.append(text) or [text])
+    monkeypatch.setattr(peers, "count", lambda: 2)
+    monkeypatch.setattr(peers, "index", lambda: 0)
+    monkeypatch.setattr(exchange, "gather", lambda text: told.append(text) or [text])
     with pytest.raises(type(error)) as raised:
-        agreement.from_first(fail)
+        exchange.from_first(fail)
     assert raised.value is error
 
-    monkeypatch.setattr(distributed, "index", lambda: 1)
-    monkeypatch.setattr(agreement, "exchange", lambda text: told)
+    monkeypatch.setattr(peers, "index", lambda: 1)
+    monkeypatch.setattr(exchange, "gather", lambda text: told)
     with pytest.raises(elsewhere) as raised:
-        agreement.from_first(lambda: pytest.fail("it is the first that decides"))
+        exchange.from_first(lambda: pytest.fail("it is the first that decides"))
     assert type(raised.value) is elsewhere and str(raised.value) == str(error)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from etils import epath
 
 from mixer import errors, storage
-from mixer.runs import agreement, distributed
+from mixer.hosts import exchange, peers
 
 MEND = "take a --workdir that all hosts share, or gs://BUCKET/FOLDER"
 # Seconds until a file that one host has written is seen on all: NFS looks again after so many.
@@ -21,16 +21,16 @@ def check(workdir: epath.Path) -> None:
     Raises:
       BadInput: it cannot be written, or not all see it.
     """
-    if distributed.count() == 1:
+    if peers.count() == 1:
         return
-    above, name = agreement.from_first(lambda: _leave(workdir))
+    above, name = exchange.from_first(lambda: _leave(workdir))
     # Each by its own path, which need not be the same: a relative one begins where it was started.
     token = (workdir, *workdir.parents)[above] / name
     try:
         (seen,) = sees([token])
-        blind = agreement.exchange("" if seen else socket.gethostname())
+        blind = exchange.gather("" if seen else socket.gethostname())
     finally:
-        if distributed.index() == 0:
+        if peers.index() == 0:
             token.unlink(missing_ok=True)
     where = [f"process {number} ({host})" for number, host in enumerate(blind) if host]
     if where:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from etils import epath
 
 from mixer import errors, storage
-from mixer.runs import agreement
+from mixer.hosts import exchange
 
 # In a bucket: which session of the run may save.
 _SESSION = ".session"
@@ -30,7 +30,7 @@ def hold(workdir: epath.Path) -> Iterator[Callable[[], None]]:
       BadInput: another run is at work there.
     """
     if storage.is_remote(workdir):
-        mine = agreement.from_first(lambda: _take_over(workdir))
+        mine = exchange.from_first(lambda: _take_over(workdir))
         try:
             yield lambda: _check_ours(workdir, mine)
         except errors.Failure:
@@ -39,7 +39,7 @@ def hold(workdir: epath.Path) -> Iterator[Callable[[], None]]:
             raise
         return
     with contextlib.ExitStack() as stack:
-        agreement.from_first(lambda: stack.enter_context(_lock(workdir)))
+        exchange.from_first(lambda: stack.enter_context(_lock(workdir)))
         yield lambda: None
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from mixer import signals
-from mixer.training.signals import StopSignal
+from mixer.signals import StopSignal
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def test_signals_set_a_flag_first_and_interrupt_second(capfd):
@@ -76,7 +76,7 @@ def test_a_terminal_that_is_closed_leaves_time_to_save(disowned, tmp_path):
         "import fcntl, os, pathlib, signal, sys, termios, time\n"
         "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
         f"if {disowned}: signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-        "from mixer.training.signals import StopSignal\n"
+        "from mixer.signals import StopSignal\n"
         "from mixer.training.writers import Console\n"
         "console = Console(10, 0)\n"
         "with StopSignal() as stop:\n"

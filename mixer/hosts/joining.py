@@ -1,22 +1,17 @@
-"""Several processes as one run: how they find each other, and how they end when one is lost."""
+"""How the processes of a run find each other."""
 
 import contextlib
 import os
 import re
 import signal
-import sys
 import threading
-import traceback
 from collections.abc import Iterator
 
 import jax
-from etils import epath
-from jax._src.distributed import global_state  # JAX shows neither ids nor key-value store elsewhere
 
-from mixer import errors, storage
-from mixer.runs import devices
-from mixer.runs.last_words import LastWords
-from mixer.training.signals import StopSignal, StopTogether
+from mixer import errors
+from mixer.hosts import devices, parting, runtime
+from mixer.hosts.peers import count, index, name
 
 # Runs that several processes can do together.
 TOGETHER = ("train", "sweep", "vtab", "evaluate", "fewshot", "doctor")
@@ -33,28 +28,6 @@ _LAUNCHERS = {
     "WORLD_SIZE": "torchrun",
 }
 _ALONE = "--num_processes=1"
-# Seconds in which processes that fail alike can all say so.
-_FAIL_ALIKE = 5
-_BETWEEN_PROCESSES = re.compile(
-    r"gloo|nccl|rccl|mpi|coordination|heartbeat|barrier|socket|connection|peer|"
-    r"UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED",
-    re.IGNORECASE,
-)
-
-
-def count() -> int:
-    """How many processes the run has."""
-    return global_state.num_processes
-
-
-def index() -> int:
-    """Which of them this is, from 0: the one that writes and prints."""
-    return global_state.process_id
-
-
-def name() -> str:
-    """Such as "process 1 of 4", for messages."""
-    return f"process {index()} of {count()}"
 
 
 def start(coordinator: str | None, processes: int | None, process: int | None, run: str) -> None:
@@ -141,8 +114,8 @@ def _on_tpu() -> bool:
 
 def _join(run: str, said: str, coordinator=None, processes=None, process=None, **options) -> None:
     """Meets the others, of whom `said` tells: a variable, a flag."""
-    _last.install()
-    _last.words = lambda: _unmet(said)
+    parting.LAST.install()
+    parting.LAST.words = lambda: _unmet(said)
     # Otherwise SIGTERM keeps its usual meaning: these can stop anywhere.
     jax.config.update("jax_enable_preemption_service", run in ("train", "sweep", "vtab"))
     try:
@@ -158,7 +131,7 @@ def _join(run: str, said: str, coordinator=None, processes=None, process=None, *
             )
     except (RuntimeError, ValueError) as error:
         if coordinator is None and isinstance(error, ValueError):
-            _last.withdraw()
+            parting.LAST.withdraw()
             _check_alone(processes)
             return
         line = str(error).strip().splitlines()[0]
@@ -167,14 +140,14 @@ def _join(run: str, said: str, coordinator=None, processes=None, process=None, *
             f"the port has to be free"
         ) from None
     if count() == 1:
-        _last.withdraw()
+        parting.LAST.withdraw()
         return
     if run not in TOGETHER:
         raise errors.BadInput(
             f"config.run={run} is for one process, not for {count()}: {', '.join(TOGETHER)} can "
             f"be done together"
         )
-    _last.words = _lost
+    parting.LAST.words = parting.lost
     if index():
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # one console is enough
 
@@ -205,7 +178,7 @@ def _patience(said: str) -> Iterator[None]:
             )
             os.write(2, text.encode())
         if not met.wait(_MEET - _SAY):
-            _last.leave(_unmet(said))
+            parting.LAST.leave(_unmet(said))
 
     threading.Thread(target=watch, daemon=True).start()
     # Python's own handler would run when JAX comes back.
@@ -226,68 +199,4 @@ def _unmet(said: str) -> str:
 
 
 def _where() -> str:
-    # JAX sets it, and who this is, before it connects.
-    return global_state.coordinator_address or "the coordinator that was looked for"
-
-
-_last = LastWords()
-
-
-def _lost() -> str:
-    parts = (
-        f"{name()} has lost another one, whose own output may say why.",
-        last_checkpoint(),
-        "The same command, for all processes, goes on.",
-    )
-    return " ".join(filter(None, parts))
-
-
-def last_checkpoint() -> str:
-    """A sentence that names it; none for a run that saves none."""
-    return _last.last_checkpoint()
-
-
-@contextlib.contextmanager
-def watch(checkpoints: epath.Path) -> Iterator[None]:
-    """Where a run saves; what goes wrong between the processes ends this one at once, in a line."""
-    _last.checkpoints = checkpoints
-    try:
-        yield
-    except (errors.BadInput, errors.Failure):
-        raise
-    except Exception as error:
-        disk = isinstance(error, OSError) and not isinstance(error, TimeoutError)
-        if count() > 1 and not disk and not storage.is_of_client(error):
-            end(error)
-        raise
-
-
-def end(error: Exception) -> None:
-    """Ends one of several processes by an error that it does not expect."""
-    line = str(error).strip().partition("\n")[0][:300] or type(error).__name__
-    if not _BETWEEN_PROCESSES.search(str(error)):
-        traceback.print_exception(error)
-        _last.leave(f"{name()} failed: {line}. {last_checkpoint()}".strip())
-    _last.leave(f"{_lost()} ({line})")
-
-
-def stop_signal() -> StopSignal:
-    """What stops a run after saving, to be entered."""
-    return StopSignal() if count() == 1 else StopTogether()
-
-
-def leave(code: int) -> int:
-    """Parts from the other processes, if there are any, and gives back the exit code."""
-    if count() == 1:
-        return code
-    sys.stdout.flush()
-    if code == 0:
-        _last.words = lambda: f"{name()} is done, but another one did not come to its end"
-        jax.distributed.shutdown()
-        return 0
-    # Those that fail alike say so each by itself; nobody waits for the others. Who leaves first is
-    # not lost to them.
-    _last.code = code
-    with contextlib.suppress(Exception):
-        global_state.client.wait_at_barrier("mixer/failed", _FAIL_ALIKE * 1000)
-    os._exit(code)
+    return runtime.coordinator() or "the coordinator that was looked for"

@@ -15,8 +15,6 @@ from collections.abc import Callable
 
 from etils import epath
 
-from mixer.checkpoint import folders
-
 # Seconds in which another thread has ended the process.
 _ENOUGH = 60
 
@@ -27,12 +25,14 @@ class LastWords:
     Attributes:
       words: makes the line.
       checkpoints: the folder of a run that saves.
+      newest: of that folder the newest whole checkpoint; None without any.
       code: with which a run exits that has said already why it ends; None before that.
     """
 
     def __init__(self):
         self.words: Callable[[], str] = str
         self.checkpoints: epath.Path | None = None
+        self.newest: Callable[[epath.Path], epath.Path | None] = lambda folder: None
         self.code: int | None = None
         self._said = threading.Lock()
 
@@ -65,7 +65,7 @@ class LastWords:
         if self.checkpoints is None:
             return ""
         with contextlib.suppress(Exception):
-            if found := folders.newest(self.checkpoints):
+            if found := self.newest(self.checkpoints):
                 return f"The last checkpoint is {found}."
             if not self.checkpoints.exists():
                 return "No checkpoint was saved yet."
