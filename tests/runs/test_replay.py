@@ -241,7 +241,7 @@ def test_other_workdirs_and_other_data_are_refused(training, tmp_path):
 
 
 def test_several_processes_are_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(replay.processes, "count", lambda: 2)
+    monkeypatch.setattr(replay.peers, "count", lambda: 2)
     with pytest.raises(BadInput, match="is for one process"):
         replay.run.__wrapped__(keys.follow(quickstart.get_config()), tmp_path / "out", "")
 
