@@ -75,7 +75,7 @@ def test_no_file_is_long():
 # What several runs build from the config.
 BUILT = {
     *("data", "model", "update", "weights", "evaluations", "fewshot_evaluation"),
-    *("training", "trained", "recorded", "past", "checkup"),
+    *("training", "trained", "recorded", "past"),
 }
 
 

@@ -4,20 +4,32 @@ It takes the command of the run, workdir and all, and leaves nothing in the work
 results. So the run that follows finds it as it was, and one that is under way there is let be.
 """
 
+import functools
+import hashlib
 import json
+import math
 import socket
 import time
 import uuid
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from mixer import errors
+from mixer.checkpoint import adapt
+from mixer.data.decode import Encoded, opened
+from mixer.data.sources import Source
 from mixer.hosts import devices, exchange, peers, sharing
-from mixer.runs.checkup import checkup_of
-from mixer.runs.examination import SKEW, Examination
+from mixer.hosts.checks import SKEW, Checks, Needs
+from mixer.runs import keys, workdir
+from mixer.runs.data import decoding_of, open_data, training_reader, training_source
+from mixer.runs.evaluations import splits_of
+from mixer.runs.imports import import_modules
+from mixer.runs.model import build_model, image_size_of, rules_of, training_mesh
+from mixer.training import placement, sharding
 
 # One host's object -> those of all hosts, in their order.
 Gather = Callable[[Any], list[Any]]
@@ -33,17 +45,25 @@ _ALIKE = {
 }
 
 
+# In float32: parameters, Adam's two moments; with config.ema_decay averages too.
+_BYTES_A_PARAMETER, _BYTES_OF_AVERAGES = 12, 4
+# Of a process's rows: one that is made, two that wait, one on its way to the devices.
+_BATCHES_IN_MEMORY = 4
+# Of each worker process: one that it makes, one that waits.
+_BATCHES_A_WORKER = 2
+
+
 def run(config: ConfigDict, output: str, protocol: str) -> None:
     """Prints a line for each check, on the first host.
 
     Raises:
       Failure: names those that failed.
     """
-    checkup = checkup_of(config, peers.count())
+    needs = needs_of(config, output, peers.count())
     (token, *_) = _gather(uuid.uuid4().hex)
     me = peers.index()
-    examination = Examination(checkup, config, output, token, me, devices.accelerator())
-    lines = verdicts(examination, _gather)
+    checks = Checks(needs, output, token, me, devices.accelerator())
+    lines = verdicts(checks, _gather)
     for name, (good, text) in lines.items():
         print(f"{'ok' if good else 'failed':8}{name}: {text}", flush=True)
     if failed := [name for name, (good, _) in lines.items() if not good]:
@@ -54,16 +74,111 @@ def _gather(one: Any) -> list[Any]:
     return [json.loads(text) for text in exchange.gather(json.dumps(one))]
 
 
-def verdicts(examination: Examination, gather: Gather) -> dict[str, Verdict]:
+def needs_of(config: ConfigDict, output: str, processes: int) -> Needs:
+    """What a training with this config needs of one of so many processes; opens nothing yet.
+
+    Raises:
+      BadInput: an image size that is none, one of `config.imports` that is not there.
+    """
+    import_modules(config.imports)
+    batch = -(-config.batch_size // processes) * math.prod(image_size_of(config)) * 3
+    in_place = config.copy_and_resolve_references()
+    in_place.input.stage = ""
+    return Needs(
+        workdir=lambda: workdir.open_workdir(output),
+        config=lambda: _digest(config),
+        data={
+            name: functools.partial(_read_first, in_place, opens)
+            for name, opens in _sources(in_place).items()
+        },
+        layout=lambda: _layout(in_place),
+        stage=functools.partial(_staged, config) if config.input.stage else None,
+        checkpoint_bytes=lambda: _checkpoint_bytes(in_place),
+        checkpoints=config.runtime.keep_checkpoints + bool(config.best) + 1,  # one being written
+        batch_bytes=_BATCHES_IN_MEMORY * batch,
+        shared_bytes=_BATCHES_A_WORKER * batch * config.runtime.workers,
+    )
+
+
+def _digest(config: ConfigDict) -> str:
+    written = json.dumps(keys.as_json(config))
+    return hashlib.sha256(written.encode()).hexdigest()[:12]
+
+
+def _sources(config: ConfigDict) -> dict[str, Callable[[], Source | None]]:
+    """By what they are for, what opens them where they lie; None: optional, and not there."""
+    found = {"training": lambda: training_source(config)[0]}
+    for name in sorted(config.evaluators):
+        for dataset, split in splits_of(config, name):
+            optional = config.evaluators[name].optional
+            opens = functools.partial(_open, config, dataset, split, optional)
+            found[f"{name}, {dataset} {split}"] = opens
+    return found
+
+
+def _open(config: ConfigDict, dataset: str, split: str, optional: bool) -> Source | None:
+    try:
+        return open_data(config, dataset, split)
+    except errors.Missing:
+        if not optional:
+            raise
+        return None
+
+
+def _read_first(config: ConfigDict, opens: Callable[[], Source | None]) -> str:
+    source = opens()
+    if source is None:
+        return "optional, and not there: left out"
+    try:
+        image = opened(source[0]["image"], decoding_of(config, source))
+        pixels = image.pixels() if isinstance(image, Encoded) else image
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        raise errors.Failure(
+            f"{source.name} {source.split}, its first example: {error}. Copy or prepare it anew"
+        ) from error
+    return f"{len(source):,} examples, the first of {pixels.shape[0]} x {pixels.shape[1]} pixels"
+
+
+def _staged(config: ConfigDict) -> object:
+    source, _ = training_source(config)
+    return training_reader(config, source, sharding.make_mesh(), config.batch_size)
+
+
+def _layout(config: ConfigDict) -> str:
+    mesh = training_mesh(config)
+    placement.parameter_specs(_shapes(config), mesh, rules_of(config))
+    sizes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    return f"{config.runtime.strategy}, {sizes}"
+
+
+def _checkpoint_bytes(config: ConfigDict) -> int:
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(_shapes(config)))
+    return parameters * (_BYTES_A_PARAMETER + _BYTES_OF_AVERAGES * (config.ema_decay > 0))
+
+
+def _shapes(config: ConfigDict) -> Any:
+    """Of the parameters."""
+    fields = config.model.to_dict()
+    name, classes = fields.pop("name"), fields.pop("num_classes")
+    if not classes:
+        try:
+            classes = len(training_source(config)[0].classes)
+        except errors.BadInput:  # which is said of the data
+            classes = 1
+    size = image_size_of(config)
+    return adapt.shapes(build_model(name, fields | {"num_classes": classes}, size), size)
+
+
+def verdicts(checks: Checks, gather: Gather) -> dict[str, Verdict]:
     """By check, whether all hosts passed it, and what is said; the same on each host."""
     try:
-        reports = gather({"host": socket.gethostname(), "findings": examination.findings()})
+        reports = gather({"host": socket.gethostname(), "findings": checks.findings()})
         now = time.time()  # the hosts leave the gathering at one moment
         written = all(report["findings"]["workdir"][0] for report in reports)
-        sees = written and examination.sees(len(reports))
+        sees = written and checks.sees(len(reports))
         later = gather({"time": now, "sees": sees})
     finally:
-        examination.clean()
+        checks.clean()
     hosts = [f"host {number} ({report['host']})" for number, report in enumerate(reports)]
     lines = {}
     for name in reports[0]["findings"]:

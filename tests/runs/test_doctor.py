@@ -9,9 +9,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from configs import quickstart
 from mixer import errors
-from mixer.hosts import devices, holding, sharing
-from mixer.runs import doctor, examination, workdir
-from mixer.runs.checkup import checkup_of
+from mixer.hosts import checks, devices, holding, sharing
+from mixer.runs import doctor, workdir
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +24,8 @@ def config(data_dir):
 
 
 def examine(config, output, gather=lambda one: [one], index=0, present=None):
-    checkup = checkup_of(config, processes=1)
-    one = examination.Examination(checkup, config, str(output), "token", index, present)
+    needs = doctor.needs_of(config, str(output), processes=1)
+    one = checks.Checks(needs, str(output), "token", index, present)
     return doctor.verdicts(one, gather)
 
 
@@ -71,9 +70,9 @@ def test_what_the_devices_cannot_hold_is_wrong(config, change, message, tmp_path
 
 
 def test_averages_are_in_a_checkpoint_too(config):
-    without = checkup_of(config, 1).checkpoint_bytes()
+    without = doctor.needs_of(config, "", 1).checkpoint_bytes()
     config.ema_decay = 0.9
-    assert checkup_of(config, 1).checkpoint_bytes() == without * 16 / 12
+    assert doctor.needs_of(config, "", 1).checkpoint_bytes() == without * 16 / 12
 
 
 def test_all_that_is_wrong_is_said_at_once(config, image_folder, tmp_path, capsys):
@@ -146,23 +145,23 @@ def test_a_silent_fall_back_to_the_cpu(config, tmp_path, monkeypatch):
     assert failed(examine(config, tmp_path)) == {}
     (text,) = failed(examine(config, tmp_path, present="NVIDIA GPU")).values()
     assert text == ("JAX sees only the CPU on a machine with a NVIDIA GPU: unset JAX_PLATFORMS=cpu")
-    monkeypatch.setattr(examination.importlib.metadata, "version", _without("libtpu"))
+    monkeypatch.setattr(checks.importlib.metadata, "version", _without("libtpu"))
     wrong = failed(examine(config, tmp_path, present="TPU"))
     assert wrong.keys() == {"devices", "packages"}
     assert wrong["packages"] == "no libtpu on a TPU: pip install -r requirements-tpu.txt"
 
 
-def _without(package, version=examination.importlib.metadata.version):
+def _without(package, version=checks.importlib.metadata.version):
     def found(name):
         if name == package:
-            raise examination.importlib.metadata.PackageNotFoundError(name)
+            raise checks.importlib.metadata.PackageNotFoundError(name)
         return version(name)
 
     return found
 
 
 def test_too_little_space_and_memory(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(examination.shutil, "disk_usage", lambda _: _Free(1000))
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: _Free(1000))
     config.runtime.workers = 2
     wrong = failed(examine(config, tmp_path))
     assert wrong.keys() == {"space", "memory"}

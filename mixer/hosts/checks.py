@@ -1,9 +1,8 @@
-"""One host's part of `config.run="doctor"`: what it has, and what is wrong with it."""
+"""What a host has of what a run needs, and what is wrong with it."""
 
 import contextlib
-import hashlib
+import dataclasses
 import importlib.metadata
-import json
 import platform
 import shutil
 import sys
@@ -14,14 +13,9 @@ from pathlib import Path
 import jax
 import psutil
 from etils import epath
-from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.data.decode import Decoding, Encoded, opened
-from mixer.data.sources import Source
 from mixer.hosts import devices, peers, sharing, software
-from mixer.runs import keys, workdir
-from mixer.runs.checkup import Checkup
 
 SKEW = 5.0  # seconds that two clocks may differ
 _OLDEST = (3, 11)
@@ -30,25 +24,50 @@ _REQUIREMENTS = {"TPU": "requirements-tpu.txt", "NVIDIA GPU": "requirements-cuda
 _SHARED_MEMORY = Path("/dev/shm")
 
 
-class Examination:
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """What a run needs of a host. Each function says what it found, or raises.
+
+    Attributes:
+      workdir: opens it.
+      config: what all hosts must have been given alike, in a few letters.
+      layout: how the run lies on the devices, in words.
+      data: by what they are for, reads the first example where the data lie.
+      stage: opens the training data by way of `config.input.stage`; None without.
+      checkpoint_bytes: () -> the size of a checkpoint, about.
+      checkpoints: so many lie in the workdir at a time.
+      batch_bytes, shared_bytes: of this process's batches in memory, of those in /dev/shm.
+    """
+
+    workdir: Callable[[], epath.Path]
+    config: Callable[[], str]
+    layout: Callable[[], str]
+    data: dict[str, Callable[[], str]]
+    stage: Callable[[], object] | None
+    checkpoint_bytes: Callable[[], int]
+    checkpoints: int
+    batch_bytes: int
+    shared_bytes: int
+
+
+class Checks:
     """This host's checks. Each returns what it found, or raises with what is wrong and the fix.
 
     Args:
       output: the --workdir.
-      token, index: what all hosts call this examination, and this host's number.
+      token, index: what all hosts call these checks, and this host's number.
       present: the machine's `devices.accelerator()`.
     """
 
     def __init__(
         self,
-        checkup: Checkup,
-        config: ConfigDict,
+        needs: Needs,
         output: str,
         token: str,
         index: int,
         present: str | None,
     ):
-        self._checkup, self._config, self._output = checkup, config, output
+        self._needs, self._output = needs, output
         self._token, self._index, self._present = token, index, present
 
     def findings(self) -> dict[str, tuple[bool, str]]:
@@ -58,15 +77,14 @@ class Examination:
             "packages": self._packages,
             "devices": self._devices,
             "code": self._code,
-            "config": self._recipe,
-            "layout": self._checkup.layout,
+            "config": self._needs.config,
+            "layout": self._needs.layout,
             "workdir": self._workdir,
             "space": self._space,
             "memory": self._memory,
         }
-        for name, opens in self._checkup.sources.items():
-            checks[f"data, {name}"] = lambda opens=opens: _read(opens, self._checkup.decoding)
-        if self._checkup.stage:
+        checks |= {f"data, {name}": read for name, read in self._needs.data.items()}
+        if self._needs.stage:
             checks["staging"] = self._stage
         return {name: _attempt(check) for name, check in checks.items()}
 
@@ -84,10 +102,6 @@ class Examination:
 
     def _code(self) -> str:
         return f"commit {(software.commit() or 'unknown')[:12]}, files {software.code()}"
-
-    def _recipe(self) -> str:
-        written = json.dumps(keys.as_json(self._config))
-        return hashlib.sha256(written.encode()).hexdigest()[:12]
 
     def _packages(self) -> str:
         versions = {}
@@ -113,7 +127,7 @@ class Examination:
         return f"{len(found)} {found[0].device_kind}, {jax.local_device_count()} on each host"
 
     def _folder(self) -> epath.Path:
-        return sharing.nearest(workdir.open_workdir(self._output))
+        return sharing.nearest(self._needs.workdir())
 
     @property
     def _is_remote(self) -> bool:
@@ -144,8 +158,8 @@ class Examination:
         return f"{self._output} can be written"
 
     def _space(self) -> str:
-        count = self._checkup.checkpoints
-        needed = count * self._checkup.checkpoint_bytes()
+        count = self._needs.checkpoints
+        needed = count * self._needs.checkpoint_bytes()
         text = f"{count} checkpoints take about {_gigabytes(needed)}"
         if self._is_remote:
             return text
@@ -159,14 +173,14 @@ class Examination:
 
     def _memory(self) -> str:
         # A checkpoint is written from a copy in the host's memory.
-        needed = self._checkup.batch_bytes + self._checkup.checkpoint_bytes()
+        needed = self._needs.batch_bytes + self._needs.checkpoint_bytes()
         free = psutil.virtual_memory().available
         text = f"batches and a checkpoint take about {_gigabytes(needed)} of {_gigabytes(free)}"
         if free < needed:
             raise errors.Failure(
                 f"{text} free: end other processes, or take a smaller batch or a larger machine"
             )
-        shared = self._checkup.shared_bytes
+        shared = self._needs.shared_bytes
         if not shared or not _SHARED_MEMORY.exists():
             return f"{text} free"
         free = shutil.disk_usage(_SHARED_MEMORY).free
@@ -179,7 +193,7 @@ class Examination:
         return text
 
     def _stage(self) -> str:
-        self._checkup.stage()
+        self._needs.stage()
         return "there is room for the copies"
 
 
@@ -194,20 +208,6 @@ def _python() -> str:
     if sys.version_info[:2] < _OLDEST:
         raise errors.Failure(f"{platform.python_version()}, expected 3.11 or later")
     return platform.python_version()
-
-
-def _read(opens: Callable, decoding: Callable[[Source], Decoding]) -> str:
-    source = opens()
-    if source is None:
-        return "optional, and not there: left out"
-    try:
-        image = opened(source[0]["image"], decoding(source))
-        pixels = image.pixels() if isinstance(image, Encoded) else image
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
-        raise errors.Failure(
-            f"{source.name} {source.split}, its first example: {error}. Copy or prepare it anew"
-        ) from error
-    return f"{len(source):,} examples, the first of {pixels.shape[0]} x {pixels.shape[1]} pixels"
 
 
 def _gigabytes(count: int) -> str:
