@@ -56,10 +56,10 @@ def _measure(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             found = {"top1": measured["top1"], "published": published, "passed": passed}
             metrics |= {f"{name}/{evaluation.name}/{key}": v for key, v in found.items()}
             percent = f"{100 * measured['top1']:>10.3f}{100 * published:>10.3f}"
-            count = len(evaluation.reader.source)
+            count = sum(len(reader.source) for reader in evaluation.readers)
             verdict = "pass" if passed else "FAIL"
             print(f"{evaluation.name:<10}{count:>10,}{percent}  {verdict}", flush=True)
-        readers += [evaluation.reader for evaluation in evaluations]
+        readers += [reader for evaluation in evaluations for reader in evaluation.readers]
     seconds = time.perf_counter() - began
     workdir.write_results(
         path,
