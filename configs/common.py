@@ -73,7 +73,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.optimizer.weight_decay = 0.1  # times the rate; kernels only
     config.optimizer.clip_norm = 1.0  # global norm of the gradient; 0: no clipping
     # Adaptive clipping, unit by unit, before clip_norm's; 0: none.
-    config.optimizer.agc = 0.01 if model.startswith("NFNet") else 0.0
+    config.optimizer.agc = registry.traits(model).agc
     config.optimizer.multipliers = ()  # (("regex", rate multiplier), ...); 0 freezes
     # How many updates in a row may be left out because their gradient is NaN or infinite; one more
     # ends the run.
@@ -171,16 +171,15 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
 def regularize(config: ConfigDict, stochastic_depth: float, *, own_rates: bool = False) -> None:
     """Sets the drop probability of the last branch, to which it rises from 0, and no dropout.
 
-    ResMLP and gMLP, which drop all their branches alike, take half of it, which is its mean. With
-    `own_rates` models that are registered with rates, their papers' for ImageNet-1k, keep them.
+    A family that drops all its branches alike takes half of it, which is its mean. With `own_rates`
+    models that are registered with rates, their papers' for ImageNet-1k, keep them.
     """
-    name = config.model.name
-    registered = config.model.get("stochastic_depth") or name == "gMLP-Ti"  # whose rate is 0
-    if own_rates and registered:
+    traits = registry.traits(config.model.name)
+    if own_rates and (traits.zero_depth_is_meant or config.model.get("stochastic_depth")):
         return
     if "stochastic_depth" in config.model:
-        alike = name.startswith(("ResMLP", "gMLP"))
-        config.model.stochastic_depth = stochastic_depth / 2 if alike else stochastic_depth
+        share = 0.5 if traits.uniform_depth else 1.0
+        config.model.stochastic_depth = share * stochastic_depth
     if "dropout" in config.model:
         config.model.dropout = 0.0
 
@@ -191,7 +190,7 @@ def fine_tuning(config: ConfigDict, *, steps: str, warmup: str, rate: float) -> 
     It begins from the model's published ImageNet-21k file, where there is one; else
     `config.init_from` is left empty, which a run refuses as long as the head is to be reset.
     """
-    published = f"{config.model.name}:imagenet21k"
+    published = f"{registry.known_as(config.model.name)}:imagenet21k"
     config.init_from = published if published in zoo.PUBLISHED else ""
     config.init_head = "reset"
     regularize(config, 0.0)

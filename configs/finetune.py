@@ -37,6 +37,7 @@ from typing import NamedTuple
 from configs import arguments, common
 from mixer.data import sources
 from mixer.data.transforms import before_crop
+from mixer.models import registry
 
 # A sweep's smoke test is four trainings.
 _SMOKE_RESOLUTION = 64
@@ -84,7 +85,8 @@ def get_config(words: str = ""):
     config.sweep.update(train=task.part, dev=task.dev, rates=(0.003, 0.01, 0.03, 0.06))
     config.input.split = task.train
     config.input.transform = f"resize({larger})|random_crop|flip_lr"
-    square = size > 224 or (args.dataset == "imagenet2012" and args.model.startswith("BiT"))
+    square_on_imagenet = registry.traits(args.model).square_on_imagenet
+    square = size > 224 or (args.dataset == "imagenet2012" and square_on_imagenet)
     resize = "resize" if square else "resize_small"
     transform = f"{resize}({larger})|central_crop"
     for name, split in {"test": task.test, "dev": ""}.items():

@@ -29,6 +29,7 @@ What the paper leaves open, and what is done here:
 
 from configs import arguments, common
 from mixer.data.transforms import before_crop
+from mixer.models import registry
 
 # RandAugment's magnitude and mixup's p, by the model's size.
 _SMALL, _LARGE = (10, 0.2), (20, 0.5)
@@ -43,7 +44,8 @@ def get_config(words: str = ""):
     if "head_bias_init" in config.model:
         config.model.head_bias_init = -10.0
     config.loss = "sigmoid_xent"
-    magnitude, config.mixup = _LARGE if args.model.startswith(_LARGE_MODELS) else _SMALL
+    large = registry.known_as(args.model).startswith(_LARGE_MODELS)
+    magnitude, config.mixup = _LARGE if large else _SMALL
     config.prepare.split = "full"
     config.input.split = "full[51200:]"
     config.input.decoding = "tensorflow"  # no dataset of TFDS, but the paper read it so

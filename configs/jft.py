@@ -45,8 +45,9 @@ What the paper leaves open, and what is done here:
 
 from configs import arguments, common
 from mixer.data.transforms import before_crop
+from mixer.models import registry
 
-# Of the models in whose names this is, the first that fits: epochs, learning rate, weight decay.
+# By a part of the model's name, the first that fits: epochs, learning rate, weight decay.
 _ROWS = {
     "Mixer-S": (5, 0.003, 0.03),
     "Mixer-B": (7, 0.003, 0.03),
@@ -55,13 +56,12 @@ _ROWS = {
     "ViT-L/32": (7, 0.0006, 0.1),
     "ViT-L/16": (14, 0.0004, 0.1),
     "ViT-H": (14, 0.0003, 0.1),
-    "ViT": (7, 0.0008, 0.1),
     "BiT-R50": (7, 0.001, 0.1),
     "BiT-R101": (7, 0.0008, 0.1),
     "BiT-R152x1": (7, 0.0006, 0.1),
-    "BiT": (14, 0.0006, 0.1),
-    "": (7, 0.003, 0.03),
 }
+# Of models without a row there, by family; of other families Mixer-B's.
+_NEAREST = {"ViT": (7, 0.0008, 0.1), "BiT": (14, 0.0006, 0.1)}
 
 
 def get_config(words: str = ""):
@@ -76,7 +76,7 @@ def get_config(words: str = ""):
     config.input.split = "full[51200:]"
     config.input.transform = "inception_crop|flip_lr"
     config.batch_size = 4096
-    epochs, rate, decay = next(row for name, row in _ROWS.items() if name in args.model)
+    epochs, rate, decay = _row(args.model)
     config.total = f"{epochs} epochs"
     config.optimizer.update(name="adam(b1=0.9, b2=0.999)", weight_decay=decay, clip_norm=1.0)
     config.schedule.update(base=rate, decay="linear", end=0.00001, warmup="10_000 steps")
@@ -86,3 +86,9 @@ def get_config(words: str = ""):
             config, split, transform, "10_000 steps", "multilabel"
         )
     return common.smoke(config) if args.smoke else config
+
+
+def _row(model: str) -> tuple[int, float, float]:
+    name, family = registry.known_as(model), registry.traits(model).family
+    of_family = _NEAREST.get(family, _ROWS["Mixer-B"])
+    return next((row for part, row in _ROWS.items() if part in name), of_family)

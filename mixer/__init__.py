@@ -13,6 +13,7 @@ _PUBLIC = {
     "create_model": "mixer.models.registry",
     "list_models": "mixer.models.registry",
     "register_model": "mixer.models.registry",
+    "Traits": "mixer.models.registry",
     "register_source": "mixer.data.sources",
     "register_transform": "mixer.data.transforms",
     "register_evaluator": "mixer.evaluation.registry",

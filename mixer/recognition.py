@@ -49,7 +49,8 @@ def recognised(flat: Arrays, size: tuple[int, int] | None, source: str) -> str:
       BadInput: there is none, or there are several.
     """
     families = names.families_of(flat)
-    known = {name: registry.create_model(name, 0) for name in registry.list_models()}
+    ours = sorted({registry.known_as(name) for name in registry.list_models()})
+    known = {name: registry.create_model(name, 0) for name in ours}
     known = {name: model for name, model in known.items() if names.family_of(model) in families}
     found = [name for name, model in known.items() if _fits(flat, model, size, source)]
     if len(found) == 1:

@@ -11,9 +11,8 @@ from mixer.checkpoint.layouts import Family
 
 
 def family_of(model) -> Family | None:
-    """The family whose class the model is of, or a class derived from it; None of any other."""
-    names = (cls.__name__ for cls in type(model).__mro__)
-    return next((FAMILIES[name] for name in names if name in FAMILIES), None)
+    """The family whose names the model's parameters have in files; None of one without files."""
+    return FAMILIES.get(model.traits.family) if hasattr(model, "traits") else None
 
 
 def families_of(flat: dict[str, np.ndarray]) -> list[Family]:

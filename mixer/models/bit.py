@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer.models import layers
+from mixer.models.registry import Traits
 from mixer.models.stack import stack
 
 
@@ -77,6 +78,8 @@ class BiT(nn.Module):
     Nothing is random: train changes nothing.
     scan and remat ("none", "dots", "full") trade compile time, time and memory: see `stack`.
     """
+
+    traits = Traits(family="BiT", square_on_imagenet=True)
 
     num_classes: int
     num_blocks: tuple[int, ...]

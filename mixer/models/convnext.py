@@ -11,6 +11,7 @@ import numpy as np
 from flax import linen as nn
 
 from mixer.models import layers
+from mixer.models.registry import Traits
 from mixer.models.stack import stack
 
 _KERNEL_INIT = nn.initializers.normal(0.02)
@@ -46,6 +47,8 @@ class ConvNeXt(nn.Module):
     parameters, norms, pooling and head stay float32. scan and remat, within each stage: see
     `stack`.
     """
+
+    traits = Traits(family="ConvNeXt")
 
     num_classes: int
     num_blocks: tuple[int, ...]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer.models import layers
+from mixer.models.registry import Traits
 from mixer.models.stack import stack
 
 _KERNEL_INIT = nn.initializers.xavier_uniform()
@@ -44,6 +45,8 @@ class GMLP(nn.Module):
     dtype is that of the matrix products; parameters, norms, pooling and head stay float32. scan and
     remat: see `stack`.
     """
+
+    traits = Traits(family="GMLP", uniform_depth=True, zero_depth_is_meant=True)
 
     num_classes: int
     patch_size: int

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer.models import layers
+from mixer.models.registry import Traits
 from mixer.models.stack import stack
 
 
@@ -47,6 +48,8 @@ class Mixer(nn.Module):
     dtype is that of the matrix products; parameters, norms, pooling and head stay float32.
     scan and remat ("none", "dots", "full") trade compile time, time and memory: see `stack`.
     """
+
+    traits = Traits(family="Mixer")
 
     num_classes: int
     patch_size: int

@@ -14,6 +14,7 @@ import numpy as np
 from flax import linen as nn
 
 from mixer.models import layers
+from mixer.models.registry import Traits
 from mixer.models.stack import stack
 
 _ALPHA = 0.2  # the scale of the branches
@@ -104,6 +105,8 @@ class NFNet(nn.Module):
     are those that they publish.
     They clip gradients unit by unit: `config.optimizer.agc`.
     """
+
+    traits = Traits(family="NFNet", agc=0.01)
 
     num_classes: int
     num_blocks: tuple[int, ...]

@@ -2,12 +2,39 @@
 
 import dataclasses
 import fnmatch
-from collections.abc import Callable
 from typing import Any
 
 from flax import linen as nn
 
 from mixer import errors
+
+
+@dataclasses.dataclass(frozen=True)
+class Traits:
+    """What a family of models asks of the recipes and of files.
+
+    The family's class holds them as `traits`: every size has them, under whatever name it is
+    registered, and so does a derived class.
+
+    Attributes:
+      family: its own name, or that of the family of ours that it is built like: its parameters have
+        that family's names in files (`mixer.checkpoint.families`), and where a recipe's table has
+        no row for a size, the family's counts. Empty: only a workdir can hold its parameters.
+      agc: the value for `config.optimizer.agc`, adaptive clipping.
+      uniform_depth: stochastic depth drops all branches with the same probability. Recipes state
+        the probability of the last branch of a ramp; this family takes half of it, the ramp's mean.
+      zero_depth_is_meant: a stochastic depth of 0 that a size is registered with is its paper's.
+        In other families 0 means that the paper has none, and a recipe sets its own.
+      square_on_imagenet: test images of ImageNet are resized to a square at every resolution. In
+        other families they keep their aspect ratio up to 224 pixels.
+    """
+
+    family: str = ""
+    agc: float = 0.0
+    uniform_depth: bool = False
+    zero_depth_is_meant: bool = False
+    square_on_imagenet: bool = False
+
 
 # Fields that leave the numbers alone: a config holds them in `runtime`.
 FREE = ("scan", "remat")
@@ -18,12 +45,17 @@ LEVELS = (
     "counts",  # as many parameters as published
     "nothing",
 )
-_MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {}
+_MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {}
 _VERIFIED: dict[str, str] = {}
 
 
 def register_model(
-    name: str, module: Callable[..., nn.Module], *, verified: str = "nothing", **fields
+    name: str,
+    module: type[nn.Module],
+    *,
+    verified: str = "nothing",
+    traits: Traits | None = None,
+    **fields,
 ) -> None:
     """Makes `name` a model: the linen Module class `module` with these field values.
 
@@ -31,16 +63,22 @@ def register_model(
 
     Args:
       verified: how far tests show that it is the published model, one of `LEVELS`.
+      traits: of the whole family, if its class does not say them as `traits`.
 
     Raises:
-      ValueError: `name` stands for another model already, or another level.
+      ValueError: `name` stands for another model already; another level; other traits than those
+        that the class has.
     """
     if verified not in LEVELS:
         raise ValueError(f"verified={verified!r}: expected one of {', '.join(LEVELS)}")
+    if traits and (known := vars(module).get("traits", traits)) != traits:
+        raise ValueError(f"{module.__name__} has {known}: derive a class from it for {traits}")
     entry = (module, fields)
     if _MODELS.setdefault(name, entry) != entry:
         raise ValueError(f"model {name!r} is already registered as {_MODELS[name]}")
     _VERIFIED[name] = verified
+    if traits:
+        module.traits = traits
 
 
 def list_models(pattern: str = "*", *, verbose: bool = False) -> list[str] | dict[str, str]:
@@ -65,10 +103,33 @@ def list_models(pattern: str = "*", *, verbose: bool = False) -> list[str] | dic
     return {name: _VERIFIED[name] for name in names} if verbose else names
 
 
-def _lookup(name: str) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
+def _lookup(name: str) -> tuple[type[nn.Module], dict[str, Any]]:
     if name not in _MODELS:
         raise errors.unknown("model", name, _MODELS)
     return _MODELS[name]
+
+
+def traits(name: str) -> Traits:
+    """What the family of the named model asks of recipes and files.
+
+    Raises:
+      BadInput: unknown name.
+    """
+    return getattr(_lookup(name)[0], "traits", Traits())
+
+
+def known_as(name: str) -> str:
+    """The first name under which this very model, class and fields, is registered.
+
+    A model of ours that you register again under a name of yours is found in tables by ours.
+
+    Raises:
+      BadInput: unknown name.
+    """
+    module, _ = _lookup(name)
+    fields = model_fields(name)
+    same = (n for n, (other, _) in _MODELS.items() if other is module and model_fields(n) == fields)
+    return next(same)
 
 
 def model_fields(name: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer.models import layers
+from mixer.models.registry import Traits
 from mixer.models.stack import stack
 
 _KERNEL_INIT = nn.initializers.normal(0.02)
@@ -57,6 +58,8 @@ class ResMLP(nn.Module):
     products; parameters, affine maps, pooling and head stay float32. scan and remat: see
     `stack`.
     """
+
+    traits = Traits(family="ResMLP", uniform_depth=True)
 
     num_classes: int
     patch_size: int

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer.models import layers
+from mixer.models.registry import Traits
 from mixer.models.stack import stack
 
 _XAVIER = nn.initializers.xavier_uniform()
@@ -59,6 +60,8 @@ class ViT(nn.Module):
     dtype is that of the matrix products; parameters, norms, softmax, pooling and head stay float32.
     scan and remat ("none", "dots", "full") trade compile time, time and memory: see `stack`.
     """
+
+    traits = Traits(family="ViT")
 
     num_classes: int
     patch_size: int

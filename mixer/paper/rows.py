@@ -141,9 +141,8 @@ def _pretraining(model: str, data: str, epochs: int, smoke: bool) -> Run:
 
 def _row_of_table_3(numbers, folder: str, pretraining: str, smoke: bool) -> Iterator[Run]:
     """Fine-tuning on five datasets, test images with their aspect ratio kept (appendix C)."""
-    model, size = numbers["model"], numbers["image_size"]
-    keys = {}
-    if size > 224 and not model.startswith("BiT"):
+    size, keys = numbers["image_size"], {}
+    if size > 224:
         transform = f"resize_small({round(size * 8 / 7)})|central_crop"
         keys = {f"evaluators.{name}.transform": transform for name in ("test", "dev")}
     yield from _fine_tunings(numbers, folder, pretraining, keys, smoke)
