@@ -6,6 +6,7 @@ could run code (a pickle) is ever read.
 
 import hashlib
 import math
+import re
 import shlex
 import zipfile
 import zlib
@@ -19,9 +20,7 @@ from mixer import errors, storage
 
 ENDINGS = (".npz", ".safetensors")
 PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
-_DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
-_DTYPES |= {"I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8, "U8": np.uint8}
-_DTYPES |= {"BOOL": np.bool_}
+_DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
 # What NumPy, zipfile and safetensors raise on bytes that are no such file.
 _DAMAGE = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
 _DAMAGE += (zipfile.BadZipFile, zlib.error, safetensors.SafetensorError)
@@ -68,7 +67,9 @@ def read(path: str) -> dict[str, np.ndarray]:
         raise errors.BadInput(f"{str(path)!r} is no readable {kind} file: {why}") from None
     with np.errstate(over="ignore"):  # infinite then, which `adapt.compare` names
         return {
-            name: array.astype(np.float32) if jnp.issubdtype(array.dtype, jnp.floating) else array
+            name: array.astype(np.float32, copy=False)
+            if jnp.issubdtype(array.dtype, jnp.floating)
+            else array
             for name, array in arrays.items()
         }
 
@@ -91,7 +92,7 @@ def has_its_end(file: Path, kind: str) -> bool:
     if kind == ".npz":
         return zipfile.is_zipfile(file)  # the table of its members comes last
     try:
-        with safetensors.safe_open(file, "numpy"):  # the sizes of its arrays come first
+        with _open_safetensors(file):  # the sizes of its arrays come first
             return True
     except _DAMAGE:
         return False
@@ -101,7 +102,7 @@ def metadata(path: str) -> dict[str, str]:
     """What a readable file says of itself; nothing if it is an .npz, which has no place for it."""
     if ending(path) == ".npz":
         return {}
-    with safetensors.safe_open(Path(path).expanduser(), "numpy") as content:
+    with _open_safetensors(Path(path).expanduser()) as content:
         return content.metadata() or {}
 
 
@@ -158,7 +159,7 @@ def _why(file: Path, error: Exception) -> str:
         if start.startswith(mark) and not (mark == b"PK\x03\x04" and ending(file) == ".npz"):
             return meaning
     reason = (str(error) or type(error).__name__).splitlines()[0]
-    reason = reason.removeprefix("Error while deserializing: ")
+    reason = re.sub("^Error while deserializing( header)?: ", "", reason)
     return f"{reason} (it has {file.stat().st_size:,} bytes: is it complete?)"
 
 
@@ -208,8 +209,15 @@ def _header(stream, name: str) -> tuple[np.dtype, int]:
 
 def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
     found = {}
-    for name, entry in safetensors.deserialize(file.read_bytes()):
-        if entry["dtype"] not in _DTYPES:
-            raise _Unusable(f"{name} is of dtype {entry['dtype']}, expected {', '.join(_DTYPES)}")
-        found[name] = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    with _open_safetensors(file) as content:
+        for name in content.keys():  # noqa: SIM118 it is no dict
+            dtype = content.get_slice(name).get_dtype()
+            if dtype not in _DTYPES:
+                raise _Unusable(f"{name} is of dtype {dtype}, expected {', '.join(_DTYPES)}")
+            found[name] = content.get_tensor(name)
     return found
+
+
+def _open_safetensors(file: Path) -> safetensors.safe_open:
+    # Read, not mapped: of a mapped file that a disk cannot read, the system kills the process.
+    return safetensors.safe_open(file, "numpy", backend="pread")
