@@ -1,7 +1,8 @@
 """Files from elsewhere: a URL becomes a local file that is fetched once and checked every time.
 
 The cache ($MIXER_CACHE, else $XDG_CACHE_HOME/mixer, else ~/.cache/mixer) mirrors host and path.
-Beside each file lies `<file>.sha256`, as `sha256sum` writes it: the digest at the first use.
+Beside each file lies `<file>.sha256`, as `sha256sum` writes it: the digest at the first use. Files
+of the Hub lie in the Hub's own cache, and here only their digests, or what was brought by hand.
 """
 
 import base64
@@ -24,7 +25,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 import tqdm
 
 from mixer import errors, storage
-from mixer.checkpoint import arrays
+from mixer.checkpoint import arrays, hf
 
 SCHEMES = ("gs://", "hf://", "https://", "http://")
 _BLOCK = 1 << 20
@@ -43,10 +44,9 @@ class _Interrupted(Exception):
 
 
 def url_of(address: str) -> str:
-    """The public URL of gs://BUCKET/PATH or hf://ORG/REPO[/FILE]; other addresses stay.
+    """The public URL of gs://BUCKET/PATH or hf://ORG/REPO[/FILE][@REVISION]; other addresses stay.
 
-    Buckets are read without a login. FILE is "model.safetensors" unless given. What is no part of a
-    URL as it is, such as a space, is quoted.
+    Buckets are read without a login. What is no part of a URL as it is, such as a space, is quoted.
 
     Raises:
       BadInput: hf:// without a repository, or what cannot be an address.
@@ -55,11 +55,8 @@ def url_of(address: str) -> str:
     if scheme == "gs":
         return f"https://storage.googleapis.com/{quote(place)}"
     if scheme == "hf":
-        org, repo, file = (*place.split("/", 2), "", "")[:3]
-        if not (org and repo):
-            raise errors.BadInput(f"{address!r}: expected hf://ORG/REPO or hf://ORG/REPO/FILE")
-        file = file or "model.safetensors"
-        return f"https://huggingface.co/{quote(f'{org}/{repo}/resolve/main/{file}')}"
+        repo, name, revision = hf.parse(address)
+        return f"https://huggingface.co/{quote(f'{repo}/resolve/{revision}/{name}')}"
     try:
         parts = urlsplit(address)
         parts.port  # noqa: B018 it is checked when it is asked for
@@ -125,6 +122,8 @@ def fetch(address: str, *, timeout: float = 30.0, attempts: int = 4, pause: floa
             fix = "Delete it to fetch it again"
             return Fetched(file, _checked(file, str(file), _beside(file, ".sha256"), fix))
         file.parent.mkdir(parents=True, exist_ok=True)
+        if address.startswith("hf://"):
+            return _from_hub(address, url, file)
         waiting = f"{file.name}: another process fetches it; waiting"
         with storage.lock(_beside(file, ".lock"), lambda: print(waiting, flush=True)):
             if file.exists():  # another process has fetched it meanwhile
@@ -136,6 +135,22 @@ def fetch(address: str, *, timeout: float = 30.0, attempts: int = 4, pause: floa
         raise errors.BadInput(
             f"the cache of downloads cannot be used: {error}. Set $MIXER_CACHE to another folder"
         ) from None
+
+
+def _from_hub(address: str, url: str, file: Path) -> Fetched:
+    try:
+        cached = hf.fetch(address)
+    except hf.Unreachable as error:
+        mend = f"The same command tries again; {_by_hand(url, file)}"
+        raise errors.Failure(f"cannot fetch {address}: {error}. {mend}") from None
+    record = _beside(file, ".sha256")
+    fix = f"Delete {cached.resolve()} to fetch it again, or {record} if the new content is wanted"
+    return Fetched(cached, _checked(cached, address, record, fix))
+
+
+def _by_hand(url: str, file: Path) -> str:
+    curl = shlex.join(["curl", "-fL", "-o", file.name, url])
+    return f"or, where there is a connection, {curl} and put the file at {file}"
 
 
 def _fetch(url: str, file: Path, timeout: float, attempts: int, pause: float) -> str:
@@ -153,9 +168,8 @@ def _fetch(url: str, file: Path, timeout: float, attempts: int, pause: float) ->
             furthest = max(furthest, reached)
             if failures == attempts:
                 raise errors.Failure(
-                    f"cannot fetch {url}: {error}. The same command goes on from here; or, where "
-                    f"there is a connection, curl -fL -o {shlex.quote(file.name)} "
-                    f"{shlex.quote(url)} and put the file at {file}"
+                    f"cannot fetch {url}: {error}. The same command goes on from here; "
+                    f"{_by_hand(url, file)}"
                 ) from None
             wait = pause * 2 ** (failures - 1)
             print(f"{file.name}: {error}; trying again in {wait:g} s", flush=True)

@@ -81,9 +81,9 @@ def locate(path: str) -> Located:
     """Makes a published name, an address or a folder of the Hub a local file.
 
     Args:
-      path: a name of `list_pretrained`; gs://BUCKET/PATH, hf://ORG/REPO[/FILE] or https://... of an
-        .npz or .safetensors file; a local file; a folder of the Hub; anything else (also gs://
-        without such an ending) is a workdir.
+      path: a name of `list_pretrained`; gs://BUCKET/PATH, https://... or
+        hf://ORG/REPO[/FILE][@REVISION] of an .npz or .safetensors file; a local file; a folder of
+        the Hub; anything else (also gs:// without such an ending) is a workdir.
 
     Raises:
       BadInput, Failure: no such name or file, one of another kind, or it cannot be fetched; see

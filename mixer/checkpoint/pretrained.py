@@ -117,7 +117,8 @@ def load_pretrained(
       path: a workdir of this project; an .npz file of a Mixer, ViT or BiT as published, of
         big_vision's trainer, or of `mixer.save_pretrained`; a .safetensors file of timm's; a folder
         of the Hugging Face Hub's, config.json and model.safetensors; a name of
-        `mixer.list_pretrained`; or the address of a file: gs://, https://, hf://ORG/REPO[/FILE].
+        `mixer.list_pretrained`; or the address of a file: gs://, https://,
+        hf://ORG/REPO[/FILE][@REVISION].
         What is fetched is kept and checked by its SHA-256: see `mixer.checkpoint.download`.
         Prefixes that wrappers put before all names ("module.", "params/") are understood. (timm
         computes with the exact GELU, `gelu="erf"`; the paper's models were trained with "tanh".)

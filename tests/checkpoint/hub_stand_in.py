@@ -1,0 +1,106 @@
+"""A Hugging Face Hub on this machine: repositories with branches, gates and errors."""
+
+import contextlib
+import hashlib
+import http.server
+import json
+import threading
+from urllib.parse import unquote, urlsplit
+
+
+class HubStandIn(http.server.ThreadingHTTPServer):
+    """Answers what its client asks for a file: its head, its content, and what there is instead.
+
+    Attributes:
+      repos: {"org/name": {revision: {file: content}}}.
+      gated: names of repositories for whom asks with the token alone.
+      token: of a user who may read all.
+      status: an error to answer everything with; None answers.
+      requests: (method, path, Authorization header) of each request.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, repos):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.repos, self.gated, self.token, self.status = repos, set(), "hf_good", None
+        self.requests = []
+
+    @property
+    def url(self):
+        """For HF_ENDPOINT."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):
+        self._answer()
+
+    def do_GET(self):
+        self._answer()
+
+    def _answer(self):
+        server, path = self.server, unquote(urlsplit(self.path).path).strip("/")
+        login = self.headers.get("Authorization")
+        server.requests.append((self.command, path, login))
+        if server.status:
+            return self._send(server.status)
+        org, name, kind, *rest = path.removeprefix("api/models/").split("/", 3)
+        repo, rest = f"{org}/{name}", "".join(rest)
+        allowed = login == f"Bearer {server.token}"
+        if repo not in server.repos:
+            return self._send(404 if allowed else 401, "RepoNotFound")
+        if repo in server.gated and not allowed:
+            return self._send(403 if login else 401, "GatedRepo")
+        revisions = server.repos[repo]
+        if kind == "refs":
+            branches = [
+                {"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit_of(files)}
+                for name, files in revisions.items()
+            ]
+            return self._send_json({"branches": branches, "converts": [], "tags": []})
+        known = [name for name in revisions if rest == name or rest.startswith(f"{name}/")]
+        pinned = {commit_of(files): files for files in revisions.values()}
+        if not known and rest.partition("/")[0] not in pinned:
+            return self._send(404, "RevisionNotFound")
+        revision = known[0] if known else rest.partition("/")[0]
+        files = revisions[revision] if known else pinned[revision]
+        if kind == "tree":
+            listed = [{"type": "file", "path": f, "size": 9, "oid": "0"} for f in files]
+            return self._send_json(listed)
+        content = files.get(rest.removeprefix(f"{revision}/"))
+        if content is None:
+            return self._send(404, "EntryNotFound")
+        headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
+        return self._send(200, None, content, headers | {"X-Repo-Commit": commit_of(files)})
+
+    def _send_json(self, value):
+        self._send(200, None, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+    def _send(self, status, code=None, content=b"", headers=()):
+        self.send_response(status)
+        for name, value in dict(headers).items():
+            self.send_header(name, value)
+        if code:
+            self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+
+def commit_of(files):
+    """As Git names a version by what is in it."""
+    return hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def serve_hub(repos):
+    """A running `HubStandIn`."""
+    with HubStandIn(repos) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
