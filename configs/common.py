@@ -3,6 +3,8 @@
 A meaning is the comment above or beside its key: `--help` and config.run=show print it.
 """
 
+import ast
+
 from ml_collections import ConfigDict, config_dict
 
 from configs.arguments import Arguments
@@ -105,11 +107,12 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.throughput.patience = 10.0  # seconds for a batch size; one call over it is the last
     config.throughput.largest_batch = 2**14  # of all devices; it is doubled from 1 on each
 
-    config.sweep = ConfigDict()  # sweep: the learning rate by accuracy on images held out
-    config.sweep.rates = ()  # the learning rates to choose from
+    config.sweep = ConfigDict()  # sweep: chooses values of keys by accuracy on images held out
+    # The values to choose from, in all combinations: "{'schedule.base': (0.003, 0.01), ...}".
+    config.sweep.grid = ""
     config.sweep.train = ""  # the split trained on while choosing; then it is input.split
     config.sweep.dev = ""  # the split that the evaluator `dev` then measures
-    config.sweep.retrain = True  # on input.split with the best rate; False: stay with sweep.train
+    config.sweep.retrain = True  # on input.split with the best values; False: stay with sweep.train
     config.sweep.seeds = (0, 1, 2)  # of the trainings whose test accuracy counts
     config.sweep.machine = 0  # which of `machines` this is, from 0; they take turns
     config.sweep.machines = 1  # that see the workdir, and share the trainings
@@ -245,9 +248,9 @@ def smoke(config: ConfigDict) -> ConfigDict:
     if config.init_head == "reset":
         config.init_from = "random"  # nothing is fetched
     config.input.split = "train"
-    if config.sweep.rates:
-        config.sweep.update(train="train[:-32]", dev="train[-32:]")
-        config.sweep.update(rates=config.sweep.rates[-2:], seeds=(0, 1))
+    if config.sweep.grid:
+        fewer = {key: values[-2:] for key, values in ast.literal_eval(config.sweep.grid).items()}
+        config.sweep.update(train="train[:-32]", dev="train[-32:]", grid=str(fewer), seeds=(0, 1))
     if "num_blocks" in config.model:  # of each stage, in models that have such
         config.model.num_blocks = 2 if isinstance(config.model.num_blocks, int) else (1, 1)
     config.batch_size = 8

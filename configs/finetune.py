@@ -82,7 +82,8 @@ def get_config(words: str = ""):
     task = _TASKS.get(args.dataset) or _other(args.dataset)
     larger = before_crop(size)
     common.fine_tuning(config, steps=task.steps, warmup=task.warmup, rate=0.03)
-    config.sweep.update(train=task.part, dev=task.dev, rates=(0.003, 0.01, 0.03, 0.06))
+    grid = {"schedule.base": (0.003, 0.01, 0.03, 0.06)}
+    config.sweep.update(train=task.part, dev=task.dev, grid=str(grid))
     config.input.split = task.train
     config.input.transform = f"resize({larger})|random_crop|flip_lr"
     square_on_imagenet = registry.traits(args.model).square_on_imagenet

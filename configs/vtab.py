@@ -52,7 +52,8 @@ def get_config(words: str = ""):
     config.input.split = "train1000"
     config.input.transform = task.train_transform(args.resolution)
     common.fine_tuning(config, steps="2_500 steps", warmup="200 steps", rate=0.01)
-    config.sweep.update(train="train800", dev="val200", rates=(0.003, 0.01, 0.03))
+    grid = {"schedule.base": (0.003, 0.01, 0.03)}
+    config.sweep.update(train="train800", dev="val200", grid=str(grid))
     config.vtab.resolution = given
     for name, split in {"test": "test", "dev": ""}.items():
         entry = common.evaluator(config, split, vtab.TEST_TRANSFORM, config.total)

@@ -38,17 +38,17 @@ class Combination:
     values: dict[str, Any]
 
 
-def combinations(text: str, config: ConfigDict) -> list[Combination]:
+def combinations(text: str, trained: ConfigDict) -> list[Combination]:
     """All combinations of the values in a grid; the first key varies slowest, numbers ascend.
 
     Args:
       text: a dict of Python's, by key the values, as "{'schedule.base': (0.003, 0.01)}".
-      config: whose keys these are.
+      trained: the config whose keys these are.
 
     Raises:
       BadInput: it is none, a key cannot be varied, or a value is given twice or is of a wrong type.
     """
-    grid = {key: _values(key, given, config) for key, given in read(text).items()}
+    grid = {key: _values(key, given, trained) for key, given in read(text).items()}
     found = []
     for values in itertools.product(*grid.values()):
         named = dict(zip(grid, values, strict=True))
@@ -77,17 +77,17 @@ def read(text: str) -> dict[str, Sequence[Any]]:
     return grid
 
 
-def _values(key: str, given: Sequence[Any], config: ConfigDict) -> list[Any]:
+def _values(key: str, given: Sequence[Any], trained: ConfigDict) -> list[Any]:
     """The values as the config takes them; numbers ascend."""
     what = f"config.sweep.grid: {key}"
-    known = keys.flat(keys.as_json(config))
+    known = keys.flat(keys.as_json(trained))
     if key not in known:
         near = " or ".join(map(meanings.shown, meanings.near(str(key), known)))
         raise errors.BadInput(f"{what} is no key" + (f". Did you mean {near}?" if near else ""))
     for refused, reason in _REFUSED.items():
         if key == refused or key.startswith(f"{refused}."):
             raise errors.BadInput(f"{what} cannot be varied: {reason}")
-    own = config.copy_and_resolve_references()
+    own = trained.copy_and_resolve_references()
     *groups, last = key.split(".")
     group = functools.reduce(lambda found, name: found[name], groups, own)
     found = []

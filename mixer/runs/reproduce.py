@@ -15,7 +15,7 @@ from mixer.models import registry
 from mixer.paper import rows, tables
 from mixer.paper.rows import Row, Run
 from mixer.planning import flops, peaks
-from mixer.runs import collecting, keys, workdir
+from mixer.runs import collecting, keys, sweep, workdir
 from mixer.runs.results import Results
 from mixer.training import durations
 
@@ -206,7 +206,7 @@ def _work(run: Run, config: ConfigDict) -> tuple[int, float]:
     steps = durations.to_steps(
         config.total, config.batch_size, rows.IMAGES.get(config.dataset, 1), "total"
     )
-    trainings = 1 if config.run == "train" else len(config.sweep.rates) + len(config.sweep.seeds)
+    trainings = 1 if config.run == "train" else sum(map(len, sweep.checked(config)))
     images = steps * config.batch_size * trainings
     size = config.image_size[0]
     if config.run != "vtab":

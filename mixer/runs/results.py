@@ -1,11 +1,27 @@
 """results.json: what a complete run says of itself."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 
 from mixer.hosts import software
+
+# What several runs together have, if they all have the same.
+SHARED = (
+    "model",
+    "dataset",
+    "resolution",
+    "seed",
+    "step",
+    "epochs",
+    "batch_size",
+    "params",
+    "upstream",
+    "precision",
+    "fast_decode",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,3 +70,23 @@ class Results:
     def as_json(self) -> dict[str, Any]:
         """By key."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+def of_all(parts: Sequence[dict]) -> dict:
+    """What the results.json of several runs agree on; where they do not, None."""
+    return {
+        key: parts[0][key] if all(part[key] == parts[0][key] for part in parts) else None
+        for key in SHARED
+    }
+
+
+def cost(parts: Sequence[dict]) -> dict:
+    """Of several runs: time in all, and the rate in the mean over it."""
+    seconds = sum(part["seconds"] for part in parts)
+    rates = sum(part["seconds"] * part["images_per_second_per_device"] for part in parts)
+    return {
+        "seconds": seconds,
+        "device_days": sum(part["device_days"] for part in parts),
+        "images_per_second_per_device": rates / seconds,
+        "skipped_examples": sum(part["skipped_examples"] for part in parts),
+    }

@@ -33,6 +33,7 @@ def check_config(
       BadInput: lists each key with its old and new value.
     """
     absent = "absent"
+    old = _with_grid(old)
     run = old.get("run", "train")
     # Of a run that measures nothing while it trains, evaluators may never have been read.
     trains = run in ("train", "sweep", "vtab")
@@ -62,6 +63,14 @@ def check_config(
         )
     for text in accepted.values():
         print(f"from here on {text}", flush=True)
+
+
+def _with_grid(old: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a sweep that was begun when only the rate could be varied, as they are now."""
+    found = dict(old)
+    if rates := found.pop("sweep.rates", None):
+        found["sweep.grid"] = str({"schedule.base": tuple(rates)})
+    return found
 
 
 def _of_new_evaluators(added: set[str], old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:

@@ -1,61 +1,50 @@
-"""`config.run="sweep"`: chooses the learning rate, then trains with it for several seeds."""
+"""`config.run="sweep"`: chooses the learning rate, or other keys, then trains for several seeds."""
 
 import dataclasses
-import math
+import json
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.hosts import exchange, stopping
-from mixer.runs import train, workdir
+from mixer.runs import keys, train, workdir
 from mixer.runs.evaluations import keep_evaluators
+from mixer.runs.grid import RATE, Combination, combinations
 from mixer.runs.keys import at_least, within
-from mixer.runs.results import Results
+from mixer.runs.results import Results, cost, of_all
 from mixer.runs.training import build_training
 from mixer.signals import StopSignal
 from mixer.training.progress import NonFinite
 
 _CHOICE, _DIVERGED = "choice.json", "diverged.json"
-# Of the sweep if they are the same in all its parts.
-_SHARED = (
-    "model",
-    "dataset",
-    "resolution",
-    "seed",
-    "step",
-    "epochs",
-    "batch_size",
-    "params",
-    "upstream",
-    "precision",
-    "fast_decode",
-)
+_MEASURED = "dev/top1"  # what is chosen by
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One training of a sweep; `name` is its folder's."""
+    """One training of a sweep; `name` is its folder's, `values` are those of the varied keys."""
 
     name: str
-    rate: float
+    values: dict[str, Any]
     config: ConfigDict
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """A learning rate's choice, and the trainings with it.
+    """A choice among combinations of values, and the trainings with each.
 
     Attributes:
-      choosing: a trial for each rate, the rates ascending; they measure `dev/top1`.
-      final: by rate, a trial for each seed; they measure `test/top1`.
+      choosing: a trial for each combination; they measure `dev/top1`.
+      final: for each combination a trial for each seed; they measure `test/top1`.
       machine, machines: of a list of trials, those at machine, machine + machines, ... are ours.
     """
 
     choosing: list[Trial]
-    final: dict[float, list[Trial]]
+    final: list[list[Trial]]
     machine: int
     machines: int
 
@@ -66,7 +55,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
 
     Raises:
       BadInput: before anything is written.
-      Failure: the loss of every rate, or of the chosen one, became NaN or infinite.
+      Failure: the loss of every combination, or of the chosen one, became NaN or infinite.
     """
     sweep = build_sweep(config)
     with stopping.stop_signal() as stop:
@@ -79,7 +68,7 @@ def build_sweep(config: ConfigDict) -> Sweep:
     Raises:
       BadInput: whatever in the config cannot be done.
     """
-    rates, seeds = checked(config)
+    points, seeds = checked(config)
     for name in ("dev", "test"):
         if name not in config.evaluators:
             raise errors.BadInput(
@@ -87,61 +76,80 @@ def build_sweep(config: ConfigDict) -> Sweep:
             )
     alone = not config.sweep.retrain
     found = Sweep(
-        choosing=[_trial(config, rate, config.seed, held_out=True, others=alone) for rate in rates],
-        final={
-            rate: [_trial(config, rate, seed, held_out=alone, others=True) for seed in seeds]
-            for rate in rates
-        },
+        choosing=[_trial(config, at, config.seed, held_out=True, others=alone) for at in points],
+        final=[
+            [_trial(config, at, seed, held_out=alone, others=True) for seed in seeds]
+            for at in points
+        ],
         machine=config.sweep.machine,
         machines=config.sweep.machines,
     )
     # What would fail after all the choosing fails now.
-    for name, trial in (("dev", found.choosing[0]), ("test", found.final[rates[0]][0])):
+    for name, trial in (("dev", found.choosing[0]), ("test", found.final[0][0])):
         evaluations = build_training(trial.config).evaluations
         if not any(e.name == name and "top1" in e.higher_is_better for e in evaluations):
             raise errors.BadInput(f"config.evaluators.{name} does not measure top1")
+    _check_read(found.choosing)
     return found
 
 
-def checked(config: ConfigDict) -> tuple[list[float], Sequence[int]]:
-    """Rates, ascending, and seeds."""
+def _check_read(trials: Sequence[Trial]) -> None:
+    """Builds a training with each value, and refuses a key that it does not read."""
+    done = {RATE: [trial.values.get(RATE) for trial in trials]}  # which `checked` has looked at
+    for trial in trials:
+        new = [key for key, value in trial.values.items() if value not in done.setdefault(key, [])]
+        if not new:
+            continue
+        own = keys.follow(trial.config)
+        build_training(own)
+        for key in new:
+            if key not in keys.read_so_far(own):
+                raise errors.BadInput(
+                    f"config.sweep.grid: {key} cannot be varied: a training with what else is "
+                    f"given does not read it"
+                )
+            done[key].append(trial.values[key])
+
+
+def checked(config: ConfigDict) -> tuple[list[Combination], Sequence[int]]:
+    """The combinations to choose from, and the seeds."""
     wanted = config.sweep
     if config.best:
         raise errors.BadInput(
             f"config.best={config.best!r}: a sweep takes each training's last step; leave it empty"
         )
-    rates, seeds = tuple(wanted.rates), tuple(wanted.seeds)
-    if not (wanted.train and wanted.dev and rates):
+    seeds = tuple(wanted.seeds)
+    if not (wanted.train and wanted.dev and wanted.grid):
         raise errors.BadInput(
-            f"config.run={config.run} needs config.sweep.rates, .train and .dev: take "
+            f"config.run={config.run} needs config.sweep.grid, .train and .dev: take "
             f"configs/sweep.py"
         )
-    for key, values, kind in (("rates", rates, int | float), ("seeds", seeds, int)):
-        numbers = all(isinstance(value, kind) for value in values)
-        if not values or not numbers or len(set(values)) < len(values):
-            raise errors.BadInput(
-                f"config.sweep.{key}={values}: expected one or more numbers, each once"
-            )
-    for rate in rates:
-        within(0, math.inf, **{"sweep.rates": rate})
+    numbers = all(isinstance(seed, int) for seed in seeds)
+    if not seeds or not numbers or len(set(seeds)) < len(seeds):
+        raise errors.BadInput(
+            f"config.sweep.seeds={seeds}: expected one or more numbers, each once"
+        )
     for seed in seeds:
         within(0, 2**32, **{"sweep.seeds": seed})
     at_least(1, **{"sweep.machines": wanted.machines})
     within(0, wanted.machines, **{"sweep.machine": wanted.machine})
-    return sorted(map(float, rates)), seeds
+    return combinations(wanted.grid, config), seeds
 
 
-def _trial(config: ConfigDict, rate: float, seed: int, *, held_out: bool, others: bool) -> Trial:
+def _trial(
+    config: ConfigDict, at: Combination, seed: int, *, held_out: bool, others: bool
+) -> Trial:
     """A training with or without `dev`; `others` than `dev` are measured too."""
     own = config.copy_and_resolve_references()
-    own.run, own.seed, own.schedule.base = "train", seed, rate
+    own.update_from_flattened_dict(at.values)
+    own.run, own.seed = "train", seed
     if held_out:
         own.input.split = config.sweep.train
     if not others:
         keep_evaluators(own, ("dev",))
     own.evaluators.dev.split = config.sweep.dev if held_out else ""
     part = "without_dev" if held_out else "whole"
-    return Trial(f"{part}_rate{rate}_seed{seed}", rate, own)
+    return Trial(f"{part}_{at.label}_seed{seed}", at.values, own)
 
 
 def carry_out(
@@ -157,7 +165,8 @@ def carry_out(
             return
         workdir.write_json(path / _CHOICE, _choose(sweep.choosing, found))
     choice = _read(path / _CHOICE)
-    trials = sweep.final[choice["learning_rate"]]
+    chosen = {name: value for name, value in choice.items() if name != _MEASURED}
+    trials = sweep.final[[_named(trial) for trial in sweep.choosing].index(chosen)]
     found = _results_of(trials, sweep, path, protocol, stop)
     if found is None:
         return
@@ -173,8 +182,8 @@ def carry_out(
         Results(
             run="sweep",
             protocol=protocol,
-            metrics=metrics | {"seeds": len(found), "learning_rate": choice["learning_rate"]},
-            **summary(found),
+            metrics=metrics | {"seeds": len(found)} | chosen,
+            **of_all(found),
             **cost(done),
         ),
     )
@@ -223,16 +232,24 @@ def _read(file: epath.Path) -> dict | None:
 
 
 def _choose(trials: Sequence[Trial], found: list[dict | None]) -> dict:
-    accuracies = [each and each["metrics"]["dev/top1"] for each in found]
+    """The best combination, and the values of each with its accuracy behind them."""
+    accuracies = [each and each["metrics"][_MEASURED] for each in found]
     known = [accuracy for accuracy in accuracies if accuracy is not None]
     if not known:
-        raise errors.Failure("the loss became NaN or infinite with every rate: try smaller ones")
-    best = trials[accuracies.index(max(known))]  # the smallest of the best rates
-    rates = [trial.rate for trial in trials]
-    return {
-        "learning_rate": best.rate,
-        "dev/top1": [list(pair) for pair in zip(rates, accuracies, strict=True)],
-    }
+        what = "rate" if RATE in trials[0].values else "combination"
+        raise errors.Failure(f"the loss became NaN or infinite with every {what}: try smaller ones")
+    best = trials[accuracies.index(max(known))]  # the first of the best: that of the smaller rate
+    measured = [
+        [*_named(trial).values(), accuracy]
+        for trial, accuracy in zip(trials, accuracies, strict=True)
+    ]
+    return _named(best) | {_MEASURED: measured}
+
+
+def _named(trial: Trial) -> dict[str, Any]:
+    """Its values as choice.json and results.json have them."""
+    named = {"learning_rate" if k == RATE else k: value for k, value in trial.values.items()}
+    return json.loads(json.dumps(named))
 
 
 def _statistics(metrics: Sequence[dict[str, float]]) -> dict[str, float | None]:
@@ -245,34 +262,22 @@ def _statistics(metrics: Sequence[dict[str, float]]) -> dict[str, float | None]:
     return found
 
 
-def summary(parts: Sequence[dict]) -> dict:
-    """What the results.json of several runs agree on; where they do not, None."""
-    return {
-        key: parts[0][key] if all(part[key] == parts[0][key] for part in parts) else None
-        for key in _SHARED
-    }
-
-
-def cost(parts: Sequence[dict]) -> dict:
-    """Of several runs: time in all, and the rate in the mean over it."""
-    seconds = sum(part["seconds"] for part in parts)
-    rates = sum(part["seconds"] * part["images_per_second_per_device"] for part in parts)
-    return {
-        "seconds": seconds,
-        "device_days": sum(part["device_days"] for part in parts),
-        "images_per_second_per_device": rates / seconds,
-        "skipped_examples": sum(part["skipped_examples"] for part in parts),
-    }
-
-
 def _table(choice: dict, found: list[dict], metrics: dict[str, float | None]) -> str:
-    lines = ["learning rate   dev/top1"]
-    for rate, accuracy in choice["dev/top1"]:
+    names = [name for name in choice if name != _MEASURED]
+    chosen = [choice[name] for name in names]
+    lines = [_row(["learning rate" if n == "learning_rate" else n for n in names], _MEASURED)]
+    for *values, accuracy in choice[_MEASURED]:
         shown = "diverged" if accuracy is None else f"{accuracy:.4f}"
-        lines.append(f"{rate:<15g} {shown}{' *' * (rate == choice['learning_rate'])}")
-    lines.append("seed            test/top1")
-    for each in found:
-        lines.append(f"{each['seed']:<15} {each['metrics']['test/top1']:.4f}")
+        lines.append(_row(values, f"{shown}{' *' * (values == chosen)}", names))
+    lines.append(_row(["seed"], "test/top1"))
+    lines += [_row([each["seed"]], f"{each['metrics']['test/top1']:.4f}") for each in found]
     deviation = metrics["test/top1_std"]
     spread = "" if deviation is None else f" ± {deviation:.4f}"
-    return "\n".join([*lines, f"mean            {metrics['test/top1']:.4f}{spread}"])
+    return "\n".join([*lines, _row(["mean"], f"{metrics['test/top1']:.4f}{spread}")])
+
+
+def _row(cells: Sequence[Any], last: str, heads: Sequence[str] = ()) -> str:
+    """Cells below their heads, and what is measured."""
+    texts = [f"{cell:g}" if isinstance(cell, float) else str(cell) for cell in cells]
+    widths = [max(15, len(head)) for head in heads or texts]
+    return " ".join([*(f"{t:<{w}}" for t, w in zip(texts, widths, strict=True)), last])

@@ -7,7 +7,7 @@ from mixer import errors
 from mixer.data import vtab
 from mixer.hosts import exchange, stopping
 from mixer.runs import sweep, workdir
-from mixer.runs.results import Results
+from mixer.runs.results import Results, cost, of_all
 
 
 @workdir.unless_complete
@@ -44,8 +44,8 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             run="vtab",
             protocol=protocol,
             metrics=metrics,
-            **sweep.summary(parts) | {"dataset": "vtab"},
-            **sweep.cost(parts),
+            **of_all(parts) | {"dataset": "vtab"},
+            **cost(parts),
         ),
     )
     print(f"done: {path / workdir.RESULTS}", flush=True)
@@ -57,9 +57,14 @@ def sweeps_of(config: ConfigDict) -> dict[str, ConfigDict]:
     Raises:
       BadInput: an unknown task, or what else cannot be done.
     """
-    rates, _ = sweep.checked(config)
+    points, _ = sweep.checked(config)
     if config.dataset.startswith("vtab:"):
         _check_tasks_own(config)
+    for key in ("dataset", "image_size", "input.transform"):
+        if key in points[0].values:
+            raise errors.BadInput(
+                f"config.sweep.grid: {key} cannot be varied: in run=vtab it is each task's own"
+            )
     found = {}
     for number, name in enumerate(tuple(config.vtab.tasks) or vtab.TASKS):
         task = vtab.task(name)
@@ -71,7 +76,7 @@ def sweeps_of(config: ConfigDict) -> dict[str, ConfigDict]:
             of_task.image_size = (size, size)
             of_task.input.transform = task.train_transform(size)
         # Every machine gets its share of all tasks' trials, also where a task has fewer than those.
-        shifted = config.sweep.machine + number * len(rates)
+        shifted = config.sweep.machine + number * len(points)
         of_task.sweep.machine = shifted % config.sweep.machines
         found[name] = of_task
     return found

@@ -11,6 +11,7 @@ from mixer import errors
 from mixer.checkpoint import arrays
 from mixer.data import sources, transforms
 from mixer.data.splits import absolute_ranges
+from mixer.runs import grid
 from mixer.runs.evaluations import evaluation_transform
 from mixer.runs.training import build_training
 from mixer.training import step
@@ -64,7 +65,8 @@ def test_the_recipe_is_the_papers(dataset):
     assert part | dev == whole and not part & dev and not test & whole
     assert int(config.total.split()[0].replace("_", "")) == steps
     assert config.schedule.warmup == f"{warmup} steps"
-    assert config.sweep.rates == (0.003, 0.01, 0.03, 0.06) and config.schedule.base == 0.03
+    assert grid.read(config.sweep.grid) == {"schedule.base": (0.003, 0.01, 0.03, 0.06)}
+    assert config.schedule.base == 0.03
     assert config.sweep.retrain and len(config.sweep.seeds) == 3
     assert config.schedule.decay == "cosine" and config.schedule.end == 0
     assert config.batch_size == 512 and config.optimizer.name == "sgd(momentum=0.9)"

@@ -93,7 +93,7 @@ def followed(run, trained, image_folder, given, words="smoke"):
 IGNORED = [
     ("train", "images", "a.png"),
     ("train", "sheet", 9),
-    ("train", "sweep.rates", (0.1,)),
+    ("train", "sweep.grid", "{'schedule.base': (0.1,)}"),
     ("train", "vtab.with_96", True),
     ("train", "plan.topology", "v3:4x4"),
     ("train", "convert_to", "out.npz"),

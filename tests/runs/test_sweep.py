@@ -12,7 +12,7 @@ from configs import sweep as recipe
 from configs import vtab as vtab_recipe
 from mixer import errors
 from mixer.data.vtab import TASKS
-from mixer.runs import sweep, train, vtab, workdir
+from mixer.runs import results, sweep, train, vtab, workdir
 from mixer.runs.vtab import sweeps_of
 from mixer.training.progress import NonFinite
 
@@ -24,7 +24,7 @@ def config(data_dir):
     """Three rates, two seeds, digits."""
     config = recipe.get_config("Mixer-S/16,digits,16,smoke")
     config.model.update(TINY)
-    config.sweep.rates = (0.03, 0.003, 0.01)
+    config.sweep.grid = "{'schedule.base': (0.03, 0.003, 0.01)}"
     return config
 
 
@@ -44,9 +44,9 @@ class Pretence:
             return
         if rate in self.diverge:
             raise NonFinite(3, "loss", float("nan"))
-        measured = {"dev": self.dev[rate], "test": rate + 0.01 * seed}
+        measured = {"dev": self.accuracy(config), "test": rate + 0.01 * seed}
         names = [name for name, entry in config.evaluators.items() if entry.split]
-        results = dict.fromkeys(sweep._SHARED) | {
+        content = dict.fromkeys(results.SHARED) | {
             "seed": seed,
             "dataset": config.dataset,
             "seconds": 60,
@@ -55,7 +55,10 @@ class Pretence:
             "skipped_examples": 0,
             "metrics": {f"{name}/top1": measured[name] for name in names},
         }
-        workdir.write_json(path / workdir.RESULTS, results)
+        workdir.write_json(path / workdir.RESULTS, content)
+
+    def accuracy(self, config):
+        return self.dev[config.schedule.base]
 
 
 @pytest.fixture
@@ -137,12 +140,90 @@ def test_a_rate_that_diverges_is_out(config, trainings, tmp_path):
     assert len(trainings.trained) == 5 + 3
 
 
+def test_any_keys_are_varied_in_all_combinations(config, trainings, tmp_path, capsys):
+    config.sweep.grid = str(
+        {
+            "model.stochastic_depth": (0.2, 0.0),
+            "input.transform": ("resize|flip_lr", "resize"),
+            "schedule.base": (0.01, 0.003),
+        }
+    )
+    seen = []
+
+    def accuracy(of_trial):
+        seen.append((of_trial.model.stochastic_depth, of_trial.input.transform))
+        best = ((0.2, "resize"), 0.003)
+        return 0.9 if (seen[-1], of_trial.schedule.base) == best else 0.1
+
+    trainings.accuracy = accuracy
+    sweep.run(config, str(tmp_path), "sweep")
+    crops = [(depth, crop) for depth in (0.0, 0.2) for crop in ("resize|flip_lr", "resize")]
+    assert seen == [crop for crop in crops for _ in range(2)] + [(0.2, "resize")] * 2
+    assert [rate for rate, *_ in trainings.trained] == [0.003, 0.01] * 4 + [0.003] * 2
+    chosen = {
+        "model.stochastic_depth": 0.2,
+        "input.transform": "resize",
+        "learning_rate": 0.003,
+    }
+    assert results_of(tmp_path)["metrics"].items() > chosen.items()
+    choice = json.loads((tmp_path / "choice.json").read_text())
+    assert choice.items() > chosen.items() and len(choice["dev/top1"]) == 8
+    assert choice["dev/top1"][6] == [0.2, "resize", 0.003, 0.9]
+    name = "whole_model.stochastic_depth0.2_input.transform1_rate0.003_seed1"
+    assert (tmp_path / "trials" / name / "results.json").exists()
+    lines = capsys.readouterr().out.splitlines()
+    assert "model.stochastic_depth input.transform learning rate   dev/top1" in lines
+    assert "0.2                    resize          0.003           0.9000 *" in lines
+
+
+def test_a_sweep_begun_with_rates_is_gone_on_with(config, trainings, tmp_path):
+    trainings.stop_at = 2
+    config.sweep.grid = "{'schedule.base': (0.003, 0.01, 0.03)}"
+    sweep.run(config, str(tmp_path), "sweep")
+    file = tmp_path / "config.json"
+    before = json.loads(file.read_text())
+    del before["sweep"]["grid"]
+    before["sweep"]["rates"] = [0.003, 0.01, 0.03]
+    file.write_text(json.dumps(before))
+    config.sweep.grid = "{'schedule.base': (0.003, 0.01)}"
+    with pytest.raises(errors.BadInput, match=r"config.sweep.grid: .*0.03\)}\" -> "):
+        sweep.run(config, str(tmp_path), "sweep")
+    config.sweep.grid = "{'schedule.base': (0.003, 0.01, 0.03)}"
+    sweep.run(config, str(tmp_path), "sweep")
+    assert [rate for rate, *_ in trainings.trained] == [0.003, 0.01, 0.01, 0.03, 0.01, 0.01]
+    assert "rates" not in json.loads(file.read_text())["sweep"]
+
+
 @pytest.mark.parametrize(
     "key, value, message",
     [
-        ("rates", (0.1, 0.1), "config.sweep.rates=(0.1, 0.1): expected one or more numbers, each"),
-        ("rates", ("a",), "config.sweep.rates=('a',)"),
-        ("rates", (), "needs config.sweep.rates, .train and .dev: take configs/sweep.py"),
+        (
+            "grid",
+            "{'schedule.base': (0.1, 0.1)}",
+            "grid: schedule.base=(0.1, 0.1): expected one or more values, each once",
+        ),
+        ("grid", "{'schedule.base': ('a',)}", "config.sweep.grid: schedule.base='a'"),
+        ("grid", "{'schedule.base': (-1.0,)}", "sweep.grid: schedule.base=-1.0: expected 0 <="),
+        ("grid", "{'schedule.base': ()}", "schedule.base=(): expected one or more values"),
+        ("grid", "{'schedule.base': (0.1)}", "a single value has a comma, (0.003,)"),
+        ("grid", "schedule.base=0.1", "expected the values of each key, such as {'schedule.base'"),
+        ("grid", "", "needs config.sweep.grid, .train and .dev: take configs/sweep.py"),
+        (
+            "grid",
+            "{'lr': (0.1,)}",
+            'grid: lr is no key. Did you mean "schedule.base" (the learning rate after warm-up)?',
+        ),
+        ("grid", "{'model': (1,)}", "config.sweep.grid: model is no key"),
+        ("grid", "{'runtime.threads': (1, 2)}", "runtime.threads cannot be varied: it changes no"),
+        ("grid", "{'run': ('plan',)}", "run cannot be varied: the trainings of a sweep are of"),
+        ("grid", "{'sweep.seeds': ((1,),)}", "sweep.seeds cannot be varied: it is the sweep's own"),
+        ("grid", "{'seed': (1, 2)}", "the seeds are those of config.sweep.seeds"),
+        (
+            "grid",
+            "{'schedule.base': (0.1,), 'evaluators.test.every': ('1 steps',)}",
+            "evaluators.test.every cannot be varied: a training with what else is given does not",
+        ),
+        ("grid", "{'mixup': (0.0, -1.0)}", "config.mixup=-1.0"),
         ("seeds", (), "config.sweep.seeds=(): expected one or more"),
         ("machine", 1, "config.sweep.machine=1: expected 0 <= sweep.machine < 1"),
         ("machines", 0, "config.sweep.machines=0: expected 1 or more"),
@@ -216,13 +297,20 @@ def test_vtab_refuses_what_each_task_has_of_its_own(changed):
         sweeps_of(config)
 
 
+def test_vtab_varies_nothing_that_is_a_tasks_own():
+    config = vtab_recipe.get_config("Mixer-S/16")
+    config.sweep.grid = "{'schedule.base': (0.1,), 'input.transform': ('resize',)}"
+    with pytest.raises(errors.BadInput, match="input.transform cannot be varied: .*each task's"):
+        sweeps_of(config)
+
+
 SHORT = (
     *(f"--config.model.{field}={size}" for field, size in TINY.items()),
     "--config.total=20 steps",
     "--config.evaluators.dev.every=20 steps",
     "--config.evaluators.test.every=20 steps",
     "--config.optimizer.name=sgd(momentum=0.9, accumulator_dtype='bfloat16')",
-    "--config.sweep.rates=(0.03, 0.3)",
+    "--config.sweep.grid={'schedule.base': (0.03, 0.3)}",
     "--config.sweep.seeds=(0,)",
 )
 
