@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mixer import errors
-from mixer.data import sources, vtab
+from mixer.data import sources
+from mixer.data.sources import vtab_tasks
 from mixer.models import registry
 
 
@@ -63,7 +64,7 @@ def keys_of(words: str) -> dict[str, tuple[str, ...]]:
     found = {}
     for word in _words(words):
         with contextlib.suppress(errors.BadInput):  # a word of a recipe of your own
-            kind, _ = _classify(word, dict.fromkeys(vtab.TASKS, ""))
+            kind, _ = _classify(word, dict.fromkeys(vtab_tasks.TASKS, ""))
             if kind in _KEYS:
                 found[f"the word {word!r}"] = _KEYS[kind]
     return found

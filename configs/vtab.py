@@ -8,8 +8,8 @@ diabetic_retinopathy; clevr_count clevr_distance dmlab kitti_distance dsprites_l
 dsprites_orientation smallnorb_azimuth smallnorb_elevation.
 
 Data: the task's TFDS dataset, prepared as ArrayRecord; a run without it prints the command that
-prepares it. It must have the version and the number of examples of mixer/data/vtab.py: the 1,000
-images are ranges of it.
+prepares it. It must have the version and the number of examples that
+mixer/data/sources/vtab_tasks.py names: the 1,000 images are ranges of it.
 
 The paper's learning rate is the best of 0.003, 0.01 and 0.03 by the accuracy on 200 of the images
 after training on the other 800; then all 1,000 are trained on. For one task, and for the table's
@@ -33,7 +33,7 @@ What the paper leaves open, and what is done here:
 """
 
 from configs import arguments, common
-from mixer.data import vtab
+from mixer.data.sources import vtab_tasks
 
 # Large images on a CPU would take longer than a smoke test may.
 _SMOKE_RESOLUTION = 224
@@ -41,11 +41,11 @@ _SMOKE_RESOLUTION = 224
 
 def get_config(words: str = ""):
     """Takes a task, a model, a resolution and `smoke`."""
-    tasks = {name: f"vtab:{name}" for name in vtab.TASKS}
+    tasks = {name: f"vtab:{name}" for name in vtab_tasks.TASKS}
     args = arguments.parse(
         words, model="Mixer-B/16", dataset="vtab:caltech101", resolution=0, datasets=tasks
     )
-    task = vtab.task(args.dataset.removeprefix("vtab:"))
+    task = vtab_tasks.task(args.dataset.removeprefix("vtab:"))
     given = args.resolution
     args.resolution = given or (_SMOKE_RESOLUTION if args.smoke else task.resolution())
     config = common.base(args)
@@ -56,6 +56,6 @@ def get_config(words: str = ""):
     config.sweep.update(train="train800", dev="val200", grid=str(grid))
     config.vtab.resolution = given
     for name, split in {"test": "test", "dev": ""}.items():
-        entry = common.evaluator(config, split, vtab.TEST_TRANSFORM, config.total)
+        entry = common.evaluator(config, split, vtab_tasks.TEST_TRANSFORM, config.total)
         config.evaluators[name] = entry
     return common.smoke(config) if args.smoke else config

@@ -13,8 +13,9 @@ import numpy as np
 from mixer import batch as batch_lib
 from mixer import errors
 from mixer.checkpoint.card import Card
-from mixer.data import image_files, transforms
+from mixer.data import transforms
 from mixer.data.decode import Decoding, opened
+from mixer.data.sources import image_files
 
 
 def preprocess(

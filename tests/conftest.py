@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from mixer import storage
-from mixer.data import digits, records
+from mixer.data.sources import digits, records
 
 
 @pytest.fixture(scope="session")

@@ -10,21 +10,23 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.checkpoint.card import Card
-from mixer.data import image_files, order, staging, turbojpeg
+from mixer.data import order, turbojpeg
 from mixer.data.decode import Decoding
-from mixer.data.folder_layout import Layout
 from mixer.data.sources import (
     Reading,
     Source,
     default_data_dir,
+    image_files,
     is_tfds,
     open_source,
     place,
     split_to_measure,
     split_to_train_on,
+    staging,
 )
-from mixer.data.subset import fraction_of
-from mixer.data.tfds_source import TfdsSource, numbers
+from mixer.data.sources.folder_layout import Layout
+from mixer.data.sources.subset import fraction_of
+from mixer.data.sources.tfds import TfdsSource, numbers
 from mixer.runs.imports import import_modules
 from mixer.runs.keys import at_least, within
 from mixer.runs.model import image_size_of, mesh_of

@@ -14,8 +14,9 @@ from ml_collections import ConfigDict
 
 from mixer import batch as batch_lib
 from mixer import errors, storage
-from mixer.data import image_files, transforms
+from mixer.data import transforms
 from mixer.data.decode import Decoding
+from mixer.data.sources import image_files
 from mixer.preprocessing import pixels
 from mixer.runs import keys, workdir
 from mixer.runs.data import decoding_of

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from mixer import errors, storage
 from mixer.data import sources
-from mixer.data.prepare import against, dataset, readers
+from mixer.prepare import against, dataset, readers
 from mixer.runs import workdir
 from mixer.runs.data import data_dir
 from mixer.runs.imports import import_modules

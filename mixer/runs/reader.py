@@ -9,10 +9,10 @@ from jax.sharding import Mesh
 from mixer import batch as batch_lib
 from mixer.batch import Batch
 from mixer.data import pipeline, sources, transforms
-from mixer.data.blocks import in_blocks
 from mixer.data.decode import UPRIGHT, Decoding
 from mixer.data.order import Order
 from mixer.data.sources import Source
+from mixer.data.sources.blocks import in_blocks
 from mixer.hosts import exchange
 from mixer.training import sharding
 

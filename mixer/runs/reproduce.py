@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 import mixer
 from mixer import errors, runs
-from mixer.data import vtab
+from mixer.data.sources import vtab_tasks
 from mixer.hosts import exchange
 from mixer.models import registry
 from mixer.paper import rows, tables
@@ -211,9 +211,12 @@ def _work(run: Run, config: ConfigDict) -> tuple[int, float]:
     size = config.image_size[0]
     if config.run != "vtab":
         return images, images * _flops(config.model.name, size, bool(run.after))
-    sizes = [size] * len(vtab.TASKS)
+    sizes = [size] * len(vtab_tasks.TASKS)
     if config.dataset.startswith("vtab:"):  # else it is a smoke test
-        sizes = [config.vtab.resolution or vtab.task(name).resolution() for name in vtab.TASKS]
+        sizes = [
+            config.vtab.resolution or vtab_tasks.task(name).resolution()
+            for name in vtab_tasks.TASKS
+        ]
     work = math.fsum(images * _flops(config.model.name, side, True) for side in sizes)
     return images * len(sizes), work
 

@@ -4,7 +4,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.data import vtab
+from mixer.data.sources import vtab_tasks
 from mixer.hosts import exchange, stopping
 from mixer.runs import sweep, workdir
 from mixer.runs.results import Results, cost, of_all
@@ -33,7 +33,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     if None in found.values():
         return
     accuracies = {name: results["metrics"]["test/top1"] for name, results in found.items()}
-    scores = vtab.means(accuracies)
+    scores = vtab_tasks.means(accuracies)
     for name, accuracy in (accuracies | scores).items():
         print(f"{name:<22} {'-' if accuracy is None else f'{accuracy:.4f}'}")
     metrics = {f"vtab/{name}": accuracy for name, accuracy in (accuracies | scores).items()}
@@ -66,8 +66,8 @@ def sweeps_of(config: ConfigDict) -> dict[str, ConfigDict]:
                 f"config.sweep.grid: {key} cannot be varied: in run=vtab it is each task's own"
             )
     found = {}
-    for number, name in enumerate(tuple(config.vtab.tasks) or vtab.TASKS):
-        task = vtab.task(name)
+    for number, name in enumerate(tuple(config.vtab.tasks) or vtab_tasks.TASKS):
+        task = vtab_tasks.task(name)
         size = config.vtab.resolution or task.resolution(with_96=config.vtab.with_96)
         of_task = config.copy_and_resolve_references()
         of_task.run = "sweep"
@@ -84,7 +84,7 @@ def sweeps_of(config: ConfigDict) -> dict[str, ConfigDict]:
 
 def _check_tasks_own(config: ConfigDict) -> None:
     """Refuses what each task would replace by its own, unless it is as the recipe has made it."""
-    task = vtab.task(config.dataset.removeprefix("vtab:"))
+    task = vtab_tasks.task(config.dataset.removeprefix("vtab:"))
     sizes = {config.vtab.resolution or task.resolution(), task.resolution()}
     for key, value, made in (
         ("image_size", tuple(config.image_size), [(size, size) for size in sizes]),

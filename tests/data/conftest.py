@@ -4,7 +4,7 @@ import object_server
 import pytest
 import sharded
 
-from mixer.data import object_store
+from mixer.storage import object_store
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from mixer import batch as batch_lib
-from mixer.data import blocks, order, pipeline, sources, transforms
+from mixer.data import order, pipeline, sources, transforms
+from mixer.data.sources import blocks
 
 REMOTE = "gs://bucket/data"
 

@@ -4,8 +4,7 @@ import sys
 import pytest
 
 from mixer import storage
-from mixer.data import digits
-from mixer.data.sources import open_source
+from mixer.data.sources import digits, open_source
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits files as a full disk does")

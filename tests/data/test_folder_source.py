@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from mixer import errors
-from mixer.data import records, sources, splits
+from mixer.data import sources
+from mixer.data.sources import records, splits
 
 
 def fill(root, *paths):

@@ -1,6 +1,6 @@
 import pytest
 
-from mixer.data import object_store
+from mixer.storage import object_store
 
 URL = "gs://bucket/a folder/x+y.bin"
 

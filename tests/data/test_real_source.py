@@ -10,7 +10,7 @@ import tfds_stand_ins as stand_ins
 
 from mixer import errors
 from mixer.data import sources
-from mixer.data.real_source import RealSource
+from mixer.data.sources.real import RealSource
 from mixer.evaluation.multilabel import MultiLabel
 from mixer.evaluation.registry import evaluate
 from mixer.runs.reader import open_reader

@@ -4,7 +4,8 @@ import threading
 import pytest
 
 from mixer import errors
-from mixer.data import patience, sources
+from mixer.data import sources
+from mixer.storage import patience
 
 REMOTE = "gs://bucket/data"
 

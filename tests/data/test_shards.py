@@ -1,7 +1,8 @@
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
-from mixer.data import object_store, shards
+from mixer.data.sources import shards
+from mixer.storage import object_store
 
 URL = "gs://bucket/x.array_record"
 

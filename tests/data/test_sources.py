@@ -7,8 +7,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from mixer import errors
-from mixer.data import records, sources
+from mixer.data import sources
 from mixer.data.decode import decode
+from mixer.data.sources import records
 
 
 def test_digits_are_scikit_learns(data_dir):

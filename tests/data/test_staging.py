@@ -10,7 +10,8 @@ import time
 import pytest
 
 from mixer import errors
-from mixer.data import order, sources, staging
+from mixer.data import order, sources
+from mixer.data.sources import staging
 
 REMOTE = "gs://bucket/data"
 ALL = [range(383)]
@@ -90,7 +91,7 @@ def test_killed_in_the_middle_it_goes_on(noise_dir, server, tmp_path):
         import sys
         sys.modules["jax"] = None
         from pathlib import Path
-        from mixer.data import staging
+        from mixer.data.sources import staging
         staging._CONNECTIONS = 1
         source = staging.open_staged("noise", "train", {REMOTE!r}, Path({str(tmp_path)!r}))
         source.stage([range(383)])

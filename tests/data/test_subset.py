@@ -6,7 +6,7 @@ import pytest
 
 from mixer import errors
 from mixer.data import sources
-from mixer.data.subset import Subset, fraction_of
+from mixer.data.sources.subset import Subset, fraction_of
 
 
 class Numbers:

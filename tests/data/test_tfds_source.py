@@ -10,7 +10,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from mixer import errors
-from mixer.data import records, sources
+from mixer.data import sources
+from mixer.data.sources import records
 
 FEATURES = {
     "img": tfds.features.Image(encoding_format="png"),

@@ -8,10 +8,11 @@ import tensorflow_datasets as tfds
 import tfds_stand_ins as stand_ins
 
 from mixer import errors
-from mixer.data import order, sources, vtab
+from mixer.data import order, sources
 from mixer.data.decode import Decoding, decode
-from mixer.data.splits import absolute_ranges
-from mixer.data.vtab_labels import bin_of
+from mixer.data.sources import vtab_tasks
+from mixer.data.sources.splits import absolute_ranges
+from mixer.data.sources.vtab_labels import bin_of
 
 # Group, test images, classes, small or large images, crop, flip.
 PROTOCOL = {
@@ -60,8 +61,8 @@ def examples_of(task, split):
 
 
 def test_the_table_is_the_protocols():
-    assert vtab.TASKS.keys() == PROTOCOL.keys()
-    for name, task in vtab.TASKS.items():
+    assert vtab_tasks.TASKS.keys() == PROTOCOL.keys()
+    for name, task in vtab_tasks.TASKS.items():
         group, _, num_classes, size, crop, flip = PROTOCOL[name]
         assert (task.group, task.num_classes) == (group, num_classes), name
         assert task.resolution() == (224 if size == "S" else 448), name
@@ -74,7 +75,7 @@ def test_the_table_is_the_protocols():
 
 @pytest.mark.parametrize("name", PROTOCOL)
 def test_splits_are_800_and_200_and_the_test_set(name):
-    task = vtab.TASKS[name]
+    task = vtab_tasks.TASKS[name]
     train, val, test = (examples_of(task, split) for split in ("train800", "val200", "test"))
     assert (len(train), len(val), len(test)) == (800, 200, PROTOCOL[name][1])
     assert len({*train, *val, *test}) == 1_000 + len(test)
@@ -87,7 +88,7 @@ def test_splits_are_800_and_200_and_the_test_set(name):
 
 @pytest.mark.parametrize("name", PROTOCOL)
 def test_the_installed_tfds_has_the_builder_and_its_features(name):
-    task = vtab.TASKS[name]
+    task = vtab_tasks.TASKS[name]
     builder = stand_ins.builder_of(task.builder)
     assert builder.version == stand_ins.builder_of(task.builder.partition(":")[0]).version
     assert len(set(task.rule.names(builder.info.features))) == task.num_classes
@@ -98,7 +99,7 @@ def test_the_installed_tfds_has_the_builder_and_its_features(name):
 
 
 def label(name, **record):
-    return vtab.TASKS[name].rule(record)
+    return vtab_tasks.TASKS[name].rule(record)
 
 
 def scene(*depths):
@@ -113,7 +114,7 @@ def street(*objects):
 @pytest.mark.parametrize("count", range(3, 11))
 def test_clevr_counts_the_objects(count):
     got = label("clevr_count", objects=scene(*range(count)))
-    assert vtab.TASKS["clevr_count"].rule.classes[got] == str(count) and got == count - 3
+    assert vtab_tasks.TASKS["clevr_count"].rule.classes[got] == str(count) and got == count - 3
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_dsprites_groups_positions_and_orientations():
     turns = [label("dsprites_orientation", label_orientation=i) for i in range(40)]
     assert turns == [np.floor(i / 2.5) for i in range(40)]
     assert set(np.bincount(turns)) == {2, 3}
-    names = vtab.TASKS["dsprites_orientation"].rule.classes
+    names = vtab_tasks.TASKS["dsprites_orientation"].rule.classes
     for i, group in enumerate(turns):
         first, last = map(int, names[group].split("-"))
         assert first <= i <= last
@@ -216,7 +217,7 @@ def test_images_have_three_channels_and_all_the_greys(tmp_path, monkeypatch):
     # CLEVR's files have an opacity, which changes no colour, as TensorFlow decodes them.
     assert source.published
     rgba = rng.integers(0, 256, (32, 48, 4)).astype(np.uint8)
-    stored = vtab.TASKS["clevr_count"].image({"image": stand_ins.png(rgba).read()})
+    stored = vtab_tasks.TASKS["clevr_count"].image({"image": stand_ins.png(rgba).read()})
     np.testing.assert_array_equal(decode(stored, Decoding(as_tensorflow=True)), rgba[..., :3])
 
 
@@ -228,9 +229,9 @@ def test_wrong_datasets_tasks_and_splits_are_refused(tmp_path, monkeypatch):
     refused("vtab:clevr_cuont", "test", "unknown VTAB-1k task 'clevr_cuont'. Did you mean 'clevr_c")
     refused("vtab:dtd", "train", "unknown split of vtab:dtd 'train'. .* test, train1000, train800")
     refused("vtab:dtd", "test", "dataset 'dtd:3.0.1' is not prepared .*download_and_prepare")
-    full = vtab.TASKS["kitti_distance"]
+    full = vtab_tasks.TASKS["kitti_distance"]
     stand_ins.small_task(monkeypatch, "kitti_distance", tmp_path)
-    monkeypatch.setitem(vtab.TASKS, "kitti_distance", full)
+    monkeypatch.setitem(vtab_tasks.TASKS, "kitti_distance", full)
     refused("vtab:kitti_distance", "test", "has 40 examples in train, expected 6,347")
 
 
@@ -262,10 +263,10 @@ def test_512_of_1000_images_are_repeated_and_shuffled_anew():
 
 def test_means_are_plain_means_over_tasks():
     rng = np.random.default_rng(0)
-    accuracies = dict(zip(vtab.TASKS, rng.random(19).tolist(), strict=True))
+    accuracies = dict(zip(vtab_tasks.TASKS, rng.random(19).tolist(), strict=True))
     values = np.array([accuracies[name] for name in PROTOCOL])
     groups = np.array([row[0] for row in PROTOCOL.values()])
-    got = vtab.means(accuracies)
+    got = vtab_tasks.means(accuracies)
     assert got.pop("mean") == pytest.approx(values.mean())
     assert {group: (groups == group).sum() for group in got} == {
         "natural": 7,
@@ -275,8 +276,8 @@ def test_means_are_plain_means_over_tasks():
     for group, mean in got.items():
         assert mean == pytest.approx(values[groups == group].mean())
     del accuracies["resisc45"]
-    partly = vtab.means(accuracies)
+    partly = vtab_tasks.means(accuracies)
     assert partly["mean"] is None and partly["specialized"] is None
     assert partly["natural"] == got["natural"] and partly["structured"] == got["structured"]
     with pytest.raises(errors.BadInput, match="unknown VTAB-1k task 'cifar10'"):
-        vtab.means({"cifar10": 0.9})
+        vtab_tasks.means({"cifar10": 0.9})

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from mixer.data import records, vtab
+from mixer.data.sources import records, vtab_tasks
 
 # Of a task of VTAB-1k with 40 examples.
 SPLITS = {
@@ -78,10 +78,10 @@ def _near(feature):
 
 def small_task(monkeypatch, name, data_dir, examples=None):
     """Makes a task of VTAB-1k one of few examples, and prepares these; returns the task."""
-    task = vtab.TASKS[name]
+    task = vtab_tasks.TASKS[name]
     examples = examples or examples_of(task.builder, 40)
     replaced = dataclasses.replace(task, sizes={"train": len(examples)})
-    monkeypatch.setitem(vtab.TASKS, name, replaced)
-    monkeypatch.setattr(vtab.Task, "splits", property(lambda self: SPLITS))
+    monkeypatch.setitem(vtab_tasks.TASKS, name, replaced)
+    monkeypatch.setattr(vtab_tasks.Task, "splits", property(lambda self: SPLITS))
     write(data_dir, task.builder, {"train": examples})
     return replaced

@@ -8,7 +8,7 @@ from mixer import errors
 from mixer.checkpoint.card import Card
 from mixer.data import turbojpeg
 from mixer.data.decode import Decoding
-from mixer.data.subset import Subset
+from mixer.data.sources.subset import Subset
 from mixer.runs.data import decoding_of
 
 OWN, TFDS = types.SimpleNamespace(), types.SimpleNamespace(published=True)

@@ -10,7 +10,7 @@ from configs import finetune, sweep
 from mixer import errors
 from mixer.checkpoint import arrays
 from mixer.data import sources, transforms
-from mixer.data.splits import absolute_ranges
+from mixer.data.sources.splits import absolute_ranges
 from mixer.runs import grid
 from mixer.runs.evaluations import evaluation_transform
 from mixer.runs.training import build_training

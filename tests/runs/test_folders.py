@@ -11,7 +11,7 @@ from PIL import Image
 from configs import arguments, fewshot
 from configs import folder as recipe
 from mixer import errors
-from mixer.data import image_files
+from mixer.data.sources import image_files
 from mixer.runs import data, predict
 from mixer.runs.evaluate import evaluations_of
 from mixer.runs.reader import say_what_is_read

@@ -9,7 +9,7 @@ from PIL import Image
 from runs_command import run
 
 from mixer.data import transforms
-from mixer.data.splits import absolute_ranges
+from mixer.data.sources.splits import absolute_ranges
 from mixer.runs.training import build_training
 from mixer.training import durations
 

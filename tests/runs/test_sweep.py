@@ -11,7 +11,7 @@ from runs_command import run, start
 from configs import sweep as recipe
 from configs import vtab as vtab_recipe
 from mixer import errors
-from mixer.data.vtab import TASKS
+from mixer.data.sources.vtab_tasks import TASKS
 from mixer.runs import results, sweep, train, vtab, workdir
 from mixer.runs.vtab import sweeps_of
 from mixer.training.progress import NonFinite

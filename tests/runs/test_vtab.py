@@ -8,7 +8,7 @@ import tfds_stand_ins as stand_ins
 from configs import vtab
 from mixer import errors
 from mixer.data import transforms
-from mixer.data.vtab import TASKS
+from mixer.data.sources.vtab_tasks import TASKS
 from mixer.runs.training import build_training
 from mixer.training import step
 

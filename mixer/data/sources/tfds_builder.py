@@ -10,7 +10,8 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from mixer import errors
-from mixer.data import object_store, remote_dataset
+from mixer.data.sources import remote_dataset
+from mixer.storage import object_store
 
 
 def open_builder(

@@ -17,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mixer import errors
-from mixer.data import records
-from mixer.data.prepare.entry import Entry, Reader, Unusable, examine
-from mixer.data.splits import meaning
+from mixer.data.sources import records
+from mixer.data.sources.splits import meaning
+from mixer.prepare.entry import Entry, Reader, Unusable, examine
 
 _BUCKETS, _GROUP, _THREADS = 128, 2048, 8  # macOS lets a process open 256 files
 _SHOWN = 5  # of a long list of offenders

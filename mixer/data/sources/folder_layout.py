@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mixer import errors
-from mixer.data import image_files, records, splits
+from mixer.data.sources import image_files, records, splits
 
 EXPECTED = "expected PATH/train/<class>/*.jpg (or PATH/<class>/*.jpg) with two or more classes"
 

@@ -16,9 +16,9 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from mixer import errors, storage
-from mixer.data import object_store, patience, remote_dataset
-from mixer.data.object_store import Entry
-from mixer.data.sources import AS_IT_IS, Reading, Source, TfdsSource, open_source
+from mixer.data.sources import AS_IT_IS, Reading, Source, TfdsSource, open_source, remote_dataset
+from mixer.storage import object_store, patience
+from mixer.storage.object_store import Entry
 
 _CONNECTIONS = 8  # shards at a time
 _PIECE = 2**24  # bytes a request

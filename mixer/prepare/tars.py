@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from mixer import errors
-from mixer.data import splits
-from mixer.data.image_files import ending, is_hidden, is_image
-from mixer.data.prepare.entry import Entry, Reader, checked_name
+from mixer.data.sources import splits
+from mixer.data.sources.image_files import ending, is_hidden, is_image
+from mixer.prepare.entry import Entry, Reader, checked_name
 
 _LAYOUT = "<split>/<class>/x.jpg (split: train, validation, test), <class>/x.jpg or <class>.tar"
 _WNID = re.compile(r"n\d{8}")  # what ImageNet's tars of one class are named by

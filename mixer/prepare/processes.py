@@ -11,8 +11,8 @@ from multiprocessing import connection
 from pathlib import Path
 
 from mixer import signals
-from mixer.data.prepare.shard import Writer
 from mixer.errors import Failure
+from mixer.prepare.shard import Writer
 
 
 def write(

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mixer import errors
-from mixer.data.prepare import dataset, shard
+from mixer.prepare import dataset, shard
 
 
 def content(folder):

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from mixer import errors
-from mixer.data import vtab_labels
+from mixer.data.sources import vtab_labels
+from mixer.data.sources.vtab_labels import Derived, Record, Stored
 from mixer.data.transforms import before_crop
-from mixer.data.vtab_labels import Derived, Record, Stored
 
 # Images of so many pixels a side and more are fine-tuned at the larger resolution.
 _SIDE = 96

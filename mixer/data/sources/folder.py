@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mixer import errors
-from mixer.data import image_files, splits
-from mixer.data.folder_layout import EXPECTED, Layout
+from mixer.data.sources import image_files, splits
+from mixer.data.sources.folder_layout import EXPECTED, Layout
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mixer import errors
-from mixer.data import object_store, splits
-from mixer.data.tfds_builder import open_builder, open_records
+from mixer.data.sources import splits
+from mixer.data.sources.tfds_builder import open_builder, open_records
+from mixer.storage import object_store
 
 _LABEL_FEATURES = ("label", "labels", "real_label")
 # Of TFDS's own datasets, which do not record it.

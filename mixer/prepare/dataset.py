@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from mixer import errors, storage
-from mixer.data import image_files, records
-from mixer.data.prepare import against, processes, shard
-from mixer.data.prepare import plan as plans
-from mixer.data.prepare.entry import Reader
-from mixer.data.prepare.progress import Progress
-from mixer.data.sources import Source
+from mixer.data.sources import Source, image_files, records
+from mixer.prepare import against, processes, shard
+from mixer.prepare import plan as plans
+from mixer.prepare.entry import Reader
+from mixer.prepare.progress import Progress
 
 _FORMAT = 1  # of metadata.json
 SUMS, REMOVED = "SHA256SUMS", "removed.jsonl"

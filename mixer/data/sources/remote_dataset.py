@@ -12,8 +12,8 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from mixer import errors
-from mixer.data import object_store, patience
-from mixer.data.shards import Part, Shards
+from mixer.data.sources.shards import Part, Shards
+from mixer.storage import object_store, patience
 
 _SHARD = re.compile(r"-\d{5,}-of-\d{5,}$")
 

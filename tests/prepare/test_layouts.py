@@ -10,7 +10,7 @@ from PIL import Image
 
 from mixer import errors
 from mixer.data import sources
-from mixer.data.prepare import dataset
+from mixer.prepare import dataset
 
 PNG = b"\x89PNG\r\n\x1a\n and so on"
 

@@ -8,8 +8,9 @@ import threading
 import pytest
 import tensorflow_datasets as tfds
 
-from mixer.data import records, sources
-from mixer.data.prepare import imagenet
+from mixer.data import sources
+from mixer.data.sources import records
+from mixer.prepare import imagenet
 
 
 def sums(folder):

@@ -11,10 +11,10 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from mixer import storage
-from mixer.data import records, splits
-from mixer.data.prepare import plan as plans
-from mixer.data.prepare.against import Known
-from mixer.data.prepare.entry import Entry, Unusable, read
+from mixer.data.sources import records, splits
+from mixer.prepare import plan as plans
+from mixer.prepare.against import Known
+from mixer.prepare.entry import Entry, Unusable, read
 
 # Where things lie in the work folder.
 PLAN, LISTS, KNOWN, DONE, PARTS, SHARDS = "plan.json", "lists", "known", "done", "parts", "dataset"

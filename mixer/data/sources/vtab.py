@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mixer import errors
-from mixer.data import remote_dataset, tfds_builder, vtab
+from mixer.data.sources import remote_dataset, tfds_builder, vtab_tasks
 
 # Under which TFDS's builders keep the name of an example's file.
 _FILE_FEATURES = ("file_name", "filename", "image/file_name", "name")
@@ -15,7 +15,7 @@ _FILE_FEATURES = ("file_name", "filename", "image/file_name", "name")
 
 @dataclasses.dataclass(frozen=True)
 class VtabSource:
-    """One of `vtab.TASKS`, read from the prepared TFDS dataset.
+    """One of `vtab_tasks.TASKS`, read from the prepared TFDS dataset.
 
     Attributes:
       split: train800, val200, train1000 (both) or test.
@@ -25,7 +25,7 @@ class VtabSource:
     split: str
     classes: Sequence[str]
     records: Any
-    task: vtab.Task
+    task: vtab_tasks.Task
     published: ClassVar[bool] = True
 
     @classmethod
@@ -35,7 +35,7 @@ class VtabSource:
         Raises:
           BadInput: also if its examples or classes are not as many as the protocol's.
         """
-        task = vtab.task(name)
+        task = vtab_tasks.task(name)
         if split not in task.splits:
             raise errors.unknown(f"split of vtab:{name}", split, task.splits)
         with remote_dataset.metadata(task.builder, data_dir) as local:

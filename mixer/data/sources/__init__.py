@@ -19,15 +19,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import tensorflow_datasets as tfds
+import tensorflow_datasets
 
 from mixer import errors
-from mixer.data import digits, object_store, patience, remote_dataset, splits
-from mixer.data.folder_layout import usual_splits
-from mixer.data.folder_source import FolderSource
-from mixer.data.real_source import RealSource
-from mixer.data.tfds_source import TfdsSource
-from mixer.data.vtab_source import VtabSource
+from mixer.data.sources import digits, remote_dataset, splits
+from mixer.data.sources.folder import FolderSource
+from mixer.data.sources.folder_layout import usual_splits
+from mixer.data.sources.real import RealSource
+from mixer.data.sources.tfds import TfdsSource
+from mixer.data.sources.vtab import VtabSource
+from mixer.storage import object_store, patience
 
 
 class Source(Protocol):
@@ -191,7 +192,12 @@ def is_tfds(dataset: str) -> bool:
 
 def datasets() -> list[str]:
     """Names of datasets: ours, registered ones, TFDS's, and what lies in `default_data_dir()`."""
-    found = ["digits", "folder:PATH", *_SOURCES, *tfds.list_builders(with_community_datasets=False)]
+    found = [
+        "digits",
+        "folder:PATH",
+        *_SOURCES,
+        *tensorflow_datasets.list_builders(with_community_datasets=False),
+    ]
     data_dir = default_data_dir()
     if object_store.is_remote(data_dir) or not data_dir.is_dir():
         return found
@@ -206,7 +212,7 @@ def is_dataset(name: str) -> bool:
     kind = name.partition(":")[0]
     if kind in _SOURCES or kind in ("folder", "digits"):
         return True
-    if kind.split("/")[0] in tfds.list_builders(with_community_datasets=False):
+    if kind.split("/")[0] in tensorflow_datasets.list_builders(with_community_datasets=False):
         return True
     if not re.fullmatch(r"\w+(/[\w.-]+)*", kind):
         return False

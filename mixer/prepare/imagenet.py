@@ -7,9 +7,9 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from mixer import errors
-from mixer.data import image_files
-from mixer.data.prepare import tars
-from mixer.data.prepare.entry import Entry, Reader
+from mixer.data.sources import image_files
+from mixer.prepare import tars
+from mixer.prepare.entry import Entry, Reader
 
 _EXPECTED = {"train": 1_281_167, "validation": 50_000}
 _TRAIN, _VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"

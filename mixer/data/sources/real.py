@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mixer import errors
-from mixer.data import object_store, remote_dataset
-from mixer.data.tfds_source import TfdsSource
+from mixer.data.sources import remote_dataset
+from mixer.data.sources.tfds import TfdsSource
+from mixer.storage import object_store
 
 _URL = "https://raw.githubusercontent.com/google-research/reassessed-imagenet/master/real.json"
 _FILE = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from mixer.data import splits
-from mixer.data.folder_layout import Layout
-from mixer.data.prepare.entry import Entry, Reader
+from mixer.data.sources import splits
+from mixer.data.sources.folder_layout import Layout
+from mixer.prepare.entry import Entry, Reader
 
 
 class FolderReader(Reader):

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mixer import errors
-from mixer.data.prepare import tars
-from mixer.data.prepare.entry import Entry, Reader, checked_name
+from mixer.prepare import tars
+from mixer.prepare.entry import Entry, Reader, checked_name
 
 _ARCHIVE = "::"
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}

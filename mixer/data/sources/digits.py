@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from mixer import storage
-from mixer.data import records
+from mixer.data.sources import records
 
 VERSION = "1.0.0"
 

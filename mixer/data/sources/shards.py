@@ -19,7 +19,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from mixer import errors
-from mixer.data import object_store
+from mixer.storage import object_store
 
 # Riegeli's file format: a header interrupts the chunks at every block.
 _BLOCK, _BLOCK_HEADER, _CHUNK_HEADER = 2**16, 24, 40

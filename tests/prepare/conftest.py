@@ -4,7 +4,7 @@ import tarfile
 import pytest
 
 from mixer.data import sources
-from mixer.data.prepare import against, dataset, readers
+from mixer.prepare import against, dataset, readers
 
 
 @pytest.fixture

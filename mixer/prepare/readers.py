@@ -1,11 +1,11 @@
 """The kinds of sources: `folder:PATH`, `tar:PATHS`, `manifest:FILE`, `imagenet:PATH`."""
 
 from mixer import errors
-from mixer.data.prepare.entry import Reader
-from mixer.data.prepare.folder import FolderReader
-from mixer.data.prepare.imagenet import ImageNetReader
-from mixer.data.prepare.manifest import ManifestReader
-from mixer.data.prepare.tars import TarReader
+from mixer.prepare.entry import Reader
+from mixer.prepare.folder import FolderReader
+from mixer.prepare.imagenet import ImageNetReader
+from mixer.prepare.manifest import ManifestReader
+from mixer.prepare.tars import TarReader
 
 _READERS = {
     "folder": FolderReader,
