@@ -1,11 +1,12 @@
-"""What was drawn for a row of a training's batch, told without changing a draw or a pixel.
+"""What a training drew for a row of a batch, and when it sees an example; told, not changed.
 
-The row is made by the very code that training calls (`Rows`, `Chain`); each transform is asked what
+A row is made by the very code that training calls (`Rows`, `Chain`). Each transform is asked what
 it will draw, with a copy of the generator, just before it draws.
 """
 
 import copy
 import dataclasses
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -105,3 +106,37 @@ def redraw(rows: Rows, number: int) -> Redrawn:
     for _ in range(int(made["skipped"])):
         index = rows.order.after(index)
     return Redrawn(count, meant, index, made["image"], made["label"], following.trace)
+
+
+def when_seen(
+    rows: Rows, wanted: Collection[int], stop: int, report: Callable[[int], None]
+) -> dict[int, list[int]]:
+    """By example the counters g < `stop` at which it is seen, ascending; none of an unreadable one.
+
+    Where unreadable examples are skipped, those count at which one stands in for them.
+
+    Args:
+      report: is called with the number of counters done, now and then.
+    """
+    seen = {index: [] for index in wanted}
+    turns = {turn: index for index in wanted for turn in _turns(rows, index)}
+    for count in range(stop):
+        index = turns.get(rows.order[count])
+        if index is not None:
+            seen[index].append(count)
+        if count % 2**16 == 0:
+            report(count)
+    return seen
+
+
+def _turns(rows: Rows, index: int) -> list[int]:
+    """The examples at whose turn this one is seen: its own, and those that it stands in for."""
+    if not rows.skip_bad:
+        return [index]
+    if not rows.usable(index):
+        return []
+    turns, before = [index], rows.order.before(index)
+    while before != index and not rows.usable(before):
+        turns.append(before)
+        before = rows.order.before(before)
+    return turns

@@ -9,7 +9,19 @@ import numpy as np
 from PIL import Image
 
 from mixer.data import orientation
-from mixer.data.formats import FORMATS
+
+# The formats that are read, by Pillow's names, and the endings of their files.
+_ENDINGS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+}
+FORMATS = tuple(_ENDINGS)
+SUFFIXES = tuple(ending for endings in _ENDINGS.values() for ending in endings)
 
 _ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC = 0x0112, 258, 262  # tags of EXIF and TIFF
 _PNG = b"\x89PNG\r\n\x1a\n"

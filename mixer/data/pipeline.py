@@ -16,7 +16,6 @@ import numpy as np
 from absl import flags
 
 from mixer import errors, signals
-from mixer.data import labels
 from mixer.data.decode import UPRIGHT, Decoding, Encoded, opened
 from mixer.data.order import Order
 from mixer.data.sources import Source
@@ -105,7 +104,7 @@ class Rows:
         if image.shape != expected:
             raise ValueError(f"the transforms made {image.shape}, expected {expected}")
         try:
-            label = labels.as_row(example["label"], self.padding["label"], len(self.source.classes))
+            label = label_row(example["label"], self.padding["label"], len(self.source.classes))
         except ValueError as error:  # wrong, not unreadable: nothing to skip
             raise BadExample(f"{self.where(index)}: {error}") from error
         return {"image": image, "label": label, "mask": np.bool_(True)}
@@ -134,6 +133,26 @@ class Rows:
             return self.source.where(index)
         except _UNREADABLE:  # the record itself is what cannot be read
             return f"dataset {self.source.name}, split {self.source.split}, example {index}"
+
+
+def label_row(label: int | Sequence[int], padding: np.ndarray, num_classes: int) -> np.ndarray:
+    """The label as the batch holds it, int32 shaped like `padding`: [] or [L], filled up with -1.
+
+    Raises:
+      ValueError: more labels than L, or one that is no class.
+    """
+    given = np.asarray(label)
+    if given.ndim != padding.ndim or (given.size and given.dtype.kind not in "biu"):
+        expected = "a sequence of class numbers" if padding.ndim else "one class number"
+        raise ValueError(f"its label is {label!r}: expected {expected}")
+    if given.size > padding.size:
+        raise ValueError(f"it has {given.size} labels: expected {padding.size} at most")
+    strange = given[(given < 0) | (given >= num_classes)]
+    if strange.size:
+        raise ValueError(f"label {strange[0]}: expected 0 to {num_classes - 1}")
+    row = np.full(padding.shape, -1, np.int32)
+    row.flat[: given.size] = given
+    return row
 
 
 def steps_per_pass(source: Source, batch_size: int) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from etils import epath
 
 from mixer import errors, storage
-from mixer.data import seen
+from mixer.data import drawn
 from mixer.data.sources import Source
 from mixer.runs.training import Training
 from mixer.training.writers import clock
@@ -58,7 +58,7 @@ def tell(examples: list[int], training: Training, path: epath.Path) -> dict[str,
         return {}
     rows, size = training.reader.rows, training.batch_size
     total = training.total * size
-    found = seen.counters(rows, examples, total, _progress(total, "of the order walked"))
+    found = drawn.when_seen(rows, examples, total, _progress(total, "of the order walked"))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("index", "where", "step", "row", "counter", "epoch"))

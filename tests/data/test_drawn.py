@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mixer import batch as batch_lib
-from mixer.data import drawn, order, pipeline, seen, transforms
+from mixer.data import drawn, order, pipeline, transforms
 
 
 def placed(height, width):
@@ -108,6 +108,6 @@ def test_what_stands_in_for_unreadable_examples(text):
         assert (redrawn.image == redrawn.index).all() and redrawn.label == redrawn.index % 2
         assert (redrawn.meant != redrawn.index) == (redrawn.meant in Source.damaged)
         there[redrawn.index].append(number)
-    found = seen.counters(rows, range(30), 100, lambda count: None)
+    found = drawn.when_seen(rows, range(30), 100, lambda count: None)
     assert found == {index: there[index] for index in range(30)}
     assert not found[5] and len(found[7]) > 9

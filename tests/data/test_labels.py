@@ -9,8 +9,8 @@ import tensorflow_datasets as tfds
 
 from mixer import batch as batch_lib
 from mixer import errors
-from mixer.data import labels, pipeline, sources, transforms
 from mixer.data import order as order_lib
+from mixer.data import pipeline, sources, transforms
 
 SIZE, BATCH = (8, 8), 24
 
@@ -107,7 +107,7 @@ def test_a_source_without_the_attribute_has_one_label():
 def test_a_row_is_the_labels_then_minus_one():
     padding = np.full(4, -1, np.int32)
     for given in ([], [2], (2, 2, 0), np.array([1, 0, 2, 1])):
-        row = labels.as_row(given, padding, 3)
+        row = pipeline.label_row(given, padding, 3)
         assert row.dtype == np.int32 and row.tolist() == [*given, *[-1] * (4 - len(given))]
     assert (padding == -1).all()
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from mixer.data.decode import Decoding, decode
-from mixer.data.formats import FORMATS, SUFFIXES
+from mixer.data.pillow import FORMATS, SUFFIXES
 
 AS_TENSORFLOW = Decoding(as_tensorflow=True)
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)

@@ -19,14 +19,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import tensorflow_datasets
-
 from mixer import errors
 from mixer.data.sources import digits, remote_dataset, splits
 from mixer.data.sources.folder import FolderSource
 from mixer.data.sources.folder_layout import usual_splits
 from mixer.data.sources.real import RealSource
 from mixer.data.sources.tfds import TfdsSource
+from mixer.data.sources.tfds_builder import published_names
 from mixer.data.sources.vtab import VtabSource
 from mixer.storage import object_store, patience
 
@@ -196,7 +195,7 @@ def datasets() -> list[str]:
         "digits",
         "folder:PATH",
         *_SOURCES,
-        *tensorflow_datasets.list_builders(with_community_datasets=False),
+        *published_names(),
     ]
     data_dir = default_data_dir()
     if object_store.is_remote(data_dir) or not data_dir.is_dir():
@@ -212,7 +211,7 @@ def is_dataset(name: str) -> bool:
     kind = name.partition(":")[0]
     if kind in _SOURCES or kind in ("folder", "digits"):
         return True
-    if kind.split("/")[0] in tensorflow_datasets.list_builders(with_community_datasets=False):
+    if kind.split("/")[0] in published_names():
         return True
     if not re.fullmatch(r"\w+(/[\w.-]+)*", kind):
         return False

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mixer import errors
-from mixer.data.formats import SUFFIXES
+from mixer.data.pillow import SUFFIXES
 
 # What macOS and Synology put beside the images: thumbnails, which are not meant.
 _FOREIGN = ("__MACOSX", "@eaDir")

@@ -14,6 +14,11 @@ from mixer.data.sources import remote_dataset
 from mixer.storage import object_store
 
 
+def published_names() -> list[str]:
+    """Of the datasets that come with TFDS."""
+    return tfds.list_builders(with_community_datasets=False)
+
+
 def open_builder(
     dataset: str, data_dir: Path | str, local: Path, also_known: Sequence[str] = ()
 ) -> tfds.core.DatasetBuilder:
@@ -37,7 +42,7 @@ def open_builder(
     except tfds.core.registered.DatasetNotFoundError:
         if wrong := _damage(dataset, data_dir, local):
             raise errors.BadInput(wrong) from None
-        known = [*also_known, *tfds.list_builders(with_community_datasets=False)]
+        known = [*also_known, *published_names()]
         found = errors.unknown("dataset", dataset, known)
         line = str(found).split(" Known:")[0]
         raise errors.Missing(
