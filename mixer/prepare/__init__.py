@@ -1,5 +1,5 @@
 """Images from tars, folders and manifests to a sharded ArrayRecord dataset in TFDS layout.
 
-`readers` list a source, `plan` puts the list into hash order and cuts it into shards, `shard`
-writes one of them, `dataset` runs them in processes and puts the result in its place.
+`readers` list a source, `listing` puts the list into hash order and cuts it into shards, `writing`
+writes these in several processes, `dataset` puts the result in its place.
 """

@@ -1,4 +1,4 @@
-"""From a source to `<data_dir>/<name>/<version>`: planned, written by processes, put in its place.
+"""From a source to `<data_dir>/<name>/<version>`: listed, written by processes, put in its place.
 
 Until it is complete all lies in a folder beside the target, where the same command goes on.
 """
@@ -13,9 +13,9 @@ from typing import Any
 
 from mixer import errors, storage
 from mixer.data.sources import Source, image_files, records
-from mixer.prepare import against, processes, shard
-from mixer.prepare import plan as plans
+from mixer.prepare import dedup, writing
 from mixer.prepare.entry import Reader
+from mixer.prepare.listing import Listing, fingerprint, list_source, some, status
 from mixer.prepare.progress import Progress
 
 _FORMAT = 1  # of metadata.json
@@ -77,17 +77,17 @@ def prepare(job: Preparation, *, accept: Callable[[], None], stop: Callable[[], 
         if job.target.exists():
             raise errors.BadInput(f"{job.target} has just been made by another process; try again")
         try:
-            plan = _planned(job, stop)
+            listing = _listed(job, stop)
         except OSError as error:
             raise errors.BadInput(f"{job.target} cannot be prepared: {error}") from None
-        if plan is None:
+        if listing is None:
             print("stopped before the first shard; the same command begins anew", flush=True)
             return False
         accept()
-        if (written := _write(job, plan, stop)) is None:
+        if (written := _write(job, listing, stop)) is None:
             return False
         with storage.naming(job.target):
-            _finish(job, plan, written)
+            _finish(job, listing, written)
     return True
 
 
@@ -102,10 +102,10 @@ def _is_made(job: Preparation) -> bool:
     made = {}
     with contextlib.suppress(OSError, ValueError):
         made = summary(job.target)
-    asked = job.settings() | {"fingerprint": plans.fingerprint(job.reader.files())}
+    asked = job.settings() | {"fingerprint": fingerprint(job.reader.files())}
     differing = [key for key, value in asked.items() if made.get(key) != value]
     # They may have been removed since, to make room.
-    differing += [f for f, *was in made.get("archives", ()) if plans.status(f) not in (None, was)]
+    differing += [f for f, *was in made.get("archives", ()) if status(f) not in (None, was)]
     if differing:
         raise errors.BadInput(
             f"{job.target} is there already, with other {' and '.join(differing)}: choose another "
@@ -118,7 +118,7 @@ def _is_made(job: Preparation) -> bool:
 
 @contextlib.contextmanager
 def _held(job: Preparation) -> Iterator[None]:
-    """Holds the work folder against other processes; it stays only once its plan is made."""
+    """Holds the work folder against other processes; it stays only once the listing is made."""
     above = [p for p in job.work.parents if not p.exists()]
 
     def busy() -> None:
@@ -135,7 +135,7 @@ def _held(job: Preparation) -> Iterator[None]:
         try:
             yield
         finally:
-            if not (job.work / shard.PLAN).exists():
+            if not (job.work / writing.LISTING).exists():
                 shutil.rmtree(job.work, ignore_errors=True)
                 with contextlib.suppress(OSError):
                     for folder in above:
@@ -146,15 +146,15 @@ class _Stopped(Exception):
     pass
 
 
-def _planned(job: Preparation, stop: Callable[[], bool]) -> plans.Plan | None:
-    """The plan of this preparation, made or found; None if stopped."""
-    asked = job.settings() | {"fingerprint": plans.fingerprint(job.reader.files())}
-    file = job.work / shard.PLAN
+def _listed(job: Preparation, stop: Callable[[], bool]) -> Listing | None:
+    """The listing of this preparation, made or found; None if stopped."""
+    asked = job.settings() | {"fingerprint": fingerprint(job.reader.files())}
+    file = job.work / writing.LISTING
     if file.exists():
         saved = json.loads(file.read_text())
-        plan = plans.Plan.from_json(saved.pop("plan"))
+        listing = Listing.from_json(saved.pop("plan"))
         changed = [key for key, value in asked.items() if saved.get(key) != value]
-        changed += [path for path, *was in plan.archives if was != plans.status(path)]
+        changed += [path for path, *was in listing.archives if was != status(path)]
         if changed:
             raise errors.BadInput(
                 f"{job.work} holds an unfinished preparation with other "
@@ -162,12 +162,12 @@ def _planned(job: Preparation, stop: Callable[[], bool]) -> plans.Plan | None:
                 f"with it, or delete that folder to begin anew"
             )
         print(f"going on with {job.work}", flush=True)
-        _check_room(job, plan)
-        return plan
+        _check_room(job, listing)
+        return listing
     for path in job.work.iterdir():
         if path.name != ".lock":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    lists = job.work / shard.LISTS
+    lists = job.work / writing.LISTS
     lists.mkdir()
 
     def add(images: int, size: int) -> None:
@@ -177,22 +177,23 @@ def _planned(job: Preparation, stop: Callable[[], bool]) -> plans.Plan | None:
 
     try:
         with Progress("listing") as progress:
-            plan = plans.make(job.reader, lists, job.shard_bytes, job.split, add)
-        print(_summary(job, plan), flush=True)
-        _check_room(job, plan)
+            listing = list_source(job.reader, lists, job.shard_bytes, job.split, add)
+        print(_summary(job, listing), flush=True)
+        _check_room(job, listing)
         with Progress("hashing the test sets", sum(map(len, job.test_sets))) as progress:
-            against.write(job.test_sets, job.work / shard.KNOWN, add)
+            dedup.write(job.test_sets, job.work / writing.KNOWN, add)
     except _Stopped:
         return None
     with storage.write_whole(file) as stream:
-        stream.write(json.dumps(asked | {"plan": dataclasses.asdict(plan)}).encode())
-    return plan
+        stream.write(json.dumps(asked | {"plan": dataclasses.asdict(listing)}).encode())
+    return listing
 
 
-def _summary(job: Preparation, plan: plans.Plan) -> str:
+def _summary(job: Preparation, listing: Listing) -> str:
     """One line: how the source is understood."""
-    found = ", ".join(f"{split.examples:,} images in {name}" for name, split in plan.splits.items())
-    line = f"{job.source}: {found}; {len(plan.classes):,} classes: {errors.shown(plan.classes)}"
+    splits, classes = listing.splits.items(), listing.classes
+    found = ", ".join(f"{split.examples:,} images in {name}" for name, split in splits)
+    line = f"{job.source}: {found}; {len(classes):,} classes: {errors.shown(classes)}"
     if job.reader.left_out:
         line += f"; left out: {image_files.counted(job.reader.left_out)}"
     if job.reader.unread:
@@ -200,10 +201,10 @@ def _summary(job: Preparation, plan: plans.Plan) -> str:
     return line
 
 
-def _check_room(job: Preparation, plan: plans.Plan) -> None:
+def _check_room(job: Preparation, listing: Listing) -> None:
     there = shutil.disk_usage(job.work).free
-    need = plan.bytes + _ENTRY_BYTES * plan.examples + _SHARD_BYTES * len(plan.shards())
-    for finished in (job.work / shard.SHARDS).glob("*"):
+    need = listing.bytes + _ENTRY_BYTES * listing.examples + _SHARD_BYTES * len(listing.shards())
+    for finished in (job.work / writing.SHARDS).glob("*"):
         need -= finished.stat().st_size
     if need > there:
         raise errors.BadInput(
@@ -212,38 +213,38 @@ def _check_room(job: Preparation, plan: plans.Plan) -> None:
         )
 
 
-def _write(job: Preparation, plan: plans.Plan, stop: Callable[[], bool]) -> list[dict] | None:
+def _write(job: Preparation, listing: Listing, stop: Callable[[], bool]) -> list[dict] | None:
     """The results of all shards in order; None if stopped."""
-    shutil.rmtree(job.work / shard.PARTS, ignore_errors=True)
-    for folder in (shard.PARTS, shard.SHARDS, shard.DONE):
+    shutil.rmtree(job.work / writing.PARTS, ignore_errors=True)
+    for folder in (writing.PARTS, writing.SHARDS, writing.DONE):
         (job.work / folder).mkdir(exist_ok=True)
-    name, todo = job.target.parent.name, plan.shards()
+    name, todo = job.target.parent.name, listing.shards()
     results, failures = [], []
-    with Progress("writing", plan.examples) as progress:
-        for result in processes.write(job.work, name, todo, job.processes, stop):
+    with Progress("writing", listing.examples) as progress:
+        for result in writing.write_shards(job.work, name, todo, job.processes, stop):
             results.append(result)
             failures += result.get("failures", [])
             progress.add(result.get("records", 0) + len(result["removed"]), result.get("size", 0))
     if failures:
         raise errors.Failure(
-            f"{len(failures):,} images cannot be read: {plans.some(failures[:5], len(failures))}. "
+            f"{len(failures):,} images cannot be read: {some(failures[:5], len(failures))}. "
             f"The finished shards stand in {job.work}"
         )
     if len(results) < len(todo):
-        count = len(list((job.work / shard.DONE).glob("*.json")))
+        count = len(list((job.work / writing.DONE).glob("*.json")))
         print(f"stopped: {count} of {len(todo)} shards are written; the same command goes on")
         return None
     return sorted(results, key=lambda result: (result["split"], result["number"]))
 
 
-def _finish(job: Preparation, plan: plans.Plan, written: list[dict]) -> None:
+def _finish(job: Preparation, listing: Listing, written: list[dict]) -> None:
     """Adds what belongs beside the shards, and renames the folder into its place."""
-    folder = job.work / shard.SHARDS
-    splits = {name: [w for w in written if w["split"] == name] for name in plan.splits}
+    folder = job.work / writing.SHARDS
+    splits = {name: [w for w in written if w["split"] == name] for name in listing.splits}
     removed = [line for result in written for line in result["removed"]]
     there = sum(result["records"] for result in written) + len(removed)
-    if there != plan.examples:
-        raise errors.Failure(f"{folder} holds {there:,} examples of {plan.examples:,}")
+    if there != listing.examples:
+        raise errors.Failure(f"{folder} holds {there:,} examples of {listing.examples:,}")
     if not all(sum(result["records"] for result in shards) for shards in splits.values()):
         raise errors.Failure(
             f"{folder}: every example of a split is in config.prepare.dedup_against"
@@ -252,12 +253,12 @@ def _finish(job: Preparation, plan: plans.Plan, written: list[dict]) -> None:
     (folder / SUMS).write_text(sums)
     if job.test_sets:
         (folder / REMOVED).write_text("".join(json.dumps(line) + "\n" for line in removed))
-    saved = json.loads((job.work / shard.PLAN).read_text())
+    saved = json.loads((job.work / writing.LISTING).read_text())
     saved.pop("plan")
     metadata = saved | {
         "format": _FORMAT,
         # Not the copies of streams and compressed ones, which go with the work folder.
-        "archives": [a for a in plan.archives if not Path(a[0]).is_relative_to(job.work)],
+        "archives": [a for a in listing.archives if not Path(a[0]).is_relative_to(job.work)],
         "splits": {
             name: {
                 "examples": sum(result["records"] for result in shards),
@@ -267,11 +268,11 @@ def _finish(job: Preparation, plan: plans.Plan, written: list[dict]) -> None:
             }
             for name, shards in splits.items()
         },
-        "classes": len(plan.classes),
+        "classes": len(listing.classes),
     }
-    if plan.multi_label:
-        metadata["max_labels"] = plan.max_labels
+    if listing.multi_label:
+        metadata["max_labels"] = listing.max_labels
     description = f"Prepared from {job.source}."
-    records.write_info(folder, job.target, shard.features(plan), splits, description, metadata)
+    records.write_info(folder, job.target, writing.features(listing), splits, description, metadata)
     storage.put_in_place(folder, job.target)
     shutil.rmtree(job.work)

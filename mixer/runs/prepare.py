@@ -5,13 +5,13 @@ import re
 import time
 from pathlib import Path
 
-import tensorflow_datasets as tfds
 from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors, storage
 from mixer.data import sources
-from mixer.prepare import against, dataset, readers
+from mixer.data.sources.tfds_builder import published_names
+from mixer.prepare import dataset, dedup, readers
 from mixer.runs import workdir
 from mixer.runs.data import data_dir
 from mixer.runs.imports import import_modules
@@ -75,7 +75,7 @@ def preparation(config: ConfigDict) -> dataset.Preparation:
     at_least(0, **{"prepare.processes": asked.processes})
     reader = readers.open_reader(asked.source)
     name, _, version = (asked.name or reader.dataset or config.dataset).partition(":")
-    taken = {"digits", "folder", *tfds.list_builders(with_community_datasets=False)}
+    taken = {"digits", "folder", *published_names()}
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in taken - {reader.dataset}:
         raise errors.BadInput(
             f"config.prepare.name={name!r}: expected a name of your own, not one of TFDS's, in "
@@ -98,5 +98,5 @@ def preparation(config: ConfigDict) -> dataset.Preparation:
         shard_bytes=asked.shard_size * 10**6,
         processes=asked.processes or os.cpu_count() or 1,
         dedup_against=asked.dedup_against,
-        test_sets=against.open_sets(asked.dedup_against, directory),
+        test_sets=dedup.open_sets(asked.dedup_against, directory),
     )

@@ -4,7 +4,7 @@ import tarfile
 import pytest
 
 from mixer.data import sources
-from mixer.prepare import against, dataset, readers
+from mixer.prepare import dataset, dedup, readers
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def job(tmp_path):
             shard_bytes=shard_bytes,
             processes=1,
             dedup_against=dedup_against,
-            test_sets=against.open_sets(dedup_against, tmp_path / "out"),
+            test_sets=dedup.open_sets(dedup_against, tmp_path / "out"),
         )
 
     return make

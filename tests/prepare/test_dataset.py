@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mixer import errors
-from mixer.prepare import dataset, shard
+from mixer.prepare import dataset, writing
 
 
 def content(folder):
@@ -23,7 +23,7 @@ def run(job, shards=None):
     """Prepares until so many shards are written; whether it is complete."""
 
     def stop():
-        return shards is not None and len(list((job.work / shard.DONE).glob("*"))) >= shards
+        return shards is not None and len(list((job.work / writing.DONE).glob("*"))) >= shards
 
     return dataset.prepare(job, accept=lambda: None, stop=stop)
 
@@ -54,12 +54,12 @@ def test_finished_shards_are_kept_and_damaged_ones_written_anew(image_folder, pr
     expected = content(prepare(source))
     shutil.rmtree(job(source).target)
     assert not run(job(source), 4)
-    made = sorted((job(source).work / shard.SHARDS).iterdir())
+    made = sorted((job(source).work / writing.SHARDS).iterdir())
     assert len(made) == 4
     times = {path.name: path.stat().st_mtime_ns for path in made}
     made[1].write_bytes(made[1].read_bytes()[:-1] + b"?")
     made[2].unlink()
-    (job(source).work / shard.PARTS / "half-written").write_text("x")
+    (job(source).work / writing.PARTS / "half-written").write_text("x")
     assert run(job(source))
     assert content(job(source).target) == expected
     kept = [n for n, t in times.items() if (job(source).target / n).stat().st_mtime_ns == t]

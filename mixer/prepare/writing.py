@@ -1,41 +1,51 @@
-"""One shard: its images read, written in hash order, and read back."""
+"""The shards of a dataset: their images read, written in hash order, and read back.
+
+Several processes write them, which stop and die with this one.
+"""
 
 import contextlib
 import hashlib
 import io
 import json
+import multiprocessing
 import os
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from mixer import storage
+from mixer import errors, signals, storage
 from mixer.data.sources import records, splits
-from mixer.prepare import plan as plans
-from mixer.prepare.against import Known
+from mixer.prepare.dedup import Known
 from mixer.prepare.entry import Entry, Unusable, read
+from mixer.prepare.listing import Listing, entries_of_shard
 
 # Where things lie in the work folder.
-PLAN, LISTS, KNOWN, DONE, PARTS, SHARDS = "plan.json", "lists", "known", "done", "parts", "dataset"
+LISTING = "plan.json"  # as older preparations, which can be gone on with, called it
+LISTS, KNOWN, DONE, PARTS, SHARDS = "lists", "known", "done", "parts", "dataset"
 
 
-def features(plan: plans.Plan) -> tfds.features.FeaturesDict:
+def features(listing: Listing) -> tfds.features.FeaturesDict:
     """`image`, `label` (or `labels`, a list) and `file_name`, as TFDS has them for ImageNet."""
-    label = tfds.features.ClassLabel(names=plan.classes)
-    labels = {"labels": tfds.features.Sequence(label)} if plan.multi_label else {"label": label}
-    image = tfds.features.Image(encoding_format=plan.encoding or None)
+    label = tfds.features.ClassLabel(names=listing.classes)
+    labels = {"labels": tfds.features.Sequence(label)} if listing.multi_label else {"label": label}
+    image = tfds.features.Image(encoding_format=listing.encoding or None)
     return tfds.features.FeaturesDict({"image": image, **labels, "file_name": tfds.features.Text()})
 
 
-class Writer:
+class ShardWriter:
     """Writes any shard of a work folder."""
 
     def __init__(self, work: Path, name: str):
         self._work, self._name = work, name
-        self._plan = plans.Plan.from_json(json.loads((work / PLAN).read_text())["plan"])
-        self._features = features(self._plan)
-        self._label_of = {name: i for i, name in enumerate(self._plan.classes)}
+        self._listing = Listing.from_json(json.loads((work / LISTING).read_text())["plan"])
+        self._features = features(self._listing)
+        self._label_of = {name: i for i, name in enumerate(self._listing.classes)}
         self._known = Known(work / KNOWN)
 
     def write(self, split: str, number: int) -> dict:
@@ -45,7 +55,7 @@ class Writer:
           file, split, number, records, bytes (of the records), size (of the file), sha256, removed
           (what equals a test example), failures (messages; then there is no shard).
         """
-        shards = self._plan.splits[split].shards
+        shards = self._listing.splits[split].shards
         name = f"{self._name}-{split}.array_record-{number:05}-of-{shards:05}"
         final, done = self._work / SHARDS / name, self._work / DONE / f"{name}.json"
         # Also empty after a power cut.
@@ -69,7 +79,7 @@ class Writer:
 
     def _images(self, split, number, failures, removed) -> list[tuple[Entry, bytes]]:
         """The shard's images in hash order, read in the order in which they lie on the disk."""
-        entries = list(plans.entries(self._work / LISTS, split, number))
+        entries = list(entries_of_shard(self._work / LISTS, split, number))
         images = {}
         for i in sorted(range(len(entries)), key=lambda i: (entries[i].file, entries[i].offset)):
             entry = entries[i]
@@ -92,7 +102,7 @@ class Writer:
     def _examples(self, images: list[tuple[Entry, bytes]]) -> Iterator[dict]:
         for entry, image in images:
             example = {"image": io.BytesIO(image), "file_name": os.fsencode(entry.key)}
-            if self._plan.multi_label:
+            if self._listing.multi_label:
                 names = (entry.labels,) if isinstance(entry.labels, str) else entry.labels
                 yield example | {"labels": [self._label(name) for name in names]}
             else:
@@ -106,3 +116,67 @@ class Writer:
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_shards(
+    work: Path, name: str, shards: list[tuple[str, int]], count: int, stop: Callable[[], bool]
+) -> Iterator[dict]:
+    """What `ShardWriter.write` returns for each shard, as they are done; fewer once `stop()`.
+
+    Args:
+      count: of processes; 1: this one.
+
+    Raises:
+      Failure: a process died, or cannot write.
+    """
+    if count == 1:
+        writer = ShardWriter(work, name)
+        for shard in shards:
+            if stop():
+                return
+            yield writer.write(*shard)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    todo, running = iter(shards), set()
+    with futures.ProcessPoolExecutor(count, spawn, _start, (work, name)) as pool:
+        try:
+            while True:
+                while len(running) < 2 * count and not stop():
+                    if (shard := next(todo, None)) is None:
+                        break
+                    running.add(pool.submit(_write, *shard))
+                if not running:
+                    return
+                done, running = futures.wait(running, 1, futures.FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+                if stop():
+                    running = {future for future in running if not future.cancel()}
+        except BrokenProcessPool:
+            if not stop():  # a signal to the whole group ends them too
+                raise errors.Failure(
+                    f"a process that writes shards has died, for lack of memory perhaps: each of "
+                    f"config.prepare.processes={count} holds a shard of config.prepare.shard_size. "
+                    f"The finished shards stand; the same command goes on"
+                ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_writer: ShardWriter
+
+
+def _start(work: Path, name: str) -> None:
+    # All but the one by which the pool itself ends its processes.
+    signals.leave_to_parent(*(number for number in signals.STOPS if number != signal.SIGTERM))
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    global _writer
+    _writer = ShardWriter(work, name)
+
+
+def _die_with_parent() -> None:
+    connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+def _write(split: str, number: int) -> dict:
+    return _writer.write(split, number)

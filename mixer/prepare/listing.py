@@ -37,8 +37,8 @@ class Split:
 
 
 @dataclasses.dataclass
-class Plan:
-    """What `shard.write` and the metadata need; JSON.
+class Listing:
+    """What is known of a source once its images are listed; JSON.
 
     Attributes:
       multi_label: examples have a list of labels.
@@ -68,18 +68,18 @@ class Plan:
         return [(name, i) for name, split in self.splits.items() for i in range(split.shards)]
 
     @classmethod
-    def from_json(cls, saved: dict) -> "Plan":
+    def from_json(cls, saved: dict) -> "Listing":
         splits = {name: Split(**split) for name, split in saved["splits"].items()}
         return cls(**saved | {"splits": splits})
 
 
-def make(
+def list_source(
     reader: Reader,
     folder: Path,
     shard_bytes: int,
     split: str,
     progress: Callable[[int, int], None],
-) -> Plan:
+) -> Listing:
     """Lists the source into `folder`: a file `<split>-<number>` for each shard.
 
     Args:
@@ -89,15 +89,15 @@ def make(
     Raises:
       BadInput: images that cannot be used, two of one name, or not what is expected of the source.
     """
-    listing = _Listing(reader, folder / "buckets", split)
-    listing.fill(folder, progress)
-    plan = listing.summary(shard_bytes)
-    _cut(listing.folder, folder, plan)
-    shutil.rmtree(listing.folder)
-    return plan
+    first = _FirstPass(reader, folder / "buckets", split)
+    first.fill(folder, progress)
+    listing = first.summary(shard_bytes)
+    _cut(first.folder, folder, listing)
+    shutil.rmtree(first.folder)
+    return listing
 
 
-def entries(folder: Path, split: str, number: int) -> Iterator[Entry]:
+def entries_of_shard(folder: Path, split: str, number: int) -> Iterator[Entry]:
     """The lines of a shard, in hash order."""
     with (folder / f"{split}-{number}").open("rb") as file:
         for line in file:
@@ -107,7 +107,7 @@ def entries(folder: Path, split: str, number: int) -> Iterator[Entry]:
             yield Entry(*fields)
 
 
-class _Listing:
+class _FirstPass:
     """The first pass: every image is looked at and its line dealt into a bucket."""
 
     def __init__(self, reader: Reader, folder: Path, split: str):
@@ -164,7 +164,7 @@ class _Listing:
             f"{digest.hex()} {entry.split} {line}\n".encode()
         )
 
-    def summary(self, shard_bytes: int) -> Plan:
+    def summary(self, shard_bytes: int) -> Listing:
         if self.failed:
             raise errors.BadInput(
                 f"{self.failed:,} images cannot be used; mend or remove them: "
@@ -186,7 +186,7 @@ class _Listing:
                 raise errors.BadInput(f"{name} and {same[0]} both mean the split {meant}")
             split.shards = min(max(round(split.bytes / shard_bytes), 1), split.examples)
         formats = sorted(self.formats)
-        return Plan(
+        return Listing(
             classes=self._classes(),
             multi_label=tuple in self.kinds,
             max_labels=self.max_labels,
@@ -231,9 +231,9 @@ def _examine(part: list[Entry]) -> list:
     return looks
 
 
-def _cut(buckets: Path, folder: Path, plan: Plan) -> None:
+def _cut(buckets: Path, folder: Path, listing: Listing) -> None:
     """Sorts the buckets and writes a file for each shard; refuses two images of one name."""
-    written = dict.fromkeys(plan.splits, 0)
+    written = dict.fromkeys(listing.splits, 0)
     twice, shown, last = 0, [], b""
     with contextlib.ExitStack() as stack:
         shards = {}
@@ -246,7 +246,7 @@ def _cut(buckets: Path, folder: Path, plan: Plan) -> None:
                     twice += 1
                     shown += [repr(json.loads(rest)[0])] * (twice <= _SHOWN)
                 last, split = digest, split.decode()
-                of = plan.splits[split]
+                of = listing.splits[split]
                 number = written[split] * of.shards // of.examples
                 if shards.get(split, (None, None))[0] != number:
                     if split in shards:
