@@ -1,14 +1,16 @@
 """Part of a JPEG: libjpeg-turbo 3 skips what lies outside a window, where other decoders cannot.
 
-Its C library is used if it is installed, as a system library or within the `turbojpeg` wheel.
+Its C library is the system's if that is new enough, or else the one inside the wheel `pylibjxl`:
+Debian 12 and Ubuntu 22.04, and so TPU VMs, have version 2.
 """
 
 import contextlib
 import ctypes
 import ctypes.util
 import functools
-import importlib.util
+import os
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +31,11 @@ class _Scale(ctypes.Structure):
 
 
 @functools.cache
-def _library() -> ctypes.CDLL | None:
-    spec = importlib.util.find_spec("turbojpeg")
-    bundled = Path(spec.origin).parent.glob("turbojpeg.libs/libturbojpeg*") if spec else ()
-    for path in [*bundled, ctypes.util.find_library("turbojpeg")]:
+def _found() -> tuple[ctypes.CDLL, str] | None:
+    """The library, and what it is called."""
+    for path, name in _places():
         try:
-            library = ctypes.CDLL(str(path)) if path else None
+            library = ctypes.CDLL(path)
         except OSError:
             continue
         if hasattr(library, "tj3SetCroppingRegion"):
@@ -47,19 +48,45 @@ def _library() -> ctypes.CDLL | None:
             library.tj3SetScalingFactor.argtypes = (handle, _Scale)
             library.tj3SetCroppingRegion.argtypes = (handle, _Region)
             library.tj3Decompress8.argtypes = (handle, *data, handle, ctypes.c_int, ctypes.c_int)
-            return library
+            return library, name or _file_of("turbojpeg", path)
     return None
+
+
+def _places() -> Iterator[tuple[str, str]]:
+    if system := ctypes.util.find_library("turbojpeg"):
+        yield system, ""
+    # Its one extension module has all of the library inside, and lets others call it.
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        wheel = metadata.distribution("pylibjxl")
+        for file in wheel.files or ():
+            if file.name.startswith("_pylibjxl."):
+                yield os.fspath(file.locate()), f"pylibjxl {wheel.version}"
+
+
+def _file_of(name: str, path: str) -> str:
+    """The file that was loaded as `path`: its name has the version, as in libturbojpeg.so.0.4.0."""
+    with contextlib.suppress(OSError, StopIteration):  # Linux alone tells
+        mapped = Path("/proc/self/maps").read_text().splitlines()
+        path = next(line.split()[-1] for line in mapped if name in line)
+    return Path(path).resolve().name
 
 
 def available() -> bool:
     """Whether the library was found, in version 3 or later."""
-    return _library() is not None
+    return _found() is not None
+
+
+def decoder() -> str:
+    """What decodes JPEGs on this machine, and whether by windows; for records."""
+    if found := _found():
+        return f"libjpeg-turbo 3, by windows ({found[1]})"
+    return f"libjpeg-turbo, whole (simplejpeg {metadata.version('simplejpeg')})"
 
 
 @contextlib.contextmanager
 def _decompressor() -> Iterator[tuple[ctypes.CDLL, int]]:
     # One that has read another file lends its tables to a file that lacks them.
-    library = _library()
+    library, _ = _found()
     handle = library.tj3Init(_DECOMPRESS)
     try:
         yield library, handle

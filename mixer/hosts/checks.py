@@ -31,6 +31,7 @@ class Needs:
     Attributes:
       workdir: opens it.
       config: what all hosts must have been given alike, in a few letters.
+      decoder: what decodes JPEGs, in words.
       layout: how the run lies on the devices, in words.
       data: by what they are for, reads the first example where the data lie.
       stage: opens the training data by way of `config.input.stage`; None without.
@@ -41,6 +42,7 @@ class Needs:
 
     workdir: Callable[[], epath.Path]
     config: Callable[[], str]
+    decoder: Callable[[], str]
     layout: Callable[[], str]
     data: dict[str, Callable[[], str]]
     stage: Callable[[], object] | None
@@ -77,6 +79,7 @@ class Checks:
             "packages": self._packages,
             "devices": self._devices,
             "code": self._code,
+            "decoder": self._needs.decoder,
             "config": self._needs.config,
             "layout": self._needs.layout,
             "workdir": self._workdir,

@@ -160,7 +160,7 @@ def decoding_of(
     if fast and not turbojpeg.available():
         raise errors.BadInput(
             "config.input.fast_decode=True needs the C library libjpeg-turbo 3 or later, which is "
-            "not found (conda install libjpeg-turbo, brew install jpeg-turbo, or its own packages)"
+            "not found (pip install pylibjxl, conda install libjpeg-turbo, brew install jpeg-turbo)"
         )
     if way == "auto" and card is not None:
         way = card.decoding

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.checkpoint import adapt
+from mixer.data import turbojpeg
 from mixer.data.decode import Encoded, opened
 from mixer.data.sources import Source
 from mixer.hosts import devices, exchange, peers, sharing
@@ -39,6 +40,7 @@ Verdict = tuple[bool, str]
 _ALIKE = {
     "python": "set all hosts up in one way",
     "packages": "install the same wheels on all hosts",
+    "decoder": "install libjpeg-turbo 3 on all hosts, or on none",
     "devices": "start the command once on each host, all of one slice",
     "code": "copy the same commit to all hosts",
     "config": "give the same command on all hosts",
@@ -91,6 +93,7 @@ def needs_of(config: ConfigDict, output: str, processes: int) -> Needs:
             name: functools.partial(_read_first, in_place, opens)
             for name, opens in _sources(in_place).items()
         },
+        decoder=_decoder,
         layout=lambda: _layout(in_place),
         stage=functools.partial(_staged, config) if config.input.stage else None,
         checkpoint_bytes=lambda: _checkpoint_bytes(in_place),
@@ -137,6 +140,12 @@ def _read_first(config: ConfigDict, opens: Callable[[], Source | None]) -> str:
             f"{source.name} {source.split}, its first example: {error}. Copy or prepare it anew"
         ) from error
     return f"{len(source):,} examples, the first of {pixels.shape[0]} x {pixels.shape[1]} pixels"
+
+
+def _decoder() -> str:
+    if turbojpeg.available():
+        return turbojpeg.decoder()
+    return f"{turbojpeg.decoder()}: slower, with the same pixels; docs/data.md says what to install"
 
 
 def _staged(config: ConfigDict) -> object:

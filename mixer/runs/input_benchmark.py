@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.benchmark import input_pipeline
-from mixer.data import pipeline
+from mixer.data import pipeline, turbojpeg
 from mixer.data.randaugment import RandAugment
 from mixer.data.transforms import Chain, FlipLeftRight, InceptionCrop
 from mixer.runs import workdir
@@ -49,6 +49,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     reader.stage()
     rows = reader.rows
     print(f"{reader.source.name} {reader.source.split} ({len(reader.source):,} images)")
+    print(f"JPEGs are decoded by {turbojpeg.decoder()}")
     later = _second_epoch(reader) * reader.batch_size
     spent = input_pipeline.stages(
         lambda index: reader.source[index]["image"],
@@ -89,6 +90,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             seed=rows.seed,
             batch_size=reader.batch_size,
             fast_decode=rows.decoding.fast,
+            decoder=turbojpeg.decoder(),
             metrics=metrics,
         ),
     )

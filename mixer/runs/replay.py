@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from mixer import errors, storage
 from mixer.checkpoint.pretrained import newest_card
-from mixer.data import drawn
+from mixer.data import drawn, turbojpeg
 from mixer.data.drawn import Redrawn
 from mixer.hosts import peers
 from mixer.runs import keys, past, recorded, sightings, workdir
@@ -87,6 +87,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             metrics=metrics,
             precision=training.precision,
             fast_decode=training.reader.rows.decoding.fast,
+            decoder=turbojpeg.decoder(),
         ),
     )
     print(f"done: {path}", flush=True)

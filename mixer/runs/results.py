@@ -21,6 +21,7 @@ SHARED = (
     "upstream",
     "precision",
     "fast_decode",
+    "decoder",
 )
 
 
@@ -39,6 +40,7 @@ class Results:
       device_days: of this run alone.
       device_kind, devices: by default this machine's; None of a run that used none.
       precision: dtypes, and how float32 products are made.
+      decoder: of JPEGs, by `turbojpeg.decoder`.
       skipped_examples: that could not be read.
     """
 
@@ -63,6 +65,7 @@ class Results:
     devices: int | None = dataclasses.field(default_factory=jax.device_count)
     precision: str | None = None
     fast_decode: bool | None = None
+    decoder: str | None = None
     skipped_examples: int | None = None
     versions: dict[str, str] = dataclasses.field(default_factory=software.versions)
     commit: str | None = dataclasses.field(default_factory=software.commit)

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from mixer.checkpoint import folders
 from mixer.checkpoint.pretrained import newest_card
 from mixer.checkpoint.store import Store
+from mixer.data import turbojpeg
 from mixer.errors import BadInput
 from mixer.hosts import exchange, holding, parting, peers, stopping
 from mixer.runs import resuming, workdir
@@ -248,6 +249,7 @@ class _Session:
                 device_days=seconds * training.mesh.size / 86400,
                 precision=training.precision,
                 fast_decode=training.reader.rows.decoding.fast,
+                decoder=turbojpeg.decoder(),
                 skipped_examples=self.batches.skipped_by_all(),
             ),
         )
