@@ -4,7 +4,6 @@ Several processes write them, which stop and die with this one.
 """
 
 import contextlib
-import hashlib
 import io
 import json
 import multiprocessing
@@ -61,7 +60,7 @@ class ShardWriter:
         # Also empty after a power cut.
         with contextlib.suppress(FileNotFoundError, ValueError):
             result = json.loads(done.read_text())
-            if final.exists() and _sha256(final) == result["sha256"]:
+            if final.exists() and storage.sha256(final) == result["sha256"]:
                 return result
         failures, removed = [], []
         images = self._images(split, number, failures, removed)
@@ -71,8 +70,8 @@ class ShardWriter:
             return result | {"failures": failures}
         with storage.naming(final):
             result |= records.write_shard(part, self._features, self._examples(images))
-            result["sha256"] = _sha256(part)
-            part.rename(final)
+            result["sha256"] = storage.sha256(part)
+        storage.put_in_place(part, final)
         with storage.write_whole(done) as file:
             file.write(json.dumps(result).encode())
         return result
@@ -111,11 +110,6 @@ class ShardWriter:
     def _label(self, name: str) -> int:
         # Integer labels may be written 007.
         return self._label_of[name] if name in self._label_of else int(name)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_shards(

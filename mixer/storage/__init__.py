@@ -1,12 +1,18 @@
-"""Files on disks and in object stores: written whole or not at all, grown, locked, moved."""
+"""Files near and far: read, listed, copied; written whole or not at all, grown, locked, moved.
+
+Two clients lead to a bucket. Data are read by `bucket`, whose text has the figures; workdirs are
+read and written by gcsfs (through etils.epath), as Orbax does it.
+"""
 
 import logging
 
 import fsspec.config
 
+from mixer.storage.bucket import FileInfo, StoreError
 from mixer.storage.growing import Growing, grow
-from mixer.storage.locks import lock
+from mixer.storage.locks import lock, make_once
 from mixer.storage.moving import move, remove
+from mixer.storage.reading import DamagedCopy, copy, list_files, read, sha256
 from mixer.storage.trouble import is_of_client, trouble
 from mixer.storage.whole import (
     Unreadable,
@@ -20,18 +26,26 @@ from mixer.storage.whole import (
 )
 
 __all__ = [
+    "DamagedCopy",
+    "FileInfo",
     "Growing",
+    "StoreError",
     "Unreadable",
     "Unwritable",
+    "copy",
     "grow",
     "is_of_client",
     "is_remote",
+    "list_files",
     "lock",
+    "make_once",
     "move",
     "naming",
     "put_in_place",
+    "read",
     "remove",
     "remove_abandoned",
+    "sha256",
     "trouble",
     "write_whole",
     "write_whole_folder",

@@ -1,6 +1,6 @@
-"""Reads from Google Cloud Storage over HTTP: byte ranges, listings. Errors are retried.
+"""Google Cloud Storage, read over HTTP: byte ranges and listings. Errors are retried.
 
-Only the standard library. Without the package google-auth, requests are anonymous. As in Google's
+Without the package google-auth, requests are anonymous. As in Google's
 own clients, $CLOUD_STORAGE_EMULATOR_ENDPOINT names another server, which is asked without
 credentials.
 """
@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import random
+import re
 import threading
 import time
 import urllib.parse
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 from mixer import errors
 
-SCHEME = "gs://"
+_SCHEME = "gs://"
 _ATTEMPTS = 8
 _FIRST_PAUSE = 0.1  # seconds; doubled after each failure: 12 s in all
 _TIMEOUT = 20  # seconds without a byte
@@ -38,35 +39,28 @@ class StoreError(errors.Failure):
         self.status = status
 
 
-class Entry(NamedTuple):
-    """An object of a listing: its URL, bytes, and the checksums (base64) that the store knows."""
+class FileInfo(NamedTuple):
+    """A file: where it lies, its bytes, and the checksums (base64) that a store knows of it."""
 
-    url: str
+    path: str
     size: int
-    md5: str | None
-    crc32c: str | None
+    md5: str | None = None
+    crc32c: str | None = None
 
 
-def is_remote(path: object) -> bool:
-    """Whether a path is read by this module."""
-    return str(path).startswith(SCHEME)
-
-
-def read_all(url: str) -> bytes:
-    """An object's bytes, with one request.
+def read(url: str, start: int = 0, stop: int | None = None) -> bytes:
+    """An object's bytes from `start` to before `stop` (None: to its end), with one request.
 
     Raises:
+      BadInput: no gs:// URL.
       StoreError: after the retries, or at once if repeating is no use. So do the others here.
     """
-    return _get(url, _media(url), {})[0]
-
-
-def read(url: str, start: int, stop: int) -> bytes:
-    """Bytes start ... stop-1 of an object, with one request."""
-    wanted = f"bytes {start}-{stop - 1}"
-    content, headers = _get(url, _media(url), {"Range": wanted.replace(" ", "=")})
-    if not headers.get("Content-Range", "").startswith(f"{wanted}/"):
-        raise StoreError(f"{url}: asked for {wanted}, got others: is it cut off?", None)
+    if not start and stop is None:
+        return _get(url, _media(url), {})[0]
+    wanted = f"{start}-{'' if stop is None else stop - 1}"
+    content, headers = _get(url, _media(url), {"Range": f"bytes={wanted}"})
+    if not re.match(rf"bytes {wanted}\b", headers.get("Content-Range", "")):
+        raise StoreError(f"{url}: asked for bytes {wanted}, got others: is it cut off?", None)
     return content
 
 
@@ -76,7 +70,7 @@ def read_end(url: str, size: int) -> tuple[bytes, int]:
     return content, int(headers.get("Content-Range", f"/{len(content)}").rpartition("/")[2])
 
 
-def listing(url: str) -> list[Entry]:
+def listing(url: str) -> list[FileInfo]:
     """The objects whose URLs begin with `url`."""
     bucket, prefix = _split(url)
     query = {"prefix": prefix, "fields": "nextPageToken,items(name,size,md5Hash,crc32c)"}
@@ -85,8 +79,8 @@ def listing(url: str) -> list[Entry]:
         path = f"/storage/v1/b/{bucket}/o?{urllib.parse.urlencode(query)}"
         page = json.loads(_get(url, path, {})[0])
         found += [
-            Entry(
-                f"{SCHEME}{bucket}/{item['name']}",
+            FileInfo(
+                f"{_SCHEME}{bucket}/{item['name']}",
                 int(item["size"]),
                 item.get("md5Hash"),
                 item.get("crc32c"),
@@ -99,7 +93,9 @@ def listing(url: str) -> list[Entry]:
 
 
 def _split(url: str) -> tuple[str, str]:
-    bucket, _, name = url.removeprefix(SCHEME).partition("/")
+    if not url.startswith(_SCHEME):
+        raise errors.BadInput(f"{url}: expected a path, or gs://BUCKET/PATH")
+    bucket, _, name = url.removeprefix(_SCHEME).partition("/")
     return bucket, name
 
 

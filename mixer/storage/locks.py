@@ -61,3 +61,26 @@ def _is(descriptor: int, path: str | os.PathLike) -> bool:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
         return False
+
+
+def make_once(
+    path: str | os.PathLike,
+    make: Callable[[], None],
+    lock_file: str | os.PathLike,
+    busy: Callable[[], None] = lambda: None,
+) -> None:
+    """Calls `make`, after which `path` is there, unless it is; of several processes one does.
+
+    `path` must appear whole, as by `write_whole` and `write_whole_folder`.
+
+    Args:
+      lock_file, busy: see `lock`.
+
+    Raises:
+      OSError: see `lock`; and what `make` raises.
+    """
+    if os.path.exists(path):
+        return
+    with lock(lock_file, busy):
+        if not os.path.exists(path):
+            make()

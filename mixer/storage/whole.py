@@ -122,18 +122,22 @@ def write_whole_folder(path: str | os.PathLike) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def put_in_place(folder: Path, path: Path) -> None:
-    """Renames a finished folder to `path`, once all in it is safe from a power cut.
+def put_in_place(made: Path, path: Path) -> None:
+    """Renames a finished file or folder to `path`, once all of it is safe from a power cut.
+
+    A file replaces an older one.
 
     Raises:
-      Unwritable: the disk does not take it, or `path` is there and not empty.
+      Unwritable: the disk does not take it, or `path` is a folder and not empty.
     """
     with naming(path):
-        for parent, _, files in os.walk(folder):
+        if made.is_file():
+            _sync(made)
+        for parent, _, files in os.walk(made):
             for name in files:
                 _sync(os.path.join(parent, name))
             sync_folder(parent)
-        folder.rename(path)
+        made.rename(path)
         sync_folder(path.parent)
 
 

@@ -4,8 +4,6 @@ import object_server
 import pytest
 import sharded
 
-from mixer.storage import object_store
-
 
 @pytest.fixture(scope="session")
 def noise_dir(tmp_path_factory):
@@ -18,8 +16,5 @@ def noise_dir(tmp_path_factory):
 @pytest.fixture
 def server(noise_dir, monkeypatch):
     """Serves `noise_dir` as gs://bucket/data. Retries come quickly."""
-    with object_server.serve(noise_dir.parent) as server:
-        monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", server.endpoint)
-        monkeypatch.setattr(object_store, "_FIRST_PAUSE", 0.001)
+    with object_server.as_google(noise_dir.parent, monkeypatch) as server:
         yield server
-        object_store.close()

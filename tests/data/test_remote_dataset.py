@@ -5,7 +5,7 @@ import pytest
 
 from mixer import errors
 from mixer.data import sources
-from mixer.storage import patience
+from mixer.storage import timeout
 
 REMOTE = "gs://bucket/data"
 
@@ -46,7 +46,7 @@ def test_bad_stores_are_refused(server):
 
 
 def test_what_does_not_answer_is_refused_in_time(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(patience, "SECONDS", 0.2)
+    monkeypatch.setattr(timeout, "SECONDS", 0.2)
     server.fail = lambda number: "hang"
     with pytest.raises(errors.BadInput, match=r"gs://bucket/data cannot be opened within 0.2 s.*"):
         sources.open_source("noise", "train", REMOTE)
@@ -63,5 +63,5 @@ def test_what_does_not_answer_is_refused_in_time(server, tmp_path, monkeypatch):
 
 def test_what_answers_with_an_error_raises_it():
     with pytest.raises(ZeroDivisionError):
-        patience.within("here", lambda: 1 / 0)
-    assert patience.within("here", lambda: 7) == 7
+        timeout.within("here", lambda: 1 / 0)
+    assert timeout.within("here", lambda: 7) == 7

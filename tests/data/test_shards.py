@@ -1,8 +1,8 @@
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
+from mixer import storage
 from mixer.data.sources import shards
-from mixer.storage import object_store
 
 URL = "gs://bucket/x.array_record"
 
@@ -77,5 +77,5 @@ def test_other_files_are_refused(put, server, tmp_path):
         shards.read_index(URL, 4)
     for content in (b"", b"short", bytes(200_000), bytes(range(256)) * 1000):
         (tmp_path / "x.array_record").write_bytes(content)
-        with pytest.raises((shards.DamagedShard, object_store.StoreError), match=URL):
+        with pytest.raises((shards.DamagedShard, storage.StoreError), match=URL):
             shards.Shards([part])[0]

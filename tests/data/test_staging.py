@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from mixer import errors
+from mixer import errors, storage
 from mixer.data import order, sources
 from mixer.data.sources import staging
 
@@ -70,7 +70,7 @@ def test_what_arrives_damaged_is_copied_again(noise_dir, server, tmp_path):
     assert server.asked() == opened + 3 + 3
     other = staging.open_staged("noise", "train", REMOTE, tmp_path / "other")
     server.fail = lambda number: "damage"
-    with pytest.raises(staging.DamagedCopy, match=r"noise-train.*not what its size and md5 say, 3"):
+    with pytest.raises(storage.DamagedCopy, match=r"noise-train.*not what its size and md5 say, 3"):
         other.stage(ALL)
     assert not any(s.there for s in other.shards)
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from mixer import errors
+from mixer import errors, storage
 from mixer.data.sources import digits, remote_dataset, splits
 from mixer.data.sources.folder import FolderSource
 from mixer.data.sources.folder_layout import usual_splits
@@ -27,7 +27,7 @@ from mixer.data.sources.real import RealSource
 from mixer.data.sources.tfds import TfdsSource
 from mixer.data.sources.tfds_builder import published_names
 from mixer.data.sources.vtab import VtabSource
-from mixer.storage import object_store, patience
+from mixer.storage import timeout
 
 
 class Source(Protocol):
@@ -107,8 +107,14 @@ _LOCAL = "~/tensorflow_datasets"
 
 
 def place(directory: str) -> Path | str:
-    """A folder as an absolute path; gs://BUCKET/FOLDER stays a string."""
-    if object_store.is_remote(directory):
+    """A folder as an absolute path; gs://BUCKET/FOLDER stays a string.
+
+    Raises:
+      BadInput: another URL.
+    """
+    if storage.is_remote(directory):
+        if not directory.startswith("gs://"):
+            raise errors.BadInput(f"{directory}: expected a folder or gs://BUCKET/FOLDER")
         return directory
     return Path(directory).expanduser().absolute()
 
@@ -169,8 +175,8 @@ def open_source(
     if kind == "folder":
         return FolderSource.open(argument, split, reading.classes)
     if dataset == "digits":
-        data_dir = place(_LOCAL) if object_store.is_remote(data_dir) else data_dir
-        patience.look(data_dir)
+        data_dir = place(_LOCAL) if storage.is_remote(data_dir) else data_dir
+        timeout.look(data_dir)
         try:
             digits.prepare(data_dir)
         except OSError as error:
@@ -198,7 +204,7 @@ def datasets() -> list[str]:
         *published_names(),
     ]
     data_dir = default_data_dir()
-    if object_store.is_remote(data_dir) or not data_dir.is_dir():
+    if storage.is_remote(data_dir) or not data_dir.is_dir():
         return found
     return [*found, *(path.name for path in data_dir.iterdir() if is_dataset(path.name))]
 
@@ -216,9 +222,9 @@ def is_dataset(name: str) -> bool:
     if not re.fullmatch(r"\w+(/[\w.-]+)*", kind):
         return False
     data_dir = default_data_dir()
-    if object_store.is_remote(data_dir):
-        return bool(remote_dataset.entries(kind, data_dir))
-    patience.look(data_dir)
+    if storage.is_remote(data_dir):
+        return bool(remote_dataset.files(kind, data_dir))
+    timeout.look(data_dir)
     # name/version, or name/config/version with or without the config in `name`
     versions = ("*/features.json", "*/*/features.json")
     return any(any((data_dir / kind).glob(v)) for v in versions)

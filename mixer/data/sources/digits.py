@@ -23,13 +23,10 @@ def prepare(data_dir: Path) -> None:
     Every fifth digit in hash order is `test` (360), the others are `train` (1,437).
     """
     directory = data_dir / "digits" / VERSION
-    if directory.exists():
-        return
-    with storage.naming(data_dir):
-        data_dir.mkdir(parents=True, exist_ok=True)
-    with storage.lock(data_dir / "digits.lock"):
-        if not directory.exists():
-            _write(directory)
+    if not directory.exists():
+        with storage.naming(data_dir):
+            data_dir.mkdir(parents=True, exist_ok=True)
+    storage.make_once(directory, lambda: _write(directory), data_dir / "digits.lock")
 
 
 def _write(directory: Path) -> None:

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mixer import errors
+from mixer import errors, storage
 from mixer.data.sources import remote_dataset
 from mixer.data.sources.tfds import TfdsSource
-from mixer.storage import object_store
 
 _URL = "https://raw.githubusercontent.com/google-research/reassessed-imagenet/master/real.json"
 _FILE = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
@@ -88,9 +87,8 @@ class RealSource:
 
 def _read(file: str, num_classes: int) -> list[list[int]]:
     try:
-        remote = object_store.is_remote(file)
-        content = object_store.read_all(file) if remote else Path(file).expanduser().read_bytes()
-    except (OSError, object_store.StoreError) as error:
+        content = storage.read(file)
+    except (OSError, storage.StoreError) as error:
         raise errors.Missing(f"{file} cannot be read: {error}. Put there once: {_URL}") from None
     try:
         labels = json.loads(content)

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,8 +52,6 @@ def write_shard(
         count, size = count + 1, size + len(record)
     with _trouble_of_the_disk():
         writer.close()
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
         reader = ArrayRecordReader(str(path))
         for i in range(reader.num_records()):
             found.update(reader.read([i])[0])

@@ -11,9 +11,9 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from mixer import errors
+from mixer import errors, storage
 from mixer.data.sources.shards import Part, Shards
-from mixer.storage import object_store, patience
+from mixer.storage import timeout
 
 _SHARD = re.compile(r"-\d{5,}-of-\d{5,}$")
 
@@ -23,7 +23,7 @@ def is_metadata(name: str) -> bool:
     return not _SHARD.search(name)
 
 
-def entries(dataset: str, data_dir: str) -> list[object_store.Entry]:
+def files(dataset: str, data_dir: str) -> list[storage.FileInfo]:
     """All that a store holds of a dataset, whatever config and version.
 
     Raises:
@@ -31,8 +31,8 @@ def entries(dataset: str, data_dir: str) -> list[object_store.Entry]:
     """
     name = re.split("[/:]", dataset)[0]
     try:
-        return object_store.listing(f"{data_dir.rstrip('/')}/{name}/")
-    except object_store.StoreError as error:
+        return storage.list_files(f"{data_dir.rstrip('/')}/{name}")
+    except storage.StoreError as error:
         raise errors.BadInput(f"dataset {dataset!r}: {error}") from None
 
 
@@ -43,22 +43,22 @@ def metadata(dataset: str, data_dir: Path | str) -> Iterator[Path]:
     Raises:
       BadInput: `data_dir` does not answer.
     """
-    if not object_store.is_remote(data_dir):
-        patience.look(data_dir)
+    if not storage.is_remote(data_dir):
+        timeout.look(data_dir)
         yield data_dir
         return
     with tempfile.TemporaryDirectory(prefix="metadata.") as folder:
-        patience.within(data_dir, lambda: _copy_metadata(dataset, data_dir, Path(folder)))
+        timeout.within(data_dir, lambda: _copy_metadata(dataset, data_dir, Path(folder)))
         yield Path(folder)
 
 
 def _copy_metadata(dataset: str, data_dir: str, folder: Path) -> None:
-    def copy(entry: object_store.Entry) -> None:
-        path = folder / entry.url.removeprefix(f"{data_dir.rstrip('/')}/")
+    def copy(file: storage.FileInfo) -> None:
+        path = folder / file.path.removeprefix(f"{data_dir.rstrip('/')}/")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(object_store.read_all(entry.url))
+        path.write_bytes(storage.read(file.path))
 
-    found = [e for e in entries(dataset, data_dir) if is_metadata(e.url)]
+    found = [file for file in files(dataset, data_dir) if is_metadata(file.path)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(copy, found))
 

@@ -19,7 +19,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from mixer import errors
-from mixer.storage import object_store
+from mixer.storage import bucket
 
 # Riegeli's file format: a header interrupts the chunks at every block.
 _BLOCK, _BLOCK_HEADER, _CHUNK_HEADER = 2**16, 24, 40
@@ -145,7 +145,7 @@ def read_records(url: str, index: Index, start: int, stop: int) -> list[bytes]:
     first, last = int(index.offsets[start]), int(index.offsets[stop])
 
     def fetch():
-        pieces = {first: object_store.read(url, first, last), int(index.offsets[-1]): index.end}
+        pieces = {first: bucket.read(url, first, last), int(index.offsets[-1]): index.end}
         with _laid_out(index.size, pieces) as reader:
             return reader.read(start, stop)
 
@@ -186,11 +186,11 @@ def _put(file: int, content: bytes, offset: int) -> None:
 
 
 def _fetch_index(url: str, expected: int) -> tuple[list[dict[int, int]], Index]:
-    end, size = object_store.read_end(url, expected)
+    end, size = bucket.read_end(url, expected)
     postscript, *_ = _read_chunk(end[-_BLOCK:], 0)
     offset = _fields(postscript)[1]
     if offset < size - len(end):
-        end = object_store.read(url, offset, size)
+        end = bucket.read(url, offset, size)
     end = end[offset - size :]
     with _laid_out(size, {offset: end}):
         pass  # its hash is right

@@ -1,9 +1,6 @@
 """A TFDS dataset copied once to a local disk or to memory, and read there."""
 
-import base64
-import contextlib
 import dataclasses
-import hashlib
 import os
 import shutil
 import threading
@@ -17,24 +14,17 @@ import tensorflow_datasets as tfds
 
 from mixer import errors, storage
 from mixer.data.sources import AS_IT_IS, Reading, Source, TfdsSource, open_source, remote_dataset
-from mixer.storage import object_store, patience
-from mixer.storage.object_store import Entry
+from mixer.storage import FileInfo, timeout
 
 _CONNECTIONS = 8  # shards at a time
-_PIECE = 2**24  # bytes a request
-_ATTEMPTS = 3  # at a shard whose checksum is wrong
 _EVERY = 10.0  # seconds between two lines of progress
 
 
-class DamagedCopy(errors.Failure):
-    """What arrives has another checksum than the store says, again and again."""
-
-
 @dataclasses.dataclass(frozen=True)
-class Shard:
-    """One to be copied, and the examples of the split that it holds."""
+class ShardCopy:
+    """A shard to be copied, and the examples of the split that it holds."""
 
-    origin: Entry
+    origin: FileInfo
     copy: Path
     examples: range
 
@@ -50,7 +40,7 @@ class StagedSource:
 
     source: Source
     folder: Path
-    shards: Sequence[Shard]
+    shards: Sequence[ShardCopy]
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "source":  # not yet there, while it is unpickled
@@ -106,7 +96,7 @@ class StagedSource:
                 except OSError as error:
                     raise errors.Failure(f"staging {what}: {error}") from error
 
-    def _missing(self, share: Sequence[range]) -> list[Shard]:
+    def _missing(self, share: Sequence[range]) -> list[ShardCopy]:
         def needed(held: range) -> bool:
             return any(held.start < part.stop and part.start < held.stop for part in share)
 
@@ -126,7 +116,7 @@ def open_staged(
       BadInput: what `open_source` refuses, a folder that cannot be written or holds the copy of
         another preparation.
     """
-    if object_store.is_remote(folder):
+    if storage.is_remote(folder):
         raise errors.BadInput(f"config.input.stage={folder}: expected a local folder")
     source = open_source(dataset, split, data_dir, reading)
     if not isinstance(source, TfdsSource):
@@ -154,24 +144,20 @@ def open_staged(
         if name not in origins:
             raise errors.BadInput(f"dataset {dataset!r}: {data_dir} lacks {below / name}")
         examples = range(count, count + instruction.take)
-        shards.append(Shard(origins[name], folder / below / name, examples))
+        shards.append(ShardCopy(origins[name], folder / below / name, examples))
         count += instruction.take
     return StagedSource(open_source(dataset, split, folder, reading), folder, shards)
 
 
-def _origins(dataset: str, data_dir: Path | str, version: Path, below: Path) -> dict[str, Entry]:
+def _origins(dataset: str, data_dir: Path | str, version: Path, below: Path) -> dict[str, FileInfo]:
     """The shards by their names."""
-    if object_store.is_remote(data_dir):
+    if storage.is_remote(data_dir):
         folder = f"{data_dir.rstrip('/')}/{below.as_posix()}/"
-        entries = remote_dataset.entries(dataset, data_dir)
-        entries = [entry for entry in entries if entry.url.startswith(folder)]
+        files = remote_dataset.files(dataset, data_dir)
+        files = [file for file in files if file.path.startswith(folder)]
     else:
-
-        def look() -> list[Entry]:
-            return [Entry(e.path, e.stat().st_size, None, None) for e in os.scandir(version)]
-
-        entries = patience.within(version, look)
-    return {entry.url.rpartition("/")[2]: entry for entry in entries}
+        files = timeout.within(version, lambda: storage.list_files(version))
+    return {file.path.rpartition("/")[2]: file for file in files}
 
 
 def _copy_metadata(version: Path, folder: Path) -> None:
@@ -188,13 +174,18 @@ def _copy_metadata(version: Path, folder: Path) -> None:
             file.write(content)
 
 
-def _copy_all(shards: Sequence[Shard], what: str, say: Callable[[str], None]) -> None:
+def _copy_all(shards: Sequence[ShardCopy], what: str, say: Callable[[str], None]) -> None:
     size = sum(shard.origin.size for shard in shards)
     began = said = time.monotonic()
     copied, stopping, checks = 0, threading.Event(), set()
+
+    def check_wanted() -> None:
+        if stopping.is_set():
+            raise InterruptedError("another shard failed, or the copying was stopped")
+
     say(f"staging {what}: {len(shards):,} shards, {size / 1e9:,.1f} GB")
     with ThreadPoolExecutor(_CONNECTIONS, "staging") as pool:
-        futures = {pool.submit(_copy, shard, stopping): shard for shard in shards}
+        futures = {pool.submit(storage.copy, s.origin, s.copy, check_wanted): s for s in shards}
         try:
             for done, future in enumerate(as_completed(futures), 1):
                 checks.add(future.result())
@@ -214,51 +205,3 @@ def _copy_all(shards: Sequence[Shard], what: str, say: Callable[[str], None]) ->
             raise
     seconds = time.monotonic() - began
     say(f"staged {what} in {seconds:,.0f} s; checked: {', '.join(sorted(checks))}")
-
-
-def _copy(shard: Shard, stopping: threading.Event) -> str:
-    """Copies one shard; says how it was checked."""
-    for _ in range(_ATTEMPTS):
-        check, digest, expected = _checksum(shard.origin)
-        with contextlib.suppress(_Differs), storage.write_whole(shard.copy) as file:
-            for start in range(0, shard.origin.size, _PIECE):
-                if stopping.is_set():
-                    raise InterruptedError("another shard failed, or the copying was stopped")
-                stop = min(start + _PIECE, shard.origin.size)
-                piece = _read(shard.origin.url, start, stop)
-                file.write(piece)
-                if digest:
-                    digest.update(piece)
-            if file.tell() != shard.origin.size:
-                raise _Differs
-            if digest and base64.b64encode(digest.digest()).decode() != expected:
-                raise _Differs
-            return check
-    raise DamagedCopy(
-        f"{shard.origin.url}: what arrives is not what its {check} say, {_ATTEMPTS} times. Put "
-        f"the shard there anew"
-    )
-
-
-class _Differs(Exception):
-    """A copy that is not its origin."""
-
-
-def _checksum(origin: Entry) -> tuple[str, Any, str | None]:
-    """(name, object to update, expected value in base64) of the best checksum there is."""
-    if origin.md5:
-        return "size and md5", hashlib.md5(usedforsecurity=False), origin.md5
-    if origin.crc32c:
-        with contextlib.suppress(ImportError):
-            import google_crc32c
-
-            return "size and crc32c", google_crc32c.Checksum(), origin.crc32c
-    # Each record has a hash of its own, which is checked when it is read.
-    return "size alone", None, None
-
-
-def _read(url: str, start: int, stop: int) -> bytes:
-    if object_store.is_remote(url):
-        return object_store.read(url, start, stop)
-    with open(url, "rb") as file:
-        return os.pread(file.fileno(), stop - start, start)

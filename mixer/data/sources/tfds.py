@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mixer import errors
+from mixer import errors, storage
 from mixer.data.sources import splits
 from mixer.data.sources.tfds_builder import open_builder, open_records, published_names
-from mixer.storage import object_store
 
 _LABEL_FEATURES = ("label", "labels", "real_label")
 # Of TFDS's own datasets, which do not record it.
@@ -95,7 +94,7 @@ class TfdsSource:
             )
         max_labels = _max_labels(dataset, builder) if several else 0
         opened = open_records(builder, dataset, split, data_dir, local)
-        remote = object_store.is_remote(data_dir)
+        remote = storage.is_remote(data_dir)
         published = builder.name in published_names()
         return cls(
             dataset,

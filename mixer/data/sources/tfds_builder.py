@@ -9,9 +9,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from mixer import errors
+from mixer import errors, storage
 from mixer.data.sources import remote_dataset
-from mixer.storage import object_store
 
 
 def published_names() -> list[str]:
@@ -74,7 +73,7 @@ def open_records(
         records = builder.as_data_source(split, decoders=skip)
     except NotImplementedError:
         raise errors.BadInput(_how_to_convert(dataset, builder.data_path)) from None
-    if object_store.is_remote(data_dir):
+    if storage.is_remote(data_dir):
         return remote_dataset.Records.open(builder, split, skip, local, data_dir)
     return records
 

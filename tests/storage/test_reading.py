@@ -1,0 +1,123 @@
+import base64
+import hashlib
+import os
+import threading
+
+import google_crc32c
+import pytest
+
+from mixer import errors, storage
+from mixer.storage import reading
+
+CONTENT = bytes(range(256)) * 40
+
+
+@pytest.fixture(params=["near", "far"])
+def place(request, server, tmp_path):
+    """A folder with files, as a path of this machine and as one of a store."""
+    (tmp_path / "files" / "below").mkdir(parents=True)
+    (tmp_path / "files" / "a").write_bytes(CONTENT)
+    (tmp_path / "files" / "below" / "b c").write_bytes(b"more")
+    return str(tmp_path / "files") if request.param == "near" else "gs://bucket/files"
+
+
+def info(path, **checksums):
+    return storage.FileInfo(path, len(CONTENT), **checksums)
+
+
+def test_what_is_near_and_what_is_far_reads_alike(place):
+    assert storage.read(f"{place}/a") == CONTENT
+    assert storage.read(f"{place}/a", 100, 1000) == CONTENT[100:1000]
+    assert storage.read(f"{place}/a", 100) == CONTENT[100:]
+    found = {file.path.removeprefix(place): file.size for file in storage.list_files(place)}
+    assert found == {"/a": len(CONTENT), "/below/b c": 4}
+    with pytest.raises((OSError, storage.StoreError), match="none"):
+        storage.read(f"{place}/none")
+
+
+def test_a_copy_comes_in_pieces_whole_or_not_at_all(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "_PIECE", 1000)
+    (origin,) = (file for file in storage.list_files(place) if file.path.endswith("/a"))
+    target, pieces = tmp_path / "copy", []
+
+    def stop():
+        pieces.append(None)
+        if len(pieces) == 5:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        storage.copy(origin, target, stop)
+    assert not target.exists()
+    checked = storage.copy(origin, target)
+    assert checked == ("size and md5" if place.startswith("gs://") else "size alone")
+    assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("kind", ["md5", "crc32c"])
+def test_a_copy_is_compared_with_the_checksum_that_is_known(place, tmp_path, kind):
+    sums = {"md5": hashlib.md5(CONTENT), "crc32c": google_crc32c.Checksum(CONTENT)}
+    good = {kind: base64.b64encode(sums[kind].digest()).decode()}
+    assert storage.copy(info(f"{place}/a", **good), tmp_path / "copy") == f"size and {kind}"
+    bad = {kind: base64.b64encode(bytes(len(sums[kind].digest()))).decode()}
+    with pytest.raises(storage.DamagedCopy, match=f"a: what arrives .* size and {kind} say, 3"):
+        storage.copy(info(f"{place}/a", **bad), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_only_googles_buckets_are_read(tmp_path):
+    for url in ("s3://bucket/a", "https://host/a"):
+        with pytest.raises(errors.BadInput, match=f"{url}: expected a path, or gs://BUCKET/PATH"):
+            storage.read(url)
+
+
+def test_the_digest_follows_the_content(tmp_path):
+    file = tmp_path / "file"
+    for content in (b"one", b"another"):
+        file.write_bytes(content)
+        assert storage.sha256(file) == hashlib.sha256(content).hexdigest()
+    with pytest.raises(OSError):
+        storage.sha256(tmp_path / "none")
+
+
+def test_of_several_one_makes_it(tmp_path):
+    made, waited, path = [], [], tmp_path / "made"
+
+    def make():
+        made.append(None)
+        begun.wait(10)
+        path.write_text("whole")
+
+    def ask():
+        storage.make_once(path, make, tmp_path / "lock", lambda: (waited.append(None), begun.set()))
+        assert path.read_text() == "whole"
+
+    begun = threading.Event()
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == len(waited) == 1
+    storage.make_once(path, make, tmp_path / "no folder" / "lock")
+    assert len(made) == 1, "what is there needs no lock"
+
+
+def test_who_fails_leaves_it_to_the_next(tmp_path):
+    path = tmp_path / "made"
+    with pytest.raises(ZeroDivisionError):
+        storage.make_once(path, lambda: 1 / 0, tmp_path / "lock")
+    storage.make_once(path, path.touch, tmp_path / "lock")
+    assert path.exists()
+
+
+def test_a_finished_file_takes_the_place_of_an_older_one(tmp_path, monkeypatch):
+    made, path = tmp_path / "new", tmp_path / "file"
+    path.write_text("old")
+    made.write_text("new")
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "full")))
+        with pytest.raises(storage.Unwritable, match="file cannot be written: full"):
+            storage.put_in_place(made, path)
+    assert path.read_text() == "old"
+    storage.put_in_place(made, path)
+    assert path.read_text() == "new" and not made.exists()
