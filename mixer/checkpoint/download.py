@@ -8,7 +8,6 @@ of the Hub lie in the Hub's own cache, and here only their digests, or what was 
 import base64
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import http.client
 import os
@@ -180,7 +179,7 @@ def _fetch(url: str, file: Path, timeout: float, attempts: int, pause: float) ->
     except errors.BadInput:
         part.unlink()
         raise
-    part.replace(file)
+    storage.put_in_place(part, file)
     return digest
 
 
@@ -273,17 +272,9 @@ def _network(timeout: float, url: str, part: Path) -> Iterator[None]:
         raise _Interrupted(str(reason) or type(reason).__name__) from None
 
 
-@functools.lru_cache(maxsize=64)
-def _sha256(path: Path, size: int, modified: int) -> str:
-    # A large file is asked for several times a run; another size or time is another content.
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _checked(path: Path, name: str, record: Path, fix: str) -> str:
     """The SHA-256 of `path`; recorded if it is the first, refused if it is not the recorded one."""
-    status = path.stat()
-    digest = _sha256(path, status.st_size, status.st_mtime_ns)
+    digest = storage.sha256(path)
     if not record.exists():
         with storage.write_whole(record) as file:
             file.write(f"{digest}  {record.name.removesuffix('.sha256')}\n".encode())
