@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mixer import errors
-from mixer.data.sources import records
+from mixer.data.sources.hash_order import hash_key
 from mixer.data.sources.splits import meaning
 from mixer.prepare.entry import Entry, Reader, Unusable, examine
 
@@ -158,7 +158,7 @@ class _FirstPass:
         split = self.splits.setdefault(entry.split, Split())
         split.examples += 1
         split.bytes += size
-        digest = records.hash_key(entry.key)
+        digest = hash_key(entry.key)
         line = json.dumps(entry)
         buckets[digest[0] * _BUCKETS // 256].write(
             f"{digest.hex()} {entry.split} {line}\n".encode()

@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from mixer.data import sources
-from mixer.data.sources import records
+from mixer.data.sources.hash_order import hash_key
 from mixer.prepare import imagenet
 
 
@@ -28,7 +28,7 @@ def test_a_folder_reads_as_before(image_folder, images, prepare, read):
     assert builder.info.features["label"].names == ["cat", "dog", "eel"]
     assert builder.info.splits["train"].num_shards > 1
     names = [example["file_name"].decode() for example in builder.as_data_source("train")]
-    assert names == sorted(names, key=records.hash_key)
+    assert names == sorted(names, key=hash_key)
     assert set(names) == {name for name in images if name.startswith("train/")}
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from mixer import storage
 from mixer.data.sources import records
+from mixer.data.sources.hash_order import hash_key
 
 VERSION = "1.0.0"
 
@@ -33,7 +34,7 @@ def _write(directory: Path) -> None:
     from sklearn import datasets  # takes a second to import; needed once
 
     digits = datasets.load_digits()
-    order = sorted(range(len(digits.target)), key=lambda i: records.hash_key(f"digits/{i}"))
+    order = sorted(range(len(digits.target)), key=lambda i: hash_key(f"digits/{i}"))
 
     def examples(indices):
         for i in indices:

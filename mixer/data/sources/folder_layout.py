@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mixer import errors
-from mixer.data.sources import image_files, records, splits
+from mixer.data.sources import image_files, splits
+from mixer.data.sources.hash_order import hash_key
 
 EXPECTED = "expected PATH/train/<class>/*.jpg (or PATH/<class>/*.jpg) with two or more classes"
 
@@ -106,7 +107,7 @@ class Layout:
 
     def listed(self, split: str, left_out: Counter) -> list[tuple[str, int]]:
         """`images` in hash order."""
-        return sorted(self.images(split, left_out), key=lambda file: records.hash_key(file[0]))
+        return sorted(self.images(split, left_out), key=lambda file: hash_key(file[0]))
 
     def _strange(self, place: Path, known: dict[str, int]) -> errors.BadInput:
         strange = [

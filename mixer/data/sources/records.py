@@ -14,15 +14,6 @@ from tensorflow_datasets.core import example_serializer
 from mixer import storage
 
 
-def hash_key(key: str) -> bytes:
-    """The fixed hash by whose order examples are stored and listed.
-
-    In this order every range of a split is a random sample. A file's name need not be UTF-8: what
-    counts are its bytes.
-    """
-    return hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).digest()
-
-
 def write_shard(
     path: Path, features: tfds.features.FeaturesDict, examples: Iterable[dict]
 ) -> dict[str, int]:
