@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from mixer import errors, storage
-from mixer.data.sources.shards import Part, Shards
+from mixer.data.sources.remote_shards import RemoteShards, ShardPart
 from mixer.storage import timeout
 
 _SHARD = re.compile(r"-\d{5,}-of-\d{5,}$")
@@ -69,7 +69,7 @@ class Records:
 
     features: tfds.features.FeaturesDict
     decoders: dict[str, Any]
-    shards: Shards
+    shards: RemoteShards
 
     @classmethod
     def open(
@@ -82,7 +82,7 @@ class Records:
     ) -> "Records":
         """A split whose metadata lie below `folder` and whose shards below `data_dir`."""
         parts = [
-            Part(
+            ShardPart(
                 f"{data_dir.rstrip('/')}/{Path(i.filename).relative_to(folder).as_posix()}",
                 i.skip,
                 i.take,
@@ -90,7 +90,7 @@ class Records:
             )
             for i in builder.info.splits[split].file_instructions
         ]
-        return cls(builder.info.features, decoders, Shards(parts))
+        return cls(builder.info.features, decoders, RemoteShards(parts))
 
     def __len__(self) -> int:
         return len(self.shards)

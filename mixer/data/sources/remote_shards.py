@@ -31,7 +31,7 @@ class DamagedShard(errors.Failure):
     """What the store gives is no ArrayRecord shard, or not the one that the metadata describe."""
 
 
-class Part(NamedTuple):
+class ShardPart(NamedTuple):
     """Records skip ... skip+take-1 of a shard that has `records` of them."""
 
     url: str
@@ -54,7 +54,7 @@ class Index(NamedTuple):
     end: bytes
 
 
-class Shards:
+class RemoteShards:
     """The records of some parts of shards, one after the other, as bytes.
 
     Takes the place of TFDS's source of records. Safe to use from many threads; pickles without what
@@ -62,7 +62,7 @@ class Shards:
     to 64 KiB a shard.
     """
 
-    def __init__(self, parts: Sequence[Part]):
+    def __init__(self, parts: Sequence[ShardPart]):
         self.parts = tuple(parts)
         self._ends = list(itertools.accumulate(part.take for part in self.parts))
         self._lock = threading.Lock()
@@ -98,7 +98,7 @@ class Shards:
             start = end
         return records
 
-    def _index(self, part: Part) -> Index:
+    def _index(self, part: ShardPart) -> Index:
         with self._lock:
             found = self._indices.get(part.url)
         if found is None:

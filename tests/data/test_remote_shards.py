@@ -2,7 +2,7 @@ import pytest
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from mixer import storage
-from mixer.data.sources import shards
+from mixer.data.sources import remote_shards
 
 URL = "gs://bucket/x.array_record"
 
@@ -17,7 +17,7 @@ def put(server, tmp_path):
         for record in records:
             writer.write(record)
         writer.close()
-        return shards.Part(URL, 0, len(records), len(records))
+        return remote_shards.ShardPart(URL, 0, len(records), len(records))
 
     return put
 
@@ -44,7 +44,7 @@ def test_records_are_those_of_the_package_reader(put, tmp_path, coding, sizes):
     written = records(random.Random(0).randbytes, sizes)
     part = put(written, "group_size:1" + coding)
     assert ArrayRecordReader(str(tmp_path / "x.array_record")).read_all() == written
-    made = shards.Shards([part])
+    made = remote_shards.RemoteShards([part])
     assert made.__getitems__(range(len(sizes))) == written
     assert made[len(sizes) - 1] == written[-1]
     middle = len(sizes) // 2
@@ -52,7 +52,7 @@ def test_records_are_those_of_the_package_reader(put, tmp_path, coding, sizes):
 
 
 def test_one_request_for_the_index_and_one_for_a_run(put, server):
-    made = shards.Shards([put([bytes([i]) * 1000 for i in range(200)])])
+    made = remote_shards.RemoteShards([put([bytes([i]) * 1000 for i in range(200)])])
     made.__getitems__(range(20, 150))
     assert len(server.requests) == 2
     made.__getitems__([7, 8, 3])
@@ -61,21 +61,25 @@ def test_one_request_for_the_index_and_one_for_a_run(put, server):
 
 def test_damage_that_stays_is_named(put, server):
     part = put([bytes(50_000)] * 4, "group_size:1,uncompressed")
-    made = shards.Shards([part])
+    made = remote_shards.RemoteShards([part])
     made[0]
     server.fail = lambda number: "damage"
-    with pytest.raises(shards.DamagedShard, match=r"records 1-2 \(bytes \d+-\d+\) cannot be read"):
+    with pytest.raises(
+        remote_shards.DamagedShard, match=r"records 1-2 \(bytes \d+-\d+\) cannot be read"
+    ):
         made.__getitems__([1, 2])
 
 
 def test_other_files_are_refused(put, server, tmp_path):
     part = put([b"a", b"b"])
-    with pytest.raises(shards.DamagedShard, match="holds 2 records, its dataset's metadata say 9"):
-        shards.read_index(URL, 9)
+    with pytest.raises(
+        remote_shards.DamagedShard, match="holds 2 records, its dataset's metadata say 9"
+    ):
+        remote_shards.read_index(URL, 9)
     put([b"a"] * 4, "group_size:4")
-    with pytest.raises(shards.DamagedShard, match="4 records a group, expected 1"):
-        shards.read_index(URL, 4)
+    with pytest.raises(remote_shards.DamagedShard, match="4 records a group, expected 1"):
+        remote_shards.read_index(URL, 4)
     for content in (b"", b"short", bytes(200_000), bytes(range(256)) * 1000):
         (tmp_path / "x.array_record").write_bytes(content)
-        with pytest.raises((shards.DamagedShard, storage.StoreError), match=URL):
-            shards.Shards([part])[0]
+        with pytest.raises((remote_shards.DamagedShard, storage.StoreError), match=URL):
+            remote_shards.RemoteShards([part])[0]
