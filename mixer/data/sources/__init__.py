@@ -184,10 +184,8 @@ def open_source(
                 f"the digits cannot be written to {data_dir}: {error}. Set config.runtime.data_dir "
                 f"or $TFDS_DATA_DIR to a folder that can be written"
             ) from None
-    with remote_dataset.metadata(dataset, data_dir) as local:
-        known = ("digits", *_SOURCES)
-        how = dataclasses.asdict(reading)
-        return TfdsSource.open(dataset, split, data_dir, local, known, **how)
+    known = ("digits", *_SOURCES)
+    return TfdsSource.open(dataset, split, data_dir, known, **dataclasses.asdict(reading))
 
 
 def is_tfds(dataset: str) -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from mixer import errors, storage
-from mixer.data.sources import remote_dataset
 from mixer.data.sources.tfds import TfdsSource
 
 _URL = "https://raw.githubusercontent.com/google-research/reassessed-imagenet/master/real.json"
@@ -39,8 +38,7 @@ class RealSource:
         Raises:
           BadInput: one of them is not there or not what it should be, or the split has other files.
         """
-        with remote_dataset.metadata("imagenet2012", data_dir) as local:
-            images = TfdsSource.open("imagenet2012", split, data_dir, local)
+        images = TfdsSource.open("imagenet2012", split, data_dir)
         file = path or f"{str(data_dir).rstrip('/')}/real.json"
         source = cls(f"real:{file}", images, _read(file, len(images.classes)))
         try:

@@ -10,10 +10,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-import tensorflow_datasets as tfds
-
 from mixer import errors, storage
 from mixer.data.sources import AS_IT_IS, Reading, Source, TfdsSource, open_source, remote_dataset
+from mixer.data.sources.tfds_builder import open_prepared
 from mixer.storage import FileInfo, timeout
 
 _CONNECTIONS = 8  # shards at a time
@@ -124,11 +123,11 @@ def open_staged(
             f"config.input.stage={folder} is for prepared TFDS datasets: leave it empty, {dataset} "
             f"is read where it lies"
         )
-    with remote_dataset.metadata(dataset, data_dir) as local:
-        builder = tfds.builder(dataset, data_dir=local, try_gcs=False)
+    with open_prepared(dataset, data_dir) as prepared:
+        builder = prepared.builder
         instructions = builder.info.splits[source.split].file_instructions
         version = Path(builder.data_path)
-        below = Path(os.path.relpath(version, local))
+        below = Path(os.path.relpath(version, prepared.local))
         origins = _origins(dataset, data_dir, version, below)
         try:
             folder.mkdir(parents=True, exist_ok=True)

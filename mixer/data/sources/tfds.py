@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 
 from mixer import errors, storage
 from mixer.data.sources import splits
-from mixer.data.sources.tfds_builder import open_builder, open_records, published_names
+from mixer.data.sources.tfds_builder import open_prepared, published_names
 
 _LABEL_FEATURES = ("label", "labels", "real_label")
 # Of TFDS's own datasets, which do not record it.
@@ -46,7 +46,6 @@ class TfdsSource:
         dataset: str,
         split: str,
         data_dir: Path | str,
-        local: Path,
         also_known: Sequence[str] = (),
         *,
         classes: Sequence[str] = (),
@@ -54,7 +53,7 @@ class TfdsSource:
         image_key: str = "",
         label_key: str = "",
     ) -> "TfdsSource":
-        """See `sources.open_source` and `open_builder`.
+        """See `sources.open_source` and `open_prepared`.
 
         Args:
           classes: the names in the order of the labels, if those that are stored are among them or
@@ -62,52 +61,32 @@ class TfdsSource:
           num_classes: of labels that are numbers without names.
           image_key, label_key: the features; by default image, and label, labels or real_label.
         """
-        builder = open_builder(dataset, data_dir, local, also_known)
-        sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
-        features = builder.info.features
-        image, label = _features(dataset, features, image_key, label_key)
-        several = isinstance(features[label], tfds.features.Sequence)
-        split = splits.as_spelled(split, sizes)
-        ranges = splits.absolute_ranges(dataset, split, sizes)
-        if not any(len(range(sizes[part])[chosen]) for part, chosen in ranges):
-            raise errors.BadInput(
-                f"dataset {dataset!r}: split {split!r} holds no examples; it has "
-                f"{splits.listed(sizes)}"
+        with open_prepared(dataset, data_dir, also_known) as prepared:
+            builder = prepared.builder
+            features = builder.info.features
+            image, label = _features(dataset, features, image_key, label_key)
+            sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
+            split = splits.as_spelled(split, sizes)
+            ranges = splits.absolute_ranges(dataset, split, sizes)
+            if not any(len(range(sizes[part])[chosen]) for part, chosen in ranges):
+                raise errors.BadInput(
+                    f"dataset {dataset!r}: split {split!r} holds no examples; it has "
+                    f"{splits.listed(sizes)}"
+                )
+            several = isinstance(features[label], tfds.features.Sequence)
+            names, labels = _classes(dataset, features, label, classes, num_classes)
+            return cls(
+                name=dataset,
+                split=split,
+                classes=tuple(names),
+                records=prepared.records(split),
+                image_feature=image,
+                label_feature=label,
+                max_labels=_max_labels(dataset, builder) if several else 0,
+                remote=storage.is_remote(data_dir),
+                published=builder.name in published_names(),
+                labels=labels,
             )
-        of_label = features[label].feature if several else features[label]
-        labels = ()
-        if hasattr(of_label, "names"):
-            labels = _by_name(of_label.names, classes)
-            classes = classes if labels else of_label.names
-        elif np.issubdtype(of_label.np_dtype, np.integer) and not of_label.shape:
-            classes = classes or tuple(map(str, range(num_classes or 0)))
-        else:
-            raise errors.BadInput(
-                f"dataset {dataset!r}: its feature {label} is {of_label!r}, no label: set "
-                f"config.input.label_key to another of {', '.join(sorted(features))}"
-            )
-        if not classes:
-            raise errors.BadInput(
-                f"dataset {dataset!r}: its feature {label} is a number, and how many classes there "
-                f"are is not recorded: set config.model.num_classes, or config.input.class_names "
-                f"to a file with their names"
-            )
-        max_labels = _max_labels(dataset, builder) if several else 0
-        opened = open_records(builder, dataset, split, data_dir, local)
-        remote = storage.is_remote(data_dir)
-        published = builder.name in published_names()
-        return cls(
-            dataset,
-            split,
-            tuple(classes),
-            opened,
-            image,
-            label,
-            max_labels,
-            remote,
-            published,
-            labels,
-        )
 
     def __len__(self) -> int:
         return len(self.records)
@@ -141,6 +120,29 @@ class TfdsSource:
         file = record.get("file_name")
         named = f", file {os.fsdecode(file)}" if file else ""
         return f"dataset {self.name}, split {self.split}, example {index}{named}"
+
+
+def _classes(
+    dataset: str, features: Any, label: str, classes: Sequence[str], num_classes: int | None
+) -> tuple[Sequence[str], tuple[int, ...]]:
+    """The names of the classes, and by stored label the label among them, as `_by_name`."""
+    stored = getattr(features[label], "feature", features[label])
+    if hasattr(stored, "names"):
+        labels = _by_name(stored.names, classes)
+        return classes if labels else stored.names, labels
+    if not np.issubdtype(stored.np_dtype, np.integer) or stored.shape:
+        raise errors.BadInput(
+            f"dataset {dataset!r}: its feature {label} is {stored!r}, no label: set "
+            f"config.input.label_key to another of {', '.join(sorted(features))}"
+        )
+    names = classes or tuple(map(str, range(num_classes or 0)))
+    if not names:
+        raise errors.BadInput(
+            f"dataset {dataset!r}: its feature {label} is a number, and how many classes there "
+            f"are is not recorded: set config.model.num_classes, or config.input.class_names "
+            f"to a file with their names"
+        )
+    return names, ()
 
 
 def _by_name(stored: Sequence[str], classes: Sequence[str]) -> tuple[int, ...]:

@@ -1,9 +1,10 @@
 """Prepared TFDS datasets, opened without TensorFlow; what is wrong with one is said."""
 
 import contextlib
+import dataclasses
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,60 @@ def published_names() -> list[str]:
     return tfds.list_builders(with_community_datasets=False)
 
 
-def open_builder(
-    dataset: str, data_dir: Path | str, local: Path, also_known: Sequence[str] = ()
-) -> tfds.core.DatasetBuilder:
-    """A prepared dataset's builder.
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A dataset in TFDS's layout, while its metadata are at hand.
+
+    Attributes:
+      name: as it was asked for.
+      data_dir: where it lies.
+      local: that, or a folder with the metadata of a remote one.
+    """
+
+    name: str
+    data_dir: Path | str
+    local: Path
+    builder: tfds.core.DatasetBuilder
+
+    def records(self, split: str) -> Any:
+        """A split with random access to its records, their images as the files that were stored.
+
+        Raises:
+          BadInput: it is stored as TFRecord.
+        """
+        features = self.builder.info.features.items()
+        images = (name for name, kind in features if isinstance(kind, tfds.features.Image))
+        skip = {name: tfds.decode.SkipDecoding() for name in images}
+        try:
+            records = self.builder.as_data_source(split, decoders=skip)
+        except NotImplementedError:
+            raise errors.BadInput(_how_to_convert(self.name, self.builder.data_path)) from None
+        if not storage.is_remote(self.data_dir):
+            return records
+        return remote_dataset.Records.open(self.builder, split, skip, self.local, self.data_dir)
+
+
+@contextlib.contextmanager
+def open_prepared(
+    dataset: str, data_dir: Path | str, also_known: Sequence[str] = ()
+) -> Iterator[Prepared]:
+    """Opens a prepared dataset; the metadata of a remote one are copied meanwhile.
 
     Args:
-      local: `data_dir`, or a folder with the metadata of a remote one.
       also_known: other datasets that there are, to guess a name from.
 
     Raises:
       Missing: it is not prepared, or nobody knows it.
-      BadInput: its name or its files cannot be read, or its version is unknown.
+      BadInput: its name or its files cannot be read, its version is unknown, or `data_dir` does not
+        answer.
     """
+    with remote_dataset.metadata(dataset, data_dir) as local:
+        yield Prepared(dataset, data_dir, local, _builder(dataset, data_dir, local, also_known))
+
+
+def _builder(
+    dataset: str, data_dir: Path | str, local: Path, also_known: Sequence[str]
+) -> tfds.core.DatasetBuilder:
     if dataset.startswith("huggingface:"):
         raise errors.BadInput(
             f"dataset {dataset!r}: datasets of the Hugging Face Hub are not read from there. Save "
@@ -55,27 +97,6 @@ def open_builder(
     if not builder.info.splits:
         raise errors.Missing(_how_to_prepare(dataset, data_dir))
     return builder
-
-
-def open_records(
-    builder: tfds.core.DatasetBuilder, dataset: str, split: str, data_dir: Path | str, local: Path
-) -> Any:
-    """A split with random access to its records, their images as the files that were stored.
-
-    `data_dir` and `local` are those of `open_builder`.
-
-    Raises:
-      BadInput: it is stored as TFRecord.
-    """
-    images = (n for n, f in builder.info.features.items() if isinstance(f, tfds.features.Image))
-    skip = {name: tfds.decode.SkipDecoding() for name in images}
-    try:
-        records = builder.as_data_source(split, decoders=skip)
-    except NotImplementedError:
-        raise errors.BadInput(_how_to_convert(dataset, builder.data_path)) from None
-    if storage.is_remote(data_dir):
-        return remote_dataset.Records.open(builder, split, skip, local, data_dir)
-    return records
 
 
 def _damage(dataset: str, data_dir: Path | str, local: Path) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mixer import errors
-from mixer.data.sources import remote_dataset, tfds_builder, vtab_tasks
+from mixer.data.sources import tfds_builder, vtab_tasks
 
 # Under which TFDS's builders keep the name of an example's file.
 _FILE_FEATURES = ("file_name", "filename", "image/file_name", "name")
@@ -38,16 +38,14 @@ class VtabSource:
         task = vtab_tasks.task(name)
         if split not in task.splits:
             raise errors.unknown(f"split of vtab:{name}", split, task.splits)
-        with remote_dataset.metadata(task.builder, data_dir) as local:
-            builder = tfds_builder.open_builder(task.builder, data_dir, local)
-            splits, classes = builder.info.splits, task.rule.names(builder.info.features)
+        with tfds_builder.open_prepared(task.builder, data_dir) as prepared:
+            info = prepared.builder.info
+            splits, classes = info.splits, task.rule.names(info.features)
             for part, size in task.sizes.items():
                 found = splits[part].num_examples if part in splits else 0
                 _expect(f"vtab:{name}", task.builder, f"examples in {part}", found, size)
             _expect(f"vtab:{name}", task.builder, "classes", len(classes), task.num_classes)
-            records = tfds_builder.open_records(
-                builder, task.builder, task.splits[split], data_dir, local
-            )
+            records = prepared.records(task.splits[split])
         return cls(f"vtab:{name}", split, classes, records, task)
 
     def __len__(self) -> int:
