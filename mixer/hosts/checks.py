@@ -79,7 +79,6 @@ class Checks:
             "packages": self._packages,
             "devices": self._devices,
             "code": self._code,
-            "decoder": self._needs.decoder,
             "config": self._needs.config,
             "layout": self._needs.layout,
             "workdir": self._workdir,
@@ -115,7 +114,8 @@ class Checks:
                 continue
         if self._present == "TPU" and "libtpu" not in versions:
             raise errors.Failure("no libtpu on a TPU: pip install -r requirements-tpu.txt")
-        return ", ".join(f"{name} {version}" for name, version in versions.items())
+        found = [f"{name} {version}" for name, version in versions.items()]
+        return ", ".join([*found, f"JPEGs: {self._needs.decoder()}"])
 
     def _devices(self) -> str:
         found = jax.devices()

@@ -40,7 +40,6 @@ Verdict = tuple[bool, str]
 _ALIKE = {
     "python": "set all hosts up in one way",
     "packages": "install the same wheels on all hosts",
-    "decoder": "install libjpeg-turbo 3 on all hosts, or on none",
     "devices": "start the command once on each host, all of one slice",
     "code": "copy the same commit to all hosts",
     "config": "give the same command on all hosts",

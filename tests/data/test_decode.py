@@ -1,5 +1,7 @@
 import io
+import platform
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -125,6 +127,22 @@ def test_windows_of_turned_jpegs(library, orientation):
     for top, left, height, width in windows(file.height, file.width, 20):
         got = Encoded(data).window(top, left, height, width)
         np.testing.assert_array_equal(got, whole[top : top + height, left : left + width])
+
+
+def test_what_decodes_is_said(monkeypatch):
+    said = turbojpeg.decoder()
+    assert ("by windows" in said) == turbojpeg.available()
+    monkeypatch.setattr(turbojpeg, "_found", lambda: None)
+    assert turbojpeg.decoder().startswith("libjpeg-turbo, whole (simplejpeg ")
+
+
+@pytest.mark.skipif(
+    (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="the wheel is for these"
+)
+def test_the_install_brings_what_decodes_windows(monkeypatch):
+    monkeypatch.setattr(turbojpeg.ctypes.util, "find_library", lambda name: None)
+    _, name = turbojpeg._found.__wrapped__()
+    assert name.startswith("pylibjxl ")
 
 
 def test_fast_decoding_shrinks_only_what_is_large_enough():

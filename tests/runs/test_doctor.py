@@ -9,6 +9,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from configs import quickstart
 from mixer import errors
+from mixer.data import turbojpeg
 from mixer.hosts import checks, devices, holding, sharing
 from mixer.runs import doctor, workdir
 
@@ -251,6 +252,7 @@ def test_clocks_and_versions_that_differ(config, tmp_path):
         """Beside this host one that is a minute ahead and has another JAX."""
         if "time" in one:
             return [one, one | {"time": one["time"] + 60, "sees": True}]
+        assert one["findings"]["packages"][1].endswith(f"JPEGs: {turbojpeg.decoder()}")
         findings = one["findings"] | {"packages": (True, "jax 0.9.0")}
         return [one, {"host": "odd", "findings": findings}]
 
