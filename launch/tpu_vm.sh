@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Trains on a Cloud TPU VM, one host or a slice of many, through gcloud's queued resources.
+# Trains on a Cloud TPU VM, one host or a slice of many, through gcloud's queued resources: v2 to v6e.
+# Google only repairs the API of these; TPU7x and later are had otherwise, see docs/launch.md.
 #
 #   launch/tpu_vm.sh COMMAND --name=NAME --project=PROJECT --zone=ZONE [OPTION ...] [-- ARGUMENTS]
 #

@@ -17,7 +17,7 @@ from runs_command import ROOT, environment, several, start, together
 from configs import quickstart
 from mixer.checkpoint import folders, pretrained
 from mixer.errors import BadInput
-from mixer.hosts import devices, exchange, joining, parting, peers
+from mixer.hosts import devices, parting
 from mixer.runs import train
 
 RECIPE = "configs/quickstart.py"
@@ -188,79 +188,6 @@ def test_processes_that_do_not_fit_together_are_refused(data_dir, tmp_path):
     assert not workdir.exists()
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (("host:1", None, 0), "--num_processes is missing"),
-        (("host:1", 2, 2), "--process_id=2: expected 0 to 1"),
-        (("host", 2, 0), "--coordinator=host: expected HOST:PORT"),
-    ],
-)
-def test_flags_that_do_not_go_together_are_refused(flags, message):
-    with pytest.raises(BadInput, match=message):
-        joining.start(*flags, "train")
-    assert peers.count() == 1
-
-
-@pytest.fixture
-def surroundings(monkeypatch):
-    """Sets variables that launchers leave; nobody is joined, but noted."""
-    for name in (*os.environ,):
-        if name.startswith(("SLURM", "OMPI", "PMI", "TPU_")) or name == "WORLD_SIZE":
-            monkeypatch.delenv(name)
-    joined = []
-    monkeypatch.setattr(joining, "_join", lambda run, said, *_, **kw: joined.append((said, kw)))
-    monkeypatch.setattr(joining, "_on_tpu", lambda: False)
-
-    def start(*flags, **variables):
-        with monkeypatch.context() as here:
-            for name, value in variables.items():
-                here.setenv(name, value)
-            joined.clear()
-            joining.start(*(flags or (None, None, None)), "train")
-            return joined
-
-    return start
-
-
-def test_one_process_has_nobody_to_wait_for(surroundings, capsys):
-    step = {"SLURM_STEP_NODELIST": "node[1-2]", "SLURM_NTASKS": "2"}
-    for flags in (("host:1", 1, 0), (None, 1, None), (None, 1, 0)):
-        assert surroundings(*flags, **step) == [] and capsys.readouterr().out == ""
-    assert exchange.total(3) == 3 and exchange.from_first(lambda: [1]) == [1]
-
-
-def test_processes_of_slurm_are_those_of_the_step(surroundings, capsys):
-    step = {"SLURM_STEP_NODELIST": "node[1-2]"}
-    assert surroundings(**step, SLURM_NTASKS="4") == [("SLURM_NTASKS=4", {"processes": 4})]
-    # salloc's shell, and srun -n1 --preserve-env: the job has more tasks than the step.
-    assert surroundings(**step, SLURM_NTASKS="4", SLURM_STEP_NUM_TASKS="1") == []
-    assert surroundings(**step, SLURM_NTASKS="4", SLURM_STEP_NUM_TASKS="2") == [
-        ("SLURM_STEP_NUM_TASKS=2", {"processes": 2})
-    ]
-    assert capsys.readouterr().out == ""
-    assert surroundings(SLURM_NTASKS="4") == []  # sbatch's script
-    assert "SLURM_NTASKS=4, but this process was not started by srun" in capsys.readouterr().out
-
-
-def test_others_that_are_known_of_and_cannot_be_found_are_refused(surroundings, monkeypatch):
-    with pytest.raises(BadInput, match="mpirun has started 4 processes .OMPI_COMM_WORLD_SIZE=4"):
-        surroundings(OMPI_COMM_WORLD_SIZE="4")
-    assert surroundings(None, 1, None, OMPI_COMM_WORLD_SIZE="4") == []
-    assert surroundings(WORLD_SIZE="1") == []
-    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "10.0.0.1")
-    joining._check_alone(None)
-    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "10.0.0.1,10.0.0.2")
-    with pytest.raises(BadInput, match="one of 2 processes .TPU_WORKER_HOSTNAMES=10.0.0.1,10"):
-        joining._check_alone(None)
-    with pytest.raises(BadInput, match="one of 4 processes .SLURM_NTASKS=4., but JAX does not"):
-        joining._check_alone(4)
-    devices.check_shared(1)
-    monkeypatch.setattr(devices.jax, "process_count", lambda: 4)
-    with pytest.raises(BadInput, match="devices here are those of 4 processes, but 1 have met"):
-        devices.check_shared(1)
-
-
 def test_who_waits_says_for_whom_and_leaves_in_a_line():
     """The other process of two never comes."""
     alone = (
@@ -326,7 +253,7 @@ def test_a_host_that_finds_no_others_ends_by_itself():
         "from mixer.hosts import joining\n"
         "def initialize(*args, **kwargs): raise ValueError('coordinator_address is missing')\n"
         "jax.distributed.initialize = initialize\n"
-        "joining._join('train', 'metadata')\n"
+        "joining._join('train', joining._METADATA)\n"
         "os.abort()\n"
     )
     ended = subprocess.run([sys.executable, "-c", alone], cwd=ROOT, capture_output=True, text=True)
