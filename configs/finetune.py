@@ -3,7 +3,8 @@ r"""Fine-tuning on ImageNet-1k, CIFAR-10 and -100, Pets, Flowers, or data of you
     python main.py --config=configs/finetune.py:Mixer-B/16,cifar10,224 --workdir=runs/cifar10
 
 begins from the model's published ImageNet-21k file, where there is one: for Mixer-B/16 and
-Mixer-L/16. Any other start is --config.init_from=, a name, file or workdir. The head is a new one.
+Mixer-L/16. Any other start is --config.init_from=, a name, file or workdir. A workdir brings the
+architecture of its model. The head is a new one.
 From scratch by the same recipe: --config.init_from=random.
 
 The rate of 0.03 is one of the four that the paper chooses from by accuracy on a part of the

@@ -89,25 +89,48 @@ def locate(path: str) -> Located:
       BadInput, Failure: no such name or file, one of another kind, or it cannot be fetched; see
         `download.fetch` and `hub_config.find`.
     """
-    try:
-        if "\0" in path:
-            raise ValueError("null byte")
-        entry = zoo.find(path)
-    except (OSError, ValueError, RuntimeError) as error:  # too long, not allowed, no such user
-        raise errors.BadInput(f"{path[:99]!r} cannot be a path: {error}") from None
-    address = entry.url if entry else path
-    scheme, colon, place = address.partition("://")
-    address = scheme.lower() + colon + place
+    entry, address = _understood(path)
     if not address.startswith(download.SCHEMES):
         return Located(entry.url, entry=entry) if entry else _local(path)
-    ending = Path(urlsplit(download.url_of(address)).path).suffix.lower()
-    if ending not in arrays.ENDINGS:
+    if not _ends_as_a_file(address):
         if address.startswith("gs://"):
             return Located(path)
         shown = download.without_login(address)
         raise errors.BadInput(f"{shown!r}: expected a file that ends in .npz or .safetensors")
     fetched = download.fetch(address)
     return Located(str(fetched.file), fetched.sha256, entry)
+
+
+def is_workdir(path: str) -> bool:
+    """Whether `path` is that of a workdir, and not of a file, as `locate` would have it.
+
+    Fetches nothing, and a workdir need not be there.
+
+    Raises:
+      BadInput: see `locate`.
+    """
+    entry, address = _understood(path)
+    if entry:
+        return False
+    if address.startswith(download.SCHEMES):
+        return address.startswith("gs://") and not _ends_as_a_file(address)
+    return not _local(path).is_file
+
+
+def _understood(path: str) -> tuple[zoo.Published | None, str]:
+    """The entry of a published name, and the address or the path that is meant."""
+    try:
+        if "\0" in path:
+            raise ValueError("null byte")
+        entry = zoo.find(path)
+    except (OSError, ValueError, RuntimeError) as error:  # too long, not allowed, no such user
+        raise errors.BadInput(f"{path[:99]!r} cannot be a path: {error}") from None
+    scheme, colon, place = (entry.url if entry else path).partition("://")
+    return entry, scheme.lower() + colon + place
+
+
+def _ends_as_a_file(address: str) -> bool:
+    return Path(urlsplit(download.url_of(address)).path).suffix.lower() in arrays.ENDINGS
 
 
 def _local(path: str) -> Located:

@@ -32,3 +32,13 @@ MEANINGS = {
     "head_bias_init": "what the head's biases begin at",
     "dtype": "of the matrix products: float32 or bfloat16; parameters stay float32",
 }
+
+# What a training chooses for itself: weights fit a model whatever these are, and mean the same.
+OF_TRAINING = (
+    "dropout",
+    "stochastic_depth",
+    "depth_ramp",
+    "depth_rescale",
+    "head_bias_init",
+    "dtype",
+)

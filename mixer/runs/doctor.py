@@ -25,7 +25,7 @@ from mixer.data.decode import Encoded, opened
 from mixer.data.sources import Source
 from mixer.hosts import devices, exchange, peers, sharing
 from mixer.hosts.checks import SKEW, Checks, Needs
-from mixer.runs import keys, workdir
+from mixer.runs import keys, start, workdir
 from mixer.runs.data import decoding_of, open_data, training_reader, training_source
 from mixer.runs.evaluations import splits_of
 from mixer.runs.imports import import_modules
@@ -166,6 +166,7 @@ def _checkpoint_bytes(config: ConfigDict) -> int:
 
 def _shapes(config: ConfigDict) -> Any:
     """Of the parameters."""
+    config = start.with_its_model(config)
     fields = config.model.to_dict()
     name, classes = fields.pop("name"), fields.pop("num_classes")
     if not classes:

@@ -94,6 +94,18 @@ def overrule(config: ConfigDict, values: Mapping[str, Any], source: str) -> None
         config._notes.counts.update((key, (value, source)) for key, value in values.items())
 
 
+def check_overruled(config: ConfigDict) -> None:
+    """Looks at once at what was given, where a run goes on with what counts in its place.
+
+    Raises:
+      BadInput: another value was given than the one that counts.
+    """
+    if isinstance(config, Followed):
+        values = flat(as_json(config))
+        for how, names in config._notes.given.items():
+            _instead(values, config._notes, how, names)
+
+
 def used(config: ConfigDict, before: Collection[str] = ()) -> dict[str, Any]:
     """The keys that this run has read or set so far, with their values, as nested dicts.
 
@@ -110,16 +122,22 @@ def used(config: ConfigDict, before: Collection[str] = ()) -> dict[str, Any]:
     notes = config._notes
     read = notes.read | set(before)
     for how, names in notes.given.items():
-        if not any(_is_within(key, name) for key in read for name in names):
-            _check_counts(flat(everything), notes, how, names)
+        reads = any(_is_within(key, name) for key in read for name in names)
+        if not reads and not _instead(flat(everything), notes, how, names):
+            raise errors.BadInput(
+                f"{how} would not be used: config.run={everything['run']}, with what else is "
+                f"given, does not read it. Leave it out"
+            )
     return _only(everything, read | _set_in(config))
 
 
-def _check_counts(values: Mapping[str, Any], notes: _Notes, how: str, names: Collection[str]):
-    """Accepts what is given with the very value that counts in its place.
+def _instead(
+    values: Mapping[str, Any], notes: _Notes, how: str, names: Collection[str]
+) -> dict[str, tuple[Any, str]]:
+    """By the keys that were given and do not count, the value that does and where it is from.
 
     Raises:
-      BadInput: it is given with another value, or means nothing to this run.
+      BadInput: another value was given than the one that counts.
     """
     instead = {
         key: (json.loads(json.dumps(value)), source)
@@ -134,11 +152,7 @@ def _check_counts(values: Mapping[str, Any], notes: _Notes, how: str, names: Col
             f"{how} would not be used: what counts is config.{key}={value!r}, which comes from "
             f"{source}. Leave it out"
         )
-    if not instead:
-        raise errors.BadInput(
-            f"{how} would not be used: config.run={values['run']}, with what else is given, does "
-            f"not read it. Leave it out"
-        )
+    return instead
 
 
 def _is_within(key: str, name: str) -> bool:

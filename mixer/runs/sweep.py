@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.hosts import exchange, stopping
-from mixer.runs import keys, train, workdir
+from mixer.runs import keys, start, train, workdir
 from mixer.runs.evaluations import keep_evaluators
 from mixer.runs.grid import RATE, Combination, combinations
 from mixer.runs.keys import at_least, within
@@ -49,14 +49,17 @@ class Sweep:
     machines: int
 
 
-@workdir.unless_complete
-def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
+def run(config: ConfigDict, output: str, protocol: str) -> None:
     """Trains until the sweep is complete, was stopped, or waits for other machines.
 
     Raises:
       BadInput: before anything is written.
       Failure: the loss of every combination, or of the chosen one, became NaN or infinite.
     """
+    config = start.with_its_model(config, output)
+    path = workdir.unfinished(output, config)
+    if path is None:
+        return
     sweep = build_sweep(config)
     with stopping.stop_signal() as stop:
         carry_out(config, sweep, path, protocol, stop)

@@ -16,7 +16,7 @@ from mixer.checkpoint.store import Store
 from mixer.data import turbojpeg
 from mixer.errors import BadInput
 from mixer.hosts import exchange, holding, parting, peers, stopping
-from mixer.runs import resuming, workdir
+from mixer.runs import resuming, start, workdir
 from mixer.runs.checkpoints import Checkpoints, Progressed
 from mixer.runs.evaluations import Evaluations
 from mixer.runs.model import resolution
@@ -46,6 +46,7 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
 def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, times: dict) -> None:
     """`run` under a `stop` that is entered; `times`: seconds until now, by what they went into."""
     laps = Laps(times)
+    config = start.with_its_model(config, output)
     path = workdir.unfinished(output, config)
     if path is None:
         return

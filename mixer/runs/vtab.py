@@ -1,22 +1,24 @@
 """`config.run="vtab"`: a sweep for each task of VTAB-1k, and the score."""
 
-from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.data.sources import vtab_tasks
 from mixer.hosts import exchange, stopping
-from mixer.runs import sweep, workdir
+from mixer.runs import start, sweep, workdir
 from mixer.runs.results import Results, cost, of_all
 
 
-@workdir.unless_complete
-def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
+def run(config: ConfigDict, output: str, protocol: str) -> None:
     """Sweeps each task in WORKDIR/<task>, until all are complete or there was a stop.
 
     Raises:
       BadInput: before anything is written.
     """
+    config = start.with_its_model(config, output)
+    path = workdir.unfinished(output, config)
+    if path is None:
+        return
     configs = sweeps_of(config)
     done = {name: path / name / workdir.RESULTS for name in configs}
     missing = exchange.from_first(lambda: [n for n in configs if not workdir.read_json(done[n])])

@@ -126,14 +126,7 @@ def at_size(
         item = "ema" if config.init_ema else "params"
         made_for = pretrained.read(path, model, step=at, item=item).size(model, image_size, given)
     else:
-        card = Card.from_json(pretrained.read_meta(path, at)["card"])
-        made_for = card.image_size
-        trained_with, gelu = (which.get("gelu") for which in (card.model, vars(model)))
-        if None not in (trained_with, gelu) and trained_with != gelu:
-            raise errors.BadInput(
-                f"{path} was trained with gelu={trained_with!r}: set --config.model.gelu="
-                f"{trained_with}"
-            )
+        made_for = Card.from_json(pretrained.read_meta(path, at)["card"]).image_size
     return resize.at_resolution(model, image_size, made_for, method), load
 
 

@@ -1,0 +1,87 @@
+"""What a training takes from the workdir in `config.init_from`: the architecture of its model."""
+
+import contextlib
+import json
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mixer import errors
+from mixer.checkpoint import located, pretrained
+from mixer.checkpoint.card import Card, with_tuples
+from mixer.models import registry
+from mixer.models.fields import OF_TRAINING
+from mixer.runs import keys, workdir
+from mixer.runs.imports import check_trusted, import_modules
+from mixer.runs.weights import RANDOM, check_no_secret, init_step
+
+# They go with any weights, so they are the config's.
+_OWN = ("num_classes", *OF_TRAINING)
+
+
+def with_its_model(config: ConfigDict, output: str = "") -> ConfigDict:
+    """The config with its model as the workdir in `init_from` has it; a line says what changes.
+
+    A file of weights changes nothing: it does not say what its model's fields are.
+
+    Args:
+      output: the workdir of the run itself. A run that is gone on with keeps the model that it
+        began with, and the workdir that it started from need no longer be there.
+
+    Raises:
+      BadInput: nothing usable at `init_from`, or a model of another family than the config's.
+    """
+    path = config.init_from
+    if path in ("", RANDOM):
+        return config
+    check_no_secret(path)
+    if not located.is_workdir(path):
+        return config
+    import_modules(config.imports)
+    begun = _begun(output, path) if output else None
+    stored = begun or _stored(config, path)
+    given = with_tuples(keys.as_json(config)["model"])  # without reading them
+    _check_family(path, stored, given["name"])
+    taken = {field: value for field, value in stored.items() if field not in _OWN}
+    keys.overrule(config, {f"model.{k}": v for k, v in taken.items()}, f"config.init_from={path}")
+    keys.check_overruled(config)
+    changed = {field: value for field, value in taken.items() if given.get(field) != value}
+    if changed and not begun:
+        listed = ", ".join(f"{field}={value!r}" for field, value in changed.items())
+        print(f"the model is that of {path}: {listed}", flush=True)
+    own = config.copy_and_resolve_references()
+    for field, value in changed.items():
+        own.model[field] = value
+    return own
+
+
+def _begun(output: str, path: str) -> dict[str, Any] | None:
+    """The model of the run in this workdir; None where none has begun there from `path`."""
+    # A file that cannot be read is complained of when the run looks at its workdir.
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads((workdir.open_workdir(output) / workdir.CONFIG).read_text())
+        if isinstance(found, dict) and found.get("init_from") == path:
+            return with_tuples(found.get("model"))
+    return None
+
+
+def _stored(config: ConfigDict, path: str) -> dict[str, Any]:
+    """The model on the card of the checkpoint that the run starts from."""
+    card = Card.from_json(pretrained.read_meta(path, init_step(config))["card"])
+    if card.model["name"] not in registry.list_models():
+        check_trusted(card.imports, config.imports, path)
+    return card.model
+
+
+def _check_family(path: str, stored: dict[str, Any], name: str) -> None:
+    """Refuses another family: a recipe sets what its model's family needs.
+
+    Raises:
+      BadInput: it is another one, or a model that is not known.
+    """
+    ours, theirs = registry.create_model(name, 0), registry.create_model(**stored)
+    if type(ours) is not type(theirs):
+        raise errors.BadInput(
+            f"config.init_from={path} holds a {stored['name']}, of another family than the "
+            f"recipe's {name}: give the recipe its name, --config=RECIPE:{stored['name']}"
+        )
