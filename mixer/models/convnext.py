@@ -11,6 +11,9 @@ import numpy as np
 from flax import linen as nn
 
 from mixer.models import layers
+from mixer.models.images import checks_images
+from mixer.models.mixer import MlpBlock, head
+from mixer.models.noise import NO_NOISE, noise_of
 from mixer.models.registry import Traits
 from mixer.models.stack import stack
 
@@ -18,22 +21,23 @@ _KERNEL_INIT = nn.initializers.normal(0.02)
 
 
 class ConvNeXtBlock(nn.Module):
-    """One block, dropped with probability `drop`."""
+    """One block, which noise drops with one probability."""
 
     layer_scale_init: float
     gelu: str
     dtype: str
 
     @nn.compact
-    def __call__(self, x, drop=0.0, key=None):
+    def __call__(self, x, noise=NO_NOISE):
         width = x.shape[-1]
         depthwise = partial(nn.Conv, feature_group_count=width, kernel_init=_KERNEL_INIT)
         y = depthwise(width, (7, 7), dtype=self.dtype, name="depthwise")(x)
         y = nn.LayerNorm(dtype=jnp.float32)(y)
-        mlp = partial(layers.MlpBlock, kernel_init=_KERNEL_INIT, name="channel_mixing")
-        y = mlp(4 * width, 0.0, self.gelu, self.dtype)(y)
+        dense = partial(nn.Dense, kernel_init=_KERNEL_INIT)
+        mlp = partial(MlpBlock, dense=dense, name="channel_mixing")
+        y = mlp(4 * width, self.gelu, self.dtype)(y)
         y = layers.LayerScale(self.layer_scale_init)(y)
-        return x + layers.stochastic_depth(y, drop, key, 0)
+        return x + noise.stochastic_depth(y, 0)
 
 
 class ConvNeXt(nn.Module):
@@ -63,24 +67,25 @@ class ConvNeXt(nn.Module):
     remat: str = "none"
 
     @nn.compact
+    @checks_images
     def __call__(self, images, train: bool = False):
         conv = partial(nn.Conv, padding="VALID", kernel_init=_KERNEL_INIT, dtype=self.dtype)
-        key = layers.dropout_key(self, train)
         block = partial(ConvNeXtBlock, self.layer_scale_init, self.gelu, self.dtype)
         ramp = iter(np.linspace(0, self.stochastic_depth, sum(self.num_blocks)).tolist())
+        rates = [[next(ramp) for _ in range(blocks)] for blocks in self.num_blocks]
+        noise = noise_of(self, train, rates)
         x, least = layers.normalized(images, self.normalization), 2 ** (len(self.num_blocks) + 1)
         if min(images.shape[1:3]) < least:
             height, width = images.shape[1:3]
             raise ValueError(f"image size {height} x {width}: expected {least} pixels or more")
-        for i, (blocks, width) in enumerate(layers.stages(self, "widths")):
+        for i, (_, width) in enumerate(layers.stages(self, "widths")):
             if i == 0:
                 x = conv(width, (4, 4), (4, 4), name="stem")(x)
                 x = nn.LayerNorm(dtype=jnp.float32, name="stem_norm")(x).astype(x.dtype)
             else:
                 x = nn.LayerNorm(dtype=jnp.float32, name=f"downsample_norm_{i}")(x)
                 x = conv(width, (2, 2), (2, 2), name=f"downsample_{i}")(x)
-            rates = [next(ramp) for _ in range(blocks)]
-            x = stack(self, block, f"stage_{i}_block", x, rates, layers.fold_in(key, i))
+            x = stack(self, block, f"stage_{i}_block", x, noise[i])
         x = x.mean(axis=(1, 2), dtype=jnp.float32)
         x = nn.LayerNorm(dtype=jnp.float32, name="pre_head_layer_norm")(x)
-        return layers.head(self, x, _KERNEL_INIT)
+        return head(self, x, _KERNEL_INIT)

@@ -11,6 +11,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer.models import layers
+from mixer.models.images import checks_images
+from mixer.models.mixer import head
+from mixer.models.noise import NO_NOISE, noise_of
 from mixer.models.registry import Traits
 from mixer.models.stack import stack
 
@@ -18,21 +21,21 @@ _KERNEL_INIT = nn.initializers.xavier_uniform()
 
 
 class GMLPBlock(nn.Module):
-    """One layer, dropped with probability `drop`."""
+    """One layer, which noise drops with one probability."""
 
     ffn_dim: int
     gelu: str
     dtype: str
 
     @nn.compact
-    def __call__(self, x, drop=0.0, key=None):
+    def __call__(self, x, noise=NO_NOISE):
         dense = partial(nn.Dense, dtype=self.dtype, kernel_init=_KERNEL_INIT)
         y = nn.LayerNorm(dtype=jnp.float32)(x)
         u, v = jnp.split(layers.gelu(dense(self.ffn_dim)(y), self.gelu), 2, axis=-1)
         v = nn.LayerNorm(1e-5, dtype=jnp.float32)(v).swapaxes(1, 2)
         mix = partial(dense, kernel_init=nn.initializers.normal(1e-6), name="token_mixing")
         v = mix(v.shape[-1], bias_init=nn.initializers.ones)(v).swapaxes(1, 2)
-        return x + layers.stochastic_depth(dense(x.shape[-1])(u * v), drop, key, 0)
+        return x + noise.stochastic_depth(dense(x.shape[-1])(u * v), 0)
 
 
 class GMLP(nn.Module):
@@ -61,14 +64,13 @@ class GMLP(nn.Module):
     remat: str = "none"
 
     @nn.compact
+    @checks_images
     def __call__(self, images, train: bool = False):
-        x = layers.patch_stem(self, images, _tokens)
-        key = layers.dropout_key(self, train)
+        patch = (self.patch_size, self.patch_size)
+        x = nn.Conv(self.hidden_dim, patch, patch, dtype=self.dtype, name="stem")(images)
+        x = x.reshape(x.shape[0], -1, self.hidden_dim)
+        noise = noise_of(self, train, [self.stochastic_depth] * self.num_blocks)
         block = partial(GMLPBlock, self.ffn_dim, self.gelu, self.dtype)
-        x = stack(self, block, "GMLPBlock", x, [self.stochastic_depth] * self.num_blocks, key)
+        x = stack(self, block, "GMLPBlock", x, noise)
         x = nn.LayerNorm(dtype=jnp.float32, name="pre_head_layer_norm")(x).mean(axis=1)
-        return layers.head(self, x)
-
-
-def _tokens(params):
-    return len(params["GMLPBlock_0"]["token_mixing"]["kernel"])
+        return head(self, x)

@@ -12,6 +12,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer.models import layers
+from mixer.models.images import checks_images
+from mixer.models.mixer import head
+from mixer.models.noise import NO_NOISE, Noise
 from mixer.models.stack import stack
 
 
@@ -57,7 +60,7 @@ class HaloAttention(nn.Module):
             logits += jnp.expand_dims(scores, -1 - number)
         weights = jax.nn.softmax(logits.astype(jnp.float32), axis=(-2, -1)).astype(value.dtype)
         y = jnp.einsum("NRCijhab,NRaCbhd->NRiCjhd", weights, value)
-        y = y.reshape(len(y), y.shape[1] * y.shape[2], y.shape[3] * y.shape[4], -1)
+        y = y.reshape(y.shape[0], y.shape[1] * y.shape[2], y.shape[3] * y.shape[4], -1)
         return y[:, : size[0], : size[1]]
 
 
@@ -94,7 +97,7 @@ class HaloBlock(nn.Module):
     stride: int = 1
 
     @nn.compact
-    def __call__(self, x, rate=None, key=None):
+    def __call__(self, x, noise=NO_NOISE):
         dense = partial(nn.Dense, use_bias=False, dtype=self.dtype)
         y = nn.relu(self.norm()(dense(self.width)(x)))
         y = nn.relu(self.norm()(self.attention(stride=self.stride, name="attention")(y)))
@@ -141,6 +144,7 @@ class HaloNet(nn.Module):
     remat: str = "none"
 
     @nn.compact
+    @checks_images
     def __call__(self, images, train: bool = False):
         norm = partial(nn.GroupNorm, num_groups=None, group_size=16, dtype=jnp.float32)
         conv = partial(nn.Conv, 64, (7, 7), (2, 2), 3, use_bias=False, dtype=self.dtype)
@@ -159,8 +163,8 @@ class HaloNet(nn.Module):
             out_dim = int(width * self.out_ratio)
             block = partial(HaloBlock, width, out_dim, attention, norm, self.dtype)
             entry = partial(block, stride=min(2, i + 1))
-            x = stack(self, block, f"stage_{i}_block", x, [None] * blocks, entry=entry)
+            x = stack(self, block, f"stage_{i}_block", x, Noise(rates=[None] * blocks), entry=entry)
         if self.final_dim:
             final = nn.Dense(self.final_dim, use_bias=False, dtype=self.dtype, name="final")
             x = nn.relu(norm(name="final_norm")(final(x)))
-        return layers.head(self, x.mean(axis=(1, 2), dtype=jnp.float32))
+        return head(self, x.mean(axis=(1, 2), dtype=jnp.float32))

@@ -11,42 +11,54 @@ from functools import partial
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mixer.models import layers
+from mixer.models.images import checks_images
+from mixer.models.layers import gelu
+from mixer.models.noise import NO_NOISE, depth_rates, noise_of
 from mixer.models.registry import Traits
 from mixer.models.stack import stack
 
 
+class MlpBlock(nn.Module):
+    """[..., D] -> hidden_dim -> [..., D] or [..., out_dim], GELU between."""
+
+    hidden_dim: int
+    gelu: str
+    dtype: str
+    out_dim: int = 0
+    dense: Callable[..., nn.Dense] = nn.Dense
+
+    @nn.compact
+    def __call__(self, x, noise=NO_NOISE):
+        y = self.dense(self.hidden_dim, dtype=self.dtype)(x)
+        y = noise.dropout(gelu(y, self.gelu), 0)
+        y = self.dense(self.out_dim or x.shape[-1], dtype=self.dtype)(y)
+        return noise.dropout(y, 1)
+
+
 class MixerBlock(nn.Module):
-    """One Mixer layer; `drop` holds the two MLPs' stochastic-depth probabilities."""
+    """One layer, [N, S, C] -> [N, S, C]."""
 
     tokens_mlp_dim: int
     channels_mlp_dim: int
-    mlp: Callable[..., layers.MlpBlock]
-    rescale: bool = True
+    gelu: str
+    dtype: str
 
     @nn.compact
-    def __call__(self, x, drop=(0.0, 0.0), key=None):
-        skip = partial(layers.stochastic_depth, rescale=self.rescale)
-        tokens_key, channels_key = layers.fold_in(key, 0), layers.fold_in(key, 1)
+    def __call__(self, x, noise=NO_NOISE):
+        of_tokens, of_channels = noise[0], noise[1]
         y = nn.LayerNorm(dtype=jnp.float32)(x).swapaxes(1, 2)
-        y = self.mlp(self.tokens_mlp_dim, name="token_mixing")(y, tokens_key).swapaxes(1, 2)
-        x = x + skip(y, drop[0], tokens_key, 2)
+        mlp = MlpBlock(self.tokens_mlp_dim, self.gelu, self.dtype, name="token_mixing")
+        x = x + of_tokens.stochastic_depth(mlp(y, of_tokens).swapaxes(1, 2))
         y = nn.LayerNorm(dtype=jnp.float32)(x)
-        y = self.mlp(self.channels_mlp_dim, name="channel_mixing")(y, channels_key)
-        return x + skip(y, drop[1], channels_key, 2)
+        mlp = MlpBlock(self.channels_mlp_dim, self.gelu, self.dtype, name="channel_mixing")
+        return x + of_channels.stochastic_depth(mlp(y, of_channels))
 
 
 class Mixer(nn.Module):
     """Images [N, H, W, 3], float32 in [-1, 1] -> logits [N, num_classes], float32.
 
-    num_classes=0 leaves the head out: features [N, C], float32. patch_size divides H and W.
-    Training passes train=True and, for dropout and stochastic depth, an rng "dropout". Of the
-    2 x num_blocks MLPs, number j drops with probability stochastic_depth * j / (2L - 1), as the
-    paper words it, and what is kept is divided by the probability of that. big_vision's code has
-    both of block i drop with stochastic_depth * i / (L - 1), depth_ramp="block", and does not
-    divide, depth_rescale=False.
-    dtype is that of the matrix products; parameters, norms, pooling and head stay float32.
-    scan and remat ("none", "dots", "full") trade compile time, time and memory: see `stack`.
+    fields.py says what the fields mean. With train=True masks need an rng "dropout": see noise.py.
+    Parameters, norms, pooling and head are float32, whatever the dtype of the matrix products.
     """
 
     traits = Traits(family="Mixer")
@@ -68,23 +80,24 @@ class Mixer(nn.Module):
     remat: str = "none"
 
     @nn.compact
+    @checks_images
     def __call__(self, images, train: bool = False):
-        x = layers.patch_stem(self, images, partial(_tokens, self.tokens_mlp_dim))
-        mlp = partial(layers.MlpBlock, dropout=self.dropout, gelu=self.gelu, dtype=self.dtype)
+        patch = (self.patch_size, self.patch_size)
+        x = nn.Conv(self.hidden_dim, patch, patch, dtype=self.dtype, name="stem")(images)
+        x = x.reshape(x.shape[0], -1, self.hidden_dim)
         widths = self.tokens_mlp_dim, self.channels_mlp_dim
-        block = partial(MixerBlock, *widths, mlp, self.depth_rescale)
-        rates = layers.depth_rates(self.stochastic_depth, self.num_blocks, self.depth_ramp)
-        x = stack(self, block, "MixerBlock", x, rates, layers.dropout_key(self, train))
+        block = partial(MixerBlock, *widths, self.gelu, self.dtype)
+        rates = depth_rates(self.stochastic_depth, self.num_blocks, self.depth_ramp)
+        x = stack(self, block, "MixerBlock", x, noise_of(self, train, rates))
         x = nn.LayerNorm(dtype=jnp.float32, name="pre_head_layer_norm")(x).mean(axis=1)
-        return layers.head(self, x)
+        return head(self, x)
 
 
-def _tokens(width, params):
-    tokens, stored = params["MixerBlock_0"]["token_mixing"]["Dense_0"]["kernel"].shape
-    if stored != width:
-        raise ValueError(
-            f"the parameters have token-mixing MLPs of {stored} units, the model has "
-            f"tokens_mlp_dim={width}: parameters for another resolution are for the model "
-            f"mixer.at_resolution(model, image_size, pretrained_size)"
-        )
-    return tokens
+def head(model, x, kernel_init=nn.initializers.zeros):
+    """Features [N, C] -> logits; num_classes=0 returns the features, float32 as they are sown."""
+    x = x.astype(jnp.float32)
+    model.sow("intermediates", "pre_logits", x)
+    if model.num_classes == 0:
+        return x
+    bias_init = nn.initializers.constant(model.head_bias_init)
+    return nn.Dense(model.num_classes, kernel_init=kernel_init, bias_init=bias_init, name="head")(x)

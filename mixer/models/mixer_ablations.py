@@ -14,14 +14,15 @@ MLP, S -> D_S -> S, for all channels ("shared" here). The others:
   of the tokens, and its token mixing has no skip connection.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mixer.models import layers
+from mixer.models.images import checks_images
+from mixer.models.mixer import MlpBlock, head
+from mixer.models.noise import NO_NOISE, Noise, depth_rates, noise_of
 from mixer.models.stack import stack
 
 
@@ -32,52 +33,52 @@ class AblatedBlock(nn.Module):
     groups: int
     tokens_mlp_dim: int
     channels_mlp_dim: int
-    mlp: Callable[..., layers.MlpBlock]
+    gelu: str
+    dtype: str
     new_tokens: int = 0
 
     @nn.compact
-    def __call__(self, x, drop=(0.0, 0.0), key=None):
-        skip = layers.stochastic_depth
-        tokens_key, channels_key = layers.fold_in(key, 0), layers.fold_in(key, 1)
+    def __call__(self, x, noise=NO_NOISE):
+        of_tokens, of_channels = noise[0], noise[1]
         y = nn.LayerNorm(dtype=jnp.float32)(x)
-        y = _MIXINGS[self.token_mixing](self, y, tokens_key)
-        x = y if self.new_tokens else x + skip(y, drop[0], tokens_key, 2)
+        y = _MIXINGS[self.token_mixing](self, y, of_tokens)
+        x = y if self.new_tokens else x + of_tokens.stochastic_depth(y)
         y = nn.LayerNorm(dtype=jnp.float32)(x)
-        y = self.mlp(self.channels_mlp_dim, name="channel_mixing")(y, channels_key)
-        return x + skip(y, drop[1], channels_key, 2)
+        mlp = MlpBlock(self.channels_mlp_dim, self.gelu, self.dtype, name="channel_mixing")
+        return x + of_channels.stochastic_depth(mlp(y, of_channels))
 
 
-def _shared(block: AblatedBlock, x: jax.Array, key) -> jax.Array:
-    mlp = block.mlp(block.tokens_mlp_dim, out_dim=block.new_tokens, name="token_mixing")
-    return mlp(x.swapaxes(1, 2), key).swapaxes(1, 2)
+def _shared(block: AblatedBlock, x: jax.Array, noise: Noise) -> jax.Array:
+    fields = block.tokens_mlp_dim, block.gelu, block.dtype, block.new_tokens
+    return MlpBlock(*fields, name="token_mixing")(x.swapaxes(1, 2), noise).swapaxes(1, 2)
 
 
-def _untied(block: AblatedBlock, x: jax.Array, key) -> jax.Array:
-    keys = None if key is None else jax.random.split(key, x.shape[2])
+def _untied(block: AblatedBlock, x: jax.Array, noise: Noise) -> jax.Array:
+    keys = None if noise.key is None else jax.random.split(noise.key, x.shape[2])
     each = nn.vmap(
-        layers.MlpBlock,
+        MlpBlock,
         variable_axes={"params": 0},
         split_rngs={"params": True},
-        in_axes=(2, None if key is None else 0),
+        in_axes=(2, 0),
         out_axes=2,
     )
-    fields = block.mlp.keywords
-    return each(block.tokens_mlp_dim, **fields, name="token_mixing")(x, keys)
+    mlps = each(block.tokens_mlp_dim, block.gelu, block.dtype, name="token_mixing")
+    return mlps(x, noise.replace(key=keys, rates=None))
 
 
-def _grouped(block: AblatedBlock, x: jax.Array, key) -> jax.Array:
+def _grouped(block: AblatedBlock, x: jax.Array, noise: Noise) -> jax.Array:
     count, tokens, channels = x.shape
     columns = x.reshape(count, tokens, channels // block.groups, block.groups).swapaxes(2, 3)
-    mixed = _shared(block, columns.reshape(count, tokens * block.groups, -1), key)
+    mixed = _shared(block, columns.reshape(count, tokens * block.groups, -1), noise)
     mixed = mixed.reshape(columns.shape).swapaxes(2, 3)
     return mixed.reshape(x.shape)
 
 
-def _views(block: AblatedBlock, x: jax.Array, key) -> jax.Array:
+def _views(block: AblatedBlock, x: jax.Array, noise: Noise) -> jax.Array:
     count, tokens, channels = x.shape
-    maps = nn.Dense(channels, dtype=block.mlp.keywords["dtype"], name="views")
+    maps = nn.Dense(channels, dtype=block.dtype, name="views")
     views = maps(x).reshape(count, tokens * block.groups, channels // block.groups)
-    return _shared(block, views, key).reshape(x.shape)
+    return _shared(block, views, noise).reshape(x.shape)
 
 
 _MIXINGS = {
@@ -115,31 +116,28 @@ class AblatedMixer(nn.Module):
     remat: str = "none"
 
     @nn.compact
+    @checks_images
     def __call__(self, images, train: bool = False):
         self._check()
-        x = layers.patch_stem(self, images, partial(_tokens, self))
-        mlp = partial(layers.MlpBlock, dropout=self.dropout, gelu=self.gelu, dtype=self.dtype)
-        block = partial(
-            AblatedBlock,
-            self.token_mixing,
-            self.groups,
-            self.tokens_mlp_dim,
-            self.channels_mlp_dim,
-            mlp,
-        )
-        rates = layers.depth_rates(self.stochastic_depth, self.num_blocks)
-        key = layers.dropout_key(self, train)
+        patch = (self.patch_size, self.patch_size)
+        x = nn.Conv(self.hidden_dim, patch, patch, dtype=self.dtype, name="stem")(images)
+        x = x.reshape(x.shape[0], -1, self.hidden_dim)
+        widths = self.tokens_mlp_dim, self.channels_mlp_dim
+        kind = self.token_mixing, self.groups
+        block = partial(AblatedBlock, *kind, *widths, self.gelu, self.dtype)
+        rates = depth_rates(self.stochastic_depth, self.num_blocks)
+        noise = noise_of(self, train, rates)
         layers_each = self.num_blocks // self.stages
         for stage in range(self.stages):
             own = rates[stage * layers_each : (stage + 1) * layers_each]
             if stage == 0:
-                x = stack(self, block, "MixerBlock", x, own, key)
+                x = stack(self, block, "MixerBlock", x, noise.replace(rates=own))
                 continue
             fewer = partial(block, new_tokens=max(1, x.shape[1] // 4))
-            name, stage_key = f"Stage{stage}_MixerBlock", layers.fold_in(key, 2**16 + stage)
-            x = stack(self, block, name, x, own, stage_key, entry=fewer)
+            name, own_noise = f"Stage{stage}_MixerBlock", noise.at(2**16 + stage, own)
+            x = stack(self, block, name, x, own_noise, entry=fewer)
         x = nn.LayerNorm(dtype=jnp.float32, name="pre_head_layer_norm")(x).mean(axis=1)
-        return layers.head(self, x)
+        return head(self, x)
 
     def _check(self) -> None:
         """Refuses fields that do not fit.
@@ -159,8 +157,3 @@ class AblatedMixer(nn.Module):
             raise ValueError(f"groups={self.groups} does not divide hidden_dim={self.hidden_dim}")
         if self.stages < 1 or self.num_blocks % self.stages:
             raise ValueError(f"stages={self.stages} does not divide num_blocks={self.num_blocks}")
-
-
-def _tokens(model: AblatedMixer, params) -> int:
-    """For how many patches parameters were made."""
-    return params["MixerBlock_0"]["token_mixing"]["Dense_0"]["kernel"].shape[-2] // model.groups

@@ -6,6 +6,7 @@ A block, gelu being scaled so that it keeps the variance 1:
 The shortcut is x itself, or, in each stage's first block, a projection of h.
 """
 
+import itertools
 from functools import partial
 
 import jax
@@ -14,6 +15,9 @@ import numpy as np
 from flax import linen as nn
 
 from mixer.models import layers
+from mixer.models.images import checks_images
+from mixer.models.mixer import head
+from mixer.models.noise import NO_NOISE, noise_of
 from mixer.models.registry import Traits
 from mixer.models.stack import stack
 
@@ -57,7 +61,7 @@ class WSConv(nn.Module):
 
 
 class NFBlock(nn.Module):
-    """One block; `rate` is (1 / sigma, the probability that the branch is dropped)."""
+    """One block; `beta` is 1 / sigma. Noise drops the branch with one probability."""
 
     width: int
     gelu: str
@@ -65,8 +69,7 @@ class NFBlock(nn.Module):
     stride: int = 1
 
     @nn.compact
-    def __call__(self, x, rate=(1.0, 0.0), key=None):
-        beta, drop = rate
+    def __call__(self, x, noise=NO_NOISE, beta=1.0):
         act, conv = partial(_gelu, form=self.gelu), partial(WSConv, dtype=self.dtype)
         hidden = self.width // 2
         grouped = partial(conv, hidden, 3, groups=max(1, hidden // 128))
@@ -83,7 +86,7 @@ class NFBlock(nn.Module):
         squeezed = y.mean(axis=(1, 2), keepdims=True)
         squeezed = nn.relu(nn.Dense(hidden, dtype=self.dtype, name="squeeze")(squeezed))
         y = 2 * y * nn.sigmoid(nn.Dense(self.width, dtype=self.dtype, name="excite")(squeezed))
-        y = layers.stochastic_depth(y, drop, key, 0)
+        y = noise.stochastic_depth(y, 0)
         gain = self.param("skip_gain", nn.initializers.zeros, ())
         return shortcut + y * (_ALPHA * gain).astype(y.dtype)
 
@@ -121,6 +124,7 @@ class NFNet(nn.Module):
     remat: str = "none"
 
     @nn.compact
+    @checks_images
     def __call__(self, images, train: bool = False):
         act, conv = partial(_gelu, form=self.gelu), partial(WSConv, dtype=self.dtype)
         x = layers.normalized(images, self.normalization)
@@ -128,17 +132,16 @@ class NFNet(nn.Module):
         x = act(conv(32, 3, name="stem_1")(x))
         x = act(conv(64, 3, name="stem_2")(x))
         x = conv(self.widths[0] // 2, 3, stride=2, name="stem_3")(x)
-        key = layers.dropout_key(self, train)
-        variance, slope, done = 1.0, self.stochastic_depth / sum(self.num_blocks), 0
+        number, slope = itertools.count(), self.stochastic_depth / sum(self.num_blocks)
+        rates = [[slope * next(number) for _ in range(blocks)] for blocks in self.num_blocks]
+        noise, variance = noise_of(self, train, rates), 1.0
         for i, (blocks, width) in enumerate(layers.stages(self, "widths")):
             block = partial(NFBlock, width, self.gelu, self.dtype)
             # The projection takes h, whose variance is 1: the sum begins anew.
             variances = [variance, *(1 + _ALPHA**2 * j for j in range(1, blocks))][:blocks]
-            rates = [(v**-0.5, slope * (done + j)) for j, v in enumerate(variances)]
-            name, own = f"stage_{i}_block", layers.fold_in(key, i)
-            entry = partial(block, stride=min(2, i + 1))
-            x = stack(self, block, name, x, rates, own, entry)
-            variance, done = 1 + _ALPHA**2 * blocks, done + blocks
+            betas, entry = [v**-0.5 for v in variances], partial(block, stride=min(2, i + 1))
+            x = stack(self, block, f"stage_{i}_block", x, noise[i], betas, entry=entry)
+            variance = 1 + _ALPHA**2 * blocks
         x = act(conv(2 * x.shape[-1], 1, name="final")(x)).mean(axis=(1, 2), dtype=jnp.float32)
-        x = layers.dropout(x, self.dropout, key, len(self.num_blocks))
-        return layers.head(self, x, nn.initializers.normal(0.01))
+        x = noise.dropout(x, len(self.num_blocks))
+        return head(self, x, nn.initializers.normal(0.01))

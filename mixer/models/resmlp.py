@@ -11,6 +11,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer.models import layers
+from mixer.models.images import checks_images
+from mixer.models.mixer import MlpBlock, head
+from mixer.models.noise import NO_NOISE, noise_of
 from mixer.models.registry import Traits
 from mixer.models.stack import stack
 
@@ -28,7 +31,7 @@ class Affine(nn.Module):
 
 
 class ResMLPBlock(nn.Module):
-    """One layer; each of its branches is dropped with probability `drop`."""
+    """One layer; noise drops each of its branches with the same probability."""
 
     channels_mlp_dim: int
     layer_scale_init: float
@@ -36,16 +39,17 @@ class ResMLPBlock(nn.Module):
     dtype: str
 
     @nn.compact
-    def __call__(self, x, drop=0.0, key=None):
+    def __call__(self, x, noise=NO_NOISE):
         tokens = x.shape[1]
-        mix = nn.Dense(tokens, dtype=self.dtype, kernel_init=_KERNEL_INIT, name="token_mixing")
+        dense = partial(nn.Dense, kernel_init=_KERNEL_INIT)
+        mix = dense(tokens, dtype=self.dtype, name="token_mixing")
         y = mix(Affine()(x).swapaxes(1, 2)).swapaxes(1, 2)
         y = layers.LayerScale(self.layer_scale_init)(y)
-        x = x + layers.stochastic_depth(y, drop, key, 0)
-        mlp = partial(layers.MlpBlock, kernel_init=_KERNEL_INIT, name="channel_mixing")
-        y = mlp(self.channels_mlp_dim, 0.0, self.gelu, self.dtype)(Affine()(x))
+        x = x + noise.stochastic_depth(y, 0)
+        mlp = partial(MlpBlock, dense=dense, name="channel_mixing")
+        y = mlp(self.channels_mlp_dim, self.gelu, self.dtype)(Affine()(x))
         y = layers.LayerScale(self.layer_scale_init)(y)
-        return x + layers.stochastic_depth(y, drop, key, 1)
+        return x + noise.stochastic_depth(y, 1)
 
 
 class ResMLP(nn.Module):
@@ -76,18 +80,17 @@ class ResMLP(nn.Module):
     remat: str = "none"
 
     @nn.compact
+    @checks_images
     def __call__(self, images, train: bool = False):
         images = layers.normalized(images, self.normalization)
-        x = layers.patch_stem(self, images, _tokens, _KERNEL_INIT)
-        key = layers.dropout_key(self, train)
+        patch = (self.patch_size, self.patch_size)
+        conv = partial(nn.Conv, dtype=self.dtype, kernel_init=_KERNEL_INIT)
+        x = conv(self.hidden_dim, patch, patch, name="stem")(images)
+        x = x.reshape(x.shape[0], -1, self.hidden_dim)
+        noise = noise_of(self, train, [self.stochastic_depth] * self.num_blocks)
         block = partial(
             ResMLPBlock, self.channels_mlp_dim, self.layer_scale_init, self.gelu, self.dtype
         )
-        rates = [self.stochastic_depth] * self.num_blocks
-        x = stack(self, block, "ResMLPBlock", x, rates, key)
+        x = stack(self, block, "ResMLPBlock", x, noise)
         x = Affine(name="pre_head_affine")(x).mean(axis=1)
-        return layers.head(self, x, _KERNEL_INIT)
-
-
-def _tokens(params):
-    return len(params["ResMLPBlock_0"]["token_mixing"]["kernel"])
+        return head(self, x, _KERNEL_INIT)

@@ -1,7 +1,7 @@
 """A stack of equal blocks: one after the other or scanned, rematerialised or not.
 
 Neither choice changes the parameters' tree (NAME_0, NAME_1, ...), their initial values or a
-random mask, since keys fold in the block's number.
+random mask, since `noise[i]` folds in the block's number.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mixer.models import layers
+from mixer.models.noise import Noise
 
 # What of a block, besides its input, is kept for the backward pass; the rest is computed again.
 REMAT = {
@@ -26,19 +26,21 @@ def stack(
     block: Callable[..., nn.Module],
     name: str,
     x: jax.Array,
-    rates: Sequence[Any],
-    key: jax.Array | None = None,
+    noise: Noise,
+    *each: Sequence[Any],
     entry: Callable[..., nn.Module] | None = None,
 ) -> jax.Array:
-    """Applies len(rates) blocks to x, within the compact call of `parent`.
+    """Applies a block for each of noise.rates to x, within the compact call of `parent`.
 
     Args:
       parent: its field `scan` makes the blocks one loop, which is compiled once and runs over a
         copy of their parameters, [blocks, ...] each; `remat` is one of `REMAT`. With either, no
         intermediates of the blocks can be captured.
-      block: keywords (name or parent) -> a module, called with (x, rate, key).
-      rates: a tree of numbers for each block, the same everywhere; None where it takes none.
-      key: None in evaluation.
+      block: keywords (name or parent) -> a module; number i is called with
+        (x, noise[i], *(values[i] for values in each)).
+      noise: its rates are a tree of numbers for each block, the same everywhere; None where nothing
+        is random.
+      each: further arguments of the blocks, numbers or trees of them.
       entry: as `block`, of the first one where it is another than the rest.
 
     Raises:
@@ -46,32 +48,34 @@ def stack(
     """
     if parent.remat not in REMAT:
         raise ValueError(f"remat={parent.remat!r}: expected one of {', '.join(REMAT)}")
-    numbers = range(len(rates))
+    numbers = range(len(noise.rates))
     if entry:
-        x = _run(parent, entry, name, x, rates, numbers[:1], key)
+        x = _run(parent, entry, name, x, noise, each, numbers[:1])
         numbers = numbers[1:]
-    return _run(parent, block, name, x, rates, numbers, key)
+    return _run(parent, block, name, x, noise, each, numbers)
 
 
-def _run(parent, block, name, x, rates, numbers, key):
-    names, rates = [f"{name}_{i}" for i in numbers], [rates[i] for i in numbers]
+def _run(parent, block, name, x, noise, each, numbers):
+    names, own = [f"{name}_{i}" for i in numbers], [tuple(v[i] for v in each) for i in numbers]
     scan = parent.scan and len(numbers) > 1
     if parent.is_initializing() or not (scan or parent.remat != "none"):
-        for i, name, rate in zip(numbers, names, rates, strict=True):
-            x = block(name=name)(x, rate, layers.fold_in(key, i))
+        for i, name, more in zip(numbers, names, own, strict=True):
+            x = block(name=name)(x, noise[i], *more)
         return x
 
     detached = block(parent=None)
 
-    def apply(x, params, rate, i):
-        return detached.apply({"params": params}, x, rate, layers.fold_in(key, i))
+    def apply(x, params, more, rates, i):
+        return detached.apply({"params": params}, x, noise.at(i, rates), *more)
 
     if parent.remat != "none":
         apply = jax.checkpoint(apply, policy=REMAT[parent.remat], prevent_cse=not scan)
     params = [parent.variables["params"][name] for name in names]
+    blocks = list(zip(params, own, [noise.rates[i] for i in numbers], strict=True))
     if not scan:
-        for i, own, rate in zip(numbers, params, rates, strict=True):
-            x = apply(x, own, rate, i)
+        for i, one in zip(numbers, blocks, strict=True):
+            x = apply(x, *one, i)
         return x
-    each = jax.tree.map(lambda *leaves: jnp.stack(leaves), *zip(params, rates, strict=True))
-    return jax.lax.scan(lambda x, own: (apply(x, *own), None), x, (*each, jnp.array(numbers)))[0]
+    all_blocks = jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
+    xs = (*all_blocks, jnp.array(numbers))
+    return jax.lax.scan(lambda x, one: (apply(x, *one), None), x, xs)[0]

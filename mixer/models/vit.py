@@ -6,31 +6,33 @@ positions is added to them. A block:
     Y = U + W2 gelu(W1 LN(U))
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mixer.models import layers
+from mixer.models.images import checks_images
+from mixer.models.mixer import MlpBlock, head
+from mixer.models.noise import NO_NOISE, depth_rates, noise_of
 from mixer.models.registry import Traits
 from mixer.models.stack import stack
 
 _XAVIER = nn.initializers.xavier_uniform()
+_DENSE = partial(nn.Dense, kernel_init=_XAVIER, bias_init=nn.initializers.normal(1e-6))
 
 
 class EncoderBlock(nn.Module):
-    """One block; `drop` holds the two branches' stochastic-depth probabilities."""
+    """One block of two branches: attention, MLP."""
 
     num_heads: int
-    dropout: float
+    mlp_dim: int
+    gelu: str
     dtype: str
-    mlp: Callable[..., layers.MlpBlock]
 
     @nn.compact
-    def __call__(self, x, drop=(0.0, 0.0), key=None):
-        attention_key, mlp_key = layers.fold_in(key, 0), layers.fold_in(key, 1)
+    def __call__(self, x, noise=NO_NOISE):
+        of_attention, of_mlp = noise[0], noise[1]
         y = nn.LayerNorm(dtype=jnp.float32)(x)
         # JAX's own attention: its logits and softmax are float32 whatever the dtype.
         y = nn.MultiHeadDotProductAttention(
@@ -39,11 +41,10 @@ class EncoderBlock(nn.Module):
             kernel_init=_XAVIER,
             attention_fn=jax.nn.dot_product_attention,
         )(y)
-        y = layers.dropout(y, self.dropout, attention_key, 0)
-        x = x + layers.stochastic_depth(y, drop[0], attention_key, 2)
+        x = x + of_attention.stochastic_depth(of_attention.dropout(y, 0))
         y = nn.LayerNorm(dtype=jnp.float32)(x)
-        y = self.mlp(name="MlpBlock_0")(y, mlp_key)
-        return x + layers.stochastic_depth(y, drop[1], mlp_key, 2)
+        mlp = MlpBlock(self.mlp_dim, self.gelu, self.dtype, dense=_DENSE, name="MlpBlock_0")
+        return x + of_mlp.stochastic_depth(mlp(y, of_mlp))
 
 
 class ViT(nn.Module):
@@ -80,36 +81,25 @@ class ViT(nn.Module):
     remat: str = "none"
 
     @nn.compact
+    @checks_images
     def __call__(self, images, train: bool = False):
         if self.pooling not in ("token", "gap"):
             raise ValueError(f"pooling={self.pooling!r}: expected 'token' or 'gap'")
-        x = layers.patch_stem(self, images, _tokens)
+        patch = (self.patch_size, self.patch_size)
+        x = nn.Conv(self.hidden_dim, patch, patch, dtype=self.dtype, name="stem")(images)
+        x = x.reshape(x.shape[0], -1, self.hidden_dim)
         if self.pooling == "token":
             cls = self.param("cls", nn.initializers.zeros, (1, 1, self.hidden_dim))
-            cls = jnp.broadcast_to(cls, (len(x), *cls.shape[1:])).astype(x.dtype)
+            cls = jnp.broadcast_to(cls, (x.shape[0], *cls.shape[1:])).astype(x.dtype)
             x = jnp.concatenate([cls, x], axis=1)
         positions = nn.initializers.normal(0.02)
         x = x + self.param("pos_embedding", positions, (1, *x.shape[1:])).astype(x.dtype)
-        key = layers.dropout_key(self, train)
-        x = layers.dropout(x, self.dropout, key, self.num_blocks)
-        mlp = partial(
-            layers.MlpBlock,
-            self.mlp_dim,
-            self.dropout,
-            self.gelu,
-            self.dtype,
-            kernel_init=_XAVIER,
-            bias_init=nn.initializers.normal(1e-6),
-        )
-        block = partial(EncoderBlock, self.num_heads, self.dropout, self.dtype, mlp)
-        rates = layers.depth_rates(self.stochastic_depth, self.num_blocks)
-        x = stack(self, block, "encoderblock", x, rates, key)
+        noise = noise_of(self, train, depth_rates(self.stochastic_depth, self.num_blocks))
+        x = noise.dropout(x, self.num_blocks)
+        block = partial(EncoderBlock, self.num_heads, self.mlp_dim, self.gelu, self.dtype)
+        x = stack(self, block, "encoderblock", x, noise)
         x = nn.LayerNorm(dtype=jnp.float32, name="encoder_norm")(x)
         x = x[:, 0] if self.pooling == "token" else x.mean(axis=1)
         if self.representation_size:
             x = nn.tanh(nn.Dense(self.representation_size, name="representation")(x))
-        return layers.head(self, x)
-
-
-def _tokens(params):
-    return params["pos_embedding"].shape[1] - ("cls" in params)
+        return head(self, x)

@@ -1,14 +1,11 @@
 """Appendix A's Mixers: each is the plain one where its change amounts to nothing."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import mixer
-from mixer.models import layers
 from mixer.models.mixer import Mixer
 from mixer.models.mixer_ablations import AblatedBlock, AblatedMixer
 
@@ -96,8 +93,7 @@ def test_an_untied_mlp_is_one_channels():
         block["token_mixing"],
     )
     nothing = jax.tree.map(np.zeros_like, block["channel_mixing"])
-    mlp = partial(layers.MlpBlock, dropout=0.0, gelu="tanh", dtype="float32")
-    module = AblatedBlock("untied", 1, 7, 9, mlp)
+    module = AblatedBlock("untied", 1, 7, 9, "tanh", "float32")
     x = np.random.default_rng(1).normal(size=(2, 12, 12)).astype(np.float32)
     mixed = [
         module.apply({"params": block | {"channel_mixing": nothing, "token_mixing": mixing}}, x)

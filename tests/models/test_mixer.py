@@ -6,6 +6,7 @@ import pytest
 import mixer
 from mixer.models import layers
 from mixer.models.mixer import Mixer
+from mixer.models.noise import Noise, depth_rates
 
 TINY = dict(
     num_classes=5, patch_size=4, num_blocks=3, hidden_dim=12, tokens_mlp_dim=7, channels_mlp_dim=20
@@ -132,12 +133,13 @@ def test_named_intermediates_without_editing_the_model():
 
 def test_dropout_and_stochastic_depth_keep_the_expectation():
     x = np.ones((4000, 3, 2), np.float32)
-    for function in (layers.dropout, layers.stochastic_depth):
-        dropped = np.asarray(function(x, 0.25, jax.random.key(0), 0))
+    noise = Noise(jax.random.key(0), rates=0.25, dropout_rate=0.25)
+    for function in (Noise.dropout, Noise.stochastic_depth):
+        dropped = np.asarray(function(noise, x, 0))
         assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.75)}
         np.testing.assert_allclose(dropped.mean(), 1, atol=0.03)
-        np.testing.assert_array_equal(function(x, 0.25, None, 0), x)
-    whole = np.asarray(layers.stochastic_depth(x, 0.25, jax.random.key(0), 0))
+        np.testing.assert_array_equal(function(noise.replace(key=None), x, 0), x)
+    whole = np.asarray(noise.stochastic_depth(x, 0))
     assert (whole == whole[:, :1, :1]).all(), "a branch is dropped for an example as a whole"
 
 
@@ -186,13 +188,11 @@ def test_stochastic_depth_rises_linearly_from_the_first_mlp_to_the_last(fields, 
 
 
 def test_ramps_of_stochastic_depth():
-    np.testing.assert_allclose(layers.depth_rates(0.1, 2), [(0, 0.1 / 3), (0.2 / 3, 0.1)])
-    np.testing.assert_allclose(
-        layers.depth_rates(0.1, 3, "block"), [(0, 0), (0.05,) * 2, (0.1,) * 2]
-    )
-    assert layers.depth_rates(0.1, 1, "block") == [(0, 0)]
+    np.testing.assert_allclose(depth_rates(0.1, 2), [(0, 0.1 / 3), (0.2 / 3, 0.1)])
+    np.testing.assert_allclose(depth_rates(0.1, 3, "block"), [(0, 0), (0.05,) * 2, (0.1,) * 2])
+    assert depth_rates(0.1, 1, "block") == [(0, 0)]
     with pytest.raises(ValueError, match="depth_ramp='branch': expected 'mlp' or 'block'"):
-        layers.depth_rates(0.1, 3, "branch")
+        depth_rates(0.1, 3, "branch")
 
 
 def _two_coefficients(y, u, v):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mixer
-from mixer.models import layers
+from mixer.models.noise import Noise
 
 IMAGES = jax.ShapeDtypeStruct((2, 32, 32, 3), np.float32)
 
@@ -17,11 +17,11 @@ def depth_rates(model, monkeypatch):
     """Of every branch, in order, the probability that it is dropped."""
     rates = []
 
-    def record(x, rate, key, place):
-        rates.append(rate)
+    def record(noise, x, place=2):
+        rates.append(noise.rates)
         return x
 
-    monkeypatch.setattr(layers, "stochastic_depth", record)
+    monkeypatch.setattr(Noise, "stochastic_depth", record)
     key = jax.random.key(0)
     params = jax.eval_shape(model.init, key, IMAGES)["params"]
     rates.clear()
