@@ -1,43 +1,68 @@
 """MLP-Mixer in JAX: models, training, transfer and evaluation.
 
-The public names below are imported when first used, so that the data workers, which import
-`mixer.data`, start without JAX.
+What a user imports is listed here. Each name is imported when it is first used, so that the data
+workers, which import `mixer.data`, start without JAX.
 """
 
 import importlib
 import tomllib
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # for editors and type checkers, to which the table below says nothing
+    __version__: str
+    from mixer.checkpoint.official import save_pretrained as save_pretrained
+    from mixer.checkpoint.pretrained import load_pretrained as load_pretrained
+    from mixer.checkpoint.resize import at_resolution as at_resolution
+    from mixer.checkpoint.resize import with_patch_size as with_patch_size
+    from mixer.checkpoint.zoo import list_pretrained as list_pretrained
+    from mixer.data.sources import register_source as register_source
+    from mixer.data.transforms import register_transform as register_transform
+    from mixer.errors import BadInput as BadInput
+    from mixer.evaluation.registry import register_evaluator as register_evaluator
+    from mixer.loading import load as load
+    from mixer.models.registry import create_model as create_model
+    from mixer.models.registry import list_models as list_models
+    from mixer.models.registry import register_model as register_model
+    from mixer.preprocessing import preprocess as preprocess
 
 _PUBLIC = {
-    "create_model": "mixer.models.registry",
+    # A trained model, ready to use, and images for it.
+    "load": "mixer.loading",
+    "preprocess": "mixer.preprocessing",
+    # A model by its name, and parameters for it.
     "list_models": "mixer.models.registry",
+    "create_model": "mixer.models.registry",
+    "list_pretrained": "mixer.checkpoint.zoo",
+    "load_pretrained": "mixer.checkpoint.pretrained",
+    "save_pretrained": "mixer.checkpoint.official",
+    # Both for images or patches of another size.
+    "at_resolution": "mixer.checkpoint.resize",
+    "with_patch_size": "mixer.checkpoint.resize",
+    # What is yours, under a name that configs can use.
     "register_model": "mixer.models.registry",
     "Traits": "mixer.models.registry",
     "register_source": "mixer.data.sources",
     "register_transform": "mixer.data.transforms",
     "register_evaluator": "mixer.evaluation.registry",
-    "load": "mixer.loading",
-    "preprocess": "mixer.preprocessing",
-    "load_pretrained": "mixer.checkpoint.pretrained",
-    "list_pretrained": "mixer.checkpoint.zoo",
-    "save_pretrained": "mixer.checkpoint.official",
-    "at_resolution": "mixer.checkpoint.resize",
-    "with_patch_size": "mixer.checkpoint.resize",
+    # What is raised when something that was asked for cannot be done.
     "BadInput": "mixer.errors",
 }
 __all__ = sorted(_PUBLIC)
 
 
-def __getattr__(name: str):
-    if name == "__version__":
-        return _version()
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'mixer' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+if not TYPE_CHECKING:  # to which it would make every name known
+
+    def __getattr__(name: str):
+        if name == "__version__":
+            return _version()
+        if name not in _PUBLIC:
+            raise AttributeError(f"module 'mixer' has no attribute {name!r}")
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return [*__all__, "__version__"]
 
 

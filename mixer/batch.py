@@ -8,14 +8,17 @@ A batch is a dict of arrays with one leading axis:
 The host ships bytes; the value range is made on the device, inside the jitted step.
 """
 
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 Batch = dict[str, np.ndarray | jax.Array]
+Array = TypeVar("Array", np.ndarray, jax.Array)
 
 
-def to_model_input(image: jax.Array) -> jax.Array:
+def to_model_input(image: Array) -> Array:
     """uint8 [B, H, W, 3] -> float32 in [-1, 1]: x / 255 * 2 - 1."""
     return image.astype(jnp.float32) / 255.0 * 2.0 - 1.0
 

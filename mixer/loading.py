@@ -64,7 +64,7 @@ def load(
         yet.
       Failure: no connection to fetch it.
     """
-    path, sha256 = str(path), None
+    path, sha256, found = str(path), None, None
     size = None if pretrained_size is None else resize.pair(pretrained_size)
     located = locate(path)
     if located.is_file:
@@ -72,7 +72,7 @@ def load(
         sha256 = located.sha256 or arrays.sha256(located.path)
     else:
         meta = pretrained.read_meta(path, step)
-        card, step = Card.from_json(meta["card"]), meta["step"]
+        card, found = Card.from_json(meta["card"]), meta["step"]
         _check_imported(card.imports, path)
     if model and (not located.is_file or located.entry or located.folder):
         raise errors.BadInput(
@@ -84,9 +84,11 @@ def load(
             f"it out"
         )
     module = registry.create_model(**card.model)
-    params = pretrained.load_pretrained(path, module, step=step, head="keep", ema=ema)
+    params = pretrained.load_pretrained(
+        path, module, step=step if found is None else found, head="keep", ema=ema
+    )
     shown = download.without_login(path)
-    return module, params, LoadedCard(**vars(card), path=shown, step=step, sha256=sha256)
+    return module, params, LoadedCard(**vars(card), path=shown, step=found, sha256=sha256)
 
 
 def _card_of(path: str, located: Located, model: str | None, size: tuple[int, int] | None) -> Card:

@@ -17,10 +17,11 @@ from mixer.data import transforms
 from mixer.data.decode import Decoding, opened
 from mixer.data.sources import image_files
 
+# A file, or its bytes, or an image itself.
+Image = str | os.PathLike[str] | bytes | np.ndarray
 
-def preprocess(
-    images: str | os.PathLike | np.ndarray | Sequence[str | os.PathLike | np.ndarray], card: Card
-) -> np.ndarray:
+
+def preprocess(images: Image | Sequence[Image], card: Card) -> np.ndarray:
     """Makes images what a model was evaluated on: by `card.transform`, at `card.image_size`.
 
     The pixels are those of `config.run=predict`.
@@ -46,7 +47,7 @@ def preprocess(
     made = []
     for name, image in _named(images):
         try:
-            data = Path(image).read_bytes() if _is_path(image) else image
+            data = Path(image).read_bytes() if isinstance(image, str | os.PathLike) else image
             made.append(pixels(data, transform, decoding))
         except OSError as error:
             raise errors.BadInput(f"{name} cannot be read: {error.strerror}") from None
@@ -58,7 +59,7 @@ def preprocess(
 
 
 def pixels(
-    image: bytes | np.ndarray, transform: transforms.Transform, decoding: Decoding
+    image: bytes | np.ndarray, transform: transforms.Chain, decoding: Decoding
 ) -> np.ndarray:
     """One image by a transform that draws nothing.
 
@@ -74,10 +75,10 @@ def pixels(
     return transform(opened(image, decoding), np.random.default_rng(0))
 
 
-def _named(images) -> Iterator[tuple[str, str | os.PathLike | np.ndarray]]:
+def _named(images) -> Iterator[tuple[str, Image]]:
     """Each image with what messages call it."""
-    if _is_path(images):
-        left_out = Counter()
+    if isinstance(images, str | os.PathLike):
+        left_out: Counter[str] = Counter()
         files = image_files.expand(os.fspath(images), left_out, asked_by="images")
         if left_out:
             print(f"{len(files):,} files; left out: {image_files.counted(left_out)}", flush=True)
@@ -92,11 +93,7 @@ def _named(images) -> Iterator[tuple[str, str | os.PathLike | np.ndarray]]:
         yield "images", images
         return
     for i, image in enumerate(images):
-        if _is_path(image):
+        if isinstance(image, str | os.PathLike):
             yield os.fspath(image), image
         else:
             yield f"images[{i}]", np.asarray(image) if hasattr(image, "ndim") else image
-
-
-def _is_path(image) -> bool:
-    return isinstance(image, str | os.PathLike)

@@ -131,5 +131,7 @@ def test_the_public_names_are_there():
 
     for name in mixer.__all__:
         assert getattr(mixer, name).__doc__, name
+    shown = [name for name in imported(ROOT / "mixer" / "__init__.py") if name.startswith("mixer.")]
+    assert sorted(shown) == sorted(f"{module}.{name}" for name, module in mixer._PUBLIC.items())
     with pytest.raises(AttributeError, match="no attribute 'creat_model'"):
         _ = mixer.creat_model

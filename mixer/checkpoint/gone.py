@@ -3,8 +3,12 @@
 import functools
 import time
 from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 from mixer import errors
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 # How often a checkpoint may vanish while it is read.
 _ATTEMPTS = 20
@@ -14,7 +18,7 @@ class Gone(errors.BadInput):
     """A checkpoint that is not there any more."""
 
 
-def again_if_gone(load: Callable) -> Callable:
+def again_if_gone(load: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
     """Makes `load` begin anew when the run that trains there removed what was being loaded.
 
     It takes the checkpoints that are there then, so all that it loads is of one step.
@@ -24,7 +28,7 @@ def again_if_gone(load: Callable) -> Callable:
     """
 
     @functools.wraps(load)
-    def loading(*args, **kwargs):
+    def loading(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
         before = None
         for _ in range(_ATTEMPTS):
             try:

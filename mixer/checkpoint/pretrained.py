@@ -50,7 +50,7 @@ def _pick(store: Store, path: str, step: int | str | None) -> int:
         scored = {s: score for s in steps if (score := _score(store, s)) is not None}
         if not scored:
             raise errors.BadInput(f"{path} keeps no best checkpoint: train it with config.best set")
-        return max(scored, key=scored.get)
+        return max(scored, key=lambda each: scored[each])
     if step not in steps:
         raise Gone(f"{path} has no checkpoint of step {step!r}; it has {steps}")
     return step
@@ -234,7 +234,9 @@ def _from_file(path: str, located: Located, model) -> Stored:
         classes=publisher.class_names if publisher else (),
         remarks=(*remarks, *(located.folder.remarks if located.folder else ())),
     )
-    count = stored.patches(model) if stored.image_size else None
+    if stored.image_size is None:
+        return stored
+    count = stored.patches(model)
     if count is None or count * model.patch_size**2 == math.prod(stored.image_size):
         return stored
     height, width = stored.image_size

@@ -230,11 +230,12 @@ def _block_diagonal(old: tuple[int, int], factors: tuple[int, int]):
 
 
 def _resample(old: tuple[int, int], new: tuple[int, int]):
-    up = [bilinear(o, n) for o, n in zip(old, new, strict=True)]
-    down = [
-        np.linalg.pinv(u) if n > o else bilinear(n, o) for u, o, n in zip(up, old, new, strict=True)
+    ups = [bilinear(o, n) for o, n in zip(old, new, strict=True)]
+    downs = [
+        np.linalg.pinv(u) if n > o else bilinear(n, o)
+        for u, o, n in zip(ups, old, new, strict=True)
     ]
-    up, down = np.kron(*up), np.kron(*down)
+    up, down = np.kron(*ups), np.kron(*downs)
 
     def outwards(dense):
         kernel, bias = dense["kernel"] @ up.T, up @ dense["bias"]

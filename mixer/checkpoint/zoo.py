@@ -8,6 +8,7 @@ small Mixer of our own comes with the package, for examples that need no network
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mixer import errors
 
@@ -68,9 +69,15 @@ class Published:
         return tuple(tfds.core.tfds_path("datasets/imagenet2012/labels.txt").read_text().split())
 
 
-def _official(size: str, folder: str, top1: float | None, source: str, note="", **more):
+def _official(
+    size: str, folder: str, top1: float | None, source: str, note="", **more
+) -> Published:
     letter, _, patch = size.partition("/")
-    fields = {"model": f"Mixer-{size}", "dataset": "imagenet2012", "classes": 1000} | more
+    fields: dict[str, Any] = {
+        "model": f"Mixer-{size}",
+        "dataset": "imagenet2012",
+        "classes": 1000,
+    } | more
     return Published(
         name=f"Mixer-{size}:{folder}",
         patch_size=int(patch),
@@ -84,8 +91,9 @@ def _official(size: str, folder: str, top1: float | None, source: str, note="", 
     )
 
 
-def _timm(size: str, tag: str, top1: float | None, source: str, note="", **more):
+def _timm(size: str, tag: str, top1: float | None, source: str, note="", **more) -> Published:
     letter, _, patch = size.partition("/")
+    fields: dict[str, Any] = {"dataset": "imagenet2012", "classes": 1000} | more
     return Published(
         name=f"Mixer-{size}:timm.{tag}",
         model=f"Mixer-{size}",
@@ -96,7 +104,7 @@ def _timm(size: str, tag: str, top1: float | None, source: str, note="", **more)
         top1=top1,
         source=source,
         note=note,
-        **{"dataset": "imagenet2012", "classes": 1000} | more,
+        **fields,
     )
 
 
