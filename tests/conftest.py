@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from pathlib import Path
 
 # Most of the tests' time is the compiler's; on a CPU it need not try hard.
 os.environ.setdefault(
@@ -20,6 +21,17 @@ from PIL import Image
 
 from mixer import storage
 from mixer.data.sources import digits, records
+
+HERE = Path(__file__).parent
+# The files of tests/quick.txt, without their long tests: a part of each room, in a minute or so.
+QUICK = {HERE / name for name in (HERE / "quick.txt").read_text().split()}
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path in QUICK and not {"long", "slow"} & item.keywords.keys():
+            item.add_marker("quick")
 
 
 @pytest.fixture(scope="session")

@@ -135,3 +135,10 @@ def test_the_public_names_are_there():
     assert sorted(shown) == sorted(f"{module}.{name}" for name, module in mixer._PUBLIC.items())
     with pytest.raises(AttributeError, match="no attribute 'creat_model'"):
         _ = mixer.creat_model
+
+
+def test_the_quick_tests_are_of_every_room():
+    files = (ROOT / "tests" / "quick.txt").read_text().split()
+    assert files == sorted(files) and all((ROOT / "tests" / file).is_file() for file in files)
+    rooms = {folder.parent.name for folder in (ROOT / "tests").glob("*/test_*.py")}
+    assert rooms - {"launch"} <= {file.partition("/")[0] for file in files}

@@ -34,11 +34,12 @@ def host_batch(seed, max_labels=0):
 
 
 @functools.cache
-def run(devices, steps=3, ema=0.9, seed=0, mixup_p=0.0, smoothing=0.0, max_labels=0, **fields):
+def run(devices, steps=3, ema=0.2, seed=0, mixup_p=0.0, smoothing=0.0, max_labels=0, **fields):
+    """Each call with other arguments compiles a step: the tests share what they can."""
     model = Mixer(
         num_classes=5,
         patch_size=4,
-        num_blocks=2,
+        num_blocks=1,
         hidden_dim=8,
         tokens_mlp_dim=6,
         channels_mlp_dim=16,
@@ -73,9 +74,12 @@ def run(devices, steps=3, ema=0.9, seed=0, mixup_p=0.0, smoothing=0.0, max_label
     return history
 
 
+RANDOM = {"dropout": 0.2, "stochastic_depth": 0.3, "mixup_p": 0.5}
+
+
 @pytest.mark.parametrize("max_labels", [0, 4])
 def test_eight_devices_give_the_single_device_run(max_labels):
-    fields = {"dropout": 0.2, "stochastic_depth": 0.3, "mixup_p": 0.5, "max_labels": max_labels}
+    fields = RANDOM | {"max_labels": max_labels}
     alone, spread = run(1, **fields), run(8, **fields)
     for (_, a, ma), (_, b, mb) in zip(alone, spread, strict=True):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=2e-6), a, b)
@@ -84,7 +88,7 @@ def test_eight_devices_give_the_single_device_run(max_labels):
 
 
 def test_randomness_comes_from_seed_and_step():
-    fields = {"dropout": 0.5}
+    fields = RANDOM | {"max_labels": 0}
     first, other = run(1, **fields), run(1, seed=1, **fields)
     again = run.__wrapped__(1, **fields)
     assert first[2][2] == again[2][2]
@@ -120,7 +124,7 @@ def test_several_labels_against_numpy():
     unit = lambda vector: vector / np.linalg.norm(vector)
     moved = after.params["head"]["bias"] - before.params["head"]["bias"]
     np.testing.assert_allclose(unit(moved), unit((hot - 0.5).mean(0)), rtol=1e-5)
-    smoothed = run(1, max_labels=4, smoothing=0.2)[1][2]["loss"]
+    smoothed = run(1, ema=0, max_labels=4, smoothing=0.2)[1][2]["loss"]
     assert smoothed != run(1, max_labels=4)[1][2]["loss"]
 
 
@@ -141,13 +145,13 @@ def test_many_classes_need_no_buffer_for_each_label():
 
 
 def test_averaged_parameters_follow_with_a_warm_up():
-    history = run(1, ema=0.2)
+    history = run(1)
     want = history[0][0].params
     for t, (_, after, _) in enumerate(history):
         decay = min(0.2, (1 + t) / (10 + t))
         want = jax.tree.map(lambda e, p, d=decay: d * e + (1 - d) * p, want, after.params)
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), after.ema, want)
-    assert run(1, ema=0)[0][1].ema is None
+    assert run(1, ema=0, max_labels=4, smoothing=0.2)[0][1].ema is None
 
 
 def test_batch_sizes_that_do_not_divide_are_refused():
