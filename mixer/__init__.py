@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # for editors and type checkers, to which the table below say
     from mixer.errors import BadInput as BadInput
     from mixer.evaluation.registry import register_evaluator as register_evaluator
     from mixer.loading import load as load
+    from mixer.models.registry import Traits as Traits
     from mixer.models.registry import create_model as create_model
     from mixer.models.registry import list_models as list_models
     from mixer.models.registry import register_model as register_model

@@ -14,7 +14,6 @@ from flax import linen as nn
 from mixer.models.images import checks_images
 from mixer.models.mixer import head
 from mixer.models.noise import NO_NOISE, Noise
-from mixer.models.registry import Traits
 from mixer.models.stack import stack
 
 
@@ -80,8 +79,6 @@ class BiT(nn.Module):
     Nothing is random: train changes nothing.
     scan and remat ("none", "dots", "full") trade compile time, time and memory: see `stack`.
     """
-
-    traits = Traits(family="BiT", square_on_imagenet=True)
 
     num_classes: int
     num_blocks: tuple[int, ...]

@@ -14,7 +14,6 @@ from mixer.models import layers
 from mixer.models.images import checks_images
 from mixer.models.mixer import MlpBlock, head
 from mixer.models.noise import NO_NOISE, noise_of
-from mixer.models.registry import Traits
 from mixer.models.stack import stack
 
 _KERNEL_INIT = nn.initializers.normal(0.02)
@@ -51,8 +50,6 @@ class ConvNeXt(nn.Module):
     parameters, norms, pooling and head stay float32. scan and remat, within each stage: see
     `stack`.
     """
-
-    traits = Traits(family="ConvNeXt")
 
     num_classes: int
     num_blocks: tuple[int, ...]

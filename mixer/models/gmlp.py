@@ -14,7 +14,6 @@ from mixer.models import layers
 from mixer.models.images import checks_images
 from mixer.models.mixer import head
 from mixer.models.noise import NO_NOISE, noise_of
-from mixer.models.registry import Traits
 from mixer.models.stack import stack
 
 _KERNEL_INIT = nn.initializers.xavier_uniform()
@@ -48,8 +47,6 @@ class GMLP(nn.Module):
     dtype is that of the matrix products; parameters, norms, pooling and head stay float32. scan and
     remat: see `stack`.
     """
-
-    traits = Traits(family="GMLP", uniform_depth=True, zero_depth_is_meant=True)
 
     num_classes: int
     patch_size: int

@@ -14,7 +14,6 @@ from flax import linen as nn
 from mixer.models.images import checks_images
 from mixer.models.layers import gelu
 from mixer.models.noise import NO_NOISE, depth_rates, noise_of
-from mixer.models.registry import Traits
 from mixer.models.stack import stack
 
 
@@ -60,8 +59,6 @@ class Mixer(nn.Module):
     num_classes=0 gives features [N, C]. fields.py says what the fields mean; noise.py, what needs
     an rng "dropout" if train=True. dtype is that of the matrix products, all else is float32.
     """
-
-    traits = Traits(family="Mixer")
 
     num_classes: int
     patch_size: int

@@ -18,7 +18,6 @@ from mixer.models import layers
 from mixer.models.images import checks_images
 from mixer.models.mixer import head
 from mixer.models.noise import NO_NOISE, noise_of
-from mixer.models.registry import Traits
 from mixer.models.stack import stack
 
 _ALPHA = 0.2  # the scale of the branches
@@ -108,8 +107,6 @@ class NFNet(nn.Module):
     are those that they publish.
     They clip gradients unit by unit: `config.optimizer.agc`.
     """
-
-    traits = Traits(family="NFNet", agc=0.01)
 
     num_classes: int
     num_blocks: tuple[int, ...]

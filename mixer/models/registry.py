@@ -78,7 +78,8 @@ def register_model(
         raise ValueError(f"model {name!r} is already registered as {_MODELS[name]}")
     _VERIFIED[name] = verified
     if traits:
-        module.traits = traits
+        family: Any = module  # linen's Module declares no traits
+        family.traits = traits
 
 
 def list_models(pattern: str = "*", *, verbose: bool = False) -> list[str] | dict[str, str]:

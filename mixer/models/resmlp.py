@@ -14,7 +14,6 @@ from mixer.models import layers
 from mixer.models.images import checks_images
 from mixer.models.mixer import MlpBlock, head
 from mixer.models.noise import NO_NOISE, noise_of
-from mixer.models.registry import Traits
 from mixer.models.stack import stack
 
 _KERNEL_INIT = nn.initializers.normal(0.02)
@@ -62,8 +61,6 @@ class ResMLP(nn.Module):
     products; parameters, affine maps, pooling and head stay float32. scan and remat: see
     `stack`.
     """
-
-    traits = Traits(family="ResMLP", uniform_depth=True)
 
     num_classes: int
     patch_size: int

@@ -9,7 +9,7 @@ from mixer.models.halonet import HaloNet
 from mixer.models.mixer import Mixer
 from mixer.models.mixer_ablations import AblatedMixer
 from mixer.models.nfnet import NFNet
-from mixer.models.registry import register_model
+from mixer.models.registry import Traits, register_model
 from mixer.models.resmlp import ResMLP
 from mixer.models.vit import ViT
 
@@ -40,7 +40,7 @@ TABLE_1 = {
     "Mixer-L/16": (16, 24, 1024, 512, 4096),
     "Mixer-H/14": (14, 32, 1280, 640, 5120),
 }
-_register(Mixer, _MIXER_FIELDS, TABLE_1)
+_register(Mixer, _MIXER_FIELDS, TABLE_1, traits=Traits(family="Mixer"))
 # Not the paper's: it is for images of 32 x 32 pixels, and small enough to be trained on a CPU.
 _register(Mixer, _MIXER_FIELDS, {"Mixer-Ti/4": (4, 8, 64, 64, 256)}, "nothing")
 
@@ -68,6 +68,7 @@ _register(
         "ViT-L/16": (16, 24, 1024, 4096, 16),
         "ViT-H/14": (14, 32, 1280, 5120, 16),
     },
+    traits=Traits(family="ViT"),
 )
 
 # Layers, their units by stage, width factors. R200x3 is ViT's and Mixer's, not BiT's own.
@@ -78,7 +79,8 @@ for _layers, _units, _factors in (
     (200, (3, 24, 36, 3), (3,)),
 ):
     _sizes = {f"BiT-R{_layers}x{factor}": (_units, 64 * factor) for factor in _factors}
-    _register(BiT, "num_blocks width", _sizes)
+    _traits = Traits(family="BiT", square_on_imagenet=True)
+    _register(BiT, "num_blocks width", _sizes, traits=_traits)
 
 _register(
     ResMLP,
@@ -90,6 +92,7 @@ _register(
         "ResMLP-B24/16": (16, 24, 768, 3072, 1e-6),
         "ResMLP-B24/8": (8, 24, 768, 3072, 1e-6),
     },
+    traits=Traits(family="ResMLP", uniform_depth=True),
 )
 
 # The last number is 1 - the survival probability.
@@ -103,6 +106,7 @@ _register(
     },
     patch_size=16,
     num_blocks=30,
+    traits=Traits(family="GMLP", uniform_depth=True, zero_depth_is_meant=True),
 )
 
 # Stochastic depth is that of training on ImageNet-1k alone; XL's is that on ImageNet-21k.
@@ -116,14 +120,18 @@ _register(
         "ConvNeXt-L": ((3, 3, 27, 3), (192, 384, 768, 1536), 0.5),
         "ConvNeXt-XL": ((3, 3, 27, 3), (256, 512, 1024, 2048), 0.2),
     },
+    traits=Traits(family="ConvNeXt"),
 )
 
+_NFNET = Traits(family="NFNet", agc=0.01)
 # By how much each is deeper than F0.
 for _deeper, _dropout in enumerate((0.2, 0.3, 0.4, 0.4, 0.5, 0.5, 0.5, 0.5), 1):
     _blocks = tuple(_deeper * blocks for blocks in (1, 2, 6, 3))
     _sizes = {f"NFNet-F{_deeper - 1}": (_blocks, _dropout)}
     _widths = (256, 512, 1536, 1536)
-    _register(NFNet, "num_blocks dropout", _sizes, widths=_widths, stochastic_depth=0.25)
+    _register(
+        NFNet, "num_blocks dropout", _sizes, widths=_widths, stochastic_depth=0.25, traits=_NFNET
+    )
 register_model(
     "NFNet-F4+",
     NFNet,
@@ -132,6 +140,7 @@ register_model(
     widths=(384, 768, 2048, 2048),
     dropout=0.5,
     stochastic_depth=0.25,
+    traits=_NFNET,
 )
 
 # Block b, halo h, r_v, r_b, d_f, blocks of the stages, of which the third varies.

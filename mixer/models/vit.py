@@ -15,7 +15,6 @@ from flax import linen as nn
 from mixer.models.images import checks_images
 from mixer.models.mixer import MlpBlock, head
 from mixer.models.noise import NO_NOISE, depth_rates, noise_of
-from mixer.models.registry import Traits
 from mixer.models.stack import stack
 
 _XAVIER = nn.initializers.xavier_uniform()
@@ -61,8 +60,6 @@ class ViT(nn.Module):
     dtype is that of the matrix products; parameters, norms, softmax, pooling and head stay float32.
     scan and remat ("none", "dots", "full") trade compile time, time and memory: see `stack`.
     """
-
-    traits = Traits(family="ViT")
 
     num_classes: int
     patch_size: int
