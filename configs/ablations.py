@@ -24,7 +24,7 @@ What did not help in fine-tuning (appendix A.2) are keys of configs/finetune.py:
 from configs import upstream
 
 
-def get_config(words: str = ""):
+def get_config(words: str = "", run: str = "train"):
     """Takes a model, a dataset, a resolution and `smoke`."""
-    config, _ = upstream.begin(words, model="UntiedMixer-S/32")
+    config, _ = upstream.begin(words, run, model="UntiedMixer-S/32")
     return config

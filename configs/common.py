@@ -1,26 +1,32 @@
-"""Every key, its meaning and its default. The recipes set what differs.
+"""The keys of all runs, their meanings and defaults. The recipes set what differs.
 
-A meaning is the comment above or beside its key: `--help` and config.run=show print it.
+A meaning is the comment above or beside its key: `--help` and config.run=show print it. The keys
+that one run alone has are in groups.py.
 """
 
 import ast
 
 from ml_collections import ConfigDict, config_dict
 
+from configs import groups
 from configs.arguments import Arguments
 from mixer.checkpoint import zoo
 from mixer.models import registry
 
 
-def base(arguments: Arguments, model: str = "") -> ConfigDict:
-    """The defaults for a model, dataset and resolution; `model` in the place of the argument's."""
+def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDict:
+    """The defaults for a model, dataset and resolution; `model` in the place of the argument's.
+
+    Args:
+      run: the config has its keys besides those of all runs.
+    """
     model = model or arguments.model
     size = arguments.resolution
     config = ConfigDict()
     # train, or sweep, vtab, evaluate, predict, fewshot, convert, contact_sheet, input_benchmark,
     # throughput, reproduce, tables, figures, replay, prepare, plan, verify_zoo, doctor,
     # show; --help has a line for each
-    config.run = "train"
+    config.run = run
     config.seed = 0  # of the initial weights, the order, the augmentation, dropout
     config.imports = ""  # modules of yours to import first, comma-separated
     # Weights to start from: a training's workdir, a file, a folder of the Hub or a published name;
@@ -34,7 +40,6 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.init_head = "auto"  # train: auto keeps one of these classes; keep; reset: to zeros
     config.pretrained_size = ()  # (height, width) that a file's weights are for; empty: the square
     config.resize_method = "auto"  # to another image_size: block_diagonal (if integer) or resample
-    config.convert_to = ""  # convert: OUT.npz, OUT.safetensors or FOLDER/ (with the slash)
     config.dataset = arguments.dataset  # digits, folder:PATH, vtab:TASK or the name of one of TFDS
     config.image_size = (size, size)  # height, width
 
@@ -90,67 +95,6 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
 
     config.evaluators = ConfigDict()  # what is measured, an entry each
     config.best = ""  # the metric whose best checkpoint is kept, such as "val/top1"
-    config.images = ""  # predict: files, folders and globs (** too), comma-separated
-    config.sheet = 36  # contact_sheet: how many images
-    config.benchmark = ConfigDict()  # input_benchmark: how fast images are read
-    config.benchmark.images = 2000  # in each measurement
-    config.benchmark.batch_size = 64  # that the images are read in
-    config.benchmark.rounds = 3  # in which all measurements take turns
-    config.benchmark.demand = 500.0  # images/s that each device is to get
-    config.benchmark.tf_data = False  # also the same recipe in tf.data, as a reference
-
-    config.throughput = ConfigDict()  # throughput: images/s of models on these devices
-    config.throughput.models = ()  # names; empty: config.model
-    config.throughput.resolutions = ()  # pixels; empty: config.image_size
-    config.throughput.training = True  # also of a training step
-    config.throughput.calls = 30  # that are measured of each batch size
-    config.throughput.patience = 10.0  # seconds for a batch size; one call over it is the last
-    config.throughput.largest_batch = 2**14  # of all devices; it is doubled from 1 on each
-
-    config.sweep = ConfigDict()  # sweep: chooses values of keys by accuracy on images held out
-    # The values to choose from, in all combinations: "{'schedule.base': (0.003, 0.01), ...}".
-    config.sweep.grid = ""
-    config.sweep.train = ""  # the split trained on while choosing; then it is input.split
-    config.sweep.dev = ""  # the split that the evaluator `dev` then measures
-    config.sweep.retrain = True  # on input.split with the best values; False: stay with sweep.train
-    config.sweep.seeds = (0, 1, 2)  # of the trainings whose test accuracy counts
-    config.sweep.machine = 0  # which of `machines` this is, from 0; they take turns
-    config.sweep.machines = 1  # that see the workdir, and share the trainings
-    config.vtab = ConfigDict()  # vtab: a sweep for each task
-    config.vtab.tasks = ()  # empty: all 19
-    config.vtab.resolution = 0  # of all tasks; 0: 224 for images below 96 x 96 pixels, else 448
-    config.vtab.with_96 = False  # 224 also for images of 96 x 96
-
-    config.reproduce = ConfigDict()  # reproduce: the runs behind rows of the paper's tables
-    config.reproduce.rows = ()  # see configs/paper.py
-    config.reproduce.smoke = False  # each run as its recipe's smoke test
-    config.reproduce.list = False  # print the runs, their commands and cost; do nothing
-    config.reproduce.accelerators = ("v3-8", "v5e-16", "H100")  # that the cost is told for
-    config.reproduce.share = 0.4  # of their peak FLOP/s that training reaches
-    config.reproduce.machine = 0  # which of `machines` this is, from 0; they take turns
-    config.reproduce.machines = 1  # that see the workdir, and share the runs
-    config.tables = ConfigDict()  # tables: the paper's, filled from results.json
-    config.tables.workdirs = ""  # paths and globs, comma-separated
-    config.figures = ConfigDict()  # figures: 2 to 7, from tables.workdirs and init_from
-    config.figures.which = ()  # figure2_left, figure2_right, figure3 ... figure7; empty: all it can
-
-    config.replay = ConfigDict()  # replay: steps of the training in init_from, drawn again
-    config.replay.steps = ""  # such as "812, 900-905"; N is the step of that line in metrics.jsonl
-    config.replay.rows = 36  # of each batch, those of the highest loss, in its contact sheet
-    config.replay.exact = False  # do the updates from the checkpoint before again: the run's losses
-    config.replay.examples = ""  # indices or file names, comma-separated: when were they seen?
-
-    config.plan = ConfigDict()  # plan: what a step needs, on devices that need not be there
-    config.plan.topology = ""  # chips of a TPU slice, as v3:4x4; empty: this machine's devices
-
-    config.prepare = ConfigDict()  # prepare: a dataset in TFDS layout, see docs/prepare.md
-    config.prepare.source = ""  # imagenet:PATH, folder:PATH, tar:PATHS or manifest:FILE
-    config.prepare.name = ""  # NAME or NAME:VERSION; empty: imagenet2012, or config.dataset
-    config.prepare.split = "train"  # of images for which the source names none
-    config.prepare.shard_size = 256  # MB, about
-    config.prepare.processes = 0  # that write shards; 0: one a core
-    config.prepare.dedup_against = ""  # DATASET:SPLIT,...: drop training images that are in there
-
     # What leaves the numbers alone, and so may change when a run goes on.
     config.runtime = ConfigDict()
     config.runtime.data_dir = ""  # of TFDS datasets; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets
@@ -165,6 +109,7 @@ def base(arguments: Arguments, model: str = "") -> ConfigDict:
     config.runtime.checkpoint_every = "1000 steps"  # how often the state is saved
     config.runtime.keep_checkpoints = 2  # the newest, besides the best
     config.runtime.profile = ""  # "11-20": a trace of these steps, into WORKDIR/profile
+    groups.add(config, run)
     # These are all keys there are: a recipe that misspells one is refused. Evaluators are added.
     config.lock()
     config.evaluators.unlock()
@@ -248,7 +193,7 @@ def smoke(config: ConfigDict) -> ConfigDict:
     if config.init_head == "reset":
         config.init_from = "random"  # nothing is fetched
     config.input.split = "train"
-    if config.sweep.grid:
+    if "sweep" in config and config.sweep.grid:
         fewer = {key: values[-2:] for key, values in ast.literal_eval(config.sweep.grid).items()}
         config.sweep.update(train="train[:-32]", dev="train[-32:]", grid=str(fewer), seeds=(0, 1))
     if "num_blocks" in config.model:  # of each stage, in models that have such

@@ -25,9 +25,9 @@ from configs import upstream
 _PARTS = {"100%": 1.0, "30%": 0.3, "10%": 0.1, "3%": 0.03}
 
 
-def get_config(words: str = ""):
+def get_config(words: str = "", run: str = "train"):
     """Takes 3%, 10%, 30% or 100%, a model, a dataset, a resolution and `smoke`."""
-    config, args = upstream.begin(words, model="Mixer-B/32", choices=tuple(_PARTS))
+    config, args = upstream.begin(words, run, model="Mixer-B/32", choices=tuple(_PARTS))
     config.input.fraction = _PARTS[args.choice]
     held_out = next((name for name in ("val", "minival") if name in config.evaluators), "")
     if held_out:

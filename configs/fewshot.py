@@ -26,11 +26,10 @@ from mixer.data import sources
 from mixer.evaluation import fewshot
 
 
-def get_config(words: str = ""):
+def get_config(words: str = "", run: str = "fewshot"):
     """Takes a dataset, a model, a resolution and `smoke`."""
     args = arguments.parse(words, model="Mixer-B/16", dataset="", resolution=224)
-    config = common.base(args)
-    config.run = "fewshot"
+    config = common.base(args, run)
     config.evaluators.fewshot = common.fewshot(config, _datasets(args.dataset), "10 epochs")
     if args.smoke:
         common.smoke(config).init_from = "random"

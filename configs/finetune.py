@@ -75,16 +75,17 @@ _TASKS = {
 }
 
 
-def get_config(words: str = ""):
+def get_config(words: str = "", run: str = "train"):
     """Takes a model, a dataset, a resolution and `smoke`."""
     args = arguments.parse(words, model="Mixer-B/16", dataset="imagenet2012", resolution=0)
     args.resolution = size = args.resolution or (_SMOKE_RESOLUTION if args.smoke else 224)
-    config = common.base(args)
+    config = common.base(args, run)
     task = _TASKS.get(args.dataset) or _other(args.dataset)
     larger = before_crop(size)
     common.fine_tuning(config, steps=task.steps, warmup=task.warmup, rate=0.03)
-    grid = {"schedule.base": (0.003, 0.01, 0.03, 0.06)}
-    config.sweep.update(train=task.part, dev=task.dev, grid=str(grid))
+    if "sweep" in config:
+        grid = {"schedule.base": (0.003, 0.01, 0.03, 0.06)}
+        config.sweep.update(train=task.part, dev=task.dev, grid=str(grid))
     config.input.split = task.train
     config.input.transform = f"resize({larger})|random_crop|flip_lr"
     square_on_imagenet = registry.traits(args.model).square_on_imagenet

@@ -12,10 +12,10 @@ from configs import arguments, common
 from mixer.data.transforms import before_crop
 
 
-def get_config(words: str = ""):
+def get_config(words: str = "", run: str = "train"):
     """Takes folder:PATH, a model, a resolution and `smoke`."""
     args = arguments.parse(words, model="Mixer-S/16", dataset="digits", resolution=224)
-    config = common.base(args)
+    config = common.base(args, run)
     size = args.resolution
     config.input.split = "auto"
     config.batch_size = 256

@@ -34,10 +34,10 @@ from configs import arguments, common, robustness
 from mixer.data.transforms import before_crop
 
 
-def get_config(words: str = ""):
+def get_config(words: str = "", run: str = "train"):
     """Takes a model, a resolution, another dataset and `smoke`."""
     args = arguments.parse(words, model="Mixer-B/16", dataset="imagenet2012", resolution=224)
-    config = common.base(args)
+    config = common.base(args, run)
     common.regularize(config, 0.1, own_rates=True)
     if "head_bias_init" in config.model:
         config.model.head_bias_init = -6.9  # about -ln 1000: sigmoids start at the classes' share

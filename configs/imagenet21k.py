@@ -36,17 +36,18 @@ _SMALL, _LARGE = (10, 0.2), (20, 0.5)
 _LARGE_MODELS = ("Mixer-L", "Mixer-H", "ViT-L", "ViT-H")
 
 
-def get_config(words: str = ""):
+def get_config(words: str = "", run: str = "train"):
     """Takes a model, a resolution, another dataset and `smoke`."""
     args = arguments.parse(words, model="Mixer-B/16", dataset="imagenet21k", resolution=224)
-    config = common.base(args)
+    config = common.base(args, run)
     common.regularize(config, 0.1)
     if "head_bias_init" in config.model:
         config.model.head_bias_init = -10.0
     config.loss = "sigmoid_xent"
     large = registry.known_as(args.model).startswith(_LARGE_MODELS)
     magnitude, config.mixup = _LARGE if large else _SMALL
-    config.prepare.split = "full"
+    if "prepare" in config:
+        config.prepare.split = "full"
     config.input.split = "full[51200:]"
     config.input.decoding = "tensorflow"  # no dataset of TFDS, but the paper read it so
     config.input.transform = f"inception_crop|flip_lr|randaug(2, {magnitude})"

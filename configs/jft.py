@@ -64,15 +64,16 @@ _ROWS = {
 _NEAREST = {"ViT": (7, 0.0008, 0.1), "BiT": (14, 0.0006, 0.1)}
 
 
-def get_config(words: str = ""):
+def get_config(words: str = "", run: str = "train"):
     """Takes a model, a resolution, another dataset and `smoke`."""
     args = arguments.parse(words, model="Mixer-B/16", dataset="jft", resolution=224)
-    config = common.base(args)
+    config = common.base(args, run)
     common.regularize(config, 0.0)
     if "head_bias_init" in config.model:
         config.model.head_bias_init = -10.0
     config.loss = "sigmoid_xent"
-    config.prepare.split = "full"
+    if "prepare" in config:
+        config.prepare.split = "full"
     config.input.split = "full[51200:]"
     config.input.transform = "inception_crop|flip_lr"
     config.batch_size = 4096

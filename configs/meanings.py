@@ -1,4 +1,4 @@
-"""What each key means, by the comments in common.py, and what else people call it."""
+"""What each key means, by the comments in common.py and groups.py, and what else people call it."""
 
 import ast
 import difflib
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from configs import groups
 from mixer.models import fields
 
 # Other names of keys, as other code has them. What begins with "--" is a flag.
@@ -53,6 +54,7 @@ OTHER_NAMES = {
     "model.stochastic_depth": "drop_path drop_path_rate droppath survival_prob",
     "model.dropout": "drop drop_rate dropout_rate",
     "model.dtype": "precision fp16 bf16 amp half_precision compute_dtype",
+    "sweep.grid": "rates lrs learning_rates search_space",
     "evaluators": "eval evals evaluator val_split",
     "every": "eval_every eval_steps eval_interval",
     "--workdir": "output_dir out_dir output outdir save_dir log_dir logdir work_dir model_dir",
@@ -116,14 +118,22 @@ def common_keys() -> list[str]:
 
 @functools.cache
 def of_common() -> dict[str, str]:
-    """By key or group, in their order, what the comments in `common.base` say of it."""
+    """By key or group, in their order, what the comments in the files say of it."""
+    found = _of_keys(_COMMON, _COMMON.functions["base"])
+    for group in groups.EVERY:
+        found |= _of_keys(_GROUPS, _GROUPS.functions[group.__name__])
+    return found
+
+
+def _of_keys(file: "_File", function: ast.FunctionDef) -> dict[str, str]:
+    """Of the keys that a function sets, in their order."""
     found = {}
-    for statement in _function("base").body:
+    for statement in function.body:
         if not isinstance(statement, ast.Assign):
             continue
         key = ast.unparse(statement.targets[0])
         if key.startswith("config."):
-            key, meaning = key.removeprefix("config."), _comments().of(statement)
+            key, meaning = key.removeprefix("config."), file.comment_at(statement)
             found[key] = meaning
             for name in _items(statement):
                 found[f"{key}.{name}"] = meaning
@@ -133,8 +143,9 @@ def of_common() -> dict[str, str]:
 @functools.cache
 def of_entry(function: str) -> dict[str, str]:
     """By key, what the comments in `common.evaluator` or `common.fewshot` say of it."""
-    (made,) = (part for part in _function(function).body if isinstance(part, ast.Return))
-    return {name: _comments().of(item) for name, item in _items(made).items()}
+    statements = _COMMON.functions[function].body
+    (made,) = (part for part in statements if isinstance(part, ast.Return))
+    return {name: _COMMON.comment_at(item) for name, item in _items(made).items()}
 
 
 def _items(statement: ast.AST) -> dict[str, ast.expr]:
@@ -145,16 +156,19 @@ def _items(statement: ast.AST) -> dict[str, ast.expr]:
     return {}
 
 
-class _Comments:
-    """The comments of a file, by line."""
+class _File:
+    """A file of this folder: its functions, and its comments by line."""
 
-    def __init__(self, code: str):
+    def __init__(self, name: str):
+        code = Path(__file__).with_name(name).read_text(encoding="utf-8")
+        parts = ast.parse(code).body
+        self.functions = {part.name: part for part in parts if isinstance(part, ast.FunctionDef)}
         tokens = tokenize.generate_tokens(io.StringIO(code).readline)
         comments = [token for token in tokens if token.type == tokenize.COMMENT]
         self._lines = {token.start[0]: token.string.lstrip("# ") for token in comments}
         self._alone = {c.start[0] for c in comments if not c.line[: c.start[1]].strip()}
 
-    def of(self, node: ast.AST) -> str:
+    def comment_at(self, node: ast.AST) -> str:
         """Those right above and those beside it, as one text."""
         first = node.lineno
         while first - 1 in self._alone:
@@ -163,14 +177,4 @@ class _Comments:
         return " ".join(self._lines[line] for line in lines if line in self._lines)
 
 
-_CODE = Path(__file__).with_name("common.py").read_text(encoding="utf-8")
-
-
-@functools.cache
-def _comments() -> _Comments:
-    return _Comments(_CODE)
-
-
-def _function(name: str) -> ast.FunctionDef:
-    functions = (part for part in ast.parse(_CODE).body if isinstance(part, ast.FunctionDef))
-    return next(function for function in functions if function.name == name)
+_COMMON, _GROUPS = _File("common.py"), _File("groups.py")

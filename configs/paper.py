@@ -29,16 +29,15 @@ from mixer import errors
 from mixer.paper import rows
 
 
-def get_config(words: str = ""):
+def get_config(words: str = "", run: str = "reproduce"):
     """Takes a table or figure, a model, a dataset, a resolution and `smoke`."""
     parts = ("table3", "table2", "figure2_right", "figure4")
     args = arguments.parse(
         words, model="", dataset="", resolution=0, datasets=upstream.DATASETS, choices=parts
     )
-    config = common.base(args, model=args.model or "Mixer-B/16")
-    config.run = "reproduce"
-    config.reproduce.smoke = args.smoke
-    config.reproduce.rows = _selected(args)
+    config = common.base(args, run, model=args.model or "Mixer-B/16")
+    if "reproduce" in config:
+        config.reproduce.update(smoke=args.smoke, rows=_selected(args))
     return config
 
 

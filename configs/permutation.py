@@ -27,9 +27,9 @@ from configs import upstream
 _CASES = {"original": "", "patches": "|permute_patches({})", "pixels": "|permute_pixels"}
 
 
-def get_config(words: str = ""):
+def get_config(words: str = "", run: str = "train"):
     """Takes original, patches or pixels, a model, a dataset, a resolution and `smoke`."""
-    config, args = upstream.begin(words, model="Mixer-B/16", choices=tuple(_CASES))
+    config, args = upstream.begin(words, run, model="Mixer-B/16", choices=tuple(_CASES))
     moved = _CASES[args.choice].format(config.model.get("patch_size", 16))
     config.input.transform += moved
     for evaluator in config.evaluators.values():

@@ -9,10 +9,10 @@ split is looked at, never used to choose anything: the last step's accuracy is t
 from configs import arguments, common
 
 
-def get_config(words: str = ""):
+def get_config(words: str = "", run: str = "train"):
     """Takes a model in the place of the small one, a dataset, a resolution and `smoke`."""
     args = arguments.parse(words, model="", dataset="digits", resolution=24)
-    config = common.base(args, model=args.model or "Mixer-S/16")
+    config = common.base(args, run, model=args.model or "Mixer-S/16")
     if not args.model:
         config.model.update(
             patch_size=4,

@@ -11,7 +11,7 @@ _RECIPES = {"jft": jft, "imagenet2012": imagenet, "imagenet21k": imagenet21k}
 DATASETS = {name: name for name in _RECIPES}
 
 
-def begin(words: str, *, model: str, choices: Sequence[str] = ()):
+def begin(words: str, run: str, *, model: str, choices: Sequence[str] = ()):
     """Reads the words; the recipe for their dataset, by default jft, with few-shot accuracy.
 
     Returns:
@@ -25,19 +25,19 @@ def begin(words: str, *, model: str, choices: Sequence[str] = ()):
         datasets=DATASETS,
         choices=choices,
     )
-    config = _recipe(args)
+    config = _recipe(args, run)
     _add_few_shot(config, args)
     return config, args
 
 
-def _recipe(args: arguments.Arguments):
+def _recipe(args: arguments.Arguments, run: str):
     """That of jft, imagenet or imagenet21k for these datasets, else that of folders of images."""
     words = [args.model, str(args.resolution)]
     if args.smoke:
         words.append("smoke")
     elif args.dataset not in _RECIPES:
         words.append(args.dataset)
-    return _RECIPES.get(args.dataset, folder).get_config(",".join(words))
+    return _RECIPES.get(args.dataset, folder).get_config(",".join(words), run)
 
 
 def _add_few_shot(config, args: arguments.Arguments) -> None:

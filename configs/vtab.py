@@ -39,7 +39,7 @@ from mixer.data.sources import vtab_tasks
 _SMOKE_RESOLUTION = 224
 
 
-def get_config(words: str = ""):
+def get_config(words: str = "", run: str = "train"):
     """Takes a task, a model, a resolution and `smoke`."""
     tasks = {name: f"vtab:{name}" for name in vtab_tasks.TASKS}
     args = arguments.parse(
@@ -48,13 +48,15 @@ def get_config(words: str = ""):
     task = vtab_tasks.task(args.dataset.removeprefix("vtab:"))
     given = args.resolution
     args.resolution = given or (_SMOKE_RESOLUTION if args.smoke else task.resolution())
-    config = common.base(args)
+    config = common.base(args, run)
     config.input.split = "train1000"
     config.input.transform = task.train_transform(args.resolution)
     common.fine_tuning(config, steps="2_500 steps", warmup="200 steps", rate=0.01)
-    grid = {"schedule.base": (0.003, 0.01, 0.03)}
-    config.sweep.update(train="train800", dev="val200", grid=str(grid))
-    config.vtab.resolution = given
+    if "sweep" in config:
+        grid = {"schedule.base": (0.003, 0.01, 0.03)}
+        config.sweep.update(train="train800", dev="val200", grid=str(grid))
+    if "vtab" in config:
+        config.vtab.resolution = given
     for name, split in {"test": "test", "dev": ""}.items():
         entry = common.evaluator(config, split, vtab_tasks.TEST_TRANSFORM, config.total)
         config.evaluators[name] = entry

@@ -4,10 +4,12 @@ On many hosts, in a process of each: --coordinator=HOST:PORT --num_processes=N -
 """
 
 import contextlib
+import functools
 import io
 import os
 import re
 import sys
+import types
 
 from absl import flags, logging
 
@@ -60,7 +62,7 @@ def _help(argv: list[str]) -> int:
     from mixer import output
 
     if recipe := _value(argv, "config"):
-        text = texts.of_recipe(recipe, *_parse(argv))
+        text = texts.of_recipe(recipe, *_parse(argv, whole=True))
     else:
         text = texts.overview()
     with output.outliving_readers():
@@ -125,8 +127,8 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _parse(argv: list[str]):
-    """Flags -> (config, protocol), every mistake as `BadInput`."""
+def _parse(argv: list[str], *, whole: bool = False):
+    """Flags -> (config, protocol), every mistake as `BadInput`; see `recipes.load` for `whole`."""
     from mixer import recipes
     from mixer.errors import BadInput
     from mixer.runs import keys
@@ -138,10 +140,13 @@ def _parse(argv: list[str]):
     recipe = f"{recipes.find(name)}{colon}{words}"
     recipes.make_importable()
     _check_before_parsing(argv, name)
+    run = _value(argv, "config.run")
+    # In the place of the library's own, which knows of no runs.
+    load = functools.partial(recipes.load, run=run, whole=whole)
+    flags.FLAGS["config"].parser = types.SimpleNamespace(parse=load)
     try:
         rest = flags.FLAGS(_with_value(argv, "config", recipe))
         config = flags.FLAGS.config
-        config.to_dict()  # an error of the recipe surfaces at the first access
     except (flags.Error, OSError, KeyError, AttributeError, ImportError, SyntaxError) as error:
         raise BadInput(_flag_message(error, argv, recipe)) from None
     if len(rest) > 1:
@@ -204,16 +209,32 @@ def _check_before_parsing(argv: list[str], recipe: str) -> None:
 
 def _flag_message(error: Exception, argv: list[str], recipe: str) -> str:
     """The line of the flag library's message that says what is wrong, with the nearest key."""
+    from configs import groups
+
     if isinstance(error, KeyError | AttributeError):
         # Two lines within quotes: the key, and what is near it in its group, if anything is.
         first, _, near = str(error.args[0]).replace("\\n", "\n").strip("'\"").partition("\n")
-        if added := re.match(r'Key "(.*?)" does not exist and cannot be added', first):
+        added = re.match(r'Key "(.*?)" does not exist and cannot be added', first)
+        if added and not groups.runs_with(added[1]):
             # The recipe itself fails, so its own keys cannot be looked through.
             hint = f". {near}" if near else _hint(added[1], argv, "")
             return f"the recipe sets {added[1]!r}, and there is no such key{hint}"
-        key = first.strip("'\"\\")
+        key = added[1] if added else first.strip("'\"\\")
         arg = next((a for a in argv if key in a.partition("=")[0].split(".")), key)
         name = arg.partition("=")[0].lstrip("-")
+        if runs := groups.runs_with(name.removeprefix("config.")):
+            belongs = f"--config.run={' or '.join(runs)}"
+            if arg == key:
+                return (
+                    f"the recipe sets {key!r}, which only {belongs} has: its get_config is to take "
+                    f"`run` besides the words, and to pass it on"
+                )
+            asked = _value(argv, "config.run") or _whole(recipe).run
+            if asked not in runs:
+                return (
+                    f"{arg} would not be used: config.run={asked} does not read it. {name} belongs "
+                    f"to {belongs}. Leave it out"
+                )
         return f"unknown config key {name!r}{_hint(name, argv, recipe)}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = lines[-1] if lines else repr(error)
@@ -239,6 +260,12 @@ def _keys_of(recipe: str) -> list[str]:
 
     if not recipe:
         return meanings.common_keys()
-    with contextlib.redirect_stdout(io.StringIO()):  # what it says, it has said
-        config = flags.FLAGS["config"].parser.parse(recipe)
-    return list(keys.flat(keys.as_json(config)))
+    return list(keys.flat(keys.as_json(_whole(recipe))))
+
+
+def _whole(recipe: str):
+    """The recipe's config with the keys of all runs; what the recipe prints, it has printed."""
+    from mixer import recipes
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        return recipes.load(recipe, whole=True)

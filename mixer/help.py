@@ -18,7 +18,7 @@ Runs, each by --config.run=NAME with any recipe; a recipe has its own, mostly tr
 {_table(runs.described())}
 
 Keys: --config=RECIPE --help lists those of a recipe, with values and meanings, which stand in
-{recipes.FOLDER / "common.py"}.
+{recipes.FOLDER / "common.py"} and groups.py.
 --config.run=show adds what follows from them, such as the number of steps.
 
 Examples:

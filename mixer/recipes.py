@@ -4,10 +4,13 @@ They are the package `configs`, beside `mixer` both in a clone and where it is i
 """
 
 import ast
+import importlib.machinery
 import importlib.util
+import inspect
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from mixer import errors
 
@@ -25,6 +28,46 @@ def make_importable() -> None:
     package = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(package)
     sys.modules["configs"] = package
+
+
+def load(recipe: str, run: str = "", *, whole: bool = False):
+    """The config of a recipe, a locked ConfigDict.
+
+    Args:
+      recipe: NAME or PATH, and perhaps :WORDS.
+      run: that is asked for, whose keys the config then has; empty: the recipe's own.
+      whole: with the keys of all runs.
+
+    Raises:
+      BadInput: there is no such recipe, or it has no config for the words.
+    """
+    make_importable()
+    from configs import groups
+
+    name, colon, words = recipe.partition(":")
+    module, given = _module(find(name)), [words] if colon else []
+    if not hasattr(module, "get_config"):
+        raise errors.BadInput(f"config file {name!r} is no recipe: it has no get_config")
+    get_config = module.get_config
+    takes = inspect.signature(get_config).parameters
+    if "run" in takes:
+        run = run or takes["run"].default
+        config = get_config(*given, run=groups.ALL if whole else run)
+    else:  # one of a user's, whose config has the defaults of the run's keys
+        config = get_config(*given)
+    with config.unlocked():
+        config.run = run or config.run
+    groups.add(config, groups.ALL if whole else config.run)
+    return config.lock()
+
+
+def _module(file: Path) -> ModuleType:
+    if file.resolve().parent == FOLDER.resolve():
+        return importlib.import_module(f"configs.{file.stem}")
+    loader = importlib.machinery.SourceFileLoader(file.stem, str(file))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(file.stem, loader))
+    loader.exec_module(module)
+    return module
 
 
 def find(recipe: str) -> Path:

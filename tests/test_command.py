@@ -95,8 +95,7 @@ def test_recipes_are_found_by_name_and_by_path(tmp_path, monkeypatch):
 
 
 def test_other_names_of_keys_lead_to_keys():
-    config = quickstart.get_config()
-    known = list(keys.flat(keys.as_json(config)))
+    known = list(keys.flat(keys.as_json(recipes.load("quickstart", whole=True))))
     for key, names in meanings.OTHER_NAMES.items():
         for name in names.split():
             near = meanings.near(name, known)
@@ -110,6 +109,7 @@ def test_other_names_of_keys_lead_to_keys():
         "optimizer.batchsize": ["batch_size"],
         "weight_decay": ["optimizer.weight_decay"],
         "workers": ["runtime.workers"],
+        "sweep.rates": ["sweep.grid"],
         "evaluators.val.every": ["evaluators.test.every"],
         "nothing_like_it": [],
     }

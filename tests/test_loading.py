@@ -146,8 +146,8 @@ def test_it_is_what_predict_uses(kind, request, photos, tmp_path):
     logits = model.apply({"params": loaded}, mixer.preprocess(photos, card))
     mine = np.asarray(jax.nn.softmax(logits))
 
-    config = folder.get_config(f"{TINY},64")
-    config.update(run="predict", init_from=str(path), images=str(photos))
+    config = folder.get_config(f"{TINY},64", "predict")
+    config.update(init_from=str(path), images=str(photos))
     if kind in ("of_an_npz", "of_a_safetensors"):  # which say nothing of themselves
         (tmp_path / "names").write_text("\n".join(NUMBERS))
         config.input.class_names = str(tmp_path / "names")

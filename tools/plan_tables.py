@@ -40,7 +40,7 @@ def planned(workdir: Path, name: str, where: tuple[str, int], strategy: str, ten
     """(remat, micro-batches, results.json) of the first way that fits; (None, None, the last)."""
     topology, devices = where
     for remat, parts in LEVERS:
-        config = imagenet.get_config(f"Mixer-{name}")
+        config = imagenet.get_config(f"Mixer-{name}", "plan")
         config.run, config.micro_batches = "plan", parts
         config.model.dtype, config.plan.topology = "bfloat16", topology
         config.runtime.update(strategy=strategy, scan=True, remat=remat)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import glob
-import importlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from mixer import errors, storage
+from mixer import errors, recipes, storage
 from mixer.hosts import peers
 from mixer.models import registry
 from mixer.paper import matching, rows
@@ -72,7 +71,7 @@ def named(result: Result) -> Result:
     return dataclasses.replace(result, results=result.results | {"model": name})
 
 
-def recipes() -> dict[str, dict[str, Any]]:
+def protocols() -> dict[str, dict[str, Any]]:
     """By the folder of each of the paper's runs the config that it would have, "a.b": value."""
     runs = {run.folder: run for row in rows.rows() for run in row.runs}
     return {folder: keys.flat(keys.as_json(config_of(run))) for folder, run in runs.items()}
@@ -80,7 +79,7 @@ def recipes() -> dict[str, dict[str, Any]]:
 
 def config_of(run: Run) -> ConfigDict:
     """The recipe with the run's words and keys."""
-    recipe = importlib.import_module(f"configs.{run.recipe}").get_config(",".join(run.words))
+    recipe = recipes.load(run.protocol, run.keys.get("run", ""))
     recipe.update_from_flattened_dict(run.keys)
     return recipe
 
@@ -93,7 +92,7 @@ def write(path: epath.Path, texts: Mapping[str, str]) -> None:
 
 
 def assigned(
-    found: Sequence[Result], recipes: Mapping[str, Mapping]
+    found: Sequence[Result], protocols: Mapping[str, Mapping]
 ) -> tuple[dict[str, list[Result]], list[str]]:
     """By the folder of a run the results that are it; of the others why not, a line each.
 
@@ -107,16 +106,16 @@ def assigned(
             run
             for run in {r.folder: r for row in all_rows for r in row.runs}.values()
             if any(
-                matching.is_of(result, row, run, recipes[run.folder])
+                matching.is_of(result, row, run, protocols[run.folder])
                 for row in all_rows
                 if run in row.runs
             )
         ]
-        fitting = [r for r in runs if not matching.differences(result, recipes[r.folder])]
+        fitting = [r for r in runs if not matching.differences(result, protocols[r.folder])]
         for run in fitting:
             taken.setdefault(run.folder, []).append(result)
         if not fitting and runs:
-            other = matching.differences(result, recipes[runs[0].folder])
+            other = matching.differences(result, protocols[runs[0].folder])
             unused.append(f"{result.path}: another protocol than {runs[0].folder}: {other[0]}")
         elif not fitting:
             what = result.results

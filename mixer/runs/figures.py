@@ -111,7 +111,7 @@ def _table_3(results: Sequence[Result]) -> list[tuple[Row, dict[str, Cell], dict
     """Its rows with their cells, and by column the kind of device that ours was measured on."""
     taken = {}
     if results:
-        taken, unused = collecting.assigned(results, collecting.recipes())
+        taken, unused = collecting.assigned(results, collecting.protocols())
         for line in unused:
             print(f"not in table 3: {line}")
     found = {folder: matching.merged(own) for folder, own in taken.items()}

@@ -5,6 +5,7 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
+from configs import groups
 from mixer import errors
 from mixer.checkpoint.card import with_tuples
 from mixer.runs import keys, resuming, workdir
@@ -43,7 +44,7 @@ def training_of(config: ConfigDict, path: epath.Path) -> ConfigDict:
     values = {
         key: with_tuples(value)
         for key, value in keys.flat(found).items()
-        if not (key in given and _may_differ(key, value, config))
+        if not groups.runs_with(key) and not (key in given and _may_differ(key, value, config))
     }
     overruled = values | keys.flat(model, "model.")
     keys.overrule(config, overruled, f"config.init_from={config.init_from}")

@@ -5,6 +5,7 @@ from typing import Any
 
 from etils import epath
 
+from configs import groups
 from mixer import errors
 from mixer.runs.evaluations import AVERAGED
 from mixer.runs.training import Training
@@ -33,8 +34,8 @@ def check_config(
       BadInput: lists each key with its old and new value.
     """
     absent = "absent"
-    old = _with_grid(old)
     run = old.get("run", "train")
+    old = _as_now(old, run)
     # Of a run that measures nothing while it trains, evaluators may never have been read.
     trains = run in ("train", "sweep", "vtab")
     added = {key for key in new if trains and key.startswith("evaluators.")} - old.keys()
@@ -65,9 +66,9 @@ def check_config(
         print(f"from here on {text}", flush=True)
 
 
-def _with_grid(old: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a sweep that was begun when only the rate could be varied, as they are now."""
-    found = dict(old)
+def _as_now(old: Mapping[str, Any], run: str) -> dict[str, Any]:
+    """Without keys of other runs, as older configs have them; a sweep's rates as its grid."""
+    found = {k: v for k, v in old.items() if run in (groups.runs_with(k) or [run])}
     if rates := found.pop("sweep.rates", None):
         found["sweep.grid"] = str({"schedule.base": tuple(rates)})
     return found

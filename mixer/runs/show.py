@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from configs import common, meanings
+from configs import common, groups, meanings
 from configs.arguments import Arguments
 from mixer import errors
 from mixer.checkpoint import adapt
@@ -46,7 +46,7 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
 
 
 def keys_of(config: ConfigDict) -> list[str]:
-    """Lines: each key with its value and meaning, in the order of configs/common.py."""
+    """Lines: each key with its value and meaning, in the order of common.py and groups.py."""
     values = keys.flat(config.to_dict())
     defaults = keys.flat(_defaults(config).to_dict())
     given = keys.given(config)
@@ -84,7 +84,9 @@ def _entry(key: str, value: Any, meaning: str) -> list[str]:
 
 def _defaults(config: ConfigDict) -> ConfigDict:
     """Those of the config's model, dataset and resolution, which have none of their own."""
-    found = common.base(Arguments(config.model.name, config.dataset, config.image_size[0]))
+    arguments = Arguments(config.model.name, config.dataset, config.image_size[0])
+    found = common.base(arguments, groups.ALL)
+    found.run = "train"
     for name, entry in config.evaluators.items():
         few_shot = entry.type == "fewshot"
         found.evaluators[name] = (
@@ -95,7 +97,7 @@ def _defaults(config: ConfigDict) -> ConfigDict:
 
 def _numbers(config: ConfigDict) -> Iterator[tuple[str, str]]:
     """By name, what is known of the data, the training and the model."""
-    if config.reproduce.rows:
+    if "reproduce" in config and config.reproduce.rows:
         yield "runs", "of other recipes: --config.reproduce.list=True lists them and their cost"
         return
     source, whole, trouble = _data(config)

@@ -1,6 +1,5 @@
 """`config.run="tables"`: the paper's tables beside what workdirs hold."""
 
-import importlib
 import math
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +7,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from mixer import calls
+from mixer import calls, recipes
 from mixer.checkpoint import adapt
 from mixer.models import registry
 from mixer.paper import matching, published, rows, series, tables
@@ -26,8 +25,8 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
       BadInput: a path without results, or two that would count twice; before anything is written.
     """
     results = list(collecting.results(config.tables.workdirs))
-    recipes = collecting.recipes()
-    taken, unused = collecting.assigned(results, recipes)
+    protocols = collecting.protocols()
+    taken, unused = collecting.assigned(results, protocols)
     found = {folder: matching.merged(own) for folder, own in taken.items()}
     workdir.begin(path, config)
     of_part = {}
@@ -74,8 +73,7 @@ def _sizes(name: str) -> dict[str, float]:
 
 
 def _trained_with(row: Row) -> dict[str, float | None]:
-    recipe, _, words = rows.recipe_of(row).partition(":")
-    config = importlib.import_module(f"configs.{recipe}").get_config(words)
+    config = recipes.load(rows.recipe_of(row))
     calls_of = dict(calls.parse(call)[:2] for call in calls.split(config.input.transform))
     return {
         "epochs": float(config.total.split()[0]),

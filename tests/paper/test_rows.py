@@ -1,17 +1,16 @@
 """The runs behind the paper's rows: every command can be built, and is of what the row says."""
 
-import importlib
-
 import pytest
 
 import mixer
+from mixer import recipes
 from mixer.paper import published, rows
 
 ROWS = rows.rows()
 
 
 def recipe(run):
-    config = importlib.import_module(f"configs.{run.recipe}").get_config(",".join(run.words))
+    config = recipes.load(run.protocol, run.keys.get("run", ""))
     for key, value in run.keys.items():
         *groups, name = key.split(".")
         group = config

@@ -33,27 +33,15 @@ READ_ELSEWHERE = {
     "pretrained_size",
     "resize_method",
     "input.fraction_seed",
-    "images",
-    "sheet",
-    "benchmark",
-    "prepare",
-    "convert_to",
-    "sweep",
-    "vtab",
-    "plan",
-    "replay",
-    "reproduce",
-    "tables",
-    "figures",
-    "throughput",
+    "sweep",  # of the recipe that is one
 }
 
 
-def get_config(name, words, image_folder):
+def get_config(name, words, image_folder, **run):
     module = importlib.import_module(f"configs.{name}")
     if name == "folder":
         words = ",".join(filter(None, (words, f"folder:{image_folder}")))
-    return module.get_config(words)
+    return module.get_config(words, **run)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -81,7 +69,7 @@ def test_smoke_builds_steps_and_reads_every_key(name, image_folder, data_dir):
 
 
 def test_preparation_reads_its_keys(image_folder, data_dir):
-    config = get_config("folder", "", image_folder)
+    config = get_config("folder", "", image_folder, run="prepare")
     config.prepare.source, config.prepare.name = f"folder:{image_folder}", "mine"
     config.prepare.dedup_against = "digits:test"
     config = keys.follow(config)
@@ -104,7 +92,7 @@ SPREAD = [
 def test_eight_devices_share_the_work_and_gather_no_activations(
     name, strategy, micro_batches, image_folder, data_dir
 ):
-    config = get_config(name, "", image_folder)
+    config = get_config(name, "", image_folder, run="plan")
     config.total = "20_000 steps"  # the stand-ins for the data are small
     if "num_blocks" in config.model:
         config.model.num_blocks = 2  # all blocks are alike, and compiling takes long

@@ -40,14 +40,13 @@ def written(folder, config, **results):
     (folder / "results.json").write_text(json.dumps(content | results))
 
 
-def recipe(name, words):
-    return importlib.import_module(f"configs.{name}").get_config(words)
+def recipe(name, words, *run):
+    return importlib.import_module(f"configs.{name}").get_config(words, *run)
 
 
 def drawn(place, model="Mixer-S/16", **given):
     """Runs it: results.json's metrics."""
-    config = recipe("quickstart", f"smoke,32,{model}")
-    config.run = "figures"
+    config = recipe("quickstart", f"smoke,32,{model}", "figures")
     by = {}
     for key, value in given.items():
         *groups, name = key.split("__")

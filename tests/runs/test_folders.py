@@ -29,8 +29,8 @@ def fill(root, each, names=COLOURS):
     return root
 
 
-def config_of(dataset, **changes):
-    config = recipe.get_config(f"folder:{dataset},Mixer-S/16,16")
+def config_of(dataset, run="train", **changes):
+    config = recipe.get_config(f"folder:{dataset},Mixer-S/16,16", run)
     config.model.update(num_blocks=1, hidden_dim=8, tokens_mlp_dim=8, channels_mlp_dim=8)
     config.batch_size = config.evaluators.test.batch_size = 8
     config.update(init_from="random", **changes)

@@ -14,17 +14,16 @@ from mixer.runs.update import Update
 
 
 def config(*, name="", **runtime):
-    made = quickstart.get_config(name or "smoke")
-    made.run = "plan"
+    made = quickstart.get_config(name or "smoke", "plan")
     made.runtime.update(runtime)
     return made
 
 
 def test_a_plan_without_data(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    asked = imagenet.get_config("Mixer-S/32,64")
+    asked = imagenet.get_config("Mixer-S/32,64", "plan")
     asked.model.num_blocks = 2
-    asked.run, asked.batch_size, asked.ema_decay = "plan", 64, 0.999
+    asked.batch_size, asked.ema_decay = 64, 0.999
     asked.runtime.update(strategy="fsdp", mesh={"data": 2, "fsdp": 4, "tensor": 1})
     plan.run(asked, str(tmp_path / "run"), "imagenet")
     found = json.loads((tmp_path / "run/results.json").read_text())
@@ -106,9 +105,9 @@ compiler = pytest.mark.skipif(
 @pytest.mark.parametrize("strategy", ["replicate", "fsdp"])
 def test_tpus_share_the_work_and_gather_no_activations(topology, strategy, tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    asked = imagenet.get_config("Mixer-S/32,64")
+    asked = imagenet.get_config("Mixer-S/32,64", "plan")
     asked.model.update(num_blocks=3, dtype="bfloat16")
-    asked.run, asked.batch_size, asked.plan.topology = "plan", 2048, topology
+    asked.batch_size, asked.plan.topology = 2048, topology
     mesh = {"data": -1, "fsdp": 1 if strategy == "replicate" else 8, "tensor": 1}
     asked.runtime.update(strategy=strategy, scan=True, mesh=mesh)
     update = planned_step(asked).update
@@ -125,7 +124,7 @@ def test_tpus_share_the_work_and_gather_no_activations(topology, strategy, tmp_p
 @compiler
 def test_slices_that_there_are_not_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    asked = imagenet.get_config("Mixer-S/32")
+    asked = imagenet.get_config("Mixer-S/32", "plan")
     asked.plan.topology = "v9:2x2"
     with pytest.raises(errors.BadInput, match="config.plan.topology='v9:2x2': .*Expected a gener"):
         planned_step(asked)

@@ -11,7 +11,7 @@ from PIL import Image
 from stand_in import serve
 
 import mixer
-from configs import folder, quickstart
+from configs import folder, groups, quickstart
 from mixer.checkpoint import adapt, hub, zoo
 from mixer.checkpoint.card import Card
 from mixer.models import registry
@@ -109,8 +109,8 @@ def test_training_begins_from_it(published, data_dir, capsys):
 
 def test_predict(published, data_dir, tmp_path, capsys):
     Image.new("RGB", (50, 40), (20, 30, 240)).save(tmp_path / "sky.png")
-    config = quickstart.get_config("")
-    config.update(run="predict", init_from=NAME, images=str(tmp_path / "sky.png"))
+    config = quickstart.get_config("", "predict")
+    config.update(init_from=NAME, images=str(tmp_path / "sky.png"))
     predict.run(config, str(tmp_path / "out"), "quickstart")
     assert "%  n0" in capsys.readouterr().out
 
@@ -118,8 +118,8 @@ def test_predict(published, data_dir, tmp_path, capsys):
 def test_convert_takes_its_model(published, tmp_path):
     """Also its GELU, which a folder's card speaks of; the config is another model's."""
     params, _ = published
-    config = quickstart.get_config("")
-    config.update(run="convert", init_from=NAME, convert_to=str(tmp_path / "out.safetensors"))
+    config = quickstart.get_config("", "convert")
+    config.update(init_from=NAME, convert_to=str(tmp_path / "out.safetensors"))
     found = conversion(config)
     assert found.model.gelu == "erf" and found.card.model["name"] == "Mixer-tiny/16"
     assert found.card.image_size == (224, 224) and found.card.dataset == "imagenet2012"
@@ -135,8 +135,8 @@ def test_arrays_without_a_place_are_refused_before_anything_is_written(tmp_path,
     model = mixer.create_model("ViT-own/16", 3)
     zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), adapt.shapes(model, (32, 32)))
     mixer.save_pretrained(tmp_path / "own.npz", zeros, model)
-    config = folder.get_config("ViT-own/16,32")
-    config.update(run="convert", init_from=f"{tmp_path}/own.npz")
+    config = folder.get_config("ViT-own/16,32", "convert")
+    config.init_from = f"{tmp_path}/own.npz"
     config.convert_to = f"{tmp_path}/out.safetensors"
     with pytest.raises(mixer.BadInput, match="timm's names have none for representation/"):
         convert.run(config, str(tmp_path / "run"), "folder")
@@ -170,6 +170,7 @@ def test_a_folder_brings_model_preprocessing_and_classes(hub_folder, data_dir, c
     assert trained.upstream["sha256"] == digest and trained.upstream["model"] == "Mixer-S/32"
     out = capsys.readouterr().out
     assert "a Mixer-S/32 with tokens_mlp_dim=3, channels_mlp_dim=8, as its arrays are" in out
+    groups.add(config, "convert")
     config.update(run="convert", convert_to=f"{path}-again/")
     assert conversion(config).card.classes == trained.card.classes
 
@@ -214,7 +215,7 @@ def test_a_folders_head_is_reordered_for_training_and_others_are_reset(
 
 
 def test_a_password_would_be_kept_in_config_json(data_dir, tmp_path):
-    config = quickstart.get_config("")
+    config = quickstart.get_config("", "convert")
     config.update(init_from="https://me:secret@host/x.npz", convert_to=str(tmp_path / "x.npz"))
     for build_it in (load_trained, conversion, build_training):
         with pytest.raises(mixer.BadInput, match="'https://host/x.npz' was given with a user") as e:
@@ -223,7 +224,7 @@ def test_a_password_would_be_kept_in_config_json(data_dir, tmp_path):
 
 
 def test_a_conversion_goes_to_a_disk():
-    config = quickstart.get_config("")
+    config = quickstart.get_config("", "convert")
     for target in ("gs://bucket/x.npz", "gs://bucket/folder/"):
         config.update(init_from="x.npz", convert_to=target)
         with pytest.raises(mixer.BadInput, match=f"{target}.: expected a place on a disk"):
@@ -239,7 +240,7 @@ def test_someone_elses_modules_are_imported_only_if_they_are_named(tmp_path, dat
     (tmp_path / "ours.py").write_text("")
     (tmp_path / "their_lab.py").write_text("raise SystemExit('their code runs')")
     monkeypatch.syspath_prepend(tmp_path)
-    config = quickstart.get_config("")
+    config = quickstart.get_config("", "convert")
     config.update(init_from="runs/theirs", imports="ours", convert_to="x.npz")
     for build_it in (load_trained, conversion):
         with pytest.raises(

@@ -14,7 +14,7 @@ import optax
 import pytest
 from runs_command import run, start
 
-from configs import finetune, quickstart
+from configs import finetune, groups, quickstart
 from configs import folder as folder_recipe
 from mixer import calls
 from mixer.batch import to_model_input
@@ -77,6 +77,7 @@ def replayed(source, output, changes=(), given=(), recipe=None):
     """results.json's metrics; `given` as if on the command line."""
     config = recipe or quickstart.get_config()
     config.run, config.init_from = "replay", str(source)
+    groups.add(config, "replay")
     config.update_from_flattened_dict(dict(changes) | dict(given))
     by_hand = {f"--config.{key}={value}": (key,) for key, value in dict(given).items()}
     config = keys.follow(config, by_hand)

@@ -137,8 +137,8 @@ def finished(path, **changes):
 
 
 def collect(tmp_path, *paths):
-    asked = importlib.import_module("configs.quickstart").get_config("")
-    asked.run, asked.tables.workdirs = "tables", ",".join(map(str, paths))
+    asked = importlib.import_module("configs.quickstart").get_config("", "tables")
+    asked.tables.workdirs = ",".join(map(str, paths))
     tables.run(keys.follow(asked), str(tmp_path / "tables"), "")
     return (tmp_path / "tables" / "tables.md").read_text()
 

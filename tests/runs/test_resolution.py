@@ -16,8 +16,8 @@ from mixer.runs.training import build_training
 
 def config(run, **changes):
     """Digits at 24 x 24 with patches of 4, two blocks."""
-    made = quickstart.get_config("smoke")
-    made.update(run=run, total="2 steps", **changes)
+    made = quickstart.get_config("smoke", run)
+    made.update(total="2 steps", **changes)
     made.schedule.warmup = "1 steps"
     made.evaluators.test.every = "2 steps"
     made.evaluators.test.batch_size = made.batch_size = 8

@@ -8,7 +8,7 @@ import pytest
 from runs_command import Forked, environment
 from test_configs import RECIPES, get_config
 
-from configs import meanings
+from configs import groups, meanings
 from mixer.errors import BadInput
 from mixer.models import fields, registry
 from mixer.runs import keys, show
@@ -22,7 +22,7 @@ def model_fields():
 
 @pytest.mark.parametrize("name", [*RECIPES, "paper"])
 def test_every_key_of_every_recipe_has_a_meaning(name, image_folder, data_dir):
-    config = get_config(name, "", image_folder)
+    config = get_config(name, "", image_folder, run=groups.ALL)
     for key in keys.flat(keys.as_json(config)):
         assert len(meanings.of(key, config)) >= 3, key
     lines = "\n".join(show.keys_of(config))

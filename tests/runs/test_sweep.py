@@ -251,7 +251,7 @@ def test_a_test_split_that_is_missing_is_found_before_the_choosing(config, tmp_p
 
 
 def test_vtab_sweeps_each_task_and_gives_the_score(trainings, tmp_path, monkeypatch):
-    config = vtab_recipe.get_config("Mixer-S/16,32")
+    config = vtab_recipe.get_config("Mixer-S/16,32", "vtab")
     config.model.update(TINY)
     config.init_from = "random"
     config.batch_size = config.evaluators.test.batch_size = config.evaluators.dev.batch_size = 16
@@ -272,7 +272,7 @@ def test_vtab_sweeps_each_task_and_gives_the_score(trainings, tmp_path, monkeypa
 
 
 def test_vtab_takes_each_tasks_size_and_crops():
-    config = vtab_recipe.get_config("Mixer-S/16")
+    config = vtab_recipe.get_config("Mixer-S/16", "vtab")
     found = sweeps_of(config)
     assert list(found) == list(TASKS) and found["svhn"].image_size == (224, 224)
     for name, of_task in found.items():
@@ -283,7 +283,7 @@ def test_vtab_takes_each_tasks_size_and_crops():
     assert sweeps_of(config)["smallnorb_azimuth"].image_size == (224, 224)
     config.vtab.resolution = 64
     assert sweeps_of(config)["dmlab"].image_size == (64, 64)
-    config = vtab_recipe.get_config("Mixer-S/16,64")
+    config = vtab_recipe.get_config("Mixer-S/16,64", "vtab")
     assert {of_task.image_size for of_task in sweeps_of(config).values()} == {(64, 64)}
 
 
@@ -291,14 +291,14 @@ def test_vtab_takes_each_tasks_size_and_crops():
     "changed", [{"image_size": (224, 224)}, {"input": {"transform": "resize|flip_lr"}}]
 )
 def test_vtab_refuses_what_each_task_has_of_its_own(changed):
-    config = vtab_recipe.get_config("Mixer-S/16")
+    config = vtab_recipe.get_config("Mixer-S/16", "vtab")
     config.update(changed)
     with pytest.raises(errors.BadInput, match=r"config\.(image_size|input\.transform)=.*own"):
         sweeps_of(config)
 
 
 def test_vtab_varies_nothing_that_is_a_tasks_own():
-    config = vtab_recipe.get_config("Mixer-S/16")
+    config = vtab_recipe.get_config("Mixer-S/16", "vtab")
     config.sweep.grid = "{'schedule.base': (0.1,), 'input.transform': ('resize',)}"
     with pytest.raises(errors.BadInput, match="input.transform cannot be varied: .*each task's"):
         sweeps_of(config)
