@@ -1,23 +1,23 @@
-# What the experiments share (docs/reproduction.md says what came out). IMAGES holds CIFAR-10 as JPEGs,
-# {train,test}/CLASS/*.jpg; WORKDIR takes a folder for each run. What is complete is not run again,
-# what was stopped goes on.
+# Settings that all experiments share (docs/reproduction.md has their results). IMAGES holds CIFAR-10
+# as JPEGs, {train,test}/CLASS/*.jpg; WORKDIR gets a folder for each run. Complete runs are not
+# repeated, and stopped runs are resumed.
 #
-# On two cores: two of these scripts beside each other, each begun with `taskset -c 0` or `-c 1`.
+# On two cores run two of these scripts at a time, one with `taskset -c 0`, the other with `-c 1`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 images=${1:?usage: $0 IMAGES WORKDIR}
 workdir=${2:?usage: $0 IMAGES WORKDIR}
-# By default glibc gives a step's memory back and fetches it anew: a third of a CPU's time.
+# By default glibc returns the memory of each step and requests it again: a third of the CPU time.
 export MALLOC_ARENA_MAX=1 MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=8000000000
 
-# Small members of each family (21, 30 and 6 million multiply-accumulates an image; 0.34, 0.41 and
+# Small models of each family (21, 30 and 6 million multiply-accumulates per image; 0.34, 0.41 and
 # 0.50 million parameters).
 mixer=(Mixer-Ti/4)
 vit=(ViT-Ti/16 --config.model.patch_size=4 --config.model.num_blocks=8 --config.model.hidden_dim=64
      --config.model.mlp_dim=256 --config.model.num_heads=4 --config.model.pooling=gap)
 bit=(BiT-R50x1 "--config.model.num_blocks=(1, 1, 1)" --config.model.width=32)
 
-# run NAME RECIPE MODEL [MODEL_KEYS] [KEYS]: one command, the same training for all.
+# run NAME RECIPE MODEL [MODEL_KEYS] [KEYS]: trains one model; all trainings are alike.
 run() {
     local name=$1 recipe=$2 model=$3
     shift 3

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# What the other experiments found, from their workdirs: figures and tables into docs/results, and
-# the tables into the documents. An experiment that was not begun is left out.
+# Writes the results of the other experiments: figures and tables to docs/results, and the tables
+# into the documents. Experiments that were not started are left out.
 source "$(dirname "$0")/common.sh"
 
-# draw NAME RUN KEYS: one command, whose pictures and tables go to docs/results.
+# draw NAME RUN KEYS: runs one command and copies its figures and tables to docs/results.
 draw() {
     local name=$1 what=$2
     shift 2

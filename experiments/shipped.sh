@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The Mixer of CIFAR-10 that comes with the package, Mixer-Ti/4:cifar10: 30 epochs.
+# Trains Mixer-Ti/4:cifar10, the CIFAR-10 model that comes with the package, for 30 epochs.
 source "$(dirname "$0")/common.sh"
 python main.py --config="configs/folder.py:folder:$images,32,Mixer-Ti/4" \
     --workdir="$workdir/shipped" --config.batch_size=128 --config.total="30 epochs" \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Images/s of all seven Mixers, and of the ViTs and BiTs of table 3, on this machine, and the ratio of
-# each to Mixer-L/16 beside the paper's.
+# The throughput of all seven Mixers and of table 3's ViTs and BiTs on this machine, and the ratio of
+# each to Mixer-L/16, next to the paper's.
 source "$(dirname "$0")/common.sh"
 python main.py --config=configs/imagenet.py --config.run=throughput --workdir="$workdir/throughput" \
     --config.throughput.models="('Mixer-L/16', 'Mixer-S/32', 'Mixer-S/16', 'Mixer-B/32', 'Mixer-B/16',

@@ -1,30 +1,30 @@
 #!/usr/bin/env bash
-# Trains on a Cloud TPU VM, one host or a slice of many, through gcloud's queued resources: v2 to v6e.
-# Google only repairs the API of these; TPU7x and later are had otherwise, see docs/launch.md.
+# Trains on a Cloud TPU VM (v2 to v6e), one host or a slice of many, through gcloud's queued resources.
+# Google only maintains their API; for TPU7x and later see docs/launch.md.
 #
 #   launch/tpu_vm.sh COMMAND --name=NAME --project=PROJECT --zone=ZONE [OPTION ...] [-- ARGUMENTS]
 #
-#   create   asks for the TPU and waits until it is there
-#   setup    brings the commit that is checked out, Python and the packages to every worker
+#   create   requests the TPU and waits until it is ready
+#   setup    copies the checked-out commit, Python and the packages to every worker
 #   doctor   -- ARGUMENTS: checks on all workers what main.py ARGUMENTS will need
 #   run      -- ARGUMENTS: starts main.py ARGUMENTS on all workers, in the background
-#   logs     follows what one worker says
-#   status   of the TPU, and of the run on each worker
-#   stop     has the run save and end (exit code 0); `run` with the same arguments goes on
-#   delete   gives the TPU back
-#   train    -- ARGUMENTS: all of it, again and again until results.json is in the workdir: a TPU
-#            that was preempted is deleted and asked for anew, a run that failed is started again,
-#            but it gives up at the third time without a new checkpoint. Ctrl-C ends the watching
-#            alone: the run goes on, and `train` again takes it up
+#   logs     follows the log of one worker
+#   status   shows the state of the TPU, and of the run on each worker
+#   stop     makes the run save and end (exit code 0); `run` with the same arguments resumes it
+#   delete   deletes the TPU
+#   train    -- ARGUMENTS: does all of it until results.json is in the workdir. It deletes and
+#            requests again a TPU that was preempted, and restarts a run that failed, but gives up
+#            at the third failure without a new checkpoint. Ctrl-C ends only the watching: the run
+#            goes on, and the same command watches it again
 #
-#   --type=TYPE        such as v5litepod-32 (create, train)
-#   --version=VERSION  of the TPU's software; by default the one for that type
-#   --spot             preemptible and cheap; otherwise on demand
-#   --disk=DISK        a disk of that zone with data, attached and mounted read-only at /mnt/data
-#   --wheels=GS        gs://BUCKET/FOLDER: where the packages that all workers install are kept,
-#                      fetched once, for every restart too (setup, train)
-#   --worker=N         whose log (logs); by default 0
-#   --poll=SECONDS     between two looks at the state; by default 60
+#   --type=TYPE        accelerator type, such as v5litepod-32 (create, train)
+#   --version=VERSION  version of the TPU software; by default the one for the type
+#   --spot             uses a spot TPU, which is cheaper and can be preempted
+#   --disk=DISK        a data disk in the same zone, mounted read-only at /mnt/data
+#   --wheels=GS        gs://BUCKET/FOLDER for the packages that all workers install. They are
+#                      fetched only once, also for restarts (setup, train)
+#   --worker=N         the worker whose log to follow (logs); by default 0
+#   --poll=SECONDS     time between two checks of the state; by default 60
 #   --dry-run          prints the commands instead of running them
 set -euo pipefail
 
@@ -43,7 +43,7 @@ fail() {
 
 bad() { status=2 fail "$@"; }
 
-# --- What the user asks for.
+# --- The command line.
 
 parse() {
     command=${1:-}
@@ -66,7 +66,7 @@ parse() {
                 arguments=("$@")
                 break
                 ;;
-            *) bad "unknown option '$1': see launch/tpu_vm.sh help; what main.py is to get follows --" ;;
+            *) bad "unknown option '$1': see launch/tpu_vm.sh help; give main.py's arguments after --" ;;
         esac
         shift
     done
@@ -82,12 +82,12 @@ check() {
     case $command in
         setup | train)
             [[ $wheels == gs://?* ]] ||
-                bad "--wheels='$wheels': expected gs://BUCKET/FOLDER, where the packages are to be kept"
+                bad "--wheels='$wheels': expected gs://BUCKET/FOLDER, a place for the packages"
             ;;
     esac
     case $command in
         doctor | run | train)
-            ((${#arguments[@]})) || bad "what main.py is to get is missing: -- --config=... --workdir=..."
+            ((${#arguments[@]})) || bad "main.py's arguments are missing: -- --config=... --workdir=..."
             ;;
         *)
             ((!${#arguments[@]})) || bad "$command takes no arguments for main.py: '${arguments[0]}'"
@@ -117,7 +117,7 @@ check_workdir() {
     done
     workdir=${workdir%/}
     [[ $workdir == gs://?* ]] ||
-        bad "--workdir='$workdir': expected --workdir=gs://BUCKET/FOLDER, as a TPU's disk goes with it"
+        bad "--workdir='$workdir': expected gs://BUCKET/FOLDER, as a TPU's disk is deleted with it"
 }
 
 # --- The TPU.
@@ -147,8 +147,8 @@ ask() {
 
 give_back() { tpus queued-resources delete "$name" --force; }
 
-# The state of the request, once that is ACTIVE the state of the TPU; NONE where there is no
-# request, UNKNOWN where nobody answers.
+# The state of the request or, once it is ACTIVE, of the TPU; NONE if there is no request, UNKNOWN
+# if gcloud does not answer.
 state() {
     local now
     now=$(describe queued-resources state.state)
@@ -169,7 +169,7 @@ describe() {
     fi
 }
 
-# Waits until the TPU is there, and asks for it where it is not or no more.
+# Requests the TPU if needed, again if it was preempted, and waits until it is ready.
 obtain() {
     local now before=""
     while :; do
@@ -192,7 +192,7 @@ obtain() {
 
 # --- The workers.
 
-# WORKERS COMMAND ...: one of launch/worker.sh's there.
+# WORKERS COMMAND ...: runs a command of launch/worker.sh on these workers.
 on() {
     local workers=$1
     shift
@@ -201,10 +201,10 @@ on() {
 
 remote() { tpus tpu-vm ssh "$name" --worker="$1" --command="$2"; }
 
-# The commit that is checked out, with its name (which results.json records) and without its past.
+# Packs the checked-out commit with its hash, which results.json records, but without history.
 pack() {
     if [[ -n $(git -C "$root" status --porcelain --untracked-files=no) ]]; then
-        fail "$root has changes that are not committed: commit or stash them, as a commit is what runs"
+        fail "$root has changes that are not committed: commit or stash them, as only a commit is run"
     fi
     call git clone --quiet --depth=1 "file://$root" "$scratch/code"
     call tar -czf "$scratch/code.tar.gz" -C "$scratch" code
@@ -217,7 +217,7 @@ setup() {
         on all install "$wheels" &&
         { [[ -z $disk ]] || on all mount_disk /mnt/data; }
 }
-# shellcheck disable=SC2016 # it is for the worker
+# shellcheck disable=SC2016 # the worker expands it
 unpack='
     mkdir -p mlp-mixer
     replace="rm -rf mlp-mixer/code && tar -xzf mlp-mixer.tar.gz -C mlp-mixer"

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# `launch/tpu_vm.sh train`: goes on until the run is complete. Part of tpu_vm.sh, which reads it.
-# shellcheck disable=SC2154 # they are set there
+# `launch/tpu_vm.sh train`: restarts until the run is complete. tpu_vm.sh sources this file.
+# shellcheck disable=SC2154 # variables are set there
 
 complete() { gcloud storage ls "$workdir/results.json" >/dev/null 2>&1; }
 
-# Gives up at the third without a new checkpoint.
+# MESSAGE: counts a failure, and gives up at the third one without a new checkpoint.
 setback() {
     local now=""
     if [[ -n $workdir ]]; then
-        now=$(gcloud storage ls "$workdir/**/commit_success.txt" 2>/dev/null || true) # whole ones
+        # Only complete checkpoints have this file.
+        now=$(gcloud storage ls "$workdir/**/commit_success.txt" 2>/dev/null || true)
     fi
     if [[ $now != "$saved" ]]; then
         setbacks=0 saved=$now
@@ -26,7 +27,7 @@ ask='
   if [ -e mlp-mixer/code/launch/worker.sh ]; then bash mlp-mixer/code/launch/worker.sh status
   else echo "worker without code"; fi'
 
-# The same, asked up to five times: workers that do not answer may well be running.
+# The statuses, asked for up to five times: a worker that does not answer may still be running.
 patient_statuses() {
     local asked
     for asked in 1 2 3 4 5; do
@@ -45,7 +46,7 @@ unanswered() {
 begin() {
     local code=0
     say "setting $name up"
-    on all stop 60 >/dev/null 2>&1 || true # what is left of an earlier start
+    on all stop 60 >/dev/null 2>&1 || true # what an earlier start left running
     setup && on all doctor "${arguments[@]}" && on all start "${arguments[@]}" || code=$?
     case $code in
         0) say "started: launch/tpu_vm.sh logs --name=$name --project=$project --zone=$zone" ;;
@@ -54,7 +55,7 @@ begin() {
     esac
 }
 
-# Returns when there is nothing to watch any more.
+# Watches the run; returns when it is complete or must be started again.
 watch() {
     local now workers silent=0
     while sleep "$poll"; do
@@ -63,7 +64,7 @@ watch() {
         case $now in
             READY) ;;
             UNKNOWN) continue ;;
-            NONE | DELETING) fail "$name was deleted from elsewhere; the same command asks for it anew" ;;
+            NONE | DELETING) fail "$name was deleted from elsewhere; the same command requests it again" ;;
             *) say "$name: $now" && return ;;
         esac
         if ! workers=$(statuses); then
@@ -84,7 +85,7 @@ watch() {
             *": exit 2"$'\n'*) on all tails && fail "main.py refuses its arguments (see above)" ;;
         esac
         on all tails || true
-        setback "not all workers are running: they are started again"
+        setback "not all workers are running: starting them again"
         return
     done
 }

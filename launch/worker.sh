@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# What launch/tpu_vm.sh has each worker do. All of it lies in ~/mlp-mixer:
-#   code/ venv/ wheels/   the commit, Python, the packages; uv/ brings Python
-#   run.lock              held as long as main.py runs
-#   run.pid run.log       its process, what it says
-#   run.asked run.end     there if it was asked to stop; how it ended
+# The commands that launch/tpu_vm.sh runs on each worker. Everything is in ~/mlp-mixer:
+#   code/ venv/ wheels/   the commit, Python with packages, the packages; uv/ installs Python
+#   run.lock              held while main.py runs
+#   run.pid run.log       its process id, its output
+#   run.asked run.end     exists if it was asked to stop; how it ended
 set -euo pipefail
 
-python=3.11 # of the wheels; a TPU VM's own is 3.10
+python=3.11 # for the wheels; a TPU VM itself has 3.10
 home=$HOME/mlp-mixer
 code=$home/code
 PATH=$PATH:$home/uv/bin
@@ -16,20 +16,20 @@ fail() {
     exit 1
 }
 
-# Of a folder of its own, which no rule of the system's about its packages concerns.
+# Installs uv in a folder of its own, as the system may forbid installing into its Python.
 have_uv() {
     command -v uv >/dev/null ||
         python3 -m pip install --quiet --target "$home/uv" --require-hashes -r "$code/launch/uv.txt"
 }
 
-# One wheelhouse for each Python and each text of the requirements, for all workers and restarts.
+# FOLDER: its wheelhouse for this Python and these requirements, for all workers and restarts.
 wheelhouse() {
     local texts
     texts=$(cat "$code"/requirements{,-tpu,-gcs}.txt | sha256sum)
     echo "${1%/}/py$python-${texts:0:12}"
 }
 
-# FOLDER: fills the wheelhouse below it, unless that was done.
+# FOLDER: fills its wheelhouse, unless that is done.
 wheels() {
     local house
     house=$(wheelhouse "$1")
@@ -44,7 +44,7 @@ wheels() {
     gcloud storage cp "$home/complete" "$house/complete"
 }
 
-# FOLDER: installs from the wheelhouse below it, unless that was done.
+# FOLDER: installs from its wheelhouse, unless that is done.
 install() {
     local house
     house=$(wheelhouse "$1")
@@ -77,14 +77,14 @@ running() {
     ! flock --nonblock "$home/run.lock" true
 }
 
-# Takes the lock, for as long as this shell or who inherits it lives.
+# Takes the lock until this shell and the processes that inherit it have ended.
 hold() {
     [[ -x $home/venv/bin/python ]] || fail "$home/venv is not there: launch/tpu_vm.sh setup"
     exec 9>"$home/run.lock"
     flock --nonblock 9 || fail "a run is under way: launch/tpu_vm.sh logs, or stop"
 }
 
-# ARGUMENTS: starts main.py in a session of its own, which the end of ssh leaves alone.
+# ARGUMENTS: starts main.py in a session of its own, which survives the end of ssh.
 start() {
     hold
     rm -f "$home"/run.{pid,asked,end}
@@ -106,25 +106,25 @@ attend() {
     fi
 }
 
-# ARGUMENTS: looks at what a run with them needs.
+# ARGUMENTS: checks what a run with them needs.
 doctor() {
     hold
     cd "$code"
     "$home/venv/bin/python" main.py "$@" --config.run=doctor
 }
 
-# SECONDS: has the run save and end; kills it after so many.
+# SECONDS: makes the run save and end; kills it after this time.
 stop() {
     local tries
     if ! running; then return; fi
     touch "$home/run.asked"
-    kill -TERM "$(<"$home/run.pid")" || true # it may just have ended
+    kill -TERM "$(<"$home/run.pid")" || true # it may have ended just now
     for ((tries = 5 * $1; tries > 0; tries--)); do
         running || return 0
         sleep 0.2
     done
     kill -KILL "$(<"$home/run.pid")" || true
-    fail "$(hostname): killed, as it had not ended within $1 s; what it had saved stands"
+    fail "$(hostname): killed, as it had not ended within $1 s; its last checkpoint remains"
 }
 
 status() {
@@ -141,7 +141,7 @@ status() {
 
 logs() { tail -n 100 -F "$home/run.log"; }
 
-# The last lines of a run that has failed.
+# Prints the last lines of a run that has failed.
 tails() {
     if [[ $(status) != *": exit 0" ]] && ! running; then
         echo "--- $(hostname)"

@@ -68,12 +68,12 @@ def __dir__() -> list[str]:
 
 
 def _version() -> str:
-    """A clone's own, whatever else is installed; else the installed package's."""
+    """The version of this clone, even if a package is also installed; else the package's."""
     project = "mlp-mixer-jax"
     try:
         found = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
         if found["name"] == project:
             return found["version"]
     except (OSError, ValueError, KeyError):
-        pass  # it is no clone
+        pass  # not a clone
     return metadata.version(project)

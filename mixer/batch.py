@@ -1,11 +1,11 @@
-"""The batch contract between the data room and the training room.
+"""The format of a batch, which the data and training rooms share.
 
 A batch is a dict of arrays with one leading axis:
     image: uint8 [B, H, W, 3], RGB
-    label: int32 [B], the class; -1 in padding. Where examples have several labels, int32 [B, L]:
-        their classes in any order, perhaps none, perhaps some twice, filled up with -1
+    label: int32 [B], the class; -1 in padding. If examples can have several labels, int32 [B, L]:
+        their classes in any order, possibly none, possibly repeated, padded with -1
     mask:  bool [B], False in padding
-The host ships bytes; the value range is made on the device, inside the jitted step.
+The host sends bytes; the jitted step scales them to the range of the model's input on the device.
 """
 
 from typing import TypeVar
@@ -28,28 +28,28 @@ def _sets(label: jax.Array) -> jax.Array:
 
 
 def multi_hot(label: jax.Array, num_classes: int) -> jax.Array:
-    """A batch's labels as float32 [B, K]: 1 at an example's classes, else 0.
+    """The labels of a batch as float32 [B, K]: 1 at the classes of an example, else 0.
 
-    It is made by comparing, not by scattering or adding: the compiler fuses that into what uses it,
-    so that nothing as large as [B, L, K] exists, and a class that is there twice counts once.
+    It compares instead of scattering or adding: the compiler fuses the comparison into its
+    consumer, so no array of size [B, L, K] exists, and a repeated class counts once.
     """
     return (_sets(label)[:, :, None] == jnp.arange(num_classes)).any(axis=1).astype(jnp.float32)
 
 
 def hits(logits: jax.Array, label: jax.Array) -> jax.Array:
-    """bool [B]: whether the class of the largest logit is among the example's labels."""
+    """bool [B]: whether the class with the largest logit is among the labels of the example."""
     return (logits.argmax(axis=-1)[:, None] == _sets(label)).any(axis=1)
 
 
-def labelled(label: jax.Array) -> jax.Array:
-    """bool [B]: whether the example has a label at all."""
+def has_label(label: jax.Array) -> jax.Array:
+    """bool [B]: whether the example has at least one label."""
     return (_sets(label) >= 0).any(axis=1)
 
 
 def padding(image_size: tuple[int, int], max_labels: int = 0) -> dict[str, np.ndarray]:
-    """The row that fills up an evaluation's last batch; it counts nowhere.
+    """The row that pads the last batch of an evaluation; no metric counts it.
 
-    `max_labels` is L; 0 for data with one label each.
+    `max_labels` is L; 0 for data with one label per example.
     """
     return {
         "image": np.zeros((*image_size, 3), np.uint8),

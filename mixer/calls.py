@@ -1,4 +1,4 @@
-"""The little language of the configs: `name(1, key=2)|other`, read without evaluating anything."""
+"""Parses the calls in configs, such as `name(1, key=2)|other`, without evaluating any code."""
 
 import ast
 import inspect
@@ -9,15 +9,15 @@ from mixer import errors
 
 
 def split(text: str) -> list[str]:
-    """Splits `a(1)|b` at the bars: the chain's calls, spaces trimmed."""
+    """Splits `a(1)|b` at the bars into its calls, without surrounding spaces."""
     return [part.strip() for part in text.split("|")] if text.strip() else []
 
 
 def parse(text: str) -> tuple[str, tuple, dict[str, Any]]:
-    """Reads one call: `crop(224, area=0.5)` -> `("crop", (224,), {"area": 0.5})`.
+    """Parses one call: `crop(224, area=0.5)` -> `("crop", (224,), {"area": 0.5})`.
 
     Raises:
-      BadInput: not a name or a call of a name with literal arguments.
+      BadInput: the text is neither a name nor a call of a name with literal arguments.
     """
     try:
         node = ast.parse(text, mode="eval").body
@@ -37,16 +37,18 @@ def parse(text: str) -> tuple[str, tuple, dict[str, Any]]:
 
 
 def signature(name: str, function: Callable) -> str:
-    """`name(size, area=(0.05, 1.0))`, for error messages."""
+    """The signature for error messages, such as `name(size, area=(0.05, 1.0))`."""
     parameters = inspect.signature(function).parameters.values()
     shown = (p.replace(annotation=inspect.Parameter.empty) for p in parameters)
     return f"{name}({', '.join(str(p) for p in shown)})"
 
 
 def build(kind: str, text: str, table: Mapping[str, Callable], **defaults) -> Any:
-    """Calls `table[name]` with the arguments written in `text`.
+    """Calls `table[name]` with the arguments in `text`.
 
-    `defaults` fill the parameters that the function has and the text leaves out.
+    Args:
+      kind: what the table holds, for error messages.
+      **defaults: arguments for those of the function's parameters that `text` leaves out.
 
     Raises:
       BadInput: unknown name, or arguments that do not fit; the message shows the signature.
@@ -61,4 +63,4 @@ def build(kind: str, text: str, table: Mapping[str, Callable], **defaults) -> An
         return table[name](*args, **kwargs, **filled)
     except (TypeError, ValueError) as error:
         shown = signature(name, table[name])
-        raise errors.BadInput(f"{kind} {text!r}: {error}. Its form is {shown}") from None
+        raise errors.BadInput(f"{kind} {text!r}: {error}. Its signature is {shown}") from None

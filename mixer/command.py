@@ -1,6 +1,6 @@
-"""The command `mixer`, and main.py in a clone: flags, errors, dispatch on `config.run`.
+"""The command `mixer` (main.py in a clone): flags, error messages, exit codes, dispatch on `run`.
 
-On many hosts, in a process of each: --coordinator=HOST:PORT --num_processes=N --process_id=I
+For a run on several hosts, start it on each with --coordinator, --num_processes and --process_id.
 """
 
 import contextlib
@@ -13,33 +13,34 @@ import types
 
 from absl import flags, logging
 
-# Elsewhere that is another name of __main__, or of nothing.
+# In other processes this entry is missing, or is the module __main__.
 if getattr(sys.modules.get("__mp_main__"), "__name__", "") == "__mp_main__":
-    # A data worker, which runs the file that its parent was started from: it decodes images.
-    # Without this, Grain would import JAX into each.
+    # A data worker, which decodes images, also imports the file that its parent was started from.
+    # Without this line Grain would import JAX in each worker.
     sys.modules["jax"] = None
-    logging.set_verbosity(logging.ERROR)  # ... and say that it misses it
+    logging.set_verbosity(logging.ERROR)  # ... and would warn that JAX is missing
 else:
     from ml_collections import ConfigDict, config_flags
 
-    config_flags.DEFINE_config_file("config", None, "Recipe: a name or a path, and [:WORDS].")
-    flags.DEFINE_string("workdir", None, "Output folder of this run.")
-    flags.DEFINE_string("coordinator", None, "Of several processes: HOST:PORT of the first.")
-    flags.DEFINE_integer("num_processes", None, "How many processes there are.")
-    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+    config_flags.DEFINE_config_file("config", None, "Name or path of a recipe, then [:WORDS].")
+    flags.DEFINE_string("workdir", None, "Folder for the output of this run.")
+    flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, for several processes.")
+    flags.DEFINE_integer("num_processes", None, "Number of processes.")
+    flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 
 _HELP = {f"{dashes}{name}" for dashes in ("-", "--") for name in ("h", "help", "helpfull")}
 
 
 def main() -> int:
-    """Parses the command line, checks, runs.
+    """Parses the command line, checks it and runs it.
 
     Returns:
-      The exit code: 0 complete or stopped after saving, 1 failed, 2 bad input.
+      The exit code: 0 if the run is complete or stopped after saving, 1 if it failed, 2 for bad
+      input.
     """
     from mixer.errors import BadInput
 
-    # A name that the terminal cannot show, such as that of a file which is not UTF-8.
+    # File names may hold bytes that are not UTF-8, which the terminal cannot show.
     sys.stdout.reconfigure(errors="backslashreplace")
     argv = [arg for arg in sys.argv if arg not in _HELP]
     try:
@@ -57,7 +58,7 @@ def main() -> int:
 
 
 def _help(argv: list[str]) -> int:
-    """Prints what there is or, of a recipe that is given, its text and its keys."""
+    """Prints an overview or, if a recipe is given, its description and its keys."""
     from mixer import help as texts
     from mixer import output
 
@@ -65,7 +66,7 @@ def _help(argv: list[str]) -> int:
         text = texts.of_recipe(recipe, *_parse(argv, whole=True))
     else:
         text = texts.overview()
-    with output.outliving_readers():
+    with output.tolerate_closed():
         print(text, flush=True)
     return 0
 
@@ -82,7 +83,7 @@ def _run(config, workdir: str, protocol: str) -> int:
             flags.FLAGS.coordinator, flags.FLAGS.num_processes, flags.FLAGS.process_id, config.run
         )
         who = f"{peers.name()}: " if peers.count() > 1 else ""
-        # The one says all that is wrong, not the first of it; the other computes nothing.
+        # `doctor` reports all problems, not only the first; `show` computes nothing.
         if config.run not in ("doctor", "show"):
             exchange.same_command(keys.flat(keys.as_json(config), "config."), workdir, protocol)
             devices.check(peers.count())
@@ -91,12 +92,13 @@ def _run(config, workdir: str, protocol: str) -> int:
         return _fail(f"{who}{error}", 2)
     except KeyboardInterrupt:
         _fail(f"{who}interrupted. {parting.last_checkpoint()}".strip(), 1)
-        with output.outliving_readers():
+        with output.tolerate_closed():
             sys.stdout.flush()
-        os._exit(1)  # Python would wait for threads: to a store out of reach they write for minutes
-    except (Failure, OSError) as error:  # a full disk, a folder that may not be written any more
-        if isinstance(error, BrokenPipeError) and output.to_nobody():
-            return 1  # whoever read our output has left (`| head`)
+        # Python would wait for threads, which may try for minutes to reach an object store.
+        os._exit(1)
+    except (Failure, OSError) as error:  # such as a full disk, or a folder that became read-only
+        if isinstance(error, BrokenPipeError) and output.discard_if_closed():
+            return 1  # the reader of our output has exited, as `| head` does
         return _fail(f"{who}{'standard output: ' * _is_of_output(error)}{error}", 1)
     except Exception as error:
         if storage.is_of_client(error):
@@ -109,7 +111,7 @@ def _run(config, workdir: str, protocol: str) -> int:
 
 
 def _is_of_output(error: Exception) -> bool:
-    """Whether what was printed found no room: Python does not say so."""
+    """Whether an error comes from standard output, such as a full disk. Python does not tell."""
     if not isinstance(error, OSError) or error.filename is not None:
         return False
     try:
@@ -122,13 +124,17 @@ def _is_of_output(error: Exception) -> bool:
 def _fail(message: str, code: int) -> int:
     from mixer import output
 
-    with output.outliving_readers():
+    with output.tolerate_closed():
         print(f"error: {message}", file=sys.stderr, flush=True)
     return code
 
 
 def _parse(argv: list[str], *, whole: bool = False):
-    """Flags -> (config, protocol), every mistake as `BadInput`; see `recipes.load` for `whole`."""
+    """Parses the flags into (config, protocol); see `recipes.load` for `whole`.
+
+    Raises:
+      BadInput: every mistake.
+    """
     from mixer import recipes
     from mixer.errors import BadInput
     from mixer.runs import keys
@@ -150,13 +156,13 @@ def _parse(argv: list[str], *, whole: bool = False):
     except (flags.Error, OSError, KeyError, AttributeError, ImportError, SyntaxError) as error:
         raise BadInput(_flag_message(error, argv, recipe)) from None
     if len(rest) > 1:
-        raise BadInput(f"unexpected argument {rest[1]!r}: everything is given as --flag=value")
+        raise BadInput(f"unexpected argument {rest[1]!r}: give everything as --flag=value")
     protocol = re.sub(r"^(?:.*/)?([^/:]+?)\.py(?=:|$)", r"\1", given)
     return keys.follow(config, _given(words)), protocol
 
 
 def _given(words: str) -> dict[str, tuple[str, ...]]:
-    """What the command sets itself: by how it does, the keys that are set."""
+    """The config keys that the command sets: {flag or word: keys}."""
     from configs import arguments
     from mixer.errors import BadInput
 
@@ -171,7 +177,7 @@ def _given(words: str) -> dict[str, tuple[str, ...]]:
 
 
 def _value(argv: list[str], flag: str) -> str:
-    """The value of --flag=value or --flag value, before anything is parsed."""
+    """The value of --flag=value or --flag value, found before the flags are parsed."""
     for arg, following in zip(argv, [*argv[1:], ""], strict=True):
         name, equals, value = arg.partition("=")
         if name in (f"--{flag}", f"-{flag}"):
@@ -180,7 +186,7 @@ def _value(argv: list[str], flag: str) -> str:
 
 
 def _with_value(argv: list[str], flag: str, value: str) -> list[str]:
-    """The same with another value of this flag, as --flag=value."""
+    """`argv` with another value of a flag, as --flag=value."""
     found = list(argv)
     for i, arg in enumerate(argv):
         if arg.partition("=")[0] in (f"--{flag}", f"-{flag}"):
@@ -190,8 +196,8 @@ def _with_value(argv: list[str], flag: str, value: str) -> list[str]:
 
 
 def _check_before_parsing(argv: list[str], recipe: str) -> None:
-    # The recipe's arguments may name models and datasets that the user's modules register, and
-    # datasets that lie in the data_dir.
+    # The words of the recipe may name models and datasets that the user's modules register, and
+    # datasets in data_dir.
     from mixer import errors
     from mixer.models import registry
     from mixer.runs import imports
@@ -202,17 +208,17 @@ def _check_before_parsing(argv: list[str], recipe: str) -> None:
     if name := _value(argv, "config.model.name"):
         registry.model_fields(name)
         raise errors.BadInput(
-            f"--config.model.name={name}: the recipe sets the other fields by the name, so give it "
-            f"to the recipe: --config={recipe}:{name}"
+            f"--config.model.name={name}: the recipe also sets the other fields of the model by "
+            f"its name, so give the name to the recipe: --config={recipe}:{name}"
         )
 
 
 def _flag_message(error: Exception, argv: list[str], recipe: str) -> str:
-    """The line of the flag library's message that says what is wrong, with the nearest key."""
+    """The informative line of an error of the flag library, with the nearest key."""
     from configs import groups
 
     if isinstance(error, KeyError | AttributeError):
-        # Two lines within quotes: the key, and what is near it in its group, if anything is.
+        # Two lines within quotes: the key, and the nearest key of its group, if there is one.
         first, _, near = str(error.args[0]).replace("\\n", "\n").strip("'\"").partition("\n")
         added = re.match(r'Key "(.*?)" does not exist and cannot be added', first)
         if added and not groups.runs_with(added[1]):
@@ -244,7 +250,7 @@ def _flag_message(error: Exception, argv: list[str], recipe: str) -> str:
 
 
 def _hint(name: str, argv: list[str], recipe: str, prefix: str = "") -> str:
-    """The keys that someone who writes `name` may mean."""
+    """A sentence with the keys that a user who writes `name` may mean."""
     from configs import meanings
 
     near = meanings.near(name.removeprefix("config."), _keys_of(recipe))
@@ -254,7 +260,7 @@ def _hint(name: str, argv: list[str], recipe: str, prefix: str = "") -> str:
 
 
 def _keys_of(recipe: str) -> list[str]:
-    """All keys of the recipe, or those that every recipe has where it fails by itself."""
+    """All keys of the recipe, or, if the recipe itself fails, those that every recipe has."""
     from configs import meanings
     from mixer.runs import keys
 

@@ -1,41 +1,41 @@
-"""Errors that are said in one line: the value, what was expected, the fix."""
+"""Errors that the command prints as one line (value, expected, fix), and their exit codes."""
 
 import difflib
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-_SHOWN = 5  # of a long list
+_SHOWN = 5  # names of a long list
 
 
 class BadInput(Exception):
-    """The command asks for something that cannot be done; `main.py` prints it and exits with 2.
+    """The user asks for something that cannot be done. The command prints it and exits with 2.
 
-    It is not a ValueError on purpose: the flag parser wraps those into tracebacks of its own.
+    It is deliberately not a ValueError, which the flag parser would wrap into a traceback.
     """
 
 
 class Missing(BadInput):
-    """Data that are not there; what is marked optional goes without."""
+    """Data that does not exist. An evaluator that is marked optional is then left out."""
 
 
 class Failure(Exception):
-    """A run that cannot go on, said in one line; `main.py` prints it and exits with 1."""
+    """A run that cannot go on. The command prints it and exits with 1."""
 
 
 def command() -> str:
-    """How this program is started: as it is installed, or in a clone; for messages."""
+    """The command in messages: `mixer` if installed, `python main.py` in a clone."""
     return "mixer" if Path(sys.argv[0]).name == "mixer" else "python main.py"
 
 
 def shown(names: Sequence[str]) -> str:
-    """The first of a list of names; one that holds a comma stands in quotes."""
+    """The first few of a list of names, with commas between them; names with commas are quoted."""
     first = (repr(name) if "," in name else name for name in names[:_SHOWN])
     return ", ".join(first) + (", ..." if len(names) > _SHOWN else "")
 
 
 def nearest(value: str, names: Iterable[str], count: int = 3) -> list[str]:
-    """The names that are most like the value, capital or small; none if all are far from it."""
+    """The names that are most similar to `value`, ignoring case; none if none is similar."""
     lower = {name.lower(): name for name in names}
     close = difflib.get_close_matches(str(value).lower(), lower, n=count, cutoff=0.4)
     return [lower[name] for name in close]
@@ -48,10 +48,12 @@ def unknown(
     fix: str = "",
     near: Sequence[str] | None = None,
 ) -> BadInput:
-    """A `BadInput` that names the value, its nearest match and all that is known.
+    """A `BadInput` that names the value, its nearest match and all known names.
 
     Args:
-      near: the nearest matches, where more is known than is to be listed.
+      kind: what is unknown, such as "recipe".
+      fix: a sentence to append.
+      near: the nearest matches, if they may also come from names that are not listed.
     """
     known = sorted(known)
     close = nearest(value, known, 1) if near is None else near

@@ -1,40 +1,41 @@
-"""What `--help` prints."""
+"""The text of `--help`."""
 
 from mixer import errors, recipes, runs
 
 
 def overview() -> str:
-    """The usage, the runs and the recipes; nothing slow is imported."""
+    """The usage, the recipes and the runs. Imports nothing slow."""
     command = errors.command()
     return f"""\
 {command} --config=RECIPE[:WORDS] --workdir=DIR [--config.KEY=VALUE ...]
-  RECIPE is a name below or the path of a file of yours; WORDS, in any order and with commas between
-  them: a model, a dataset, a resolution, smoke (the recipe in a minute, on digits); DIR: the output
+  RECIPE is a name below, or the path of your own file. WORDS name a model, a dataset or a
+  resolution, or are smoke (the recipe in a minute, on digits), with commas, in any order.
+  DIR is a folder for the output.
 
 Recipes:
 {_table(recipes.described())}
 
-Runs, each by --config.run=NAME with any recipe; a recipe has its own, mostly train:
+Runs: set --config.run=NAME with any recipe. The default of most recipes is train.
 {_table(runs.described())}
 
-Keys: --config=RECIPE --help lists those of a recipe, with values and meanings, which stand in
+Keys: --config=RECIPE --help lists all keys of a recipe with their values and meanings, which are in
 {recipes.FOLDER / "common.py"} and groups.py.
---config.run=show adds what follows from them, such as the number of steps.
+--config.run=show also prints what follows from them, such as the number of steps.
 
 Examples:
   {command} --config=quickstart --workdir=runs/quickstart
   {command} --config=folder:folder:PATH,Mixer-S/16,224 --config.batch_size=128 --workdir=runs/mine
 
-Of several processes each gets --coordinator=HOST:PORT --num_processes=N --process_id=I."""
+For several processes give each --coordinator=HOST:PORT --num_processes=N --process_id=I."""
 
 
 def of_recipe(recipe: str, config, protocol: str) -> str:
-    """The recipe's text and its keys, with the values that the command gives them.
+    """The description of a recipe, and its keys with the values that this command gives them.
 
     Args:
-      recipe: as it is given, with its words.
-      config: what the command makes of it.
-      protocol: the recipe's name, with its words.
+      recipe: the recipe as given, with its words.
+      config: the resulting config.
+      protocol: the name of the recipe, with its words.
     """
     from mixer.runs import show
 

@@ -1,7 +1,7 @@
-"""A trained model, ready to use: the Module, its parameters, and the card that goes with them.
+"""`mixer.load`: a trained model, ready to use: the Module, its parameters and its card.
 
-A place where rooms meet: models, data and checkpoint. What a published name, a folder of the Hub
-and a plain file say of themselves becomes a card here, for Python and for the runs.
+It connects the rooms models, data and checkpoint: it makes a card from what a published name, a
+folder of the Hugging Face Hub or a plain file tells, for Python and for the runs.
 """
 
 import dataclasses
@@ -19,9 +19,9 @@ from mixer.checkpoint.located import Located, locate
 from mixer.checkpoint.stored import Stored
 from mixer.data import transforms
 from mixer.models import registry
-from mixer.recognition import parameters, recognised
+from mixer.recognition import parameters, recognise
 
-_SIZE = (224, 224)  # where nothing says or tells another
+_SIZE = (224, 224)  # if nothing tells another resolution
 
 
 @again_if_gone
@@ -33,36 +33,37 @@ def load(
     ema: bool = False,
     pretrained_size: int | tuple[int, int] | None = None,
 ) -> tuple[nn.Module, dict[str, Any], LoadedCard]:
-    """Loads a trained model with all that is needed to use it.
+    """Loads a trained model with everything needed to use it.
 
-    `model.apply({"params": params}, mixer.preprocess(files, card))` are its logits, float32
-    [N, num_classes], in the order of `card.class_names`, at the resolution of the training.
+    `model.apply({"params": params}, mixer.preprocess(files, card))` returns its logits, float32
+    [N, num_classes], in the order of `card.class_names`, at the resolution of its training.
 
     Args:
-      path: a workdir of this project, a name of `mixer.list_pretrained`, a folder of the Hugging
-        Face Hub's, a file of weights (.npz, .safetensors) or the address of one: all that
+      path: a workdir of this project, a name from `mixer.list_pretrained`, a folder of the Hugging
+        Face Hub, a file of weights (.npz, .safetensors) or its address: whatever
         `mixer.load_pretrained` takes.
-      model: of a file alone, which does not say whose weights it holds: a registered name. The
-        sizes are those of the arrays. By default the registered model whose arrays it holds. What
-        is understood is said in a line, as nothing in a file names classes (they are numbered) or
-        preprocessing. GELU's form is the one that `save_pretrained` has recorded, else the exact
-        one of a .safetensors file (as timm computes), and the model's own of an .npz file.
-      step: of a workdir: by default the newest; a number, or "best" by the run's `config.best`.
-      ema: of a workdir: the averaged parameters instead, of a run with `config.ema_decay`.
-      pretrained_size: of a file or a folder that does not say it: pixels (height, width), or one
-        number, of its training. By default 224 if it has as many patches or patches do not matter,
-        else the square.
+      model: only for a plain file, which does not name its model: a registered name. Its sizes are
+        taken from the arrays. By default the registered model whose arrays the file holds. A line
+        says what was understood, as a plain file names neither classes (they are numbered) nor
+        preprocessing. The form of GELU is what `save_pretrained` recorded; otherwise the exact one
+        for a .safetensors file (as in timm) and the model's own for an .npz file.
+      step: only for a workdir: a number, or "best" by the run's `config.best`; by default the
+        newest.
+      ema: only for a workdir of a run with `config.ema_decay`: load the averaged parameters.
+      pretrained_size: only for a file or folder that does not tell it: resolution of its training
+        in pixels, (height, width) or one number. By default 224 if the number of patches fits or
+        does not matter, else the square that fits.
 
     Returns:
-      The flax Module; its parameters, nested dict of float32 JAX arrays; and the card:
-      `class_names`, `transform`, `image_size` and `decoding`, which `mixer.preprocess` follows,
-      `model`, `dataset` and `multi_label`, and where it is from: `path`, `step`, `sha256`.
+      The flax Module; its parameters, a nested dict of float32 JAX arrays; and the card:
+      `class_names`; `transform`, `image_size` and `decoding`, which `mixer.preprocess` uses;
+      `model`, `dataset` and `multi_label`; and its origin: `path`, `step`, `sha256`.
 
     Raises:
-      BadInput: nothing usable there; a `model` or a size where the path brings its own; a file
-        that no registered model fits, or several; a workdir whose `config.imports` are not imported
+      BadInput: nothing usable at `path`; a `model` or size although the path tells its own; a file
+        that fits no registered model, or several; a workdir whose `config.imports` are not imported
         yet.
-      Failure: no connection to fetch it.
+      Failure: it cannot be fetched for lack of a connection.
     """
     path, sha256, found = str(path), None, None
     size = None if pretrained_size is None else resize.pair(pretrained_size)
@@ -101,7 +102,7 @@ def _card_of(path: str, located: Located, model: str | None, size: tuple[int, in
     transform = card.transform or _transform(card.image_size)
     if (classes, transform) != (card.classes, card.transform):
         print(
-            f"{path} does not say all: taken for classes {errors.shown(classes) or 'none'}; "
+            f"{path} does not say everything: assuming classes {errors.shown(classes) or 'none'}; "
             f"preprocessing {transform}",
             flush=True,
         )
@@ -109,17 +110,17 @@ def _card_of(path: str, located: Located, model: str | None, size: tuple[int, in
 
 
 def _check_imported(modules: str, path: str) -> None:
-    """Refuses a workdir whose modules are not there: importing runs their code."""
+    """Refuses a workdir whose modules the user has not imported, as importing runs their code."""
     needed = [name.strip() for name in modules.split(",") if name.strip()]
     if missing := [name for name in needed if name not in sys.modules]:
         raise errors.BadInput(
-            f"the model of the run at {path} needs the modules {', '.join(missing)}, whose code is "
-            f"run by importing them: first import {', '.join(missing)} if you trust them"
+            f"the model of the run at {path} needs the modules {', '.join(missing)}. Importing "
+            f"them runs their code: first import {', '.join(missing)} if you trust them"
         )
 
 
 def card_of_published(entry: zoo.Published) -> Card:
-    """The model, the preprocessing and the classes of a published file."""
+    """The card of a published file: its model, preprocessing and classes."""
     named = {"num_classes": entry.classes, "patch_size": entry.patch_size, "gelu": entry.gelu}
     return Card(
         model={"name": entry.model} | registry.model_fields(entry.model) | named,
@@ -135,13 +136,13 @@ def card_of_folder(
     image_size: tuple[int, int],
     pretrained_size: tuple[int, int] | None = None,
 ) -> Card:
-    """The model, the preprocessing and the classes of a folder of the Hub.
+    """The card of a folder of the Hub: its model, preprocessing and classes.
 
-    `transform` is empty and `classes` are () where it does not say them; that is said of names that
-    are not as many as the outputs.
+    If the folder does not tell them, `transform` is "" and `classes` is (). A line says so if the
+    number of class names is not the number of outputs.
 
     Args:
-      image_size, pretrained_size: by which its grid is found, where it is not recorded: see
+      image_size, pretrained_size: used to find the grid of patches if it is not recorded; see
         `Stored.size`.
     """
     stored = pretrained.read(folder.name, registry.create_model(folder.model, 0))
@@ -162,11 +163,11 @@ def card_of_folder(
 def _card_of_file(
     path: str, located: Located, model: str | None, asked: tuple[int, int] | None
 ) -> Card:
-    """Of a file that says nothing: what its arrays tell, the rest assumed, all of it said."""
+    """The card of a plain file, as its arrays tell; the rest is assumed. Prints a line about it."""
     shown = download.without_login(path)
     flat, recorded = parameters(located.path, shown), official.image_size(located.path)
     if model is None:
-        model = recognised(flat, recorded, shown)
+        model = recognise(flat, recorded, shown)
     found, _ = names.to_ours(flat, shown, registry.create_model(model, 0))
     stored = Stored(found, recorded, shown)
     fields, said = _fields(model, stored, shown), ""
@@ -186,7 +187,7 @@ def _card_of_file(
 
 
 def _fields(name: str, stored: Stored, source: str) -> dict[str, Any]:
-    """Those of the registered model, with the sizes of the arrays, and its name."""
+    """The fields of the registered model, with its name and with the sizes of the arrays."""
     fields = registry.model_fields(name)
     sizes = stored.sizes(registry.create_model(name, 0))
     if changed := {field: size for field, size in sizes.items() if fields[field] != size}:
@@ -205,19 +206,20 @@ def _size(
 ) -> tuple[int, int]:
     model = registry.create_model(**fields)
     patch = getattr(model, "patch_size", 1)
-    if any(side % patch for side in image_size):  # of another model: then it is the square
+    if any(side % patch for side in image_size):  # it does not fit this model: use the square
         image_size = (patch, patch)
     return stored.size(model, image_size, pretrained_size)
 
 
 def _numbers(classes: int) -> tuple[str, ...]:
-    """The names of classes that have none."""
+    """Names for classes without names."""
     return tuple(map(str, range(classes)))
 
 
 def _transform(size: tuple[int, int]) -> str:
-    """Where nothing says another: the paper's of evaluation; a crop would not fit into all images
-    if it were no square.
+    """The paper's evaluation transform, used if nothing tells another.
+
+    At a resolution that is not square it only resizes, as a crop would not fit into every image.
     """
     if size[0] != size[1]:
         return "resize"

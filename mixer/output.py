@@ -1,6 +1,6 @@
-"""Standard output and standard error may lose their reader before a run is saved.
+"""Keeps a run alive when standard output or standard error is closed, so that it can still save.
 
-Ctrl-C under `| tee` ends tee as well; a terminal is closed, or a run in it disowned.
+It happens when Ctrl-C under `| tee` also ends tee, or when the terminal of a run is closed.
 """
 
 import contextlib
@@ -9,32 +9,32 @@ import select
 from collections.abc import Iterator
 
 
-def to_nobody() -> bool:
-    """Sends what nobody can read any more to nobody: whether there is such output.
+def discard_if_closed() -> bool:
+    """Redirects closed output to /dev/null; returns whether any of it was closed.
 
-    A file that cannot be written is no such output: what went into it was to be kept.
+    A file that cannot be written does not count as closed, as the user wants to keep its content.
     """
-    lost = [descriptor for descriptor in (1, 2) if _is_lost(descriptor)]
-    if lost:
-        nobody = os.open(os.devnull, os.O_WRONLY)
-        for descriptor in lost:
-            os.dup2(nobody, descriptor)
-        os.close(nobody)
-    return bool(lost)
+    closed = [descriptor for descriptor in (1, 2) if _is_closed(descriptor)]
+    if closed:
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        for descriptor in closed:
+            os.dup2(devnull, descriptor)
+        os.close(devnull)
+    return bool(closed)
 
 
-def _is_lost(descriptor: int) -> bool:
+def _is_closed(descriptor: int) -> bool:
     # The error number does not tell: EIO comes from a closed terminal and from a broken disk.
-    question = select.poll()
-    question.register(descriptor, select.POLLOUT)
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in question.poll(0))
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 @contextlib.contextmanager
-def outliving_readers() -> Iterator[None]:
-    """What is printed in the block may meet output that nobody can read any more."""
+def tolerate_closed() -> Iterator[None]:
+    """The block may print to closed output: it is then discarded, without an error."""
     try:
         yield
     except OSError:
-        if not to_nobody():
+        if not discard_if_closed():
             raise

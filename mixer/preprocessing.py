@@ -1,6 +1,6 @@
-"""Images as a trained model takes them, from files or arrays.
+"""`mixer.preprocess`: files or arrays of images -> the input of a trained model.
 
-A place where rooms meet: what a card (checkpoint) says is done by the data room.
+It connects two rooms: a card (checkpoint) names the transform that the data room applies.
 """
 
 import os
@@ -22,25 +22,25 @@ Image = str | os.PathLike[str] | bytes | np.ndarray
 
 
 def preprocess(images: Image | Sequence[Image], card: Card) -> np.ndarray:
-    """Makes images what a model was evaluated on: by `card.transform`, at `card.image_size`.
+    """Preprocesses images as in the evaluation of a model, by `card.transform`.
 
     The pixels are those of `config.run=predict`.
 
     Args:
-      images: a file, a folder (with all below it, in the order of the paths), a glob, or several of
-        these with commas between them; or an array, uint8 [N, H, W, 3], [H, W, 3], or [H, W] of one
-        grey image, with values from 0 to 255; or a sequence of files, files' bytes and arrays of
+      images: a file, a folder (with all files below it, ordered by path), a glob, or several of
+        these with commas between them; or an array uint8 [N, H, W, 3], [H, W, 3], or [H, W] for one
+        grey image, with values from 0 to 255; or a sequence of files, bytes of files and arrays of
         single images, of any sizes, one for each row of the result. Files are decoded as
         `card.decoding` says.
-      card: of `mixer.load`.
+      card: the card from `mixer.load`.
 
     Returns:
-      NumPy array, float32 [N, height, width, 3] in [-1, 1], height and width those of
+      NumPy array float32 [N, height, width, 3] in [-1, 1], with the (height, width) of
       `card.image_size`.
 
     Raises:
-      BadInput: no images, a file that is not there or cannot be read, or an array of another kind,
-        such as floats, or with channels first; each is named.
+      BadInput: no images, a file that does not exist or cannot be read, or an array of another kind
+        such as floats or channels first; the message names it.
     """
     transform = transforms.parse(card.transform, card.image_size)
     decoding = Decoding(as_tensorflow=card.decoding == "tensorflow")
@@ -61,10 +61,10 @@ def preprocess(images: Image | Sequence[Image], card: Card) -> np.ndarray:
 def pixels(
     image: bytes | np.ndarray, transform: transforms.Chain, decoding: Decoding
 ) -> np.ndarray:
-    """One image by a transform that draws nothing.
+    """Applies a transform that is not random to one image.
 
     Args:
-      image: a file's bytes, or uint8 [H, W, 3], or [H, W] of a grey one.
+      image: the bytes of a file, or uint8 [H, W, 3], or [H, W] for a grey image.
 
     Returns:
       uint8 [H', W', 3].

@@ -1,6 +1,6 @@
-"""The recipes that come with the package: where they lie, and what they are called.
+"""Finds recipes: the shipped ones by name, others by path.
 
-They are the package `configs`, beside `mixer` both in a clone and where it is installed.
+The shipped ones are the package `configs`, next to `mixer` in a clone and in an installation.
 """
 
 import ast
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[1] / "configs"
 
 
 def make_importable() -> None:
-    """Makes `configs` this package, whatever folder of that name the user has on Python's path."""
+    """Makes `import configs` find the shipped package, even if the user has a folder `configs`."""
     file = FOLDER / "__init__.py"
     if getattr(sys.modules.get("configs"), "__file__", None) == str(file):
         return
@@ -71,17 +71,17 @@ def _module(file: Path) -> ModuleType:
 
 
 def find(recipe: str) -> Path:
-    """The file of a recipe: NAME is one of ours, all else is a path.
+    """The file of a recipe: a plain NAME is a shipped recipe, anything else is a path.
 
     Raises:
-      BadInput: there is none; names the nearest.
+      BadInput: there is no such recipe; the message names the nearest.
     """
     names = dict.fromkeys(described())
     if not re.fullmatch(r"\w+", recipe):
         return _file_at(recipe, names)
     if recipe in names:
         return FOLDER / f"{recipe}.py"
-    fix = "A recipe of your own is given by its path."
+    fix = "Give your own recipe by its path."
     if Path(f"{recipe}.py").is_file():
         fix = f"The file here is --config={recipe}.py."
     raise errors.unknown("recipe", recipe, names, fix)
@@ -99,17 +99,17 @@ def _file_at(recipe: str, names) -> Path:
     near = [str(path) for path in sorted(file.parent.glob("*.py")) if _is_recipe(path)]
     if near:
         raise errors.unknown("config file", recipe, near)
-    raise errors.unknown("config file", recipe, names, "These are given by their names alone.")
+    raise errors.unknown("config file", recipe, names, "Give these by their names alone.")
 
 
 def described() -> dict[str, str]:
-    """By name, the first line of its text."""
+    """{name: first line of its docstring} of the shipped recipes."""
     files = filter(_is_recipe, sorted(FOLDER.glob("*.py")))
     return {file.stem: text(file).partition("\n")[0] for file in files}
 
 
 def text(file: Path) -> str:
-    """The docstring of a file of Python, which is not run."""
+    """The docstring of a Python file, without running it."""
     return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
 
 

@@ -1,4 +1,4 @@
-"""Which registered model a file of weights is of, by the names and the shapes of its arrays."""
+"""Finds the registered model of a file of weights by the names and shapes of its arrays."""
 
 import re
 
@@ -13,17 +13,17 @@ from mixer.checkpoint.layouts import Arrays
 from mixer.checkpoint.stored import Stored
 from mixer.models import registry
 
-_BLOCK = re.compile(r"(\w*(?:block|unit)_\d+)/", re.IGNORECASE)  # as all families call theirs
+_BLOCK = re.compile(r"(\w*(?:block|unit)_\d+)/", re.IGNORECASE)  # blocks of all families
 
 
 def parameters(path: str, source: str) -> Arrays:
-    """The arrays of a file of any family, under its own names without prefixes.
+    """The arrays of a file of any model family, under the file's names without prefixes.
 
     Args:
-      source: what the file is called in messages.
+      source: name of the file in messages.
 
     Raises:
-      BadInput: no readable file, or one of no family.
+      BadInput: the file cannot be read, or belongs to no known family.
     """
     flat, _ = wrapping.unwrapped(
         arrays.read(path), source, lambda flat: bool(names.families_of(flat))
@@ -31,22 +31,22 @@ def parameters(path: str, source: str) -> Arrays:
     if not names.families_of(flat):
         some = ", ".join(sorted(flat)[:5]) or "nothing"
         raise errors.BadInput(
-            f"{source} holds no parameters that are known here: expected those of a "
-            f"{', '.join(FAMILIES)} under their published names or timm's, found {some}"
+            f"{source} holds no known parameters: expected those of a {', '.join(FAMILIES)} under "
+            f"their published names or timm's, found {some}"
         )
     return flat
 
 
-def recognised(flat: Arrays, size: tuple[int, int] | None, source: str) -> str:
-    """The name of the registered model that has such parameters.
+def recognise(flat: Arrays, size: tuple[int, int] | None, source: str) -> str:
+    """The name of the registered model with these parameters.
 
     Args:
-      flat: `parameters`.
-      size: (height, width) of images that they are for, where it is recorded.
-      source: see there.
+      flat: result of `parameters`.
+      size: (height, width) of the images they are for, if the file records it.
+      source: name of the file in messages.
 
     Raises:
-      BadInput: there is none, or there are several.
+      BadInput: no registered model fits, or several do.
     """
     families = names.families_of(flat)
     ours = sorted({registry.known_as(name) for name in registry.list_models()})
@@ -58,15 +58,14 @@ def recognised(flat: Arrays, size: tuple[int, int] | None, source: str) -> str:
     family = " or ".join(family.name for family in families)
     if found:
         raise errors.BadInput(
-            f"{source} may be of several models, {', '.join(found)}: say which by "
-            f"model={found[0]!r}"
+            f"{source} fits several models, {', '.join(found)}: say which by model={found[0]!r}"
         )
     holds = f"{source} holds the parameters of a {family}"
-    if told := _told(flat, known, source):
-        near = max(known, key=lambda name: _alike(known[name], told))
-        if _alike(known[near], told) == len(told):
-            return near  # with arrays too many or too few, which `load_pretrained` lists
-        sizes = ", ".join(f"{field}={value}" for field, value in told.items())
+    if fields := _inferred_fields(flat, known, source):
+        near = max(known, key=lambda name: _equal_fields(known[name], fields))
+        if _equal_fields(known[near], fields) == len(fields):
+            return near  # arrays are missing or left over; `load_pretrained` lists them
+        sizes = ", ".join(f"{field}={value}" for field, value in fields.items())
         raise errors.BadInput(
             f"{holds} of {sizes}, and no registered model has these sizes: model={near!r} takes "
             f"them from the arrays"
@@ -78,15 +77,15 @@ def recognised(flat: Arrays, size: tuple[int, int] | None, source: str) -> str:
 
 
 def _fits(flat: Arrays, model: nn.Module, size: tuple[int, int] | None, source: str) -> bool:
-    """Whether the file holds all parameters of the model, and no block more."""
+    """Whether the file holds all parameters of the model, and no other block."""
     try:
         stored = Stored(names.to_ours(flat, source, model)[0], size, source)
         if any(getattr(model, field) != value for field, value in stored.sizes(model).items()):
             return False
         image_size = stored.some_size(model)
-    except errors.BadInput:  # arrays that do not lie as this model's do
+    except errors.BadInput:  # the arrays are arranged in another way than this model's
         return False
-    # Before the shapes, which take a second of a deep model.
+    # Checked before the shapes, which take a second for a deep model.
     blocks = {match[1] for name in stored.arrays if (match := _BLOCK.match(name))}
     if len(blocks) != np.sum(getattr(model, "num_blocks", len(blocks))):
         return False
@@ -97,8 +96,8 @@ def _fits(flat: Arrays, model: nn.Module, size: tuple[int, int] | None, source: 
     return all(shapes.get(name) == array.shape for name, array in wanted.items())
 
 
-def _told(flat: Arrays, known: dict[str, nn.Module], source: str) -> dict[str, int]:
-    """The fields that the arrays tell, of a family of which they tell any."""
+def _inferred_fields(flat: Arrays, known: dict[str, nn.Module], source: str) -> dict[str, int]:
+    """The model fields that can be inferred from the shapes of the arrays."""
     for model in known.values():
         try:
             return Stored(names.to_ours(flat, source, model)[0], None, source).sizes(model)
@@ -107,5 +106,5 @@ def _told(flat: Arrays, known: dict[str, nn.Module], source: str) -> dict[str, i
     return {}
 
 
-def _alike(model: nn.Module, sizes: dict[str, int]) -> int:
+def _equal_fields(model: nn.Module, sizes: dict[str, int]) -> int:
     return sum(getattr(model, field, None) == value for field, value in sizes.items())

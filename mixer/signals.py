@@ -1,4 +1,4 @@
-"""The signals by which a machine asks a run to stop, as a question asked between two steps."""
+"""Stop signals (SIGTERM, Ctrl-C and others): the first one stops a run between two steps."""
 
 import os
 import signal
@@ -6,29 +6,29 @@ from types import FrameType
 
 from mixer import output
 
-# Ctrl-C; a scheduler's or a user's wish; a terminal that is closed; what SLURM's --signal and
-# submitit send before the time is up.
+# SIGINT is Ctrl-C; SIGTERM comes from schedulers and users, SIGHUP from a closed terminal; SLURM's
+# --signal and submitit send SIGUSR1 or SIGUSR2 before a time limit.
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
-# Who sends one of these again does not want to wait. The others may well come twice: from the
-# kernel and from the shell, or before a time limit and at it.
+# A second one of these means that the sender does not want to wait. The others may come twice
+# without meaning that: from the kernel and the shell, or before a time limit and at the limit.
 _INSISTENT = (signal.SIGINT, signal.SIGTERM)
 
 
 def leave_to_parent(*signals: signal.Signals) -> None:
-    """In a worker process: what reaches all processes of a run is the first one's to handle."""
+    """Ignores these signals in a worker process; its parent, which also gets them, handles them."""
     for number in signals:
         signal.signal(number, signal.SIG_IGN)
 
 
 class StopSignal:
-    """While entered, the first of `STOPS` is remembered.
+    """A context manager that remembers the first signal of `STOPS` instead of ending the process.
 
-    A second SIGTERM or SIGINT interrupts. Under nohup SIGHUP stays ignored. Must be entered in the
-    main thread.
+    A second SIGTERM or SIGINT raises KeyboardInterrupt. Under nohup SIGHUP stays ignored. It must
+    be entered in the main thread.
 
     Attributes:
-      received: what stops the run, once `poll` has seen it.
+      received: name of the signal that stops the run, once `poll` has seen it.
     """
 
     _SIGNALS = STOPS
@@ -43,7 +43,7 @@ class StopSignal:
         return self.received is not None
 
     def poll(self) -> bool:
-        """Whether to stop here. Only here does that change: in several processes, for all alike."""
+        """Whether to stop now. Only a poll changes that, in all processes of a run alike."""
         self.received = self.received or self._came
         return bool(self)
 
@@ -64,7 +64,7 @@ class StopSignal:
                 raise KeyboardInterrupt
             self._insisted = True
         if number == signal.SIGHUP:
-            output.to_nobody()  # the first signal may have come before
+            output.discard_if_closed()  # even if this is not the first signal
         if not self._came:
             self._came = signal.Signals(number).name
             again = "; once more to stop at once" if number in _INSISTENT else ""
@@ -72,6 +72,6 @@ class StopSignal:
 
 
 def _say(text: str) -> None:
-    """Without `print`, which a handler could interrupt."""
-    with output.outliving_readers():
+    """Writes without `print`, which a signal handler may have interrupted."""
+    with output.tolerate_closed():
         os.write(1, text.encode())

@@ -1,11 +1,11 @@
-"""Eight CPU devices, small data."""
+"""Eight CPU devices, and small datasets."""
 
 import io
 import json
 import os
 from pathlib import Path
 
-# Most of the tests' time is the compiler's; on a CPU it need not try hard.
+# The tests spend most of their time in the compiler, so it should optimise little.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 "
@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
-    """A TFDS data_dir with the digits; shared by the workers of one test run."""
+    """A TFDS data_dir with digits and small stand-ins, shared by the workers of one test run."""
     path = tmp_path_factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
         path = path.parent
@@ -56,7 +56,7 @@ def data_dir(tmp_path_factory):
 
 
 def _tiny_imagenet(directory):
-    """64 + 16 images under the name, the features and the version of the real one; ReaL's file."""
+    """64 + 16 images under the name, version and features of ImageNet; and the labels of ReaL."""
     rng = np.random.default_rng(0)
 
     def examples(file_name, count):
@@ -80,13 +80,13 @@ def _tiny_imagenet(directory):
         "validation": examples("ILSVRC2012_val_%08d.JPEG", 16),
     }
     records.write_dataset(directory, features, splits, "A stand-in.")
-    # Of every fifth image nobody saw a label; the others have one to four.
+    # Every fifth image has no label; the others have one to four.
     real = [[(i * 15 + k) % 1000 for k in range(i % 5)] for i in range(50_000)]
     (directory.parent.parent / "real.json").write_text(json.dumps(real))
 
 
 def _tiny_multilabel(directory, classes):
-    """64 images with at most 3 labels each: some with none, one with one twice."""
+    """64 images with at most 3 labels each: some have none, one has the same label twice."""
     rng = np.random.default_rng(1)
 
     def examples():
@@ -108,7 +108,7 @@ def _tiny_multilabel(directory, classes):
 
 
 def _tiny_caltech(directory):
-    """As many examples as the real one has, all of the same image."""
+    """As many examples as in Caltech101, all with the same image."""
     png = io.BytesIO()
     Image.new("RGB", (30, 20), "blue").save(png, "PNG")
 
@@ -131,7 +131,7 @@ def bucket_server():
 
 @pytest.fixture
 def bucket(bucket_server, tmp_path, monkeypatch):
-    """An empty bucket, gs://NAME, in a stand-in of Google's store; for processes started too."""
+    """An empty bucket gs://NAME in a stand-in of Google's store, also for started processes."""
     from etils import epath
     from etils.epath import backend
 

@@ -1,4 +1,4 @@
-"""The command: its help, the recipes by name, and the package by itself."""
+"""The command: its help, how it finds recipes, and the installed package."""
 
 import json
 import os
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def said(monkeypatch, capsys):
-    """What the command with these arguments prints, and its exit code."""
+    """run(*arguments): runs the command; returns (exit code, standard output, standard error)."""
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["mixer", *arguments])
@@ -51,7 +51,7 @@ def test_help_names_every_run_and_every_recipe(flag, said):
         assert first.removesuffix(described[name]) in ("", f'`config.run="{name}"`: ')
 
 
-def test_in_a_clone_the_command_is_main_py(monkeypatch):
+def test_the_command_in_a_clone_is_main_py(monkeypatch):
     monkeypatch.setattr(sys, "argv", [str(ROOT / "main.py")])
     assert errors.command() == "python main.py"
     assert set(re.findall(r"^ *(.*) --config=quickstart --workdir", help.overview(), re.M)) == {
@@ -81,7 +81,7 @@ def test_recipes_are_found_by_name_and_by_path(tmp_path, monkeypatch):
     refused = {
         "imagnet": "unknown recipe 'imagnet'. Did you mean 'imagenet'",
         "common": "unknown recipe 'common'",
-        "mine": "A recipe of your own is given by its path",
+        "mine": "Give your own recipe by its path",
         "sub/mien.py": "Did you mean 'sub/mine.py'",
         "configs/jft.py": "the recipe that comes with the package is --config=jft",
         "nowhere/mine.py": "Known: ablations, .* by their names alone",
@@ -94,7 +94,7 @@ def test_recipes_are_found_by_name_and_by_path(tmp_path, monkeypatch):
         recipes.find("mine")
 
 
-def test_other_names_of_keys_lead_to_keys():
+def test_other_names_of_keys_suggest_the_keys():
     known = list(keys.flat(keys.as_json(recipes.load("quickstart", whole=True))))
     for key, names in meanings.OTHER_NAMES.items():
         for name in names.split():
@@ -118,7 +118,7 @@ def test_other_names_of_keys_lead_to_keys():
         assert found[:1] == expected[:1], (name, found)
 
 
-def test_an_unknown_word_is_answered_with_the_nearest_datasets_too(tmp_path, monkeypatch):
+def test_an_unknown_word_also_suggests_datasets(tmp_path, monkeypatch):
     (tmp_path / "my_flowers/1.0.0").mkdir(parents=True)
     (tmp_path / "my_flowers/1.0.0/features.json").touch()
     (tmp_path / "my_folders").mkdir()  # is no dataset
@@ -139,7 +139,7 @@ def test_an_unknown_word_is_answered_with_the_nearest_datasets_too(tmp_path, mon
         assert expected <= found and "my_folders" not in found, (word, hint)
 
 
-def test_a_key_means_what_the_comments_at_it_say():
+def test_the_meaning_of_a_key_is_its_comment():
     common = meanings.of_common()
     assert common["seed"] == "of the initial weights, the order, the augmentation, dropout"
     assert common["init_step"].startswith("of a workdir; empty: the newest; or best")  # in brackets
@@ -151,14 +151,14 @@ def test_a_key_means_what_the_comments_at_it_say():
     assert meanings.of_entry("fewshot")["shots"] == "examples a class"
 
 
-def test_the_version_is_the_clones():
+def test_the_version_in_a_clone_is_its_own():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert mixer.__version__ == project["version"]
 
 
 @pytest.mark.long
-def test_the_package_is_enough(data_dir, tmp_path):
-    """Installed elsewhere, with a `configs` of the user's own first on Python's path."""
+def test_the_installed_package_trains(data_dir, tmp_path):
+    """The package installed elsewhere, with the user's own `configs` first on Python's path."""
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     copy = tmp_path / "clone"  # the build leaves folders
     copy.mkdir()

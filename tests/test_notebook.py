@@ -1,4 +1,4 @@
-"""The notebook from its first cell to its last, and what it was left with."""
+"""The notebook runs from its first cell to its last, and is stored with its outputs."""
 
 import os
 import re
@@ -21,11 +21,11 @@ def printed(notebook) -> str:
 
 
 def right(text: str) -> list[int]:
-    """Of ten images of CIFAR-10 and of ten digits after fine-tuning, how many are recognised."""
+    """How many of ten CIFAR-10 images, and of ten digits after fine-tuning, are recognised."""
     return [int(count) for count in re.findall(r"(\d+) of 10 are right", text)]
 
 
-def test_it_is_kept_with_small_outputs():
+def test_the_notebook_is_stored_with_small_outputs():
     text, notebook = FILE.read_text(), nbformat.read(FILE, as_version=4)
     nbformat.validate(notebook)
     assert len(text) < 500_000 and "Traceback" not in text
@@ -35,7 +35,7 @@ def test_it_is_kept_with_small_outputs():
 
 
 @pytest.mark.long
-def test_it_runs():
+def test_the_notebook_runs():
     notebook = nbformat.read(FILE, as_version=4)
     for cell in notebook.cells:
         cell.pop("outputs", None)

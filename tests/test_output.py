@@ -1,4 +1,4 @@
-"""A run outlives whoever reads its output: a terminal that is closed, a pipe's other end."""
+"""A run goes on when its output is closed: a closed terminal, a pipe without a reader."""
 
 import contextlib
 import os
@@ -15,7 +15,10 @@ from mixer.training.writers import Console
 
 @contextlib.contextmanager
 def read(opened, monkeypatch):
-    """Output goes to a reader; yields how it leaves. (A fixture's would be pytest's again.)"""
+    """Sends output to a terminal or pipe; yields a function that closes its other end.
+
+    It is no fixture: after one, pytest would restore its own output before the test.
+    """
     ours, theirs = opened()
     kept = os.dup(1), os.dup(2)
     try:
@@ -35,7 +38,7 @@ each_way = pytest.mark.parametrize("opened", [pty.openpty, os.pipe])
 
 
 @each_way
-def test_each_line_and_the_bar(opened, monkeypatch):
+def test_lines_and_the_bar_after_output_is_closed(opened, monkeypatch):
     with read(opened, monkeypatch) as leave:
         console = Console(10, 0)
         console.tick(1, {"loss": 1.0})
@@ -49,7 +52,7 @@ def test_each_line_and_the_bar(opened, monkeypatch):
 
 @each_way
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGUSR1])
-def test_whatever_signal_came_before(first, opened, monkeypatch):
+def test_a_closed_terminal_after_another_signal(first, opened, monkeypatch):
     with read(opened, monkeypatch) as leave, StopSignal() as stop:
         os.kill(os.getpid(), first)
         leave()
@@ -59,10 +62,10 @@ def test_whatever_signal_came_before(first, opened, monkeypatch):
         assert stop.poll() and stop.received == first.name
 
 
-def test_a_file_that_takes_no_more_is_said(monkeypatch):
+def test_a_full_disk_raises(monkeypatch):
     # Closing it fails too.
     with contextlib.suppress(OSError), open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stdout", full)
         with pytest.raises(OSError, match="No space left"):
             Console(10, 0).line("step 1")
-    assert not output.to_nobody()
+    assert not output.discard_if_closed()

@@ -1,4 +1,4 @@
-"""`mixer.preprocess`: files and arrays to what a model takes."""
+"""`mixer.preprocess`: from files and arrays to the input of a model."""
 
 import dataclasses
 
@@ -19,11 +19,11 @@ def pixels():
 
 
 def seen(image):
-    """Of uint8, by the contract's words: float32 in [-1, 1]."""
+    """uint8 -> float32 in [-1, 1], as the batch format says."""
     return (np.float64(image) / 127.5 - 1)[None]
 
 
-def test_arrays_and_files_of_them_are_alike(pixels, tmp_path):
+def test_arrays_and_files_give_the_same_result(pixels, tmp_path):
     Image.fromarray(pixels).save(tmp_path / "a.png")
     Image.fromarray(pixels[..., 0]).save(tmp_path / "b.png")
     grey = np.repeat(pixels[..., :1], 3, axis=-1)
@@ -52,7 +52,7 @@ def test_sizes_may_differ(pixels):
     np.testing.assert_array_equal(images[1], 1)
 
 
-def test_exif_turns_a_photo_unless_the_model_learnt_otherwise(pixels, tmp_path):
+def test_exif_rotates_a_photo_unless_the_model_ignores_it(pixels, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned to the right
     large = Image.fromarray(pixels).resize((24, 32))
@@ -67,7 +67,7 @@ def test_exif_turns_a_photo_unless_the_model_learnt_otherwise(pixels, tmp_path):
     np.testing.assert_array_equal(mixer.preprocess(tmp_path / "turned.jpg", ignored), plain)
 
 
-def test_what_a_folder_holds_besides_is_said(pixels, tmp_path, capsys):
+def test_other_files_in_a_folder_are_named(pixels, tmp_path, capsys):
     Image.fromarray(pixels).save(tmp_path / "a.png")
     (tmp_path / "notes.txt").write_text("x")
     mixer.preprocess(tmp_path, CARD)
@@ -105,12 +105,12 @@ ONE = np.zeros((8, 6, 3), np.uint8)
         ("^nothing/a.png cannot be read: No such file or directory$", ["nothing/a.png"]),
     ],
 )
-def test_what_is_refused(message, images):
+def test_bad_images_are_refused(message, images):
     with pytest.raises(mixer.BadInput, match=f"(?i){message}"):
         mixer.preprocess(images, CARD)
 
 
-def test_files_that_are_no_images_are_named(tmp_path):
+def test_files_that_are_not_images_are_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
     for images in (tmp_path / "a.png", [tmp_path / "a.png"]):
         with pytest.raises(mixer.BadInput, match=rf"^{tmp_path}/a.png: not a readable image"):

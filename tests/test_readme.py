@@ -1,4 +1,4 @@
-"""What the README shows works as it stands."""
+"""The examples in the README work as printed."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def test_a_users_own_module(tmp_path, data_dir):
     assert results["metrics"] == {"test/error": 0.0}
 
 
-def test_files_and_recipes_it_names_exist():
+def test_its_files_and_recipes_exist():
     for path in re.findall(r"\]\(((?:configs|mixer|tests)/[^)]+|[A-Z]+\.md)\)", README):
         assert (ROOT / path).exists(), path
     for room in re.findall(r"^(mixer/\w+(?:\.py|/))", README, re.MULTILINE):

@@ -1,4 +1,4 @@
-"""The arrows between the rooms, and what may not be imported."""
+"""Rules of the rooms: who imports whom, what must not be imported, how long a file may be."""
 
 import ast
 import subprocess
@@ -52,18 +52,18 @@ def test_rooms_do_not_import_each_other(room):
         assert not strangers, f"{path.relative_to(ROOT)} imports {sorted(strangers)}"
 
 
-def test_jaxs_private_state_is_read_in_one_place():
+def test_private_parts_of_jax_are_used_in_one_file():
     for path in (ROOT / "mixer").rglob("*.py"):
         private = [name for name in imported(path) if name.startswith("jax._src")]
         assert not private or path.name == "runtime.py", path
 
 
-def test_storage_knows_no_room():
+def test_storage_imports_no_room():
     for path in (ROOT / "mixer" / "storage").rglob("*.py"):
         assert set(ours(path)) <= {"mixer.errors", "mixer.storage"}, path
 
 
-def test_nothing_imports_the_runs_but_the_command():
+def test_only_the_command_imports_the_runs():
     for path in (ROOT / "mixer").rglob("*.py"):
         if "runs" not in path.parts and path.name not in ("command.py", "help.py"):
             assert "mixer.runs" not in set(ours(path)), path
@@ -82,7 +82,7 @@ BUILT = {
 }
 
 
-def test_a_run_and_what_runs_build_read_the_config_and_nothing_else_does():
+def test_only_runs_read_the_config():
     for path in (ROOT / "mixer").rglob("*.py"):
         tree = ast.parse(path.read_text())
         if path == ROOT / "mixer" / "command.py":  # which makes it
@@ -126,7 +126,7 @@ def test_data_imports_without_jax_and_everything_without_tensorflow():
         subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, check=True)
 
 
-def test_the_public_names_are_there():
+def test_the_public_names_exist():
     import mixer
 
     for name in mixer.__all__:

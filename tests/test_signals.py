@@ -1,4 +1,4 @@
-"""What a machine, a scheduler or a user sends to stop a run."""
+"""Signals from a machine, a scheduler or a user that stop a run."""
 
 import os
 import pty
@@ -15,12 +15,12 @@ from mixer.signals import StopSignal
 ROOT = Path(__file__).parents[1]
 
 
-def test_signals_set_a_flag_first_and_interrupt_second(capfd):
+def test_the_first_signal_sets_a_flag_and_the_second_interrupts(capfd):
     before = signal.getsignal(signal.SIGTERM)
     with StopSignal() as stop:
         assert not stop.poll()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert not stop  # until it is asked: all that happens between two polls sees the same
+        assert not stop  # only a poll changes it
         assert stop.poll() and stop and stop.received == "SIGTERM"
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
@@ -29,7 +29,7 @@ def test_signals_set_a_flag_first_and_interrupt_second(capfd):
 
 
 @pytest.mark.parametrize("number", signals.STOPS)
-def test_each_stops_after_the_step(number):
+def test_each_signal_stops_after_the_step(number):
     before = signal.getsignal(number)
     with StopSignal() as stop:
         os.kill(os.getpid(), number)
@@ -37,7 +37,7 @@ def test_each_stops_after_the_step(number):
     assert signal.getsignal(number) is before
 
 
-def test_workers_leave_them_to_their_parent():
+def test_workers_ignore_the_signals():
     worker = (
         "import os\n"
         "from mixer import signals\n"
@@ -49,7 +49,7 @@ def test_workers_leave_them_to_their_parent():
     assert ended.returncode == 0 and ended.stdout == b"alive\n"
 
 
-def test_what_comes_twice_by_itself_does_not_interrupt():
+def test_signals_that_may_come_twice_do_not_interrupt():
     with StopSignal() as stop:
         for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR1):
             os.kill(os.getpid(), number)
@@ -59,7 +59,7 @@ def test_what_comes_twice_by_itself_does_not_interrupt():
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_under_nohup_a_closed_terminal_stops_nothing():
+def test_a_closed_terminal_does_not_stop_a_run_under_nohup():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with StopSignal() as stop:
@@ -70,8 +70,8 @@ def test_under_nohup_a_closed_terminal_stops_nothing():
 
 
 @pytest.mark.parametrize("disowned", [False, True])
-def test_a_terminal_that_is_closed_leaves_time_to_save(disowned, tmp_path):
-    """It takes no more lines, and no bar. What the shell has disowned runs on."""
+def test_a_run_saves_after_its_terminal_is_closed(disowned, tmp_path):
+    """Its output then fails, for lines and the progress bar. A disowned run goes on."""
     run = (
         "import fcntl, os, pathlib, signal, sys, termios, time\n"
         "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"

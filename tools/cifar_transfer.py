@@ -1,16 +1,18 @@
-"""Transfer within CIFAR-10 on a CPU: five classes teach, the other five are learnt from few steps.
+"""Transfer within CIFAR-10 on a CPU: pretrains on five classes, fine-tunes on the other five.
 
     python tools/cifar_transfer.py --images=PATH --workdir=runs/cifar_transfer
 
-PATH/{train,test}/<class>/*.jpg holds CIFAR-10's images. A small Mixer is trained at 32 on every
-second class, then fine-tuned on the others at 32, 48 and 64 pixels, by either scheme where token
-mixing must grow, beside the same steps from scratch; three seeds each. Prints the tables as
-Markdown, also to WORKDIR/table.md. What is complete is not run again, what was stopped goes on.
+PATH/{train,test}/<class>/*.jpg holds the images of CIFAR-10. A small Mixer is trained at 32 pixels
+on every second class, then fine-tuned on the others at 32, 48 and 64 pixels (with both ways of
+resizing where token mixing must grow) and compared with training from scratch for as many steps,
+three seeds each. It prints the tables as Markdown and writes them to WORKDIR/table.md. Complete
+runs are not repeated, and stopped runs are resumed.
 
-All runs on the five other classes share one recipe: only the start, the resolution and the seed
-differ; the block-diagonal scheme also makes token mixing four times as wide. It is the fine-tuning
-protocol but for Adam, so that training from scratch is not held back; at 32 the protocol's SGD with
-rate 0.03 fine-tunes as well (53.6 % against 53.2 %, one seed).
+All runs on the other five classes share one recipe: only the initial weights, the resolution and
+the seed differ; the block-diagonal way also makes token mixing four times as wide. It is the
+fine-tuning protocol except for Adam, without which training from scratch would be slow; at 32
+pixels the protocol's SGD with a learning rate of 0.03 fine-tunes as well (53.6 % against 53.2 %,
+one seed).
 """
 
 import argparse
@@ -46,7 +48,7 @@ DOWNSTREAM = {
     "schedule.end": 0.0,
     "optimizer.weight_decay": 0.0,
 }
-# Resolution and, of what begins with the trained Mixer, the way to it.
+# (resolution, way of resizing the pretrained Mixer; None from scratch).
 STARTS = {
     "scratch, 32": (32, None),
     "fine-tuned, 32": (32, "auto"),
@@ -59,7 +61,7 @@ SHOTS = (1, 5, 10, 25)
 
 
 def halves(images: Path, workdir: Path) -> tuple[Path, Path]:
-    """Makes two folders of links, each to every second class of `images`."""
+    """Makes two folders of links, each with every second class of `images`."""
     for split in ("train", "test"):
         for i, folder in enumerate(sorted(p for p in (images / split).iterdir() if p.is_dir())):
             link = workdir / ("upstream", "downstream")[i % 2] / split / folder.name
@@ -70,7 +72,7 @@ def halves(images: Path, workdir: Path) -> tuple[Path, Path]:
 
 
 def results(recipe: str, workdir: Path, overrides: dict) -> dict:
-    """The results of a run, which is done or gone on with if there are none yet."""
+    """The results of a run, which is started or resumed if it has none yet."""
     file = workdir / "results.json"
     if not file.exists():
         keys = [f"--config.{key}={value}" for key, value in overrides.items()]
@@ -83,7 +85,7 @@ def results(recipe: str, workdir: Path, overrides: dict) -> dict:
 
 
 def transfer(upstream: Path, downstream: Path, workdir: Path) -> list[str]:
-    """The lines of both tables, after all runs that they need."""
+    """Does all runs; returns the lines of both tables."""
     model = {f"model.{field}": value for field, value in MODEL.items()}
     common = model | {
         "evaluators.test.batch_size": 256,

@@ -1,17 +1,17 @@
-"""Makes one call to the disk fail in a short run, then gives the same command again (Linux only).
+"""Makes a disk call fail in a short run, then runs the same command again (Linux only).
 
     python tools/disk_faults.py --workdir=runs/disk_faults --trials=200
 
-Counts the calls by which a run of a few steps (the quickstart's with a model of one layer, its data
-written first) changes its disk. Each trial is such a run, in which one of these calls fails: with
-ENOSPC, a full disk, or EIO, a broken one; or, with --lasting, it and all after it. Held, and said
-in a table:
+It counts the calls by which a run of a few steps (the quickstart with a model of one layer, which
+first writes its data) changes its disk. Each trial is such a run in which one of these calls fails
+with ENOSPC (a full disk) or EIO (a broken disk); with --lasting all later calls fail too. It
+checks, and prints in a table, that
 
 - the run ends in time, with one line that names what failed, or the fault does it no harm;
-- the same command then completes it, bit-identical to an undisturbed one, and nothing is left over.
+- the same command then completes it, bit-identical to an undisturbed run, with no files left over.
 
-Exits with 1 if anything else was seen. Trials are drawn at random, by --seed, from all calls and
-both errors; stopped, it goes on with those that are missing. Needs a C compiler: failing_disk.c.
+It exits with 1 otherwise. Trials are drawn at random, by --seed, from all calls and both errors.
+After a stop it resumes with the missing trials. It needs a C compiler for failing_disk.c.
 """
 
 import argparse
@@ -44,13 +44,12 @@ OVERRIDES = (
     "--config.runtime.log_every=1 steps",
 )
 ERRORS = ("ENOSPC", "EIO")
-# Seconds until a run that met a fault must have ended.
-PATIENCE = 20
+TIMEOUT = 20  # seconds within which a run must end after a fault
 LEFT_OVER = ("*.incomplete", "*tmp*", "replaced", "damaged")
 
 
 class OneLayer(nn.Module):
-    """The least that can be trained: few arrays are few calls, so that all of them can be tried."""
+    """The smallest trainable model: few arrays make few calls, so that all of them can be tried."""
 
     num_classes: int
 
@@ -63,7 +62,7 @@ register_model("one-layer", OneLayer)
 
 
 def command(folder: Path) -> list[str]:
-    """The run's, its workdir and its data below `folder`."""
+    """The command of a run with its workdir and data below `folder`."""
     return [
         "main.py",
         "--config=configs/quickstart.py:one-layer,smoke",
@@ -73,9 +72,10 @@ def command(folder: Path) -> list[str]:
 
 
 def in_child(folder: Path, do, seconds: float, **environment: str) -> tuple[int | None, str]:
-    """`do()` in a fork of this process, which has everything imported: exit code, standard error.
+    """Calls `do()` in a fork of this process, which has imported everything already.
 
-    The code is None if it had not ended after `seconds`; then it is killed.
+    Returns:
+      (exit code, standard error). The code is None if it was killed after `seconds`.
     """
     said = folder.with_suffix(".stderr")
     sys.stdout.flush()
@@ -98,12 +98,12 @@ def in_child(folder: Path, do, seconds: float, **environment: str) -> tuple[int 
 
 
 def run(folder: Path, seconds: float = 600, **environment: str) -> tuple[int | None, str]:
-    """The run, or the rest of it, in `folder`."""
+    """Starts or resumes the run in `folder`."""
 
     def do() -> int:
         import main
 
-        sys.argv = command(folder)  # where the flags of a config are looked for
+        sys.argv = command(folder)  # the config flags are read from here
         return main.main()
 
     return in_child(folder, do, seconds, TFDS_DATA_DIR=str(folder / "data"), **environment)
@@ -116,7 +116,7 @@ def calls(log: Path) -> list[tuple[float, str, str]]:
 
 
 def finish(folder: Path, peace: Path) -> list[str]:
-    """Gives the command again; what is wrong with how it ends or with what it leaves."""
+    """Runs the command again; returns what is wrong with its end or with the files it leaves."""
 
     def do() -> int:
         import main
@@ -136,7 +136,7 @@ def finish(folder: Path, peace: Path) -> list[str]:
 
 
 def trial(folder: Path, peace: Path, fault: list, lasting: bool) -> dict:
-    """One fault and what came of it; `wrong` lists what should not have.
+    """Does one trial; `wrong` in the result lists the violations.
 
     Args:
       fault: (ERROR, CALL, PATH): call number CALL, counted among those whose path in `folder`
@@ -165,7 +165,7 @@ def trial(folder: Path, peace: Path, fault: list, lasting: bool) -> dict:
     lines = said.strip().splitlines()
     if code not in (0, 1, 2):
         result["wrong"].append("hangs" if code is None else f"exit code {code}")
-    elif code and took > PATIENCE:
+    elif code and took > TIMEOUT:
         result["wrong"].append(f"ended {took:.0f} s after the fault")
     if code and (len(lines) != 1 or not lines[0].startswith("error: ")):
         result["wrong"].append(f"{len(lines)} lines instead of one")
@@ -178,7 +178,7 @@ def trial(folder: Path, peace: Path, fault: list, lasting: bool) -> dict:
 
 
 def table(trials: list[dict]) -> str:
-    """Markdown: what failed where, how often, how often it was told in a line, how often wrong."""
+    """A Markdown table: which calls failed where, and how many trials ended in a line or wrong."""
     kinds = Counter(), Counter(), Counter()
     for each in trials:
         kind = (each.get("name", "none"), place(each.get("path", "")))
@@ -195,13 +195,13 @@ def table(trials: list[dict]) -> str:
 
 
 def place(path: str) -> str:
-    """The part of the run's folder that a path lies in."""
+    """The part of the run's folder that a path is in."""
     parts = Path(path).parts
     return "/".join(parts[:2]) if "checkpoints" in parts or "data" in parts else "/".join(parts[:1])
 
 
 def prepare(workdir: Path) -> None:
-    """Starts this program anew with the failing disk loaded, and imports what a run imports."""
+    """Restarts this program with the failing disk loaded, and imports what a run imports."""
     library = workdir / "failing_disk.so"
     if os.environ.get("LD_PRELOAD") != str(library):
         compiler = shutil.which("cc") or shutil.which("gcc") or sys.exit("a C compiler is missing")
@@ -228,7 +228,7 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lasting", action="store_true", help="all later calls fail too")
-    parser.add_argument("--faults", default="", help="ERROR:CALL:PATH,... in place of a draw")
+    parser.add_argument("--faults", default="", help="ERROR:CALL:PATH,... instead of random ones")
     args = parser.parse_args()
     workdir = args.workdir.absolute()
     workdir.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,10 @@
-"""Images per second, forwards, of a small model of each family on this machine, beside its work.
+"""The forward images/s and FLOPs of a small model of each family on this machine, as Markdown.
 
     python tools/forward_speed.py --batch_size=8 --rounds=5
 
-Random parameters, float32, the model's own resolution. The models take turns in each round, so that
-whatever else the machine does meets all; ratios are to Mixer-S/16's median. Prints Markdown.
+Parameters are random, the dtype is float32, the resolution the model's own. The models take turns
+in each round, so that other load on the machine affects all alike. Ratios are to Mixer-S/16's
+median.
 """
 
 import argparse
@@ -35,7 +36,7 @@ MODELS = {
 
 
 def prepared(name: str, size: int, batch_size: int):
-    """() -> None, which waits for one batch; multiply-accumulates of an image; parameters."""
+    """(function that computes one batch, multiply-accumulates per image, number of parameters)."""
     model = mixer.create_model(name, num_classes=1000)
     images = jnp.ones((batch_size, size, size, 3))
     params = jax.jit(model.init)(jax.random.key(0), images[:1])["params"]

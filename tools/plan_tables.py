@@ -1,11 +1,11 @@
-"""What the Mixers need on TPU slices, by the TPU's own compiler: the tables of docs/plan.md.
+"""Writes the tables of docs/plan.md: the cost of the Mixers on TPU slices, by the TPU compiler.
 
     python tools/plan_tables.py --workdir=runs/plans
 
-Needs requirements-tpu-plan.txt, and no TPU. Each entry is a `config.run=plan` of imagenet.py
-with batches of 4,096 in bfloat16 and scanned blocks. What does not fit is tried again with more
-rematerialisation, then with the batch in 2, 4, ... micro-batches. What WORKDIR has already is not
-planned again, also if the code is another by now. Writes WORKDIR/tables.md.
+It needs requirements-tpu-plan.txt, but no TPU. Each row is a `config.run=plan` of imagenet.py with
+batches of 4,096 in bfloat16 and scanned blocks. If a model does not fit, it tries more
+rematerialisation, then 2, 4, ... micro-batches. Plans that are in WORKDIR already are not made
+again, even if the code has changed. It writes WORKDIR/tables.md.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from mixer.runs import plan
 
 GIB = 2**30
 MODELS = ("S/32", "S/16", "B/32", "B/16", "L/32", "L/16", "H/14")
-# By the names of Cloud TPU, which count cores for v3 and v4: chips in a slice, devices of JAX's.
+# {name in Cloud TPU, which counts cores for v3 and v4: (topology in chips, number of JAX devices)}.
 SLICES = {
     "v3-8": ("v3:2x2", 8),
     "v3-128": ("v3:8x8", 128),
@@ -31,13 +31,13 @@ SLICES = {
     "v6e-64": ("v6e:8x8", 64),
 }
 SCALING = {"v3-8": ("v3:2x2", 8), "v3-64": ("v3:4x8", 64), "v3-512": ("v3:16x16", 512)}
-# fsdp of more devices than this would not divide the 640 hidden units of H/14's token mixing.
+# More devices than this along fsdp do not divide the 640 hidden units of H/14's token mixing.
 MOST_FSDP = 128
 LEVERS = [("none", 1), ("dots", 1), *(("full", 2**i) for i in range(10))]
 
 
 def planned(workdir: Path, name: str, where: tuple[str, int], strategy: str, tensor: int = 1):
-    """(remat, micro-batches, results.json) of the first way that fits; (None, None, the last)."""
+    """(remat, micro-batches, results.json) of the first plan that fits; else (None, None, last)."""
     topology, devices = where
     for remat, parts in LEVERS:
         config = imagenet.get_config(f"Mixer-{name}", "plan")
@@ -83,9 +83,10 @@ def row(found: tuple) -> list[str]:
 
 
 def closed_form(results: dict, strategy: str, parts: int, devices: int, fsdp: int) -> float:
-    """MiB that a device sends at least, in rings, each kernel in bfloat16, for each micro-batch.
+    """The least a device must send per step, in MiB, in rings and with kernels in bfloat16.
 
-    replicate: gradients; fsdp: kernels forwards and again backwards, and gradients scattered.
+    In each micro-batch, replicate sends the gradients; fsdp sends the kernels in the forward and
+    the backward pass, and scatters the gradients.
     """
     size = 2 * results["params"]
 
@@ -115,7 +116,7 @@ SHARED = [
 
 
 def main() -> None:
-    """Plans what is not planned yet, and writes the tables."""
+    """Makes the missing plans and writes the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, required=True)
     workdir = parser.parse_args().workdir.expanduser().absolute()

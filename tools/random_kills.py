@@ -1,12 +1,12 @@
-"""Kills a run again and again, lets it finish, and compares it with one that was never disturbed.
+"""Kills a run again and again, lets it finish, and compares it with an undisturbed run.
 
     python tools/random_kills.py --workdir=runs/random_kills
 
-Trains the quickstart once in peace. Then starts it in another folder and ends it by kill -9, 30
-times in a row: at any moment from the first import on, within the writing of a checkpoint, within
-an evaluation. Then the same command finishes it. Prints a table of the kills, and whether
-parameters, optimizer state, metrics.jsonl (its times aside) and results are the same, bit for bit;
-exits with 1 if they are not. Stopped, it goes on with the kills that are missing.
+It trains the quickstart once without disturbance. Then it starts the quickstart in another folder
+and ends it by kill -9, 30 times in a row: at any moment from the first import on, while it writes a
+checkpoint, or during an evaluation. Then it lets the same command finish. It prints a table of the
+kills, and whether parameters, optimizer state, metrics.jsonl (except times) and results are equal
+bit for bit, and exits with 1 if they are not. After a stop it resumes with the missing kills.
 """
 
 import argparse
@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))  # the package need not be installed
 from mixer.checkpoint.store import Store  # noqa: E402
 
 EVALUATE, SAVE = 30, 20
-# Checkpoints and evaluations as dense as is needed to meet them.
+# Checkpoints and evaluations are frequent enough for kills to hit them.
 OVERRIDES = (
     "--config.model.dropout=0.1",
     "--config.ema_decay=0.99",
@@ -40,7 +40,7 @@ TIMES = re.compile("images_per_second|data_wait_share|device_days|seconds/|tflop
 
 
 def begin(workdir: Path) -> subprocess.Popen:
-    """Starts the run, or goes on with it."""
+    """Starts or resumes the run."""
     command = ["main.py", "--config=configs/quickstart.py", f"--workdir={workdir}", *OVERRIDES]
     with workdir.with_suffix(".txt").open("a") as output:
         return subprocess.Popen(
@@ -49,7 +49,7 @@ def begin(workdir: Path) -> subprocess.Popen:
 
 
 def finish(workdir: Path) -> float:
-    """Lets the run end; the seconds it took."""
+    """Runs until the end; returns the seconds it took."""
     started = time.monotonic()
     code = begin(workdir).wait()
     if code or not (workdir / "results.json").exists():
@@ -65,7 +65,7 @@ def newest(workdir: Path) -> int:
 
 
 def logged(workdir: Path) -> list[dict]:
-    """The lines of metrics.jsonl, the one being written left out."""
+    """The complete lines of metrics.jsonl."""
     file = workdir / "metrics.jsonl"
     lines = file.read_text().splitlines(keepends=True) if file.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
@@ -77,16 +77,16 @@ def saving(workdir: Path) -> bool:
 
 
 def evaluating(workdir: Path) -> bool:
-    """Whether the newest line is of a step at which an evaluation follows."""
+    """Whether an evaluation follows the newest line of metrics.jsonl."""
     last = (logged(workdir) or [{"step": 0}])[-1]
     return last["step"] % EVALUATE == 0 and "train/loss" in last
 
 
 def kill_once(workdir: Path, rng: random.Random, span: float) -> dict:
-    """One session and its end.
+    """Starts a session of the run and kills it.
 
     Args:
-      span: seconds within which the moment lies.
+      span: seconds within which to kill it.
     """
     aim = rng.choice(("any moment", "a save", "an evaluation"))
     wait, short = rng.uniform(0, span), rng.uniform(0, 0.05)
@@ -94,7 +94,7 @@ def kill_once(workdir: Path, rng: random.Random, span: float) -> dict:
     known = len(logged(workdir))
     process, started = begin(workdir), time.monotonic()
     while process.poll() is None:
-        # What lies there of the session before does not count.
+        # Files of the previous session do not count.
         begun = aim == "any moment" or len(logged(workdir)) != known
         if time.monotonic() - started > wait and begun and here(workdir):
             break
@@ -114,7 +114,7 @@ def kill_once(workdir: Path, rng: random.Random, span: float) -> dict:
 
 
 def final(workdir: Path) -> tuple[dict, list, dict]:
-    """What a complete run leaves: arrays, lines and metrics without times."""
+    """(arrays, lines of metrics.jsonl without times, metrics of results.json) of a complete run."""
     with Store(str(workdir / "checkpoints"), read_only=True) as store:
         here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         step = store.steps()[-1]
@@ -126,7 +126,7 @@ def final(workdir: Path) -> tuple[dict, list, dict]:
 
 
 def differences(ours: Path, theirs: Path) -> list[str]:
-    """What is not the same in two complete runs, bit for bit."""
+    """What differs between two complete runs, compared bit for bit."""
     mine, other = final(ours), final(theirs)
     found = []
     for (path, a), b in zip(
@@ -142,7 +142,7 @@ def differences(ours: Path, theirs: Path) -> list[str]:
 
 
 def table(kills: list[dict]) -> str:
-    """Markdown."""
+    """A Markdown table of the kills."""
     rows = ["| kill | aimed at | after, s | logged | checkpoint | while saving |"]
     rows.append("| ---: | --- | ---: | ---: | ---: | --- |")
     for i, kill in enumerate(kills, 1):
@@ -170,7 +170,7 @@ def main() -> int:
     rng = random.Random(f"{args.seed}/{len(kills)}")
     while len(kills) < args.kills:
         record.write_text(json.dumps(state, indent=1))
-        # A start, and twice the part of the training that each session may take.
+        # The time of the start, and twice the part of the training that each session should do.
         trained = json.loads((peace / "results.json").read_text())["seconds"]
         span = state["seconds"] - trained + 2 * trained / args.kills
         kills.append(kill_once(killed, rng, span))

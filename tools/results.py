@@ -1,8 +1,8 @@
-"""Writes what the experiments found, docs/results/*.csv, into README.md and docs/reproduction.md.
+"""Writes the results of the experiments, docs/results/*.csv, into README.md and reproduction.md.
 
     python tools/results.py
 
-Between the lines <!-- NAME --> and <!-- /NAME --> of these files stands the table of that name;
+It replaces the table between the lines <!-- NAME --> and <!-- /NAME --> of each file.
 experiments/results.sh fills docs/results first.
 """
 
@@ -22,26 +22,26 @@ FILES = (ROOT / "README.md", ROOT / "docs" / "reproduction.md")
 
 
 def read(name: str) -> list[dict[str, str]]:
-    """The lines of a table, none where the experiment was not run."""
+    """The lines of a table; none if the experiment was not run."""
     file = RESULTS / f"{name}.csv"
     return list(csv.DictReader(file.open())) if file.exists() else []
 
 
 def markdown(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table whose columns, but the first, are numbers."""
+    """A table whose columns, except the first, are numbers."""
     heading = list(heading)
     lines = [heading, ["---", *["---:"] * (len(heading) - 1)], *map(list, rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def percent(line: dict[str, str]) -> str:
-    """Of a line of a figure's CSV the accuracy, with its deviation over seeds."""
+    """The accuracy in a line of a figure's CSV, with its standard deviation over seeds."""
     (accuracy,) = (value for name, value in line.items() if name.endswith(", %"))
     return f"{accuracy} ± {line['std']}" if line["std"] else accuracy
 
 
 def figure4() -> str:
-    """At the last step: by model the three cases, and by how much the moved ones are lower."""
+    """For each model the three cases at the last step, and how much lower the shuffled ones are."""
     last = {(line["model"], line["case"]): line for line in read("figure4")}
     drops = published.figure("figure4")["relative_drop_percent"]
     rows = []
@@ -63,7 +63,7 @@ def figure4() -> str:
 
 
 def figure2_right() -> str:
-    """By model the accuracy for each part of the data."""
+    """For each model the accuracy on each part of the data."""
     lines = read("figure2_right")
     parts = sorted({float(line["fraction"]) for line in lines})
     found = {(line["model"], float(line["fraction"])): percent(line) for line in lines}
@@ -73,7 +73,7 @@ def figure2_right() -> str:
 
 
 def appendix_a() -> str:
-    """By variant its accuracy, the difference to the Mixer, and the paper's words on that."""
+    """For each variant its accuracy, the difference to the Mixer, and the paper's words."""
     lines = [line for line in read("tables") if line["part"] == "appendix_a"]
     found = {(line["row"], line["column"]): line for line in lines}
     rows = []
@@ -86,7 +86,7 @@ def appendix_a() -> str:
 
 
 def throughput() -> str:
-    """By model the rate, and its ratio to the first's beside the paper's."""
+    """For each model the images/s, and their ratio to the first model's next to the paper's."""
     lines = read("throughput")
     rate, ratio = "images/s/device", next(name for name in lines[0] if name.startswith("to "))
     columns = ("model", "batch", rate, ratio, "paper's")
@@ -107,7 +107,7 @@ TABLES: dict[str, tuple[str, Callable[[], str]]] = {
 
 
 def filled(text: str) -> str:
-    """A page with its tables as the results are now."""
+    """A page with its tables replaced by those of the current results."""
     for name, (source, make) in TABLES.items():
         if read(source):
             between = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)

@@ -1,7 +1,7 @@
-"""A small HaloNet of timm's, for tools/timm_parity.py, and where our arrays are in it.
+"""A small HaloNet in timm and the layout of our arrays in it, for tools/timm_parity.py.
 
-Not for files: timm scales relative positions in another way, and numbers those of strided queries
-as if they were not strided.
+It is not used for files: timm scales relative positions in another way, and numbers those of
+strided queries as if they were not strided.
 """
 
 import functools
@@ -31,12 +31,12 @@ def network():
 
 
 def _by_heads(array, model):
-    """[C, keys and values] of all heads -> both of one head after the other, as a convolution's."""
+    """[C, keys and values] of all heads -> a convolution kernel with both of each head in turn."""
     both = (part.reshape(len(part), model.num_heads[0], -1) for part in np.split(array, 2, axis=1))
     return np.concatenate([*both], axis=2).reshape(len(array), -1).T[:, :, None, None]
 
 
-# A row of timm's table is for an offset from the window, of ours from the block within it.
+# A row of timm's table is an offset from the window, a row of ours an offset from the block in it.
 _FROM_WINDOW = Turn(theirs=lambda table, model: np.roll(table, model.halo_size, axis=0))
 _OURS, _TIMM = "stage_{0}_block_{1}/", "stages.{0}.{1}."
 

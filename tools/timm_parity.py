@@ -2,12 +2,12 @@
 
     pip install torch timm safetensors && python tools/timm_parity.py
 
-For a small member of each family in `CASES`: weights are drawn by their names with NumPy, written
-under timm's names by our table, loaded by timm, strictly; and where timm itself reads the published
-.npz files, also written and loaded so. Fails unless timm's logits are ours to 1e-4. They go to
-tests/models/fixtures/NAME.npz, with names, shapes and checksums of timm's arrays;
-tests/models/test_timm.py compares with them, without timm. HaloNet has no files, and
-timm numbers the positions of strided queries as if they were not: there both tables are 0.
+For a small model of each family in `CASES` it draws weights from their names with NumPy, writes
+them under timm's names, and loads them strictly in timm; where timm reads the published .npz files,
+it does the same with those. It fails unless timm's logits equal ours to 1e-4. It writes timm's
+logits, and the names, shapes and checksums of timm's arrays, to tests/models/fixtures/NAME.npz;
+tests/models/test_timm.py compares with them, without timm. HaloNet has no files, and timm numbers
+the positions of strided queries as if they were not strided: there both tables are 0.
 """
 
 import dataclasses
@@ -42,12 +42,13 @@ class Case:
     """A small model.
 
     Attributes:
-      base: the registered model that `fields` change.
-      image_size: (height, width), not square, so that no transposition passes unseen.
-      timm: () -> the same as a torch module.
-      reads_npz: whether timm's `load_pretrained` reads the family's published files.
-      layout: of timm's arrays, where `mixer.save_pretrained` does not know them.
-      zero: how the names of parameters begin that are 0.
+      base: registered model.
+      fields: the fields of `base` to change.
+      image_size: (height, width), not square, so that a transposition is noticed.
+      timm: () -> the same model as a torch module of timm.
+      reads_npz: whether timm's `load_pretrained` reads the published files of the family.
+      layout: layout of timm's arrays, if `mixer.save_pretrained` does not know it.
+      zero: prefix of the names of parameters that are set to 0; "" for none.
     """
 
     base: str
@@ -60,16 +61,16 @@ class Case:
 
     @property
     def model(self) -> nn.Module:
-        """Ours."""
+        """Our model."""
         return mixer.create_model(self.base, num_classes=5, **self.fields)
 
     def params(self) -> dict:
-        """Random parameters: each array's depend on its name alone."""
+        """Random parameters; each array depends only on its name."""
         flat = traverse_util.flatten_dict(adapt.shapes(self.model, self.image_size), sep="/")
         drawn = {name: _draw(name, array.shape) for name, array in flat.items()}
         for name in flat:
-            # Standardised weights are the same at any scale, save for what timm adds to their
-            # variance, which is seen in small ones.
+            # Standardisation cancels the scale of weights, except for the epsilon that timm adds
+            # to their variance, which matters for small ones.
             if name.endswith("kernel") and name.replace("kernel", "gain") in flat:
                 drawn[name] *= math.sqrt(math.prod(drawn[name].shape[:-1]))
             if self.zero and name.startswith(self.zero):
@@ -77,12 +78,12 @@ class Case:
         return traverse_util.unflatten_dict(drawn, sep="/")
 
     def images(self) -> np.ndarray:
-        """Two images."""
+        """Two random images, float32 [2, H, W, 3]."""
         rng = np.random.default_rng(0)
         return rng.uniform(-0.5, 0.5, (2, *self.image_size, 3)).astype(np.float32)
 
     def logits(self, **changes) -> np.ndarray:
-        """Ours, for `images` and `params`."""
+        """The logits of our model for `images` and `params`."""
         model = self.model.clone(**changes)
         with jax.default_matmul_precision("highest"):
             apply = jax.jit(lambda params, images: model.apply({"params": params}, images))
@@ -90,7 +91,7 @@ class Case:
 
 
 def fingerprints(arrays: dict[str, np.ndarray]) -> list[str]:
-    """Name, shape and checksum of each array, sorted."""
+    """The name, shape and checksum of each array, sorted."""
     return sorted(f"{k} {v.shape} {zlib.crc32(v.tobytes()):08x}" for k, v in arrays.items())
 
 
@@ -104,7 +105,7 @@ def _draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _tokens(mlp_ratio, **classes):
-    """A network of tokens; `classes`: what it is built of, by their names in timm's file."""
+    """A network of timm's mlp_mixer.py; `classes` names the classes of its parts in that file."""
     from timm.models import mlp_mixer
 
     return mlp_mixer.MlpMixer(
@@ -164,7 +165,7 @@ _MIXER = {"patch_size": 4, "num_blocks": 2, "hidden_dim": 8, "tokens_mlp_dim": 1
 _MIXER |= {"channels_mlp_dim": 16, "gelu": "erf"}
 _VIT = {"patch_size": 4, "num_blocks": 2, "hidden_dim": 12, "num_heads": 3, "mlp_dim": 24}
 _VIT |= {"gelu": "erf"}
-_CERTAIN = {"stochastic_depth": 0.0}  # some bring a rate
+_CERTAIN = {"stochastic_depth": 0.0}  # some models have another rate by default
 _RESMLP = {"patch_size": 4, "num_blocks": 2, "hidden_dim": 8, "channels_mlp_dim": 16}
 _GMLP = {"patch_size": 4, "num_blocks": 2, "hidden_dim": 8, "ffn_dim": 24} | _CERTAIN
 _CONVNEXT = {"num_blocks": (1, 2, 1, 1), "widths": (4, 8, 12, 16)} | _CERTAIN
@@ -220,10 +221,10 @@ def main() -> None:
 
 
 def compare(name: str, case: Case) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """timm's logits, and its arrays by their names.
+    """(timm's logits, {name: array of timm}).
 
     Raises:
-      SystemExit: they are not ours.
+      SystemExit: timm's logits differ from ours.
     """
     import torch
     from safetensors.torch import load_file
@@ -259,12 +260,12 @@ def compare(name: str, case: Case) -> tuple[np.ndarray, dict[str, np.ndarray]]:
             f"{name}, .{ending}: largest difference {gap:.1e}, logits' deviation {ours.std():.2f}"
         )
         if gap > TOLERANCE:
-            raise SystemExit(f"{name}: timm's logits are not ours")
+            raise SystemExit(f"{name}: timm's logits differ from ours")
     return found["safetensors"], state
 
 
 def _declare_torchvision() -> None:
-    """timm imports torchvision, which will not start beside a torch that lacks its operators."""
+    """Declares torchvision's operators: without them timm's import of torchvision fails."""
     import torch
 
     library = torch.library.Library("torchvision", "DEF")
@@ -273,7 +274,7 @@ def _declare_torchvision() -> None:
     for operator in ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d"):
         for direction in ("", "_backward"):
             library.define(f"{'_' * bool(direction)}{operator}{direction}(Tensor input) -> Tensor")
-    _declare_torchvision.library = library  # what is declared goes with it
+    _declare_torchvision.library = library  # the declarations live as long as this object
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How fast images arrive: each stage by itself, and the whole with threads or processes."""
+"""The speed of the input pipeline: of each stage alone, and of whole pipelines."""
 
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -17,23 +17,23 @@ def stages(
     indices: Sequence[int],
     batch_size: int,
 ) -> dict[str, float]:
-    """Microseconds an image on one thread, by what they go into.
+    """Measures each of `STAGES` on one thread, in microseconds per image.
 
     Args:
-      read: index -> an image's file.
-      opened: file -> an image that decodes as much as the first transform asks for, all of it as
-        `pixels()`; or an array already.
-      transforms: of the recipe, (image, generator) -> image.
-      put: brings a host batch to the devices and waits.
-      indices: of the examples to go through.
-      batch_size: of the batches that they are put into.
+      read: index -> the bytes of an image file.
+      opened: file -> an image that decodes only what the first transform asks for, or all of it by
+        `pixels()`; or an array.
+      transforms: those of the recipe, (image, generator) -> image.
+      put: transfers a host batch to the devices and waits.
+      indices: examples to process.
+      batch_size: number of examples in a batch.
 
     Returns:
-      One number for each of `STAGES`. A crop decodes only what it keeps, so its own work cannot be
-      told apart directly: `decode` is the first transform on an undecoded image less what it takes
-      on a decoded one, which counts as `augment`.
+      {stage: microseconds}. A crop decodes only what it keeps, so cropping cannot be measured
+      separately: `decode` is the time of the first transform on an undecoded image minus its time
+      on a decoded one; the latter counts as `augment`.
     """
-    clock, rows = dict.fromkeys(STAGES, 0.0), []
+    spent, rows = dict.fromkeys(STAGES, 0.0), []
     for index in indices:
         times = [time.perf_counter()]
 
@@ -42,35 +42,37 @@ def stages(
             return times[-1] - times[-2]
 
         file = read(index)
-        clock["read"] += lap()
+        spent["read"] += lap()
         image = opened(file)
         pixels = image if isinstance(image, np.ndarray) else image.pixels()
         lap()
         transforms[0](pixels, np.random.default_rng(index))
         cropping = lap()
         image = transforms[0](opened(file), np.random.default_rng(index))
-        clock["decode"] += lap() - cropping
+        spent["decode"] += lap() - cropping
         for transform in transforms[1:]:
             image = transform(image, np.random.default_rng(index))
         rows.append(np.ascontiguousarray(image))
-        clock["augment"] += lap() + cropping
+        spent["augment"] += lap() + cropping
         if len(rows) == batch_size:
             batch = {"image": np.stack(rows)}
-            clock["batch"] += lap()
+            spent["batch"] += lap()
             put(batch)
-            clock["transfer"] += lap()
+            spent["transfer"] += lap()
             rows = []
-    return {name: 1e6 * seconds / len(indices) for name, seconds in clock.items()}
+    return {name: 1e6 * seconds / len(indices) for name, seconds in spent.items()}
 
 
 def rates(
     pipelines: dict[str, Callable[[], Generator]], batch_size: int, batches: int, rounds: int
 ) -> dict[str, list[float]]:
-    """Images/s of each pipeline, once a round, in turns: what else the machine does hits all alike.
+    """Measures the images/s of each pipeline once per round.
+
+    The pipelines take turns, so that other load on the machine affects all of them alike.
 
     Args:
-      pipelines: name -> a function that starts one: an iterator of batches with `close()`.
-      batches: to be timed, after two that are not.
+      pipelines: {name: function that starts a pipeline}, an iterator of batches with `close()`.
+      batches: number of batches to time, after two that are not timed.
     """
     found = {name: [] for name in pipelines}
     for _ in range(rounds):

@@ -1,7 +1,7 @@
-"""The same recipe as a tf.data pipeline: what our input side is measured against.
+"""The same input pipeline in tf.data, for comparison in the benchmark of ours.
 
-Written for the benchmark from PROTOCOLS-level definitions of the operations; needs TensorFlow
-(requirements-benchmark.txt). The operations do what `mixer.data.randaugment` does.
+It needs TensorFlow (requirements-benchmark.txt). The operations do what `mixer.data.randaugment`
+does.
 """
 
 import math
@@ -24,9 +24,9 @@ def batches(
     """Endless batches, uint8 [batch_size, H, W, 3]: inception crop, flip, RandAugment(2, M).
 
     Args:
-      files: JPEGs; they are read from a TFRecord file, as tf.data likes best.
-      magnitude: M; None leaves RandAugment out.
-      threads: of `map`.
+      files: JPEG files. They are read from a TFRecord file, tf.data's fastest source.
+      magnitude: M; None for no RandAugment.
+      threads: number of threads of `map`.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "images.tfrecord")
@@ -82,7 +82,7 @@ def _blend(degenerate: tf.Tensor, image: tf.Tensor, r: float) -> tf.Tensor:
 
 
 def _affine(image: tf.Tensor, a, b, c, d, e, f) -> tf.Tensor:
-    # A fourth channel of ones tells where the outside has come in.
+    # A fourth channel of ones marks the pixels that come from inside the image.
     marked = tf.concat([image, tf.ones_like(image[..., :1])], axis=-1)
     moved = tf.raw_ops.ImageProjectiveTransformV3(
         images=marked[None],

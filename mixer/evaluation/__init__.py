@@ -1,1 +1,1 @@
-"""Measuring a model on a dataset."""
+"""Evaluation of a model on a dataset: accuracy, calibration, few-shot accuracy."""

@@ -1,4 +1,4 @@
-"""Top-1, top-5, negative log-likelihood and calibration; every example counts once."""
+"""The evaluator `classification`: top-1, top-5, negative log-likelihood and calibration error."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _BINS = 15
 
 @flax.struct.dataclass
 class CalibrationBins(metrics.Metric):
-    """Sums per bin of confidence ((i / 15, (i + 1) / 15]): examples, confidence, hits."""
+    """Sums for each bin of confidence (i / 15, (i + 1) / 15]: examples, confidences, hits."""
 
     sums: jax.Array  # float32 [3, 15]
 
@@ -36,7 +36,7 @@ class CalibrationBins(metrics.Metric):
         return CalibrationBins(self.sums + other.sums)
 
     def compute(self) -> float:
-        """Expected calibration error: mean over examples of |accuracy - confidence| of the bin."""
+        """Expected calibration error: |accuracy - confidence| of a bin, averaged over examples."""
         count, confidence, hits = np.asarray(self.sums, np.float64)
         return float(np.abs(hits - confidence).sum() / count.sum())
 
@@ -52,11 +52,11 @@ class _Metrics(metrics.Collection):
 @register_evaluator("classification")
 @dataclasses.dataclass(frozen=True)
 class Classification:
-    """Single-label classification by the softmax of the logits.
+    """Classification with one label per image, by the softmax of the logits.
 
     Attributes:
       apply: (params, uint8 images) -> logits [N, num_classes].
-      num_classes: K; top-5 is top-min(5, K).
+      num_classes: K. With fewer than 5 classes, top-5 is top-K.
     """
 
     apply: Callable
@@ -64,7 +64,7 @@ class Classification:
     higher_is_better = ("top1", "top5")
 
     def update(self, params, batch: Batch) -> metrics.Collection:
-        """Sums over one batch; rows with a false mask count nowhere."""
+        """Sums over the rows of one batch whose mask is True."""
         logits = self.apply(params, batch["image"])
         log_p = jax.nn.log_softmax(logits)
         label = jnp.maximum(batch["label"], 0)[:, None]
@@ -78,5 +78,5 @@ class Classification:
         )
 
     def summarize(self, collection: metrics.Collection) -> dict[str, float]:
-        """{"top1", "top5", "nll" (nats), "ece"}: fractions and means over the examples."""
+        """{"top1", "top5", "nll", "ece"}: fractions, and the mean of nll in nats, over examples."""
         return {name: float(value) for name, value in collection.compute().items()}

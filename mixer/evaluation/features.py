@@ -1,4 +1,4 @@
-"""What a model makes of every image of a split, before its head."""
+"""A model's features, the input of its head, for all images of a split."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -12,11 +12,11 @@ from mixer.batch import Batch
 
 
 class Features(NamedTuple):
-    """The examples of a split, in its order.
+    """The examples of a split, in the order of the split.
 
     Attributes:
       features: float32 [N, D].
-      labels: int32 [N], the class of each.
+      labels: int32 [N], the classes.
     """
 
     features: np.ndarray
@@ -24,7 +24,7 @@ class Features(NamedTuple):
 
 
 def forward(apply: Callable) -> Callable:
-    """The function to compile for `extract`; `apply(params, uint8 images)` gives features."""
+    """The function to compile for `extract`; `apply(params, uint8 images)` returns features."""
 
     def call(params, batch: Batch):
         features = apply(params, batch["image"]).astype(jnp.float32)
@@ -39,30 +39,30 @@ def extract(
     batches: Iterable[Batch],
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Features | None:
-    """Features of all rows that a mask does not hide; None if `interrupted()` became true.
+    """Features of all rows whose mask is True; None if `interrupted()` returned True meanwhile.
 
     Args:
-      update: `forward(...)`, compiled such that every process has its results whole: (float32
-        [B, D], int32 [B], bool [B]), the features, labels and mask of a batch.
+      update: `forward(...)`, compiled so that its results, the features float32 [B, D], labels
+        int32 [B] and mask bool [B] of a batch, are replicated on every process.
 
     Raises:
       Failure: a feature is NaN or infinite.
     """
-    parts, coming = [], None
+    parts, running = [], None
     for batch in batches:
-        # The host copies one batch while the devices work on the next.
-        coming, done = update(params, batch), coming
-        parts += _real_rows(done)
+        # The host copies the results of one batch while the devices compute the next.
+        running, done = update(params, batch), running
+        parts += _unmasked_rows(done)
         if interrupted():
             return None
-    parts += _real_rows(coming)
+    parts += _unmasked_rows(running)
     found = Features(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     if not np.isfinite(found.features).all():
         raise errors.Failure("the model's features are not all finite")
     return found
 
 
-def _real_rows(outputs: tuple | None) -> list[tuple[np.ndarray, np.ndarray]]:
+def _unmasked_rows(outputs: tuple | None) -> list[tuple[np.ndarray, np.ndarray]]:
     if outputs is None:
         return []
     features, labels, mask = jax.device_get(outputs)

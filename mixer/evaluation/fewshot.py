@@ -1,8 +1,9 @@
 """Few-shot linear evaluation: least squares on frozen features (section 3, figure 4, appendix A).
 
-A few examples of each class are drawn; their features are standardised, a constant is appended, and
-a ridge regression to targets of +1 for the class and -1 for the others is solved exactly. The paper
-gives no more than that; the rest is big_vision's evaluator `fewshot_lsr`, in float64.
+A few examples of each class are drawn, their features are standardised, and a constant feature is
+appended. Then a ridge regression onto targets of +1 for the class and -1 for the others is solved
+exactly. The paper says no more than that; the rest follows big_vision's evaluator `fewshot_lsr`, in
+float64.
 """
 
 import dataclasses
@@ -12,21 +13,20 @@ import numpy as np
 
 from mixer.evaluation.features import Features
 
-# The appended feature: so large that the penalty on its weight hardly counts.
+# The appended feature: so large that the penalty on its weight is negligible.
 _CONSTANT = 100.0
-# Rows of float64 at a time.
-_ROWS = 4096
+_ROWS = 4096  # converted to float64 at a time
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """How the few are drawn, how lambda is chosen, and on what.
+    """How examples are drawn and lambda is chosen, and on which datasets.
 
     Attributes:
-      seeds: each draws subsets of its own, and accuracies are means over them. None draws nothing:
-        it takes the first examples of each class.
-      l2: the lambdas to choose from.
-      datasets: (TFDS name, training split, test split) of each.
+      seeds: one draw of examples for each; accuracies are means over the draws. The seed None takes
+        the first examples of each class.
+      l2: values of lambda to choose from.
+      datasets: triples (TFDS name, training split, test split).
     """
 
     seeds: tuple[int | None, ...]
@@ -43,13 +43,13 @@ _BOTH = (
     ("uc_merced", "train[:1000]", "train[1000:]"),
 )
 RULES = {
-    # big_vision's today, which leaves ImageNet to be added.
+    # big_vision's today; ImageNet is our addition.
     "fixed": Rule(
         seeds=(0, 1, 2),
         l2=(1024.0,),
         datasets=(("imagenet2012", "train[:65000]", "validation"), *_BOTH),
     ),
-    # That of 2021, and so most likely the paper's.
+    # big_vision's of 2021, and so most likely the paper's.
     "ranked": Rule(
         seeds=(None,),
         l2=tuple(2.0**i for i in range(-10, 20)),
@@ -64,10 +64,10 @@ RULES = {
 
 
 def by_class(labels: np.ndarray, num_classes: int, seed: int | None) -> list[np.ndarray]:
-    """The indices of each class's examples; its first k are the subset for k shots.
+    """For each class the indices of its examples; the first k are the subset for k shots.
 
-    One generator permutes class after class, so that what is drawn is what big_vision draws from
-    the same stored order. Without a seed they stay in that order.
+    One random generator permutes one class after the other, so that we draw what big_vision draws
+    if the examples are stored in the same order. Without a seed they stay in that order.
     """
     found = [np.flatnonzero(labels == c) for c in range(num_classes)]
     if seed is None:
@@ -77,17 +77,17 @@ def by_class(labels: np.ndarray, num_classes: int, seed: int | None) -> list[np.
 
 
 class Ridge:
-    """The regression on a few examples; one eigendecomposition serves every lambda.
+    """Ridge regression on a few examples; one eigendecomposition serves every lambda.
 
     With Z the standardised features [N, D] and Y the targets [N, K], the weights are
-    (Z'Z + lambda I)^-1 Z'Y = Z'(ZZ' + lambda I)^-1 Y; the smaller of the two is decomposed.
+    (Z'Z + lambda I)^-1 Z'Y = Z'(ZZ' + lambda I)^-1 Y; the smaller matrix is decomposed.
 
-    The columns of Z sum to 0. So the constant feature is orthogonal to the others and is solved by
-    itself; and of Y = 2 E - 1, E being one-hot, the -1 reaches only the constant's weight.
+    The columns of Z sum to 0, so the constant feature is orthogonal to the others and is solved
+    separately. And Y = 2 E - 1 with E one-hot, so the -1 affects only the weight of the constant.
     """
 
     def __init__(self, features: np.ndarray, labels: np.ndarray, num_classes: int):
-        """Decomposes.
+        """Computes the eigendecomposition.
 
         Args:
           features: [N, D].
@@ -104,17 +104,17 @@ class Ridge:
         else:
             eigenvalues, q = np.linalg.eigh(z @ z.T)
             self._left, self._right = z.T @ q, 2 * _class_sums(q, labels, num_classes).T
-        self._eigenvalues = np.maximum(eigenvalues, 0)  # rounding leaves zeros below it
+        self._eigenvalues = np.maximum(eigenvalues, 0)  # rounding can make zeros negative
         self._count = len(z)
         self._target_sums = 2 * np.bincount(labels, minlength=num_classes) - len(z)
 
     def weights(self, l2: float) -> tuple[np.ndarray, np.ndarray]:
-        """float64 [D, K] and [K]: those of the standardised features, and the constant's."""
+        """Weights float64 [D, K] of the standardised features and [K] of the constant feature."""
         weights = (self._left / (self._eigenvalues + l2)) @ self._right
         return weights, _CONSTANT * self._target_sums / (_CONSTANT**2 * self._count + l2)
 
     def predict(self, features: np.ndarray, l2: float) -> np.ndarray:
-        """int [M]: the class with the largest output for each row of features [M, D]."""
+        """Predicted classes, int [M], for features [M, D]."""
         weights, constant = self.weights(l2)
         weights /= self._scale[:, None]
         bias = _CONSTANT * constant - self._mean @ weights
@@ -127,7 +127,7 @@ class Ridge:
 
 
 def _class_sums(rows: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """[N, D] -> [K, D]: E' times the rows, without the one-hot E."""
+    """Sums the rows of each class: [N, D] -> [K, D]. It is E' @ rows, without making E."""
     sums = np.zeros((num_classes, rows.shape[1]))
     np.add.at(sums, labels, rows)
     return sums
@@ -136,14 +136,14 @@ def _class_sums(rows: np.ndarray, labels: np.ndarray, num_classes: int) -> np.nd
 def with_enough(
     dataset: str, labels: np.ndarray, num_classes: int, shots: Sequence[int], *, published: bool
 ) -> tuple[tuple[int, ...], str]:
-    """Those of `shots` that can be measured, and a sentence on classes with fewer examples.
+    """The `shots` that can be measured, and a sentence about classes with fewer examples.
 
-    In a published protocol such a class gives what it has, as it did there. Elsewhere k shots are k
-    of every class or are not measured.
+    In a published protocol such a class contributes all it has. Elsewhere k shots means k examples
+    of every class, or is not measured.
 
     Args:
-      labels: int [N], of the training split.
-      published: whether dataset and splits are those of a published protocol.
+      labels: int [N], labels of the training split.
+      published: whether the dataset and its splits belong to a published protocol.
     """
     counts = np.bincount(labels, minlength=num_classes)
     short = [k for k in shots if k > counts.min()]
@@ -154,7 +154,7 @@ def with_enough(
         f"{max(short)} training examples, the smallest {counts.min()}"
     )
     if published:
-        return tuple(shots), f"{fewer}; they give what they have, as in the published protocol"
+        return tuple(shots), f"{fewer}; all of theirs are used, as in the published protocol"
     left_out = ", ".join(f"{k}shot" for k in short)
     return tuple(k for k in shots if k not in short), f"{fewer}: {left_out} not measured"
 
@@ -167,10 +167,10 @@ def accuracies(
     num_classes: int,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> dict[int, np.ndarray] | None:
-    """For each of `shots` the accuracy on all of `test` by lambda, float64 [len(rule.l2)].
+    """For each of `shots` the accuracy on all of `test`, float64 [len(rule.l2)], one per lambda.
 
-    Classes with fewer examples give what they have: see `with_enough`. None if `interrupted()`
-    became true.
+    Classes with fewer examples contribute all they have: see `with_enough`. Returns None if
+    `interrupted()` returned True meanwhile.
     """
     drawn = [by_class(train.labels, num_classes, seed) for seed in rule.seeds]
     found = {}
@@ -188,17 +188,17 @@ def accuracies(
 
 
 def summarize(rule: Rule, found: Mapping[str, Mapping[int, np.ndarray]]) -> dict[str, float]:
-    """{"<dataset>/<k>shot": accuracy}, and {"l2/<k>shot": lambda} where there is a choice.
+    """{"<dataset>/<k>shot": accuracy}, and {"l2/<k>shot": lambda} if there are several to choose.
 
-    Of several lambdas one serves all datasets: that of the best mean rank, by test accuracy.
+    All datasets share one lambda: the one with the best mean rank by test accuracy.
 
     Args:
-      found: by dataset, the result of `accuracies`.
+      found: {dataset: result of `accuracies`}.
     """
     metrics = {}
     for k in dict.fromkeys(k for by in found.values() for k in by):
         of_k = {dataset: by[k] for dataset, by in found.items() if k in by}
-        # Of two lambdas alike the larger ranks higher.
+        # Of two lambdas with equal accuracy the larger ranks higher.
         ranks = [by.argsort(kind="stable").argsort() for by in of_k.values()]
         best = np.mean(ranks, axis=0).argmax()
         metrics |= {f"{dataset}/{k}shot": float(by[best]) for dataset, by in of_k.items()}

@@ -1,6 +1,7 @@
-"""ImageNet-A and -R: 200 of ImageNet's 1,000 classes each, among which alone the model may choose.
+"""The evaluators `imagenet_a` and `imagenet_r`: predictions among 200 of ImageNet's 1,000 classes.
 
-Hendrycks et al. 2021, arXiv 1907.07174 and 2006.16241; the classes as in their own evaluations.
+Hendrycks et al. 2021, arXiv 1907.07174 and 2006.16241, with the classes of the authors' own
+evaluation code.
 """
 
 import functools
@@ -38,14 +39,14 @@ _NUMBERS = {
     943 945 947 948 949 951 953 954 957 963 965 967 980 981 983 988
 """,
 }
-# By the evaluator's name, int [200], ascending.
+# {name of the evaluator: int [200], ascending}.
 CLASSES = {name: np.array(numbers.split(), int) for name, numbers in _NUMBERS.items()}
 
 
 def _among(name: str, apply: Callable, num_classes: int) -> Classification:
     if num_classes != _CLASSES:
         raise errors.BadInput(
-            f"evaluator {name!r} is for ImageNet's {_CLASSES:,} classes, the model has "
+            f"evaluator {name!r} is for ImageNet's {_CLASSES:,} classes, but the model has "
             f"{num_classes:,}"
         )
     outside = ~np.isin(np.arange(_CLASSES), CLASSES[name])

@@ -1,4 +1,4 @@
-"""Several labels an image: precision@1 and the sigmoid loss, as big_vision measures upstream."""
+"""The evaluator `multilabel`: precision@1 and sigmoid loss, as big_vision measures pretraining."""
 
 import dataclasses
 from collections.abc import Callable
@@ -23,9 +23,7 @@ class _Metrics(metrics.Collection):
 @register_evaluator("multilabel")
 @dataclasses.dataclass(frozen=True)
 class MultiLabel:
-    """Classification of images with any number of labels, one among them.
-
-    Rows without a label count nowhere, neither as right nor as wrong.
+    """Classification of images with any number of labels. Rows without a label do not count.
 
     Attributes:
       apply: (params, uint8 images) -> logits [N, num_classes].
@@ -38,21 +36,21 @@ class MultiLabel:
     multi_label = True
 
     def update(self, params, batch: Batch) -> metrics.Collection:
-        """Sums over one batch."""
+        """Sums over the rows of one batch that have a label and whose mask is True."""
         logits, label = self.apply(params, batch["image"]), batch["label"]
         targets = batch_lib.multi_hot(label, self.num_classes)
         return _Metrics.single_from_model_output(
             hit=batch_lib.hits(logits, label).astype(jnp.float32),
             loss=optax.sigmoid_binary_cross_entropy(logits, targets).sum(axis=-1),
-            mask=batch["mask"] & batch_lib.labelled(label),
+            mask=batch["mask"] & batch_lib.has_label(label),
         )
 
     def summarize(self, collection: metrics.Collection) -> dict[str, float]:
-        """{"top1", "loss"}: precision@1, and nats summed over the classes; means over the rows.
+        """{"top1", "loss"}: precision@1, and nats summed over classes; both are means over rows.
 
         Raises:
           Failure: no row has a label.
         """
         if not collection.top1.count:
-            raise errors.Failure("none of the images to evaluate on has a label")
+            raise errors.Failure("none of the evaluation images has a label")
         return {name: float(value) for name, value in collection.compute().items()}

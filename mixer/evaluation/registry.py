@@ -1,4 +1,4 @@
-"""Evaluators by name, for `config.evaluators.<name>.type`."""
+"""The table of evaluators, for `config.evaluators.<name>.type`, and the loop that runs one."""
 
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -9,12 +9,13 @@ from mixer.batch import Batch
 
 
 class Evaluator(Protocol):
-    """`update` is a jittable function of (params, batch); its results merge, as `clu.metrics` do.
+    """What an evaluator implements.
 
-    `summarize` turns the merged result of all batches, on the host, into {name: number}, names
-    such as "top1". An attribute `higher_is_better`, a tuple of names, says by which of them
-    `config.best` may choose. `multi_label = True` says that a batch's labels may be [B, L]; without
-    it data with several labels an image are refused.
+    `update` is a jittable function of (params, batch) whose results have `merge`, as those of
+    `clu.metrics`. `summarize` turns the merged result of all batches, on the host, into {name:
+    number}, with names such as "top1". The optional attribute `higher_is_better`, a tuple of names,
+    lists the metrics by which `config.best` can choose a checkpoint. The optional attribute
+    `multi_label = True` accepts labels [B, L]; otherwise data with several labels is refused.
     """
 
     def update(self, params, batch: Batch): ...
@@ -28,7 +29,7 @@ EVALUATORS: dict[str, Factory] = {}
 
 
 def register_evaluator(name: str, factory: Factory | None = None):
-    """Makes `factory(apply, num_classes)` available to configs; a decorator without `factory`.
+    """Makes `factory(apply, num_classes)` available to configs. Without `factory`, a decorator.
 
     `apply(params, images)` takes uint8 images [N, H, W, 3] and returns float32 logits
     [N, num_classes].
@@ -46,16 +47,16 @@ def evaluate(
     batches: Iterable[Batch],
     interrupted: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
-    """Runs over all batches; None if `interrupted()` became true on the way.
+    """Evaluates all batches; returns None if `interrupted()` returned True meanwhile.
 
     `update` is `evaluator.update`, compiled.
     """
-    total = before = None
+    total = previous = None
     for batch in batches:
         part = update(params, batch)
-        # At most two batches are on their way: the device's memory is not the reader's buffer.
-        jax.block_until_ready(before)
-        before = part
+        # At most two batches are on the devices, so that their memory does not fill with batches.
+        jax.block_until_ready(previous)
+        previous = part
         total = part if total is None else total.merge(part)
         if interrupted():
             return None

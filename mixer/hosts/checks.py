@@ -1,4 +1,4 @@
-"""What a host has of what a run needs, and what is wrong with it."""
+"""The doctor's checks of one host: packages, devices, data, workdir, disk space, memory."""
 
 import contextlib
 import dataclasses
@@ -17,8 +17,8 @@ from etils import epath
 from mixer import errors
 from mixer.hosts import devices, peers, sharing, software
 
-SKEW = 5.0  # seconds that two clocks may differ
-_OLDEST = (3, 11)
+MAX_CLOCK_SKEW = 5.0  # seconds
+_OLDEST_PYTHON = (3, 11)
 _PACKAGES = (*software.VERSIONED, "libtpu")
 _REQUIREMENTS = {"TPU": "requirements-tpu.txt", "NVIDIA GPU": "requirements-cuda.txt"}
 _SHARED_MEMORY = Path("/dev/shm")
@@ -26,18 +26,18 @@ _SHARED_MEMORY = Path("/dev/shm")
 
 @dataclasses.dataclass(frozen=True)
 class Needs:
-    """What a run needs of a host. Each function says what it found, or raises.
+    """What a run needs of a host. Each function returns what it found, or raises.
 
     Attributes:
-      workdir: opens it.
-      config: what all hosts must have been given alike, in a few letters.
-      decoder: what decodes JPEGs, in words.
-      layout: how the run lies on the devices, in words.
-      data: by what they are for, reads the first example where the data lie.
-      stage: opens the training data by way of `config.input.stage`; None without.
-      checkpoint_bytes: () -> the size of a checkpoint, about.
-      checkpoints: so many lie in the workdir at a time.
-      batch_bytes, shared_bytes: of this process's batches in memory, of those in /dev/shm.
+      workdir: opens the workdir.
+      config: () -> a short digest of the config, which must be equal on all hosts.
+      decoder: () -> what decodes JPEGs, in words.
+      layout: () -> how the run is laid out on the devices, in words.
+      data: by purpose, a function that reads the first example from where the data is stored.
+      stage: opens the training data through `config.input.stage`; None without staging.
+      checkpoint_bytes: () -> approximate size of a checkpoint.
+      checkpoints: how many checkpoints the workdir holds at a time.
+      batch_bytes, shared_bytes: size of this process's batches in memory and in /dev/shm.
     """
 
     workdir: Callable[[], epath.Path]
@@ -53,12 +53,13 @@ class Needs:
 
 
 class Checks:
-    """This host's checks. Each returns what it found, or raises with what is wrong and the fix.
+    """The checks of this host. Each returns what it found, or raises with the problem and its fix.
 
     Args:
       output: the --workdir.
-      token, index: what all hosts call these checks, and this host's number.
-      present: the machine's `devices.accelerator()`.
+      token: identifies this invocation; the same on all hosts.
+      index: number of this host.
+      accelerator: the machine's `devices.accelerator()`.
     """
 
     def __init__(
@@ -67,13 +68,13 @@ class Checks:
         output: str,
         token: str,
         index: int,
-        present: str | None,
+        accelerator: str | None,
     ):
         self._needs, self._output = needs, output
-        self._token, self._index, self._present = token, index, present
+        self._token, self._index, self._accelerator = token, index, accelerator
 
     def findings(self) -> dict[str, tuple[bool, str]]:
-        """By check, whether it passed, and what it says. A file stays in the workdir: `clean`."""
+        """{check: (passed, what it found)}. Leaves a file in the workdir, which `clean` removes."""
         checks = {
             "python": _python,
             "packages": self._packages,
@@ -90,15 +91,15 @@ class Checks:
             checks["staging"] = self._stage
         return {name: _attempt(check) for name, check in checks.items()}
 
-    def sees(self, hosts: int) -> bool:
-        """Whether the files are there that so many hosts have left."""
+    def sees_all(self, hosts: int) -> bool:
+        """Whether this host sees the files that all hosts left in the workdir."""
         try:
-            return all(sharing.sees([self._probe(host) for host in range(hosts)]))
+            return all(sharing.visible([self._probe(host) for host in range(hosts)]))
         except errors.BadInput:
             return False
 
     def clean(self) -> None:
-        """Removes this host's file, if it is there."""
+        """Removes this host's file from the workdir."""
         with contextlib.suppress(errors.BadInput, OSError):
             self._probe(self._index).unlink(missing_ok=True)
 
@@ -112,21 +113,22 @@ class Checks:
                 versions[name] = importlib.metadata.version(name)
             except importlib.metadata.PackageNotFoundError:
                 continue
-        if self._present == "TPU" and "libtpu" not in versions:
+        if self._accelerator == "TPU" and "libtpu" not in versions:
             raise errors.Failure("no libtpu on a TPU: pip install -r requirements-tpu.txt")
         found = [f"{name} {version}" for name, version in versions.items()]
         return ", ".join([*found, f"JPEGs: {self._needs.decoder()}"])
 
     def _devices(self) -> str:
         found = jax.devices()
-        if found[0].platform == "cpu" and self._present:
+        if found[0].platform == "cpu" and self._accelerator:
             platforms = jax.config.jax_platforms
-            fix = f"pip install -r {_REQUIREMENTS[self._present]}, and end what else uses it"
+            requirements = _REQUIREMENTS[self._accelerator]
+            fix = f"pip install -r {requirements}, and end other processes that use it"
             raise errors.Failure(
-                f"JAX sees only the CPU on a machine with a {self._present}: "
+                f"JAX sees only the CPU on a machine with a {self._accelerator}: "
                 + (f"unset JAX_PLATFORMS={platforms}" if platforms else fix)
             )
-        devices.check_shared(peers.count())
+        devices.check_process_count(peers.count())
         return f"{len(found)} {found[0].device_kind}, {jax.local_device_count()} on each host"
 
     def _folder(self) -> epath.Path:
@@ -142,21 +144,22 @@ class Checks:
     def _workdir(self) -> str:
         folder, probe = self._folder(), self._probe(self._index)
         if not self._is_remote and not folder.is_dir():
-            raise errors.Failure(f"--workdir={self._output}: {folder} is a file; take a folder")
+            raise errors.Failure(f"--workdir={self._output}: {folder} is a file; use a folder")
         began = time.time()
         try:
             probe.write_text(self._token)
             written, ended = probe.stat().mtime, time.time()
-        except Exception as error:  # a store has errors of its own
+        except Exception as error:  # object stores have error classes of their own
             raise errors.Failure(
-                f"--workdir={self._output} cannot be written: {error}. Take another, or give this "
-                f"account the right to write there"
+                f"--workdir={self._output} cannot be written: {error}. Use another, or give this "
+                f"account permission to write there"
             ) from None
-        # Stores may give whole seconds, or no time at all (0).
-        off = max(began - 1 - written, written - ended, 0) if written else 0
-        if off > SKEW:
+        # Object stores may give whole seconds, or no time at all (0).
+        skew = max(began - 1 - written, written - ended, 0) if written else 0
+        if skew > MAX_CLOCK_SKEW:
             raise errors.Failure(
-                f"the clock of {folder} and this machine's are {off:,.0f} s apart: set both by NTP"
+                f"the clocks of {folder} and of this machine are {skew:,.0f} s apart: set both by "
+                f"NTP"
             )
         return f"{self._output} can be written"
 
@@ -169,19 +172,19 @@ class Checks:
         free = shutil.disk_usage(self._folder()).free
         if free < needed:
             raise errors.Failure(
-                f"{text}, and {self._output} has {_gigabytes(free)} free: free some, take another "
-                f"--workdir, or lower config.runtime.keep_checkpoints"
+                f"{text}, and {self._output} has {_gigabytes(free)} free: free some space, use "
+                f"another --workdir, or lower config.runtime.keep_checkpoints"
             )
         return f"{text} of {_gigabytes(free)} free"
 
     def _memory(self) -> str:
-        # A checkpoint is written from a copy in the host's memory.
+        # A checkpoint is copied to the memory of the host before it is written.
         needed = self._needs.batch_bytes + self._needs.checkpoint_bytes()
         free = psutil.virtual_memory().available
         text = f"batches and a checkpoint take about {_gigabytes(needed)} of {_gigabytes(free)}"
         if free < needed:
             raise errors.Failure(
-                f"{text} free: end other processes, or take a smaller batch or a larger machine"
+                f"{text} free: end other processes, or use a smaller batch or a larger machine"
             )
         shared = self._needs.shared_bytes
         if not shared or not _SHARED_MEMORY.exists():
@@ -203,12 +206,12 @@ class Checks:
 def _attempt(check: Callable[[], str]) -> tuple[bool, str]:
     try:
         return True, check()
-    except Exception as error:  # whatever it is, the other checks go on
+    except Exception as error:  # of any kind: the other checks go on
         return False, (str(error).strip() or repr(error)).splitlines()[0]
 
 
 def _python() -> str:
-    if sys.version_info[:2] < _OLDEST:
+    if sys.version_info[:2] < _OLDEST_PYTHON:
         raise errors.Failure(f"{platform.python_version()}, expected 3.11 or later")
     return platform.python_version()
 

@@ -1,4 +1,4 @@
-"""Refuses to compute on other devices than were asked for."""
+"""Refuses to compute on devices that the user did not ask for, such as the CPU of a GPU machine."""
 
 import importlib.util
 import os
@@ -8,35 +8,35 @@ import jax
 
 from mixer import errors
 
-# Who installs one of these asks for the accelerator.
+# Whoever installs one of these packages wants to use the accelerator.
 _PACKAGES = {"NVIDIA GPU": ("jax_cuda12_plugin", "jax_cuda13_plugin"), "TPU": ("libtpu",)}
 
 
 def check(processes: int) -> None:
-    """Begins to use the devices.
+    """Initializes JAX's devices and checks them.
 
     Args:
-      processes: how many have met.
+      processes: how many processes have joined the run.
 
     Raises:
-      BadInput: JAX came up with the CPU, though JAX_PLATFORMS names something else, or though an
-        accelerator and its packages are there; or see `check_shared`.
+      BadInput: JAX uses the CPU although JAX_PLATFORMS names something else, or although an
+        accelerator and its packages are present; or see `check_process_count`.
     """
     _check_platform()
-    check_shared(processes)
+    check_process_count(processes)
 
 
-def check_shared(processes: int) -> None:
-    """Refuses to compute with a part of a slice whose other hosts are not there.
+def check_process_count(processes: int) -> None:
+    """Refuses to compute on a TPU slice unless the processes of all its hosts have joined.
 
     Raises:
-      BadInput: the devices are those of more processes than have met, or of fewer.
+      BadInput: the devices belong to another number of processes.
     """
     if (needed := jax.process_count()) != processes:
         raise errors.BadInput(
-            f"the devices here are those of {needed} processes, but {processes} have met: start "
+            f"the devices here belong to {needed} processes, but {processes} have joined: start "
             f"the command on all {needed} hosts, with --coordinator=HOST:PORT, "
-            f"--num_processes={needed} and --process_id where JAX does not find them by itself"
+            f"--num_processes={needed} and --process_id if JAX does not find them by itself"
         )
 
 
@@ -58,17 +58,17 @@ def _check_platform() -> None:
     here = accelerator()
     if here and any(map(importlib.util.find_spec, _PACKAGES[here])):
         raise errors.BadInput(
-            f"a {here} and its packages are here, but JAX came up with the CPU: see its warning "
-            f"above (a driver too old, or devices that another process holds), or set "
+            f"a {here} and its packages are here, but JAX uses the CPU: see its warning above (the "
+            f"driver may be too old, or another process may hold the devices), or set "
             f"JAX_PLATFORMS=cpu to train on the CPU"
         )
 
 
 def accelerator(root: Path = Path("/")) -> str | None:
-    """What this machine has by its device files, whatever JAX sees: TPU, NVIDIA GPU or none.
+    """Returns "TPU", "NVIDIA GPU" or None, by the machine's device files, whatever JAX sees.
 
     Args:
-      root: where `dev` and `sys` lie.
+      root: folder of `dev` and `sys`.
     """
     if any(root.glob("dev/nvidia[0-9]*")):
         return "NVIDIA GPU"

@@ -1,4 +1,7 @@
-"""What the processes of a run tell each other, through JAX's key-value store; alone, nothing."""
+"""Messages between the processes of a run, through JAX's key-value store.
+
+All processes must call a function here in the same order. A single process sends no messages.
+"""
 
 import hashlib
 import itertools
@@ -9,39 +12,40 @@ from typing import Any
 from mixer import errors, storage
 from mixer.hosts import peers, runtime, software
 
-# Seconds that one may be behind another; one that is lost is noticed sooner, by its heartbeat.
-_PATIENCE = 1800
+# Seconds that one process may be behind another. A lost process is noticed earlier, by its
+# heartbeat.
+_TIMEOUT = 1800
 _calls = itertools.count()
 
 
 def gather(text: str) -> list[str]:
-    """What each process has given, in their order; all have to call it."""
+    """The texts that the processes pass, in the order of the processes."""
     if peers.count() == 1:
         return [text]
     call = next(_calls)
-    place = f"mixer/{call}"
-    runtime.tell(f"{place}/{peers.index():06}", text)
-    runtime.wait_for_all(place, _PATIENCE)
+    folder = f"mixer/{call}"
+    runtime.put(f"{folder}/{peers.index():06}", text)
+    runtime.wait_for_all(folder, _TIMEOUT)
     if call and peers.index() == 0:
-        runtime.forget(f"mixer/{call - 1}")  # by now everyone has read it
-    return runtime.told(place)
+        runtime.delete(f"mixer/{call - 1}")  # by now every process has read it
+    return runtime.read_all(folder)
 
 
-def total(number: int) -> int:
-    """The sum over the processes."""
+def sum_over_processes(number: int) -> int:
+    """The sum of the numbers that the processes pass."""
     return sum(map(int, gather(str(number))))
 
 
-def first_trouble(trouble: str | None) -> str | None:
-    """The trouble that any process has, the first one's first; None if there is none."""
-    return next((text for text in gather(trouble or "") if text), None)
+def first_error(message: str | None) -> str | None:
+    """The error message of the first process that passes one; None if none does."""
+    return next((text for text in gather(message or "") if text), None)
 
 
 def from_first(decide: Callable[[], Any]) -> Any:
-    """What `decide()` returns in process 0, as JSON; its errors too are everybody's.
+    """Returns in every process what `decide()` returns in process 0, sent as JSON.
 
-    Raises:
-      BadInput, Failure: what process 0 raised; there also what a disk or a store has said.
+    If `decide()` raises `BadInput`, `Failure` or an error of a disk or an object store, every
+    process raises it; an error of a disk or a store becomes a `Failure` in the other processes.
     """
     if peers.count() == 1:
         return decide()
@@ -65,10 +69,11 @@ def from_first(decide: Callable[[], Any]) -> Any:
 
 
 def same_command(config: Mapping[str, Any], workdir: str, protocol: str) -> None:
-    """Refuses to begin where commands, code or packages differ between the processes.
+    """Refuses to start if commands, code or packages differ between the processes.
 
     Args:
-      config: its values by "config.KEY".
+      config: {"config.KEY": value}.
+      protocol: the recipe's name, with its words.
 
     Raises:
       BadInput: lists what differs.
@@ -79,11 +84,11 @@ def same_command(config: Mapping[str, Any], workdir: str, protocol: str) -> None
 
 
 def same_work(total: int, examples: Mapping[str, Sequence]) -> None:
-    """Refuses to begin where a process would take other steps or read other examples.
+    """Refuses to start if the processes would do different steps or read different examples.
 
     Args:
-      total: steps.
-      examples: by what they are for, (dataset, split, how many, digest).
+      total: number of steps.
+      examples: by purpose, tuples (dataset, split, number of examples, digest).
 
     Raises:
       BadInput: lists what differs.
@@ -96,10 +101,10 @@ def same_work(total: int, examples: Mapping[str, Sequence]) -> None:
 
 
 def same(facts: dict[str, Any]) -> None:
-    """Refuses to go on where the processes do not agree.
+    """Refuses to go on if `facts` differ between the processes.
 
     Raises:
-      BadInput: lists what differs, with the values of process 0 and of the first that has another.
+      BadInput: lists what differs, with the values of process 0 and of the first other process.
     """
     mine = json.dumps(facts, sort_keys=True, default=str)
     digests = gather(hashlib.sha256(mine.encode()).hexdigest())
@@ -115,4 +120,4 @@ def same(facts: dict[str, Any]) -> None:
         for key in sorted(ours.keys() | theirs.keys())
         if ours.get(key, absent) != theirs.get(key, absent)
     ]
-    raise errors.BadInput("the processes were not started alike:\n  " + "\n  ".join(lines))
+    raise errors.BadInput("the processes of this run differ:\n  " + "\n  ".join(lines))

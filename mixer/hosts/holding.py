@@ -1,4 +1,4 @@
-"""That no two runs save in one workdir."""
+"""Keeps two runs from saving to one workdir at the same time."""
 
 import contextlib
 import os
@@ -11,23 +11,23 @@ from etils import epath
 from mixer import errors, storage
 from mixer.hosts import exchange
 
-# In a bucket: which session of the run may save.
+# The file in a bucket that names the session which may save.
 _SESSION = ".session"
 
 
 @contextlib.contextmanager
 def hold(workdir: epath.Path) -> Iterator[Callable[[], None]]:
-    """Keeps two runs from saving in one workdir.
+    """Keeps two runs from saving to one workdir.
 
-    On a disk this machine's other runs are refused. A bucket has no lock that its holder's death
-    frees: there the run that came last goes on, and the one before ends.
+    On a disk a lock refuses this machine's other runs. A bucket has no lock that is freed when its
+    holder dies; there the run that started last goes on, and an earlier one ends.
 
     Yields:
-      What raises `Failure` once this run is not the last: to be called by the first process before
-      it writes there, a checkpoint above all.
+      A function that raises `Failure` if a later run has taken the workdir over. Process 0 must
+      call it before it writes there, above all before it saves a checkpoint.
 
     Raises:
-      BadInput: another run is at work there.
+      BadInput: another run on this machine uses the workdir.
     """
     if storage.is_remote(workdir):
         mine = exchange.from_first(lambda: _take_over(workdir))
@@ -35,7 +35,7 @@ def hold(workdir: epath.Path) -> Iterator[Callable[[], None]]:
             yield lambda: _check_ours(workdir, mine)
         except errors.Failure:
             with contextlib.suppress(storage.Unreadable):
-                _check_ours(workdir, mine)  # a better reason than files that were taken away
+                _check_ours(workdir, mine)  # explains more than an error about a missing file
             raise
         return
     with contextlib.ExitStack() as stack:
@@ -56,7 +56,7 @@ def _check_ours(workdir: epath.Path, mine: str) -> None:
     if holder != mine:
         where = holder.partition(" (")[0]
         raise errors.Failure(
-            f"--workdir={workdir}: the same run was begun once more, on {where}; that one goes on, "
+            f"--workdir={workdir}: the same run was started again, on {where}; that one goes on, "
             f"this one ends without saving"
         )
 

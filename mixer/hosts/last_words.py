@@ -1,7 +1,7 @@
-"""What one of several processes says when it is ended by another thread than its main one.
+"""The last line and exit code of one of several processes that JAX's runtime aborts.
 
-JAX's runtime ends a process whose peer is lost by abort(), from a thread of its own, while Python
-may wait for ever in a collective operation. So the last line is said from a handler of SIGABRT.
+When another process is lost, the runtime calls abort() from a thread of its own, while the main
+thread may wait forever in a collective operation. So a SIGABRT handler prints the line.
 """
 
 import contextlib
@@ -15,18 +15,18 @@ from collections.abc import Callable
 
 from etils import epath
 
-# Seconds in which another thread has ended the process.
-_ENOUGH = 60
+# Seconds within which another thread, once it has begun, ends the process.
+_EXIT_TIMEOUT = 60
 
 
 class LastWords:
-    """What is to be said when the runtime ends this process.
+    """What to print when the runtime aborts this process.
 
     Attributes:
       words: makes the line.
-      checkpoints: the folder of a run that saves.
-      newest: of that folder the newest whole checkpoint; None without any.
-      code: with which a run exits that has said already why it ends; None before that.
+      checkpoints: checkpoint folder of a run that saves; else None.
+      newest: checkpoint folder -> its newest complete checkpoint, or None.
+      code: exit code of a run that has already printed why it ends; else None.
     """
 
     def __init__(self):
@@ -37,23 +37,23 @@ class LastWords:
         self._said = threading.Lock()
 
     def install(self) -> None:
-        """From now on abort() ends with them."""
-        # abort() raises SIGABRT in the thread that calls it. Python's own handlers would only run
-        # later, in the main thread, and there is no later.
+        """Makes abort() print the last words and exit."""
+        # abort() raises SIGABRT in the thread that calls it. A Python signal handler would only run
+        # later, in the main thread, and there is no later. Hence a C handler.
         kind = ctypes.CFUNCTYPE(None, ctypes.c_int)
         self._handler = kind(lambda _: self.leave(self.words()))
         libc = ctypes.CDLL(None)
         libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, kind), ctypes.c_void_p
         libc.signal(signal.SIGABRT, self._handler)
 
-    def withdraw(self) -> None:
-        """Where there is no other process, abort() has another reason."""
+    def uninstall(self) -> None:
+        """Restores abort(). Without other processes it has another reason than a lost one."""
         signal.signal(signal.SIGABRT, signal.SIG_DFL)
 
     def leave(self, words: str) -> None:
-        """Says it and exits at once: JAX's own way out waits for those that are lost."""
+        """Prints `words` and exits at once; JAX's own shutdown would wait for the lost process."""
         if not self._said.acquire(blocking=False):
-            time.sleep(_ENOUGH)  # another thread is at it
+            time.sleep(_EXIT_TIMEOUT)  # another thread is about to exit
         sys.stdout.flush()
         if self.code is not None:
             os._exit(self.code)
@@ -61,7 +61,7 @@ class LastWords:
         os._exit(1)
 
     def last_checkpoint(self) -> str:
-        """A sentence that names it; none for a run that saves none."""
+        """A sentence that names the last checkpoint; "" for a run that saves none."""
         if self.checkpoints is None:
             return ""
         with contextlib.suppress(Exception):

@@ -1,4 +1,4 @@
-"""How the processes of a run end: together, or when one is lost."""
+"""How the processes of a run end: all at once, or because one fails or is lost; exit codes."""
 
 import contextlib
 import os
@@ -15,22 +15,21 @@ from mixer.hosts import runtime
 from mixer.hosts.last_words import LastWords
 from mixer.hosts.peers import count, name
 
-# Seconds in which processes that fail alike can all say so.
-_FAIL_ALIKE = 5
+# Seconds within which processes that fail for the same reason can all print it.
+_FAILURE_TIMEOUT = 5
 _BETWEEN_PROCESSES = re.compile(
     r"gloo|nccl|rccl|mpi|coordination|heartbeat|barrier|socket|connection|peer|"
     r"UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED",
     re.IGNORECASE,
 )
 
-
-LAST = LastWords()
+LAST_WORDS = LastWords()
 
 
 def lost() -> str:
-    """What one says that has lost another."""
+    """What a process prints that has lost another one."""
     parts = (
-        f"{name()} has lost another one, whose own output may say why.",
+        f"{name()} has lost another process, whose own output may say why.",
         last_checkpoint(),
         "The same command, for all processes, goes on.",
     )
@@ -38,20 +37,21 @@ def lost() -> str:
 
 
 def last_checkpoint() -> str:
-    """A sentence that names it; none for a run that saves none."""
-    return LAST.last_checkpoint()
+    """A sentence that names the last checkpoint; "" for a run that saves none."""
+    return LAST_WORDS.last_checkpoint()
 
 
 @contextlib.contextmanager
 def watch(
     checkpoints: epath.Path, newest: Callable[[epath.Path], epath.Path | None]
 ) -> Iterator[None]:
-    """Where a run saves; what goes wrong between the processes ends this one at once, in a line.
+    """Around a run that saves: an error of several processes ends this one at once, with a line.
 
     Args:
+      checkpoints: folder of the run's checkpoints.
       newest: see `LastWords`.
     """
-    LAST.checkpoints, LAST.newest = checkpoints, newest
+    LAST_WORDS.checkpoints, LAST_WORDS.newest = checkpoints, newest
     try:
         yield
     except (errors.BadInput, errors.Failure):
@@ -64,29 +64,32 @@ def watch(
 
 
 def end(error: Exception) -> None:
-    """Ends one of several processes by an error that it does not expect."""
+    """Ends this one of several processes because of an unexpected error."""
     line = str(error).strip().partition("\n")[0][:300] or type(error).__name__
     if not _BETWEEN_PROCESSES.search(str(error)):
         traceback.print_exception(error)
-        LAST.leave(f"{name()} failed: {line}. {last_checkpoint()}".strip())
-    LAST.leave(f"{lost()} ({line})")
+        LAST_WORDS.leave(f"{name()} failed: {line}. {last_checkpoint()}".strip())
+    LAST_WORDS.leave(f"{lost()} ({line})")
 
 
 def leave(code: int) -> int:
-    """Parts from the other processes, if there are any, and gives back the exit code."""
+    """Disconnects from the other processes, if there are any, and returns the exit code.
+
+    With a code other than 0 and other processes it exits at once instead.
+    """
     try:
         if count() == 1:
             return code
-    except errors.Failure:  # JAX lacks what tells: the start has said so, and nobody was met
+    except errors.Failure:  # this JAX cannot tell; the start has failed with that error
         return code
     sys.stdout.flush()
     if code == 0:
-        LAST.words = lambda: f"{name()} is done, but another one did not come to its end"
+        LAST_WORDS.words = lambda: f"{name()} is done, but another process did not finish"
         jax.distributed.shutdown()
         return 0
-    # Those that fail alike say so each by itself; nobody waits for the others. Who leaves first is
-    # not lost to them.
-    LAST.code = code
+    # If all processes fail for the same reason, each prints it: none should exit so early that the
+    # others report it as lost. But none waits long.
+    LAST_WORDS.code = code
     with contextlib.suppress(Exception):
-        runtime.wait_for_all("mixer/failed", _FAIL_ALIKE)
+        runtime.wait_for_all("mixer/failed", _FAILURE_TIMEOUT)
     os._exit(code)

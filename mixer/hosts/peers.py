@@ -1,18 +1,18 @@
-"""Which of the processes of a run this is."""
+"""The number of processes of a run, and which one this is."""
 
 from mixer.hosts import runtime
 
 
 def count() -> int:
-    """How many processes the run has."""
+    """The number of processes of this run."""
     return runtime.processes()
 
 
 def index() -> int:
-    """Which of them this is, from 0: the one that writes and prints."""
+    """The number of this process, from 0. Process 0 writes files and prints."""
     return runtime.index()
 
 
 def name() -> str:
-    """Such as "process 1 of 4", for messages."""
+    """This process in messages, such as "process 1 of 4"."""
     return f"process {index()} of {count()}"

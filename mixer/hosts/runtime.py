@@ -1,7 +1,8 @@
-"""What JAX knows of the processes of a run, and shows nowhere but in its private state.
+"""The only file that uses private parts of JAX: its state of the processes of a run.
 
-JAX has no public names for a process's number before the devices are used, for the coordinator's
-address, and for the key-value store by which processes can tell each other more than arrays.
+JAX has no public API for the number of a process before the devices are initialized, for the
+address of the coordinator, and for its key-value store, through which processes can exchange more
+than arrays.
 """
 
 import functools
@@ -30,46 +31,46 @@ def _of(holder: Any, name: str) -> Any:
 
 def _lacks(what: str) -> errors.Failure:
     return errors.Failure(
-        f"jax {jax.__version__} lacks what several processes need of it ({what}): install one that "
-        f"requirements.txt allows"
+        f"jax {jax.__version__} lacks a part that runs of several processes need ({what}): install "
+        f"a version that requirements.txt allows"
     )
 
 
 def processes() -> int:
-    """How many there are; 1 before they have met."""
+    """The number of processes; 1 before they have joined."""
     return _of(_state(), "num_processes")
 
 
 def index() -> int:
-    """Which of them this is."""
+    """The number of this process, from 0."""
     return _of(_state(), "process_id")
 
 
 def coordinator() -> str | None:
-    """HOST:PORT of process 0. JAX sets it, and who this is, before it connects."""
+    """HOST:PORT of process 0. JAX sets it, and `index`, before it connects."""
     return _of(_state(), "coordinator_address")
 
 
-def tell(key: str, text: str) -> None:
-    """Puts a text where all can read it."""
+def put(key: str, text: str) -> None:
+    """Writes a text to the key-value store of the run."""
     _client("key_value_set")(key, text)
 
 
-def told(folder: str) -> list[str]:
-    """The texts whose keys begin with FOLDER/, in the keys' order."""
+def read_all(folder: str) -> list[str]:
+    """The texts whose keys begin with FOLDER/, in the order of their keys."""
     return [text for _, text in sorted(_client("key_value_dir_get")(folder))]
 
 
-def forget(key: str) -> None:
-    """Removes a text, or all in a folder."""
+def delete(key: str) -> None:
+    """Removes a text, or all texts of a folder."""
     _client("key_value_delete")(key)
 
 
 def wait_for_all(name: str, seconds: float) -> None:
-    """Returns when all have called it.
+    """Returns once all processes have called it with this name.
 
     Raises:
-      An error of JAX's: not all have within the seconds, or one is lost.
+      An error of JAX's: a process has not called it within `seconds`, or is lost.
     """
     _client("wait_at_barrier")(name, round(seconds * 1000))
 

@@ -1,4 +1,4 @@
-"""Whether all processes of a run see one workdir, and not each a folder of its own machine."""
+"""Checks that all processes see the same workdir, not each a folder on its own machine."""
 
 import socket
 import time
@@ -10,46 +10,46 @@ from etils import epath
 from mixer import errors, storage
 from mixer.hosts import exchange, peers
 
-MEND = "take a --workdir that all hosts share, or gs://BUCKET/FOLDER"
-# Seconds until a file that one host has written is seen on all: NFS looks again after so many.
-_PATIENCE = 30
+FIX = "use a --workdir that all hosts share, or gs://BUCKET/FOLDER"
+# Seconds within which all hosts must see a file that one has written: NFS caches that long.
+_TIMEOUT = 30
 
 
 def check(workdir: epath.Path) -> None:
-    """Has process 0 leave a file there, or in what there is above it, and all look for it.
+    """Process 0 writes a file to the workdir, or its nearest existing parent; all look for it.
 
     Raises:
-      BadInput: it cannot be written, or not all see it.
+      BadInput: the file cannot be written, or a process does not see it.
     """
     if peers.count() == 1:
         return
-    above, name = exchange.from_first(lambda: _leave(workdir))
-    # Each by its own path, which need not be the same: a relative one begins where it was started.
-    token = (workdir, *workdir.parents)[above] / name
+    levels_up, name = exchange.from_first(lambda: _write_probe(workdir))
+    # Each process uses its own path: relative ones depend on where it was started.
+    probe = (workdir, *workdir.parents)[levels_up] / name
     try:
-        (seen,) = sees([token])
+        (seen,) = visible([probe])
         blind = exchange.gather("" if seen else socket.gethostname())
     finally:
         if peers.index() == 0:
-            token.unlink(missing_ok=True)
+            probe.unlink(missing_ok=True)
     where = [f"process {number} ({host})" for number, host in enumerate(blind) if host]
     if where:
         raise errors.BadInput(
             f"--workdir={workdir}: what process 0 writes there is not seen by {', '.join(where)}: "
-            f"{MEND}"
+            f"{FIX}"
         )
 
 
 def nearest(workdir: epath.Path) -> epath.Path:
-    """The workdir, or what there is above it; a URL as it is."""
+    """The workdir or its nearest parent that exists; a URL as it is."""
     while not storage.is_remote(workdir) and not workdir.exists():
         workdir = workdir.parent
     return workdir
 
 
-def sees(files: Sequence[epath.Path]) -> list[bool]:
-    """Which of the files that other hosts have written are there, after some patience."""
-    end = time.monotonic() + _PATIENCE
+def visible(files: Sequence[epath.Path]) -> list[bool]:
+    """Whether this host sees each of the files that other hosts have written, within a timeout."""
+    end = time.monotonic() + _TIMEOUT
     while not all(seen := [_is_there(file) for file in files]) and time.monotonic() < end:
         time.sleep(0.5)
     return seen
@@ -57,14 +57,14 @@ def sees(files: Sequence[epath.Path]) -> list[bool]:
 
 def _is_there(file: epath.Path) -> bool:
     try:
-        file.read_bytes()  # a client of a store may have kept a list of what was there
-    except Exception:  # a store has errors of its own
+        file.read_bytes()  # unlike exists(), not answered from a cached listing of a bucket
+    except Exception:  # object stores have error classes of their own
         return False
     return True
 
 
-def _leave(workdir: epath.Path) -> tuple[int, str]:
-    """So many folders above the workdir, a file of this name."""
+def _write_probe(workdir: epath.Path) -> tuple[int, str]:
+    """(how many levels above the workdir, name) of a new file."""
     folder, name = nearest(workdir), f".shared.{uuid.uuid4().hex}"
     try:
         with storage.naming(folder):

@@ -1,4 +1,4 @@
-"""The code and the packages that a run's numbers depend on."""
+"""Versions of the code and of the packages that determine a run's numbers."""
 
 import hashlib
 import subprocess
@@ -9,12 +9,12 @@ VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "num
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that the numbers depend on."""
+    """{package: version} of the packages that determine the numbers."""
     return {name: metadata.version(name) for name in VERSIONED}
 
 
 def code() -> str:
-    """A hash of the project's Python files."""
+    """A short hash of this project's Python files."""
     root = Path(__file__).parents[2]
     digest = hashlib.sha256()
     for file in sorted([*root.glob("mixer/**/*.py"), *root.glob("configs/*.py")]):
@@ -23,14 +23,14 @@ def code() -> str:
 
 
 def commit() -> str | None:
-    """The commit that is checked out; None without git, and of an installed package."""
+    """The commit that is checked out; None without git and for an installed package."""
     here = Path(__file__)
     git = ["git", "-C", str(here.parent)]
-    # An installed package may lie inside another project's repository, which does not track it.
+    # An installed package may be inside the repository of another project, which does not track it.
     ours = [*git, "ls-files", "--error-unmatch", here.name]
     try:
         for command in (ours, [*git, "rev-parse", "HEAD"]):
-            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
-    return said.strip()
+    return output.strip()

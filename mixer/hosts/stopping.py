@@ -1,4 +1,4 @@
-"""A stop of several processes together: a signal to one stops all after the same step."""
+"""Stop signals with several processes: a signal to one stops all of them after the same step."""
 
 import signal
 from types import FrameType
@@ -9,11 +9,10 @@ from mixer.hosts import peers
 from mixer.signals import STOPS, StopSignal
 
 
-class StopTogether(StopSignal):
-    """See `StopSignal`.
+class MultiProcessStopSignal(StopSignal):
+    """A `StopSignal` that all processes see at the same poll, so all must poll equally often.
 
-    JAX's preemption service has taken SIGTERM over, and does not hear a second one. All processes
-    have to poll equally often.
+    JAX's preemption service handles SIGTERM, and ignores a second one.
     """
 
     _SIGNALS = tuple(number for number in STOPS if number != signal.SIGTERM)
@@ -35,5 +34,5 @@ class StopTogether(StopSignal):
 
 
 def stop_signal() -> StopSignal:
-    """What stops a run after saving, to be entered."""
-    return StopSignal() if peers.count() == 1 else StopTogether()
+    """The stop signal for this number of processes; use it as a context manager."""
+    return StopSignal() if peers.count() == 1 else MultiProcessStopSignal()

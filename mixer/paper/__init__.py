@@ -1,1 +1,1 @@
-"""The paper as data: what it published, and which of our runs make each number of it."""
+"""The paper as data: its published numbers, the runs that reproduce each of them, and figures."""

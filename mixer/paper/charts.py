@@ -1,4 +1,4 @@
-"""Figures 2 to 4: accuracy against cost, throughput, data and steps."""
+"""Draws figures 2 to 4: accuracy against cost, throughput, training-set size and steps."""
 
 import dataclasses
 import itertools
@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
-from mixer.paper.series import Line
+from mixer.paper.series import Curve
 from mixer.paper.style import lay_out, styled
 
 _FAMILIES = {"Mixer": "#D55E00", "ViT": "#0072B2", "BiT": "#009E73"}
@@ -35,10 +35,12 @@ class Point:
     """A model in figures 2 (left) and 3.
 
     Attributes:
-      x: cost or throughput, in the axis's unit.
+      x: cost or throughput, in the unit of the axis.
       accuracy: in percent.
-      label: what is written beside it.
-      ours: "" for the paper's; else the kind of device that x was measured on.
+      label: text beside the point.
+      family: "Mixer", "ViT" or "BiT".
+      pretrained_on: "imagenet2012", "imagenet21k" or "jft".
+      ours: "" for a point of the paper; else the kind of device on which we measured x.
     """
 
     x: float
@@ -50,10 +52,10 @@ class Point:
 
 
 def frontier(costs: Sequence[float], values: Sequence[float]) -> list[int]:
-    """The points that no other dominates, by rising cost.
+    """The Pareto frontier: indices of the points that no other point dominates, by rising cost.
 
-    One dominates another that costs as much or more and is worth as little or less, unless both are
-    the same.
+    A point dominates another one if its cost is not higher and its value not lower, and the two
+    differ.
     """
     costs, values = np.asarray(costs, float), np.asarray(values, float)
     kept = [
@@ -65,11 +67,12 @@ def frontier(costs: Sequence[float], values: Sequence[float]) -> list[int]:
 
 
 @styled
-def against(points: Sequence[Point], x: str, *, more_is_better: bool) -> Figure:
-    """Figures 2 (left) and 3: the paper's points with their frontier, and ours, filled.
+def accuracy_against_cost(points: Sequence[Point], x: str, *, more_is_better: bool) -> Figure:
+    """Figures 2 (left) and 3: the paper's points with their Pareto frontier, and ours, filled.
 
     Args:
-      x: the axis's title, with the unit.
+      x: title of the horizontal axis, with the unit.
+      more_is_better: True if x is a throughput, False if it is a cost.
     """
     figure = Figure(figsize=(7, 4.6), layout="constrained")
     axes = figure.add_subplot()
@@ -91,7 +94,7 @@ def against(points: Sequence[Point], x: str, *, more_is_better: bool) -> Figure:
         )
     axes.margins(x=0.06, y=0.06)
     _against_legend(axes, points, "lower left" if more_is_better else "lower right")
-    lay_out(figure)  # before the labels, whose places depend on it
+    lay_out(figure)  # before the labels, whose positions depend on the layout
     _label(axes, points, best)
     return figure
 
@@ -115,7 +118,7 @@ def _against_legend(axes: Axes, points: Sequence[Point], place: str) -> None:
 
 
 def _label(axes: Axes, points: Sequence[Point], best: Sequence[Point]) -> None:
-    """Writes each label near its point: over no other thing, if it can, and little frontier."""
+    """Places each label near its point, if possible over nothing else but a bit of the frontier."""
     half = 0.6 * rcParams["lines.markersize"] * axes.figure.dpi / 72
     centres = axes.transData.transform([(p.x, p.accuracy) for p in points])
     taken = [Bbox([at - half, at + half]) for at in centres]
@@ -149,7 +152,7 @@ def _label(axes: Axes, points: Sequence[Point], best: Sequence[Point]) -> None:
 
 
 def _places() -> Iterator[dict[str, Any]]:
-    """Around a marker; offsets in points."""
+    """Positions of a label around a marker, in points."""
     for far in (4, 9, 15):
         yield {"position": (far, 0), "ha": "left", "va": "center"}
         yield {"position": (-far, 0), "ha": "right", "va": "center"}
@@ -164,11 +167,12 @@ _PLACES = tuple(_places())
 
 
 @styled
-def against_data(lines: Mapping[str, Line], measure: str) -> Figure:
-    """Figure 2 (right): by model, accuracy against the share of the training images, (0, 1].
+def accuracy_against_data(lines: Mapping[str, Curve], measure: str) -> Figure:
+    """Figure 2 (right): accuracy against the share of the training images, (0, 1], for each model.
 
     Args:
-      measure: the vertical axis's title.
+      lines: {model: curve}.
+      measure: title of the vertical axis.
     """
     figure = Figure(figsize=(4.6, 3.4), layout="constrained")
     axes = figure.add_subplot()
@@ -183,15 +187,15 @@ def against_data(lines: Mapping[str, Line], measure: str) -> Figure:
 
 
 @styled
-def permuted(
-    examples: Mapping[str, np.ndarray], curves: Mapping[tuple[str, str], Line], measure: str
+def permutation_curves(
+    examples: Mapping[str, np.ndarray], curves: Mapping[tuple[str, str], Curve], measure: str
 ) -> Figure:
-    """Figure 4: an example under each case, above the curves of training.
+    """Figure 4: an example image of each case above the training curves.
 
     Args:
-      examples: by case ("original", "patches", "pixels"), uint8 [H, W, 3].
-      curves: by (model, case), percent against steps.
-      measure: the vertical axis's title.
+      examples: {case: image}, cases "original", "patches" and "pixels", images uint8 [H, W, 3].
+      curves: {(model, case): curve}, percent against steps.
+      measure: title of the vertical axis.
     """
     figure = Figure(figsize=(5.4, 5.6), layout="constrained")
     cells = figure.add_gridspec(2, len(examples), height_ratios=(1, 1.7))
@@ -216,15 +220,15 @@ def permuted(
     return figure
 
 
-def _draw(axes: Axes, line: Line, colour: str, **how) -> None:
-    """The mean, and where there are several seeds a band of a deviation on either side."""
+def _draw(axes: Axes, line: Curve, colour: str, **how) -> None:
+    """Draws the mean and, if there are several seeds, a band of one standard deviation."""
     axes.plot(line.x, line.mean, color=colour, **how)
     low, high = line.mean - line.std, line.mean + line.std
     axes.fill_between(line.x, low, high, color=colour, alpha=0.2, linewidth=0)
 
 
 def _legend_below(figure: Figure, models: Sequence[Line2D]) -> None:
-    """Row by row, as many beside each other as there is room for."""
+    """A legend below the axes, row by row, with as many columns as fit."""
     longest = max(len(model.get_label()) for model in models)
     columns = min(len(models), max(1, int(15 * figure.get_figwidth() / (longest + 8))))
     nothing = Line2D([], [], linestyle="", label=" ")

@@ -1,4 +1,7 @@
-"""Which run of the paper's experiments a results.json is of, and whether it was done as there."""
+"""Matches a results.json to the run of the paper's experiments that it comes from.
+
+Also tells in which config keys a run differs from the paper's, and averages runs over seeds.
+"""
 
 import dataclasses
 import statistics
@@ -7,8 +10,8 @@ from typing import Any
 
 from mixer.paper.rows import Row, Run
 
-# Keys that leave a number what it is, or of which results.json itself says what was taken.
-_FREE = (
+# Keys that do not change a run's numbers, or whose values are recorded in results.json itself.
+_MAY_DIFFER = (
     "runtime.",
     "reproduce.",
     "prepare.",
@@ -30,9 +33,9 @@ class Result:
     """A complete run.
 
     Attributes:
-      path: of its workdir.
-      results: its results.json.
-      config: its config.json, "a.b": value: the keys that it has used.
+      path: its workdir.
+      results: content of its results.json.
+      config: content of its config.json, {"a.b": value}: the keys that the run has read.
     """
 
     path: str
@@ -40,11 +43,11 @@ class Result:
     config: Mapping[str, Any]
 
 
-def is_of(result: Result, row: Row, run: Run, recipe: Mapping[str, Any]) -> bool:
-    """Whether it is this run by what it is of: model, data, resolution, pretraining.
+def matches(result: Result, row: Row, run: Run, recipe: Mapping[str, Any]) -> bool:
+    """Whether `result` comes from this run, by its model, dataset, resolution and pretraining.
 
     Args:
-      recipe: the run's config, "a.b": value.
+      recipe: config of the run, {"a.b": value}.
     """
     found, kind = result.results, recipe["run"]
     if found["run"] != kind:
@@ -67,33 +70,33 @@ def is_of(result: Result, row: Row, run: Run, recipe: Mapping[str, Any]) -> bool
 
 
 def _starts_as(upstream: Mapping[str, Any] | None, row: Row) -> bool:
-    """Of a published file it is not known how many epochs it was trained for."""
+    """Whether a run starts from the row's pretraining. Published files do not tell their epochs."""
     if upstream is None or upstream["dataset"] != row.pretrained_on:
         return False
     return upstream["epochs"] is None or _close(upstream["epochs"], row.epochs)
 
 
 def _close(epochs: float | None, wanted: float) -> bool:
-    """To 2 %: the paper rounds the epochs of a part of the data."""
+    """Equal to 2 %: the paper rounds the number of epochs over a part of the data."""
     return epochs is not None and abs(epochs - wanted) < 0.02 * wanted
 
 
 def differences(result: Result, recipe: Mapping[str, Any]) -> list[str]:
-    """What the run did otherwise than its recipe ("a.b": value as in JSON), a line a key."""
+    """The keys in which a run differs from its recipe ({"a.b": JSON value}), a line for each."""
     return [
-        f"{key}={value!r}, the recipe's is {recipe[key]!r}"
+        f"{key}={value!r}, the recipe has {recipe[key]!r}"
         for key, value in result.config.items()
-        if key in recipe and not is_free(key) and value != recipe[key]
+        if key in recipe and not may_differ(key) and value != recipe[key]
     ]
 
 
-def is_free(key: str) -> bool:
-    """Whether it may differ between runs of one experiment."""
-    return key.startswith(_FREE)
+def may_differ(key: str) -> bool:
+    """Whether runs of the same experiment may differ in this config key."""
+    return key.startswith(_MAY_DIFFER)
 
 
 def merged(results: Sequence[Result]) -> dict[str, Any]:
-    """The same run with several seeds as one: means, and as <metric>_std their deviation."""
+    """Averages the same run over seeds: means, and sample deviations as <metric>_std."""
     if len(results) == 1:
         return dict(results[0].results)
     first = dict(results[0].results)
@@ -112,7 +115,7 @@ def merged(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def same_seed(results: Sequence[Result]) -> Iterator[tuple[Result, Result]]:
-    """Pairs that would count one experiment twice."""
+    """Pairs of results with the same seed, which would count one experiment twice."""
     for i, one in enumerate(results):
         for other in results[i + 1 :]:
             if one.results["seed"] == other.results["seed"]:

@@ -1,4 +1,4 @@
-"""The paper's tables 1 to 4 as printed; what its text says of figures 2 and 4 and appendix A."""
+"""The paper's published numbers: tables 1 to 4, and the text on figures 2, 4 and appendix A."""
 
 import functools
 import json
@@ -12,25 +12,25 @@ def _content() -> dict[str, Any]:
 
 
 def table(name: str) -> list[dict[str, Any]]:
-    """The rows of "table1" ... "table4", by column; None where the paper has a dash.
+    """The rows of "table1" to "table4", {column: value}; None where the paper prints a dash.
 
-    Accuracies are in percent, throughput is in images/s/core of a TPUv3, the cost of pretraining in
+    Accuracies are in percent, throughput in images/s per TPUv3 core, and the cost of pretraining in
     thousands of TPUv3 core-days.
     """
     return _content()["tables"][name]
 
 
 def figure(name: str) -> dict[str, Any]:
-    """What the text says of "figure2_right" or "figure4"; the curves' numbers are not printed."""
+    """What the text says about "figure2_right" or "figure4"; no curve's numbers are printed."""
     return _content()["figures"][name]
 
 
 def ablation(family: str) -> str | None:
-    """Appendix A's words on a variant of the Mixer, against the Mixer; it prints no numbers."""
+    """How appendix A compares a variant with the Mixer, in its words; it prints no numbers."""
     return _content()["appendix_a"].get(family)
 
 
 def title(column: str) -> str:
-    """A column's heading with its unit."""
+    """The heading of a column, with its unit."""
     known = _content()["columns"][column]
     return f"{known['title']}, {known['unit']}" if known["unit"] else known["title"]

@@ -1,9 +1,9 @@
 """The paper's experiments: the runs behind each row of tables 2 and 3 and of figures 2 and 4.
 
-Read from top to bottom this is sections 3 and 4. A run is a recipe with words
-(configs/RECIPE.py:WORDS), the keys that differ from it, the run whose weights it starts from, and
-the columns that its results fill. All runs of a row but the pretraining are on small data sets; the
-rows that share a pretraining name the same one.
+From top to bottom it follows sections 3 and 4. A run is a recipe with words
+(configs/RECIPE.py:WORDS), the config keys that differ from it, the run whose weights it starts
+from, and the columns that its results fill. Only the pretraining of a row uses a large dataset.
+Rows with the same pretraining share one run for it.
 """
 
 import dataclasses
@@ -13,12 +13,12 @@ from typing import Any
 
 from mixer.paper import published
 
-# Images of a split that is trained on (PROTOCOLS: TFDS's counts; JFT's by Dosovitskiy et al.),
-# without what the recipes hold out.
+# Numbers of training images without those that the recipes hold out. (Counts of TFDS; JFT's from
+# Dosovitskiy et al.)
 IMAGES = {"imagenet2012": 1_268_355, "imagenet21k": 14_145_922, "jft": 303_000_000 - 51_200}
-# By what a row was pretrained on, the recipe.
+# {dataset of the pretraining: recipe}.
 _PRETRAINING = {"imagenet2012": "imagenet", "imagenet21k": "imagenet21k", "jft": "jft"}
-# "Avg 5" is their mean.
+# "Avg 5" is the mean over these datasets.
 FIVE = ("imagenet2012", "cifar10", "cifar100", "oxford_iiit_pet", "oxford_flowers102")
 
 
@@ -27,12 +27,12 @@ class Run:
     """One command.
 
     Attributes:
-      folder: where its workdir is, below that of all.
-      recipe: of configs/, without ".py".
-      words: behind the colon.
-      keys: "a.b": what differs from the recipe.
-      after: the folder of the run whose weights it starts from; "": none.
-      fills: by column, the metric of results.json that fills it; "device_days" is that key.
+      folder: its workdir, relative to the one of all runs.
+      recipe: name of a file in configs/, without ".py".
+      words: the words after the colon.
+      keys: {"a.b": value}, the config keys that differ from the recipe.
+      after: folder of the run whose weights it starts from; "" for none.
+      fills: {column: metric of results.json that fills it}; "device_days" is a key of its own.
     """
 
     folder: str
@@ -44,11 +44,11 @@ class Run:
 
     @property
     def protocol(self) -> str:
-        """As results.json names it."""
+        """The recipe and its words, as in results.json."""
         return f"{self.recipe}:{','.join(self.words)}"
 
     def command(self, workdir: str, init_from: str) -> str:
-        """For a shell; `init_from` counts for a run that starts from another one."""
+        """The command line. `init_from` is used only by a run that starts from another run."""
         words = ["python", "main.py", f"--config=configs/{self.recipe}.py:{','.join(self.words)}"]
         words += [f"--config.init_from={init_from}"] * bool(self.after)
         words += [f"--config.{key}={value}" for key, value in self.keys.items()]
@@ -57,15 +57,17 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row of a table, or a curve's point in a figure.
+    """A row of a table, or a point of a figure.
 
     Attributes:
       part: "table2", "table3", "figure2_right" or "figure4".
-      label: what tells it from the part's other rows.
-      epochs: of pretraining, over what is trained on.
-      image_size: of fine-tuning, in pixels; of the figures, of all.
-      published: by column, the paper's numbers; None where it has none.
-      runs: in the order in which they are done.
+      label: distinguishes it from the other rows of the part.
+      model: registered name.
+      pretrained_on: "imagenet2012", "imagenet21k" or "jft".
+      epochs: epochs of pretraining, over the images that are trained on.
+      image_size: resolution of fine-tuning in pixels; in figures, of all runs.
+      published: {column: number in the paper}; None where the paper has none.
+      runs: in the order in which to run them.
     """
 
     part: str
@@ -79,13 +81,13 @@ class Row:
 
 
 def rows(*, smoke: bool = False) -> list[Row]:
-    """All rows that this codebase can make: those of Mixer, ViT and BiT.
+    """All rows that this codebase can reproduce: those of Mixer, ViT and BiT.
 
-    HaloNet, NFNet, MPL and ALIGN stand in table 2 with numbers of their own papers; so do its ViT
-    and BiT, whose resolutions the table does not name.
+    Table 2 takes the numbers of HaloNet, NFNet, MPL and ALIGN from their papers; also those of ViT
+    and BiT, for which it names no resolution.
 
     Args:
-      smoke: each run as its recipe's smoke test, on 32 x 32 pixels.
+      smoke: makes each run its recipe's smoke test, on 32 x 32 pixels.
     """
     return [
         *_table("table2", _row_of_table_2, smoke),
@@ -96,7 +98,7 @@ def rows(*, smoke: bool = False) -> list[Row]:
 
 
 def described() -> list[Row]:
-    """The rows of tables 1 and 4, which no run makes: sizes, and what is trained with."""
+    """The rows of tables 1 and 4, which no run fills: model sizes and hyperparameters."""
     found = []
     for part, texts in (("table1", ("model",)), ("table4", ("model", "pretrained_on"))):
         for numbers in published.table(part):
@@ -108,7 +110,7 @@ def described() -> list[Row]:
 
 
 def recipe_of(row: Row) -> str:
-    """The recipe, with words, that trains as a row of table 4 does; of Mixer-B and so on, /16."""
+    """The recipe and words that train like a row of table 4; for Mixer-B and the like with /16."""
     return f"{_PRETRAINING[row.pretrained_on]}:{row.model}/{14 if row.model[-1] == 'H' else 16}"
 
 
@@ -140,7 +142,7 @@ def _pretraining(model: str, data: str, epochs: int, smoke: bool) -> Run:
 
 
 def _row_of_table_3(numbers, folder: str, pretraining: str, smoke: bool) -> Iterator[Run]:
-    """Fine-tuning on five datasets, test images with their aspect ratio kept (appendix C)."""
+    """Fine-tuning on five datasets; test images keep their aspect ratio (appendix C)."""
     size, keys = numbers["image_size"], {}
     if size > 224:
         transform = f"resize_small({round(size * 8 / 7)})|central_crop"
@@ -150,7 +152,7 @@ def _row_of_table_3(numbers, folder: str, pretraining: str, smoke: bool) -> Iter
 
 
 def _row_of_table_2(numbers, folder: str, pretraining: str, smoke: bool) -> Iterator[Run]:
-    """Fine-tuning at 448, test images made square, and VTAB-1k."""
+    """Fine-tuning at 448, with test images resized to a square, and VTAB-1k."""
     yield from _fine_tunings(numbers, folder, pretraining, {}, smoke)
     words = _words(numbers["model"], 32 if smoke else None, smoke=smoke)
     yield Run(f"{folder}/vtab", "vtab", words, {"run": "vtab"}, pretraining, {"vtab": "vtab/mean"})
@@ -158,7 +160,7 @@ def _row_of_table_2(numbers, folder: str, pretraining: str, smoke: bool) -> Iter
 
 
 def _fine_tunings(numbers, folder: str, pretraining: str, keys, smoke: bool) -> Iterator[Run]:
-    """A sweep on each of the five datasets; on ImageNet alone where the paper has no average."""
+    """A sweep on each of the five datasets; only on ImageNet where the paper has no average."""
     for data in FIVE if numbers["avg5"] is not None else FIVE[:1]:
         fills, own = {"avg5": "test/top1"}, dict(keys)
         if data == "imagenet2012":
@@ -172,7 +174,7 @@ def _fine_tunings(numbers, folder: str, pretraining: str, keys, smoke: bool) -> 
 
 
 def _throughput(numbers, folder: str, smoke: bool) -> Run:
-    """Section 3, "Metrics": images/s/core, of the best batch size."""
+    """Section 3, "Metrics": images/s/core at the best batch size."""
     words = _words(numbers["model"], numbers["image_size"], smoke=smoke)
     size = 32 if smoke else numbers["image_size"]
     metric = f"throughput/{numbers['model']}@{size}/inference_images_per_second_per_device"
@@ -183,7 +185,7 @@ def _throughput(numbers, folder: str, smoke: bool) -> Run:
 
 
 def _figure_2_right(smoke: bool) -> Iterator[Row]:
-    """Section 4.2: parts of the set, the same number of steps, linear 5-shot accuracy."""
+    """Section 4.2: linear 5-shot accuracy after the same number of steps on parts of the data."""
     figure = published.figure("figure2_right")
     for model in figure["models"]:
         for part, epochs in figure["parts"].items():
@@ -196,7 +198,7 @@ def _figure_2_right(smoke: bool) -> Iterator[Row]:
 
 
 def _figure_4(smoke: bool) -> Iterator[Row]:
-    """Section 4.4: the pixels of all images moved by one permutation."""
+    """Section 4.4: one permutation shuffles the pixels of all images."""
     figure = published.figure("figure4")
     for model in figure["models"]:
         for case in figure["cases"]:
@@ -226,7 +228,7 @@ def _few_shot(part, label, model, epochs, folder, training: Run, keys, smoke: bo
 
 
 def _words(model: str, size: int | None, data: str = "", *, smoke: bool) -> tuple[str, ...]:
-    """Of a smoke test the data are the digits, and images have 32 x 32 pixels."""
+    """The words of a recipe. A smoke test uses the digits dataset and 32 x 32 pixels."""
     if smoke:
         return (model, "32", "smoke")
     return tuple(word for word in (model, data, str(size or "")) if word)

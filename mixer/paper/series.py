@@ -1,4 +1,7 @@
-"""Figures 2 (right) and 4 and appendix A: trainings that differ in one thing and in seeds."""
+"""The curves of figures 2 (right) and 4 and of appendix A, from results of training runs.
+
+The runs of a curve differ only in one config value and in their seeds.
+"""
 
 import dataclasses
 import json
@@ -12,29 +15,29 @@ from mixer import calls, errors
 from mixer.paper import matching
 from mixer.paper.matching import Result
 
-# By the transform that moves pixels, the case of figure 4.
+# {transform that moves pixels: case of figure 4}.
 CASES = {"": "original", "permute_patches": "patches", "permute_pixels": "pixels"}
-# What all of a figure's runs have in common.
+# The config keys that all runs of a figure share.
 _SHARED = ("dataset", "image_size", "input.fast_decode")
-# What makes a Mixer one of appendix A's.
+# The config keys in which the variants of appendix A differ.
 _ABLATED = ("model.name", "model.token_mixing", "model.groups", "model.stages")
-# What they are compared by if not by few-shot accuracy; ImageNet's recipe has no test images.
+# Metrics to compare where there is no few-shot accuracy. ImageNet's recipe has no test images.
 _TOP1 = {"test/top1": "Top-1 on test images", "val/top1": "Top-1 on validation images"}
 Log = Sequence[Mapping[str, float]]  # the lines of a metrics.jsonl
 
 
 class Absent(errors.BadInput):
-    """There is nothing to draw a figure from."""
+    """No results from which to draw a figure."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
-    """The same runs with several seeds, as a curve.
+class Curve:
+    """A curve averaged over seeds.
 
     Attributes:
-      x: increasing.
-      mean: in percent, as long as x.
-      std: the sample deviation over seeds at each x; NaN where there is one seed.
+      x: float [N], increasing.
+      mean: float [N], in percent.
+      std: float [N], sample standard deviation over seeds; NaN with one seed.
     """
 
     x: np.ndarray
@@ -44,7 +47,7 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class _Training:
-    """A result, the value of what it is varied in, and its other keys without the seed."""
+    """A result, the value of the config key that varies, and its other keys without the seed."""
 
     result: Result
     value: Any
@@ -55,15 +58,18 @@ class _Training:
         return self.result.results["model"]
 
 
-def by_share(results: Iterable[Result]) -> tuple[dict[str, Line], str]:
-    """Figure 2 (right): by model, final accuracy against `input.fraction`; and what accuracy.
+def by_share(results: Iterable[Result]) -> tuple[dict[str, Curve], str]:
+    """Figure 2 (right): final accuracy against `input.fraction`, for each model.
 
-    A few-shot run that starts from a training measures it, as its own evaluators do. Paths are
-    compared as they are.
+    A few-shot run that starts from a training adds its metrics to those of the training. It names
+    the path of the training, which must equal `Result.path`.
+
+    Returns:
+      {model: curve}, and the name of the accuracy.
 
     Raises:
-      Absent: no model was trained on two parts or more.
-      BadInput: runs that do not belong together.
+      Absent: no model was trained on two or more parts of the data.
+      BadInput: runs that cannot be compared.
     """
     results = list(results)
     few_shot = {r.results["upstream"]["path"]: r for r in results if r.results["run"] == "fewshot"}
@@ -72,7 +78,8 @@ def by_share(results: Iterable[Result]) -> tuple[dict[str, Line], str]:
         if own := few_shot.get(result.path):
             metrics = result.results["metrics"] | own.results["metrics"]
             result = dataclasses.replace(result, results=result.results | {"metrics": metrics})
-        others = {"input.fraction_seed": 0} | _others(result)  # which a whole set has no use for
+        # A run on all of the data does not read fraction_seed.
+        others = {"input.fraction_seed": 0} | _others(result)
         trainings.append(_Training(result, others.pop("input.fraction", 1.0), others))
     groups = _groups(trainings, "figure2_right needs trainings of one model on two parts of a set")
     metric, measure = _measure([t for group in groups.values() for t in group])
@@ -83,26 +90,26 @@ def by_share(results: Iterable[Result]) -> tuple[dict[str, Line], str]:
             [t.result.results["metrics"][metric] for t in group if t.value == share]
             for share in shares
         ]
-        lines[model] = _line(shares, numbers)
+        lines[model] = _curve(shares, numbers)
     return lines, measure
 
 
 def by_case(
     results: Iterable[Result], log_of: Callable[[Result], Log]
-) -> tuple[dict[tuple[str, str], Line], dict[str, str], tuple[int, int], str]:
-    """Figure 4: by model and case, accuracy against steps.
+) -> tuple[dict[tuple[str, str], Curve], dict[str, str], tuple[int, int], str]:
+    """Figure 4: accuracy against steps, for each model and case.
 
     Args:
-      log_of: the lines of a run's metrics.jsonl.
+      log_of: returns the lines of a run's metrics.jsonl.
 
     Returns:
-      The curves; by case the transform that moves pixels ("permute_patches(16)"), of the first
-      model that has it; the images' height and width; the accuracy in words.
+      {(model, case): curve}; {case: transform that moves pixels, such as "permute_patches(16)"} of
+      the first model with that case; the images' (height, width); the name of the accuracy.
 
     Raises:
-      Absent: no model was trained on two cases or more.
-      BadInput: runs that do not belong together, or that are measured on other images than those
-        they train on.
+      Absent: no model was trained on two or more cases.
+      BadInput: runs that cannot be compared, or that evaluate with another permutation than they
+        train with.
     """
     trainings = []
     for result in _trainings(results):
@@ -122,20 +129,20 @@ def by_case(
             moves.setdefault(case, move)
             logs = [_numbers(log_of(t.result), metric) for t in group if t.value == move]
             steps = sorted(set.intersection(*map(set, logs)))
-            curves[model, case] = _line(steps, [[log[step] for log in logs] for step in steps])
+            curves[model, case] = _curve(steps, [[log[step] for log in logs] for step in steps])
     height, width = everything[0].others["image_size"]
     return curves, moves, (height, width), measure
 
 
 def by_model(results: Iterable[Result]) -> tuple[dict[str, tuple[float, float]], str]:
-    """Appendix A: of configs/ablations.py's trainings by model, accuracy and deviation over seeds.
+    """Appendix A: the accuracy of each model that was trained with configs/ablations.py.
 
     Returns:
-      In percent, the plain Mixer first; the deviation is NaN where there is one seed. And what
-      accuracy. Both are empty without such trainings.
+      {model: (mean, standard deviation over seeds)} in percent, the plain Mixer first, with a
+      deviation of NaN for one seed; and the name of the accuracy. Both are empty without such runs.
 
     Raises:
-      BadInput: they differ in more than the way in which tokens are mixed, or there is no Mixer.
+      BadInput: the runs differ in more than token mixing, or there is no plain Mixer.
     """
     trainings = []
     for result in _trainings(results):
@@ -151,20 +158,20 @@ def by_model(results: Iterable[Result]) -> tuple[dict[str, tuple[float, float]],
     first, *rest = trainings
     for other in rest:
         if other.others != first.others:
-            _refuse(first, other, "appendix A compares what differs in token mixing alone")
+            _refuse(first, other, "appendix A compares models that differ only in token mixing")
     _check_seeds(trainings)
     models = sorted({t.model for t in trainings}, key=lambda m: (not m.startswith("Mixer-"), m))
     if not models[0].startswith("Mixer-"):
         raise errors.BadInput(
-            f"appendix A compares {', '.join(models)} with the Mixer of the same size, which "
-            f"config.tables.workdirs has not: train it by configs/ablations.py too"
+            f"appendix A compares {', '.join(models)} with the Mixer of the same size, which is "
+            f"not in config.tables.workdirs: train it with configs/ablations.py too"
         )
     metric, measure = _measure(trainings)
     found = {}
     for model in models:
         seeds = [t.result.results["metrics"][metric] for t in trainings if t.model == model]
-        line = _line([0], [seeds])
-        found[model] = float(line.mean[0]), float(line.std[0])
+        curve = _curve([0], [seeds])
+        found[model] = float(curve.mean[0]), float(curve.std[0])
     return found, measure
 
 
@@ -176,7 +183,7 @@ def _others(result: Result) -> dict[str, Any]:
     return {
         key: value
         for key, value in result.config.items()
-        if key == "init_from" or not matching.is_free(key)
+        if key == "init_from" or not matching.may_differ(key)
     }
 
 
@@ -185,7 +192,7 @@ def _is_transform(key: str) -> bool:
 
 
 def _split(transform: str) -> tuple[str, str]:
-    """The chain without the transform that moves pixels, and that one."""
+    """(the chain of transforms without the one that moves pixels, that one)."""
     parts = calls.split(transform)
     moving = [part for part in parts if part.partition("(")[0] in CASES]
     return "|".join(part for part in parts if part not in moving), "|".join(moving)
@@ -207,11 +214,11 @@ def _check_measured(training: _Training, metric: str) -> None:
 
 
 def _groups(trainings: Sequence[_Training], wanted: str) -> dict[str, list[_Training]]:
-    """By model those that differ in their value and seed alone, at least two values."""
+    """{model: trainings that differ only in their value and seed}, with at least two values."""
     found = {}
     for training in trainings:
-        alike = json.dumps(training.others, sort_keys=True)
-        found.setdefault(training.model, {}).setdefault(alike, []).append(training)
+        others = json.dumps(training.others, sort_keys=True)
+        found.setdefault(training.model, {}).setdefault(others, []).append(training)
     kept = {}
     for model, groups in found.items():
         varied = [group for group in groups.values() if len({t.value for t in group}) > 1]
@@ -221,7 +228,7 @@ def _groups(trainings: Sequence[_Training], wanted: str) -> dict[str, list[_Trai
             _check_seeds(varied[0])
             kept[model] = varied[0]
     if not kept:
-        raise Absent(f"{wanted}, else alike: none in config.tables.workdirs")
+        raise Absent(f"{wanted}, otherwise equal: none in config.tables.workdirs")
     first, *rest = [group[0] for group in kept.values()]
     for other in rest:
         for key in _SHARED:
@@ -249,7 +256,7 @@ def _check_seeds(group: Sequence[_Training]) -> None:
 
 
 def _measure(trainings: Sequence[_Training]) -> tuple[str, str]:
-    """The metric that all have, and how an axis names it."""
+    """The metric that all trainings have, and its name on an axis."""
     metrics = [t.result.results["metrics"] for t in trainings]
     common = [name for name in metrics[0] if all(m.get(name) is not None for m in metrics)]
     for name in common:
@@ -268,8 +275,8 @@ def _numbers(log: Log, metric: str) -> dict[int, float]:
     return {line["step"]: line[metric] for line in log if metric in line}
 
 
-def _line(x: Sequence[float], numbers: Sequence[Sequence[float]]) -> Line:
-    """Args: x, and at each x the fractions by seed."""
+def _curve(x: Sequence[float], numbers: Sequence[Sequence[float]]) -> Curve:
+    """Averages `numbers`, which hold for each x the fractions of all seeds."""
     percent = [100 * np.asarray(values, float) for values in numbers]
     deviations = [np.std(values, ddof=1) if len(values) > 1 else np.nan for values in percent]
-    return Line(np.asarray(x), np.asarray([v.mean() for v in percent]), np.asarray(deviations))
+    return Curve(np.asarray(x), np.asarray([v.mean() for v in percent]), np.asarray(deviations))

@@ -1,4 +1,4 @@
-"""How figures look (figures.mplstyle), and how they become files."""
+"""The style of figures (figures.mplstyle), and how they are saved."""
 
 import functools
 from collections.abc import Callable
@@ -12,7 +12,7 @@ _FILE = Path(__file__).with_name("figures.mplstyle")
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Has `draw` draw in our style, whatever the user's own matplotlibrc says."""
+    """Wraps `draw` so that it uses our style, whatever the user's matplotlibrc says."""
 
     @functools.wraps(draw)
     def in_style(*args, **kwargs) -> Figure:
@@ -25,13 +25,13 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 def lay_out(figure: Figure) -> None:
-    """Places all parts for good: each drawing would move them a little."""
+    """Fixes the layout of a figure; otherwise each drawing would move its parts a little."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
 
 
 def save(figure: Figure, file: BinaryIO, ending: str) -> None:
-    """Writes a figure as "png" or "svg"; the same figure gives the same bytes at any time."""
+    """Writes a figure as "png" or "svg", without a date: the same figure gives the same bytes."""
     undated = {"svg": {"Date": None}, "png": {}}[ending]
     with matplotlib.rc_context(fname=_FILE):
         figure.savefig(file, format=ending, metadata=undated)

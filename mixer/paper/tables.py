@@ -1,4 +1,4 @@
-"""Tables filled: "paper / ours / difference" in each cell, as Markdown, CSV and LaTeX."""
+"""The paper's tables with our results: "paper / ours / difference" as Markdown, CSV and LaTeX."""
 
 import csv
 import dataclasses
@@ -21,12 +21,12 @@ _FORMS = {
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One number of a row.
+    """One cell of a row.
 
     Attributes:
-      paper, ours: in the column's unit, perhaps a text; None where there is none.
-      std: the sample standard deviation of ours over seeds, in the same unit.
-      missing: the folders of the runs that are still to be done for it.
+      paper, ours: numbers in the unit of the column, or text; None if there is none.
+      std: sample standard deviation of ours over seeds, in the same unit.
+      missing: folders of the runs that it still needs.
       comparable: False for throughput and cost on another device than the paper's.
     """
 
@@ -38,16 +38,16 @@ class Cell:
 
     @property
     def difference(self) -> float | None:
-        """Ours minus the paper's."""
+        """Ours minus the paper's; None if they are not comparable numbers."""
         known = self.comparable and not {type(self.paper), type(self.ours)} - {int, float}
         return self.ours - self.paper if known else None
 
 
 def fill(row: Row, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Cell]:
-    """The row's cells by column.
+    """{column: cell} of a row.
 
     Args:
-      found: by the folder of a run, its results.json.
+      found: {folder of a run: its results.json}.
     """
     cells = {}
     for column, paper in row.published.items():
@@ -77,14 +77,14 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _deviation_of_mean(deviations: Sequence[float | None]) -> float | None:
-    """Of a mean of independent numbers."""
+    """The standard deviation of the mean of independent numbers."""
     if None in deviations:
         return None
     return math.sqrt(math.fsum(d * d for d in deviations)) / len(deviations)
 
 
 def _scaled(value: float | None, column: str) -> float | None:
-    """From results.json's units to the paper's: percent, thousands of device-days."""
+    """Converts units of results.json to the paper's: percent, thousands of device-days."""
     if value is None:
         return None
     return value * 100 if column in _ACCURACIES else value / 1000 if column == "cost" else value
@@ -93,11 +93,11 @@ def _scaled(value: float | None, column: str) -> float | None:
 Filled = Sequence[tuple[Row, Mapping[str, Cell]]]
 
 
-CAPTION = 'Each cell is "paper / ours / difference"; "-" stands for what has no number.'
+CAPTION = 'Each cell is "paper / ours / difference"; "-" means that there is no number.'
 
 
 def texts(parts: Mapping[str, Filled], caption: str = CAPTION) -> dict[str, str]:
-    """By the name of a file what it holds: all tables, as Markdown, CSV and LaTeX."""
+    """{file name: content}: all tables as Markdown, CSV and LaTeX."""
     return {
         "tables.md": f"{caption}\n\n"
         + "".join(f"## {part}\n\n{markdown(filled)}\n" for part, filled in parts.items()),
@@ -108,7 +108,7 @@ def texts(parts: Mapping[str, Filled], caption: str = CAPTION) -> dict[str, str]
 
 
 def metrics(parts: Mapping[str, Filled]) -> dict[str, float | None]:
-    """Our numbers by `<part>/<row>/<column>`: accuracies as fractions, others as in the table."""
+    """{"<part>/<row>/<column>": our number}: accuracies as fractions, others as in the table."""
     return {
         f"{row.part}/{row.label}/{column}": cell.ours / 100
         if column in _ACCURACIES and cell.ours is not None
@@ -120,7 +120,7 @@ def metrics(parts: Mapping[str, Filled]) -> dict[str, float | None]:
 
 
 def markdown(filled: Filled) -> str:
-    """A table of rows of one part."""
+    """A Markdown table of the rows of one part."""
     columns = list(filled[0][1])
     lines = [
         "| " + " | ".join(["", *map(published.title, columns)]) + " |",
@@ -133,7 +133,7 @@ def markdown(filled: Filled) -> str:
 
 
 def latex(filled: Filled) -> str:
-    r"""The same as a `tabular` (booktabs)."""
+    r"""The same table as a LaTeX `tabular` (booktabs)."""
     columns = list(filled[0][1])
     lines = [
         r"\begin{tabular}{l" + "r" * len(columns) + "}",
@@ -148,7 +148,7 @@ def latex(filled: Filled) -> str:
 
 
 def csv_text(filled: Filled) -> str:
-    """A line a number: part, row, column, paper, ours, std, difference, missing."""
+    """A CSV line per cell: part, row, column, paper, ours, std, difference, missing."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("part", "row", "column", "paper", "ours", "std", "difference", "missing"))

@@ -1,4 +1,4 @@
-"""Figures 5 to 7: what the hidden units of token mixing, and those of the stem, look for."""
+"""Draws figures 5 to 7: the weights of token-mixing hidden units and of the stem as images."""
 
 import math
 from collections.abc import Sequence
@@ -10,17 +10,17 @@ from mixer.paper.style import styled
 
 _WIDTH = 7.0  # inches of a whole figure
 _MARGIN = 0.06  # inches left, right and below
-_DOTS = 2100  # across it, at least: viewers of SVG smooth what is coarser
+_DOTS = 2100  # at least, across the figure: SVG viewers smooth coarser images
 
 
 def frequency(units: np.ndarray) -> np.ndarray:
-    """Each unit's spatial frequency: the mean of |k|, weighted by the power of its spectrum.
+    """The spatial frequency of each unit: the mean of |k| weighted by its power spectrum.
 
     Args:
       units: float [N, H, W].
 
     Returns:
-      float64 [N], in cycles a patch: 0 of a constant unit, at most sqrt(1/2).
+      float64 [N], in cycles per patch: 0 for a constant unit, at most sqrt(1/2).
     """
     rows, columns = np.fft.fftfreq(units.shape[1]), np.fft.fftfreq(units.shape[2])
     power = np.abs(np.fft.fft2(units.astype(np.float64))) ** 2
@@ -30,22 +30,21 @@ def frequency(units: np.ndarray) -> np.ndarray:
 
 
 def paired(units: np.ndarray) -> np.ndarray:
-    """The order in which to show units: low frequency first, each before its opposite phase.
+    """The order in which to show units: low frequencies first, in pairs of opposite phase.
 
-    Of those that are left, the one of lowest frequency is followed by the one that points most
-    nearly the other way (the smallest cosine). What has the same frequency, or cosine, keeps its
-    order.
+    The unit of lowest frequency among those left comes next, followed by the one most opposite to
+    it (with the smallest cosine). Ties keep their order.
 
     Args:
       units: float [N, H, W].
 
     Returns:
-      int [N], a permutation of 0 ... N - 1; 2i and 2i + 1 are a pair.
+      int [N], a permutation of 0 ... N - 1; entries 2i and 2i + 1 are a pair.
     """
     flat = units.reshape(len(units), -1).astype(np.float64)
     length = np.linalg.norm(flat, axis=1, keepdims=True)
     flat = np.divide(flat, length, out=np.zeros_like(flat), where=length > 0)
-    # Equal ones are to be equal after rounding too.
+    # Rounded, so that units which are equal up to rounding errors count as ties.
     left = np.argsort(frequency(units).round(9), kind="stable")
     cosines = (flat @ flat.T).round(9)
     order = []
@@ -60,18 +59,18 @@ def paired(units: np.ndarray) -> np.ndarray:
 
 
 def as_images(kernel: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """The weights of each hidden unit on the grid of patches: [S, D_S] -> [D_S, H, W]."""
+    """Weights of each hidden unit as an image over the grid of patches: [S, D_S] -> [D_S, H, W]."""
     return kernel.T.reshape(-1, *grid)
 
 
 def scaled(units: np.ndarray) -> np.ndarray:
-    """Each unit on its own to [0, 1], weight 0 at 0.5."""
+    """Scales each unit separately to [0, 1], with weight 0 at 0.5."""
     largest = np.abs(units).max(axis=tuple(range(1, units.ndim)), keepdims=True)
     return 0.5 + 0.5 * np.divide(units, largest, out=np.zeros_like(units), where=largest > 0)
 
 
 def tiled(images: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
-    """Images [N, H, W, ...] row by row on one white sheet, `gap` pixels apart."""
+    """Tiles images [N, H, W, ...] row by row on a white sheet, `gap` pixels apart."""
     count, height, width, *channels = images.shape
     rows = math.ceil(count / columns)
     down, right = height + gap, width + gap
@@ -84,18 +83,18 @@ def tiled(images: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
 
 @styled
 def hidden_units(kernels: Sequence[np.ndarray], grid: tuple[int, int], title: str) -> Figure:
-    """Figures 5 and 6: the units of each token-mixing MLP, one MLP beside the other.
+    """Figures 5 and 6: the hidden units of the token-mixing MLPs, side by side.
 
     Args:
-      kernels: float [S, D_S] of the first layer of each, in the order of the blocks.
-      grid: rows and columns of patches, S of them.
+      kernels: float [S, D_S], kernel of the first layer of each MLP, in the order of the blocks.
+      grid: numbers of rows and columns of patches, whose product is S.
     """
     sheets = []
     for kernel in kernels:
         units = as_images(kernel, grid)
         shown = scaled(units[paired(units)])
         pairs = [tiled(shown[i : i + 2], 2) for i in range(0, len(shown), 2)]
-        # A sheet is about three wide and four high.
+        # A sheet has a ratio of width to height of about 3 : 4.
         columns = max(1, round(math.sqrt(0.75 * len(pairs) * grid[0] / (2 * grid[1]))))
         sheets.append(tiled(np.stack(pairs), columns, gap=2))
     return _sheets(sheets, [f"block {i + 1}" for i in range(len(sheets))], title)
@@ -103,18 +102,18 @@ def hidden_units(kernels: Sequence[np.ndarray], grid: tuple[int, int], title: st
 
 @styled
 def stem_units(kernel: np.ndarray, title: str) -> Figure:
-    """Figure 7: the units of the stem as images, float [P, P, 3, C]."""
+    """Figure 7: the units of the stem kernel, float [P, P, 3, C], as images."""
     units = scaled(np.moveaxis(kernel, -1, 0))
     columns = max(1, round(math.sqrt(1.5 * len(units))))
     return _sheets([tiled(units, columns)], [""], title)
 
 
 def _sheets(sheets: Sequence[np.ndarray], names: Sequence[str], title: str) -> Figure:
-    """Pictures of values in [0, 1] side by side, all pixels of the same size."""
+    """Draws images with values in [0, 1] side by side, with pixels of the same size."""
     gap = max(4, 0.03 * sum(sheet.shape[1] for sheet in sheets))  # pixels
     across = sum(sheet.shape[1] for sheet in sheets) + gap * (len(sheets) - 1)
     finer = math.ceil(_DOTS / across)
-    inch = (_WIDTH - 2 * _MARGIN) / across  # of a pixel
+    inch = (_WIDTH - 2 * _MARGIN) / across  # inches per pixel
     top = _MARGIN + inch * max(sheet.shape[0] for sheet in sheets)
     high = top + (0.45 if any(names) else 0.25)
     figure = Figure(figsize=(_WIDTH, high))

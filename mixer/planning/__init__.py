@@ -1,1 +1,1 @@
-"""What a training needs, before it runs: FLOPs, memory, traffic between devices."""
+"""The cost of a training step before it runs: FLOPs, memory, traffic between devices."""

@@ -1,9 +1,9 @@
-"""Multiply-accumulates of a function, counted from its jaxpr. Each is two FLOPs.
+"""FLOPs of a model: multiply-accumulates, two FLOPs each, counted from the jaxpr of a function.
 
-Matrix products and convolutions count, nothing else. A convolution does kernel size x input
-channels / groups for each of its outputs, taps on the padding included, as papers count. XLA's own
-count leaves those taps out: 0.82 of this for a 3x3 kernel on 7x7. The zeros between the inputs of a
-transposed convolution (a gradient's) count nowhere.
+Only matrix products and convolutions count. A convolution has kernel size x input channels / groups
+for each output, including taps on the padding, as papers count. XLA's own count skips those taps
+(for a 3x3 kernel on 7x7 it is 0.82 of ours). The zeros that a transposed convolution, as in a
+gradient, inserts between its inputs never count.
 """
 
 import math
@@ -15,10 +15,10 @@ from jax.extend.core import Jaxpr, JaxprEqn, Literal, jaxprs_in_params
 
 
 class Uncountable(Exception):
-    """Products in a loop without a known length, or in a kernel."""
+    """Raised for products in a loop of unknown length, or in a custom kernel."""
 
 
-# Equations that run one jaxpr once, on their own inputs.
+# Primitives that run one jaxpr once, on their own inputs.
 _CALLS = {
     "jit",
     "closed_call",
@@ -31,26 +31,26 @@ _CALLS = {
 
 
 def macs(function: Callable, *args) -> int:
-    """Multiply-accumulates of function(*args); nothing is computed.
+    """Counts the multiply-accumulates of function(*args) without computing it.
 
-    A scan counts its length times, a conditional as its largest branch, a shard_map on all its
-    devices together.
+    The body of a scan counts as often as it runs, a conditional as its largest branch, and a
+    shard_map on all its devices.
 
     Args:
       *args: trees of arrays or of `jax.ShapeDtypeStruct`.
 
     Raises:
-      Uncountable: see there.
+      Uncountable: products in a loop of unknown length, or in a custom kernel.
     """
     jaxpr = jax.make_jaxpr(function)(*args).jaxpr
     return _count(jaxpr, [False] * len(jaxpr.invars))[0]
 
 
 def forward_macs(model, image_size: tuple[int, int]) -> int:
-    """Multiply-accumulates of a model's answer to one image of (height, width).
+    """Multiply-accumulates of a forward pass on one image of (height, width).
 
     Raises:
-      Uncountable: see there.
+      Uncountable: see `macs`.
     """
     return macs(
         lambda params, images: model.apply({"params": params}, images), *_inputs(model, image_size)
@@ -58,13 +58,14 @@ def forward_macs(model, image_size: tuple[int, int]) -> int:
 
 
 def training_macs(model, image_size: tuple[int, int]) -> int:
-    """Multiply-accumulates of one training image: the answer, and the gradient by all parameters.
+    """Multiply-accumulates of a forward and a backward pass on one image, for all parameters.
 
-    A product is done once forwards, and backwards once for each of its two factors that depends on
-    the parameters. What rematerialisation does again is not counted: it is no part of the model.
+    A product counts once in the forward pass, and in the backward pass once for each of its two
+    factors that depends on the parameters. What rematerialisation repeats is not counted, as it is
+    not part of the model.
 
     Raises:
-      Uncountable: see there.
+      Uncountable: see `macs`.
     """
 
     def apply(params, images, key):
@@ -83,10 +84,10 @@ def _inputs(model, image_size):
 
 
 def _count(jaxpr: Jaxpr, learned: Sequence[bool]) -> tuple[int, list[bool]]:
-    """Of a jaxpr with inputs of which some are `learned`, that is have a gradient.
+    """Counts a jaxpr of whose inputs some are `learned`, that is, have a gradient.
 
     Returns:
-      Its multiply-accumulates, backward ones included; which outputs depend on learned inputs.
+      (multiply-accumulates with the backward pass, which outputs depend on learned inputs).
     """
     total, known = 0, dict(zip(jaxpr.invars, learned, strict=True))
 
@@ -123,19 +124,19 @@ def _count_equation(equation: JaxprEqn, learned: list[bool]) -> tuple[int, list[
     if name == "scan":
         return _scan(equation, *inner, learned)
     if any(_count(jaxpr, [False] * len(jaxpr.invars))[0] for jaxpr in inner):
-        raise Uncountable(f"products inside of {name!r} cannot be counted")
+        raise Uncountable(f"products inside {name!r} cannot be counted")
     return 0, outputs
 
 
 def _scan(equation: JaxprEqn, body: Jaxpr, learned: list[bool]) -> tuple[int, list[bool]]:
-    # Inputs are constants, carry, slices, and outputs carry, slices; slices have one axis less
-    # inside. (The parameters that say how many of each differ between versions of JAX.)
+    # The inputs are constants, carry and slices, the outputs carry and slices. Slices have one axis
+    # less inside. (The parameters that tell how many of each differ between versions of JAX.)
     def slices(outside, inside):
         return sum(o.aval.ndim > i.aval.ndim for o, i in zip(outside, inside, strict=True))
 
     end = len(learned) - slices(equation.invars, body.invars)
     start = end - (len(body.outvars) - slices(equation.outvars, body.outvars))
-    while True:  # a step's carry may depend on what the one before has added
+    while True:  # until the set of learned carries no longer grows from step to step
         count, outputs = _count(body, learned)
         carry = [a or b for a, b in zip(learned[start:end], outputs, strict=False)]
         if carry == learned[start:end]:
@@ -156,7 +157,7 @@ def _convolution(equation: JaxprEqn) -> int:
     (rows, channels, *places), (_, inputs, *taps) = numbers.out_spec, numbers.rhs_spec
     total = output[rows] * output[channels] * kernel[inputs]
     for i, (place, tap) in enumerate(zip(places, taps, strict=True)):
-        # Where each tap of each output lies, counted from the first input; zeros lie between.
+        # Position of each tap of each output, from the first input. Between the inputs are zeros.
         total *= sum(
             (
                 p * params["window_strides"][i]

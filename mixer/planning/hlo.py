@@ -1,6 +1,6 @@
-"""What one device does in a compiled program: multiply-accumulates and what it sends to others.
+"""Multiply-accumulates and collectives of a compiled program on one device, from its HLO text.
 
-Read from the optimised HLO, loops by their number of trips, which XLA's own count leaves out.
+Loops count as often as they run, unlike in XLA's own cost analysis.
 """
 
 import dataclasses
@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 
-_BYTES = {"pred": 1, "bf16": 2}  # others have their bits in the name
+_BYTES = {"pred": 1, "bf16": 2}  # the names of other dtypes contain their number of bits
 _COLLECTIVES = (
     "all-reduce",
     "all-gather",
@@ -24,14 +24,14 @@ _INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([a-z][\w-]
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One kind of traffic in the program.
+    """A collective operation of the program.
 
     Attributes:
       kind: such as "all-gather".
-      shapes: of the arrays on one device, the whole of what is gathered or reduced.
-      size: bytes of those.
-      devices: in a group.
-      times: per run of the program.
+      shapes: shapes of the arrays on one device, of all that is gathered or reduced.
+      size: bytes of these arrays.
+      devices: number of devices in a group.
+      times: how often it runs per run of the program.
     """
 
     kind: str
@@ -50,7 +50,7 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """Of one device: multiply-accumulates and collectives per run."""
+    """Multiply-accumulates and collectives of one device per run."""
 
     macs: int
     collectives: tuple[Collective, ...]
@@ -79,10 +79,10 @@ class _Instruction:
 
 
 def read(text: str) -> Program:
-    """The program of `jax.stages.Compiled.as_text()`.
+    """Parses the text of `jax.stages.Compiled.as_text()`.
 
     Raises:
-      ValueError: a loop without a known number of trips that holds products or collectives.
+      ValueError: products or collectives in a loop of unknown length.
     """
     computations, entry = _parse(text)
     macs, collectives, seen = 0, [], set()
@@ -96,7 +96,7 @@ def read(text: str) -> Program:
             if each.op in ("dot", "convolution"):
                 macs += times * _macs(each, shapes)
             elif kind in _COLLECTIVES:
-                # One that is split over several fusions, to run beside them, keeps its channel.
+                # One that is split over several fusions, to overlap with them, keeps its channel.
                 channel = re.search(r"channel_id=(\d+)", each.rest)
                 if channel and channel[1] in seen:
                     continue
@@ -117,7 +117,7 @@ def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
 
 
 def _visits(computations, entry: str) -> Iterator[tuple[str, int | None]]:
-    """(computation, how often it runs, None if that is not known), one for each place of call."""
+    """(computation, how often it runs or None if unknown) for each call of a computation."""
     waiting = [(entry, 1)]
     while waiting:
         name, times = waiting.pop()
@@ -134,7 +134,7 @@ def _visits(computations, entry: str) -> Iterator[tuple[str, int | None]]:
 
 
 def _trips(loop: _Instruction, computations) -> int | None:
-    """How often a loop runs whose counter begins at 0 and grows by a constant, as a scan's does."""
+    """How often a loop runs whose counter starts at 0 and grows by a constant, as a scan's does."""
     if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.rest):
         return int(known[1])
     condition, body = (
@@ -165,7 +165,7 @@ def _constant(each: _Instruction) -> int:
 
 
 def _dims(shape: str) -> list[tuple[str, tuple[int, ...]]]:
-    """(dtype, dimensions) of an array or of all arrays of a tuple."""
+    """[(dtype, dimensions)] of an array, or of all arrays of a tuple."""
     return [(t, tuple(map(int, d.split(","))) if d else ()) for t, d in _ARRAY.findall(shape)]
 
 
@@ -191,7 +191,7 @@ def _macs(each: _Instruction, shapes: dict[str, str]) -> int:
 
 
 def _taps(lhs: int, kernel: int, out: int, window: dict[str, str], d: int) -> int:
-    """Products along one axis: pairs of an output and a kernel position that meet an input."""
+    """Products along one axis: pairs of an output and a kernel position that fall on an input."""
 
     def of(key, default):
         values = window.get(key)
@@ -214,15 +214,15 @@ def _collective(each: _Instruction, kind: str, computation: str, times: int) -> 
     size = sum(map(_size, arrays))
     devices = _group(each.rest) if kind != "collective-permute" else 2
     if kind == "reduce-scatter":
-        size *= devices  # its result is one part
-    # The TPU's compiler writes a reduce-scatter as a fusion of an all-reduce and a slice.
+        size *= devices  # its result is one part of the whole
+    # The TPU compiler writes a reduce-scatter as a fusion of an all-reduce and a slice.
     if computation.startswith("all-reduce-scatter"):
         kind = "reduce-scatter"
     return Collective(kind, tuple(dims for _, dims in arrays), size, devices, times)
 
 
 def _results(shape: str) -> list[tuple[str, tuple[int, ...]]]:
-    """The arrays R of (O, R, ...) or of ((O, ...), (R, ...), ...), O being the operands."""
+    """The results R in (O, R, ...) or ((O, ...), (R, ...), ...), where O are the operands."""
     several = re.findall(r"\(([^()]*)\)", re.sub(r"\{[^}]*\}", "", shape[1:-1]))
     return _dims(several[1]) if len(several) > 1 else _dims(shape)[1:2]
 
@@ -234,7 +234,7 @@ def _size(array: tuple[str, tuple[int, ...]]) -> int:
 
 
 def _group(rest: str) -> int:
-    """How many devices take part together, of any of the forms in which XLA writes groups."""
+    """The number of devices in a replica group, from any form in which XLA writes groups."""
     groups = rest[rest.index("replica_groups=") :]
     if listed := re.match(r"replica_groups=\{\{([\d,]*)\}", groups):
         return len(listed[1].split(","))

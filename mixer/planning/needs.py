@@ -1,4 +1,4 @@
-"""What a training step needs on its devices, by the compiler that would make it."""
+"""The memory, FLOPs and traffic of a training step on each device, by compiling it."""
 
 import dataclasses
 import math
@@ -14,24 +14,24 @@ from mixer.planning import hlo, peaks
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """Of one step; bytes are those of one device.
+class StepCost:
+    """The cost of one training step. Sizes are bytes on one device.
 
     Attributes:
-      parameters, optimizer, averages: of the training state.
-      gradients: in float32, as large as the parameters' part.
-      temporary: all that lives within the step.
-      activations: of that all but the gradients: what is kept for them, and buffers.
-      peak: of all together. Of what does not fit the compiler names `temporary` or `peak`.
-      capacity: the device's memory; None if it is not known.
-      fits: None if it is not known.
-      flops: of one device; None if they cannot be counted.
-      flops_per_image: of training, by the model's equations.
-      ideal_flops: these for the batch, spread evenly. (Of a convolution they count the taps that
-        fall on the padding too, which a program leaves out: 3 % of a BiT-R50x1's at 224.)
-      sent: to other devices, by the kind of collective, in rings.
-      collectives: how many there are in a step, by kind.
-      compile_seconds: on this machine.
+      parameters, optimizer, averages: size of the parts of the training state.
+      gradients: float32, as large as this device's part of the parameters.
+      temporary: size of all that exists only within the step.
+      activations: size of `temporary` without the gradients: activations and buffers.
+      peak: size of everything. If it does not fit, the compiler names `temporary` or `peak`.
+      capacity: memory of the device; None if unknown.
+      fits: None if unknown.
+      flops: FLOPs of one device; None if they cannot be counted.
+      flops_per_image: FLOPs of training on one image, by the equations of the model.
+      ideal_flops: `flops_per_image` times the batch size, per device. (They count the taps of a
+        convolution that fall on padding, which a program skips: 3 % of BiT-R50x1's at 224.)
+      sent: bytes sent to other devices, by the kind of collective, in rings.
+      collectives: number of collectives in a step, by kind.
+      compile_seconds: seconds to compile on this machine.
     """
 
     parameters: int
@@ -51,19 +51,20 @@ class Plan:
     compile_seconds: float
 
 
-def make_plan(
+def cost_of_step(
     state: Any,
     compile_step: Callable[[], jax.stages.Compiled],
     mesh: Mesh,
     batch_size: int,
     flops_per_image: int | None,
-) -> Plan:
-    """Compiles a training step and reads what it needs; nothing is allocated on the devices.
+) -> StepCost:
+    """Compiles a training step and reads its cost; allocates nothing on the devices.
 
     Args:
-      state: shapes, dtypes and placements of `params`, `opt_state` and `ema`.
-      batch_size: of the global batch.
-      flops_per_image: of training, if they can be counted.
+      state: shapes, dtypes and shardings of `params`, `opt_state` and `ema`.
+      compile_step: compiles the step.
+      batch_size: size of the global batch.
+      flops_per_image: FLOPs of training on one image, if they can be counted.
     """
     peak = peaks.peak(mesh.devices.flat[0])
     capacity = peak and peak.memory
@@ -82,8 +83,8 @@ def make_plan(
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        temporary, peak = _needed(str(error))
-        return Plan(
+        temporary, peak = _exceeded(str(error))
+        return StepCost(
             **known,
             temporary=temporary,
             activations=None,
@@ -99,7 +100,7 @@ def make_plan(
     used = memory.argument_size_in_bytes + memory.temp_size_in_bytes
     used += memory.output_size_in_bytes - memory.alias_size_in_bytes
     used += memory.generated_code_size_in_bytes
-    return Plan(
+    return StepCost(
         **known,
         temporary=memory.temp_size_in_bytes,
         activations=max(memory.temp_size_in_bytes - known["gradients"], 0),
@@ -112,8 +113,8 @@ def make_plan(
     )
 
 
-def _needed(message: str) -> tuple[int | None, int | None]:
-    """(bytes within a step, bytes of all) by the compiler's complaint, which names one of them."""
+def _exceeded(message: str) -> tuple[int | None, int | None]:
+    """(temporary, peak) in bytes from the compiler's out-of-memory error, which names only one."""
     found = re.search(r"(Used |temporaries \()([\d.]+)([KMGT])", message)
     if not found:
         return None, None
@@ -122,7 +123,7 @@ def _needed(message: str) -> tuple[int | None, int | None]:
 
 
 def _bytes(tree: Any) -> int:
-    """Of one device's part."""
+    """Bytes of the tree on one device."""
     return sum(
         math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree)
     )

@@ -1,4 +1,4 @@
-"""What accelerators can do at best, by their makers' own figures."""
+"""Peak FLOP/s and memory of TPUs and GPUs, from their makers' figures."""
 
 import dataclasses
 
@@ -11,20 +11,21 @@ _GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Peak:
-    """Of one JAX device.
+    """The peak of one JAX device.
 
     Attributes:
-      flops: bfloat16 FLOP/s of dense matrix products, accumulated in float32.
-      memory: bytes that a program may use; of a GPU, all.
+      flops: FLOP/s of dense bfloat16 matrix products that accumulate in float32.
+      memory: bytes that a program can use; for a GPU, all its memory.
     """
 
     flops: float
     memory: int
 
 
-# By `device_kind`, of one TensorCore. Cloud TPU's pages on v3 to v6e give chips, of two cores in
-# v2, v3, v4 and v5p. v2: Jouppi et al. 2020, "A Domain-Specific Supercomputer", 46 TFLOP/s a chip.
-# Memory is what the TPU's compiler (libtpu 0.0.42) leaves to programs, by its own complaints.
+# Peaks of one TensorCore, by `device_kind`. Cloud TPU's pages on v3 to v6e give figures per chip;
+# chips of v2, v3, v4 and v5p have two cores. v2: Jouppi et al. 2020, "A Domain-Specific
+# Supercomputer", 46 TFLOP/s per chip. Memory is what the TPU compiler (libtpu 0.0.42) leaves to
+# programs, according to its out-of-memory errors.
 _TPU_CORES = {
     "TPU v2": Peak(23e12, int(7.48 * _GIB)),
     "TPU v3": Peak(61.5e12, int(15.48 * _GIB)),
@@ -33,7 +34,7 @@ _TPU_CORES = {
     "TPU v5": Peak(229.5e12, int(95.74 / 2 * _GIB)),  # v5p
     "TPU v6 lite": Peak(918e12, int(31.25 * _GIB)),  # v6e
 }
-# NVIDIA's data sheets; where they count sparse products, half of that.
+# From NVIDIA's data sheets; where these count sparse products, half of that.
 _A100, _A100_80 = Peak(312e12, 40 * 10**9), Peak(312e12, 80 * 10**9)
 _GPUS = {
     "NVIDIA A100-SXM4-40GB": _A100,
@@ -46,10 +47,10 @@ _GPUS = {
 
 
 def peak(device: jax.Device) -> Peak | None:
-    """The device's; None where it is not known.
+    """The peak of a device; None if unknown.
 
-    A JAX device is one TensorCore of a TPU v2 or v3, and both of a v5p chip; of a v4 one or, on
-    Cloud TPU (megacore), both. Which is asked of the device.
+    A JAX device is one TensorCore of a TPU v2 or v3, both of a v5p chip, and one of a v4 chip or,
+    on Cloud TPU (megacore), both. `device.num_cores` tells how many.
     """
     if device.device_kind in _TPU_CORES:
         core = _TPU_CORES[device.device_kind]
@@ -57,8 +58,8 @@ def peak(device: jax.Device) -> Peak | None:
     return _GPUS.get(device.device_kind)
 
 
-# By the beginning of an accelerator's name in a cloud's catalogue.
-_SOLD = {
+# By the first part of an accelerator's name in a cloud's catalogue.
+_CATALOGUE = {
     "v2": _TPU_CORES["TPU v2"],
     "v3": _TPU_CORES["TPU v3"],
     "v4": _TPU_CORES["TPU v4"],
@@ -71,15 +72,15 @@ _SOLD = {
 }
 
 
-def sold(name: str) -> tuple[Peak, int]:
-    """The peak of a device and how many there are, of an accelerator such as "v3-8" or "H100".
+def by_product_name(name: str) -> tuple[Peak, int]:
+    """(peak of one, number of them) for a product name such as "v3-8" or "H100".
 
-    The number counts TensorCores of v2, v3, v4 and v5p, chips of v5e and v6e, and GPUs.
+    The number counts TensorCores for v2, v3, v4 and v5p, chips for v5e and v6e, or GPUs.
 
     Raises:
-      BadInput: an unknown one.
+      BadInput: unknown accelerator.
     """
     kind, _, count = name.partition("-")
-    if kind not in _SOLD or not (count or "1").isdigit() or count == "0":
-        raise errors.unknown("accelerator", name, _SOLD, "With their number behind it, as v3-8.")
-    return _SOLD[kind], int(count or 1)
+    if kind not in _CATALOGUE or not (count or "1").isdigit() or count == "0":
+        raise errors.unknown("accelerator", name, _CATALOGUE, "Append their number, as in v3-8.")
+    return _CATALOGUE[kind], int(count or 1)

@@ -106,7 +106,7 @@ def assigned(
             run
             for run in {r.folder: r for row in all_rows for r in row.runs}.values()
             if any(
-                matching.is_of(result, row, run, protocols[run.folder])
+                matching.matches(result, row, run, protocols[run.folder])
                 for row in all_rows
                 if run in row.runs
             )

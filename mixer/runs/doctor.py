@@ -24,7 +24,7 @@ from mixer.data import turbojpeg
 from mixer.data.decode import Encoded, opened
 from mixer.data.sources import Source
 from mixer.hosts import devices, exchange, peers, sharing
-from mixer.hosts.checks import SKEW, Checks, Needs
+from mixer.hosts.checks import MAX_CLOCK_SKEW, Checks, Needs
 from mixer.runs import keys, start, workdir
 from mixer.runs.data import decoding_of, open_data, training_reader, training_source
 from mixer.runs.evaluations import splits_of
@@ -184,7 +184,7 @@ def verdicts(checks: Checks, gather: Gather) -> dict[str, Verdict]:
         reports = gather({"host": socket.gethostname(), "findings": checks.findings()})
         now = time.time()  # the hosts leave the gathering at one moment
         written = all(report["findings"]["workdir"][0] for report in reports)
-        sees = written and checks.sees(len(reports))
+        sees = written and checks.sees_all(len(reports))
         later = gather({"time": now, "sees": sees})
     finally:
         checks.clean()
@@ -217,12 +217,12 @@ def _shared(sees: list[bool], hosts: list[str]) -> Verdict:
     if all(sees):
         return True, "what one host writes, all see"
     blind = [host for host, seen in zip(hosts, sees, strict=True) if not seen]
-    return False, f"what another host writes is not seen on {', '.join(blind)}: {sharing.MEND}"
+    return False, f"what another host writes is not seen on {', '.join(blind)}: {sharing.FIX}"
 
 
 def _clocks(times: list[float], hosts: list[str]) -> Verdict:
     apart = max(times) - min(times)
-    if apart > SKEW:
+    if apart > MAX_CLOCK_SKEW:
         late, early = hosts[np.argmin(times)], hosts[np.argmax(times)]
         return False, f"{early} is {apart:,.0f} s ahead of {late}: set both by NTP"
     return True, f"at most {apart:.1f} s apart"

@@ -144,7 +144,7 @@ def _against(table: Sequence[tuple[Row, dict[str, Cell], dict[str, str]]], colum
             points.append(charts.Point(x.ours, accuracy.ours, ours=devices[column], **like))
     more = column == "throughput"
     return _Figure(
-        lambda: charts.against(points, published.title(column), more_is_better=more),
+        lambda: charts.accuracy_against_cost(points, published.title(column), more_is_better=more),
         {
             "points_of_the_paper": sum(not point.ours for point in points),
             "points_of_ours": sum(bool(point.ours) for point in points),
@@ -167,7 +167,7 @@ def _against_data(results: Sequence[Result]) -> _Figure:
         [_with_absolute_upstream(collecting.named(r)) for r in results]
     )
     return _Figure(
-        lambda: charts.against_data(lines, measure),
+        lambda: charts.accuracy_against_data(lines, measure),
         {"lines": len(lines), "points": sum(len(line.x) for line in lines.values())},
         [
             {"model": model, "fraction": x} | numbers
@@ -196,7 +196,7 @@ def _permuted(results: Sequence[Result]) -> _Figure:
         for case, move in moves.items()
     }
     return _Figure(
-        lambda: charts.permuted(examples, curves, measure),
+        lambda: charts.permutation_curves(examples, curves, measure),
         {"curves": len(curves)},
         [
             {"model": model, "case": case, "step": x} | numbers
@@ -206,7 +206,7 @@ def _permuted(results: Sequence[Result]) -> _Figure:
     )
 
 
-def _numbers(line: series.Line, measure: str) -> Iterator[tuple[float, dict[str, str]]]:
+def _numbers(line: series.Curve, measure: str) -> Iterator[tuple[float, dict[str, str]]]:
     """At each x the mean and the deviation over seeds, which one seed has not."""
     for x, mean, std in zip(line.x.tolist(), line.mean, line.std, strict=True):
         yield x, {f"{measure}, %": f"{mean:.2f}", "std": "" if np.isnan(std) else f"{std:.2f}"}

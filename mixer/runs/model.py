@@ -15,7 +15,7 @@ from mixer.models import registry
 from mixer.models.stack import REMAT
 from mixer.runs.keys import at_least
 from mixer.training import sharding, step
-from mixer.training.placement import STRATEGIES, Rule
+from mixer.training.placement import STRATEGIES, PlacementRule
 
 
 def image_size_of(config: ConfigDict) -> tuple[int, int]:
@@ -53,7 +53,7 @@ def training_mesh(config: ConfigDict, devices: Sequence[jax.Device] | None = Non
     return mesh
 
 
-def rules_of(config: ConfigDict) -> tuple[Rule, ...]:
+def rules_of(config: ConfigDict) -> tuple[PlacementRule, ...]:
     """`config.runtime.rules`, and behind them those of the strategy."""
     strategy = config.runtime.strategy
     if strategy not in STRATEGIES:
@@ -82,7 +82,7 @@ def with_memory_saved(model: nn.Module, config: ConfigDict) -> nn.Module:
 
 def apply_of(model: nn.Module, mesh: Mesh) -> Callable:
     """(params, uint8 images) -> what the model makes of them."""
-    apply = sharding.by_rows(model.apply, mesh)
+    apply = sharding.shard_activations(model.apply, mesh)
     return lambda params, images: apply({"params": params}, batch_lib.to_model_input(images))
 
 

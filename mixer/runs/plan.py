@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.data import sources
-from mixer.planning.needs import Plan, make_plan
+from mixer.planning.needs import StepCost, cost_of_step
 from mixer.runs import workdir
 from mixer.runs.data import data_dir, reading_of, training_split
 from mixer.runs.imports import import_modules
@@ -41,14 +41,14 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     planned = planned_step(config)
     update = planned.update
     workdir.begin(path, config)
-    needed = make_plan(
+    cost = cost_of_step(
         update.abstract_state(),
         update.compile,
         update.mesh,
         update.batch_size,
         update.flops_per_image,
     )
-    print("\n".join(_lines(update, needed)), flush=True)
+    print("\n".join(_lines(update, cost)), flush=True)
     workdir.write_results(
         path,
         Results(
@@ -60,7 +60,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             seed=config.seed,
             batch_size=update.batch_size,
             params=update.num_params,
-            metrics=_metrics(needed),
+            metrics=_metrics(cost),
             device_kind=update.mesh.devices.flat[0].device_kind,
             devices=update.mesh.size,
         ),
@@ -142,44 +142,44 @@ def _tpus(topology: str) -> list:
     return found.devices
 
 
-def _lines(update: Update, plan: Plan) -> list[str]:
+def _lines(update: Update, cost: StepCost) -> list[str]:
     def gib(value):
         return "unknown" if value is None else f"{value / 2**30:.2f} GiB"
 
     verdict = {
-        True: f"fits in {gib(plan.capacity)}",
-        False: f"DOES NOT FIT in {gib(plan.capacity)}",
+        True: f"fits in {gib(cost.capacity)}",
+        False: f"DOES NOT FIT in {gib(cost.capacity)}",
         None: "how much memory there is, is not known",
     }
     mesh = " x ".join(f"{axis} {size}" for axis, size in update.mesh.shape.items())
     lines = [
         f"{update.num_params:,} parameters, batches of {update.batch_size:,} on {update.mesh.size} "
         f"{update.mesh.devices.flat[0].device_kind} ({mesh})",
-        f"each holds parameters {gib(plan.parameters)}, optimizer {gib(plan.optimizer)}, averages "
-        f"{gib(plan.averages)}; within a step {gib(plan.temporary)}: gradients "
-        f"{gib(plan.gradients)}, activations and buffers {gib(plan.activations)}",
-        f"together {gib(plan.peak)}; " + verdict[plan.fits],
+        f"each holds parameters {gib(cost.parameters)}, optimizer {gib(cost.optimizer)}, averages "
+        f"{gib(cost.averages)}; within a step {gib(cost.temporary)}: gradients "
+        f"{gib(cost.gradients)}, activations and buffers {gib(cost.activations)}",
+        f"together {gib(cost.peak)}; " + verdict[cost.fits],
     ]
-    if plan.fits is False:
+    if cost.fits is False:
         lines.append(
             "what needs less: runtime.scan=True with runtime.remat=dots or full, a larger "
             "micro_batches, runtime.strategy=fsdp with runtime.mesh.fsdp (each --config.KEY=)"
         )
-    if plan.flops_per_image:
-        lines.append(f"{plan.flops_per_image / 1e9:.2f} GFLOPs a training image")
-    if plan.flops and plan.ideal_flops:
-        share = plan.flops / plan.ideal_flops
+    if cost.flops_per_image:
+        lines.append(f"{cost.flops_per_image / 1e9:.2f} GFLOPs a training image")
+    if cost.flops and cost.ideal_flops:
+        share = cost.flops / cost.ideal_flops
         lines.append(
-            f"each does {plan.flops / 1e12:.3f} TFLOPs a step, {share:.3f} of an equal share"
+            f"each does {cost.flops / 1e12:.3f} TFLOPs a step, {share:.3f} of an equal share"
         )
-    for kind, size in sorted(plan.sent.items()):
-        count = plan.collectives[kind]
+    for kind, size in sorted(cost.sent.items()):
+        count = cost.collectives[kind]
         lines.append(f"each sends {size / 2**20:,.1f} MiB a step in {count:,} {kind}s")
-    return [*lines, f"compiled in {plan.compile_seconds:.1f} s"]
+    return [*lines, f"compiled in {cost.compile_seconds:.1f} s"]
 
 
-def _metrics(plan: Plan) -> dict[str, float | None]:
-    values = dataclasses.asdict(plan)
+def _metrics(cost: StepCost) -> dict[str, float | None]:
+    values = dataclasses.asdict(cost)
     sent, collectives = values.pop("sent"), values.pop("collectives")
     alone = ("fits", "flops", "flops_per_image", "ideal_flops", "compile_seconds")
     named = {k if k in alone else f"{k}_bytes": value for k, value in values.items()}

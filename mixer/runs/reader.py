@@ -101,7 +101,7 @@ class Batches:
 
     def skipped_by_all(self) -> int:
         """`skipped` of all processes together; all have to ask."""
-        return exchange.total(self.skipped) if self._may_skip else 0
+        return exchange.sum_over_processes(self.skipped) if self._may_skip else 0
 
     def __enter__(self) -> "Batches":
         return self

@@ -142,7 +142,7 @@ class _Replay:
             self._line(row, redrawn, float(each["loss"][row]), float(each["grad_norm"][row]))
             for row, redrawn in enumerate(rows)
         ]
-        part = step.mixup_part(self.training.seed, number - 1, self.mixup)
+        part = step.mixup_lambda(self.training.seed, number - 1, self.mixup)
         logged = self.before.logged(number)
         # A loss that is no number is the worst of all.
         worst = np.argsort(-np.nan_to_num(each["loss"], nan=np.inf), kind="stable")

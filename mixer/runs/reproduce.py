@@ -165,7 +165,7 @@ def _listing(
     output: str,
 ) -> str:
     """The commands, and Markdown with the cost of each run."""
-    accelerators = {name: peaks.sold(name) for name in config.reproduce.accelerators}
+    accelerators = {name: peaks.by_product_name(name) for name in config.reproduce.accelerators}
     share = config.reproduce.share
     keys.within(0, math.inf, **{"reproduce.share": share})
     place = epath.Path(output)

@@ -11,7 +11,7 @@ from mixer import errors, storage
 from mixer.data import drawn
 from mixer.data.sources import Source
 from mixer.runs.training import Training
-from mixer.training.writers import clock
+from mixer.training.writers import format_duration
 
 _PATIENCE = 10.0  # seconds without a line
 _SHOWN = 10
@@ -84,7 +84,7 @@ def _progress(total: int, what: str) -> Callable[[int], None]:
         now = time.monotonic()
         if now - last > _PATIENCE:
             last = now
-            left = clock((total - done) * (now - began) / done) if done else "unknown"
+            left = format_duration((total - done) * (now - began) / done) if done else "unknown"
             print(f"{done:,} of {total:,} {what}, left {left}", flush=True)
 
     return report

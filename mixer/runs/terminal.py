@@ -6,7 +6,7 @@ import time
 from etils import epath
 
 from mixer.runs.training import Training
-from mixer.training.writers import Console, clock
+from mixer.training.writers import Console, format_duration
 
 
 class Laps:
@@ -55,7 +55,7 @@ class Terminal:
             f"  accuracy {summary.get('train/accuracy', math.nan):.3f}"
             f"  lr {summary['train/learning_rate']:.2e}"
             f"  {rate:,.0f} img/s/device"
-            f"  data wait {summary['data_wait_share']:.1%}  left {clock(left)}"
+            f"  data wait {summary['data_wait_share']:.1%}  left {format_duration(left)}"
         )
 
     def measured(self, at: int, metrics: dict[str, float]) -> None:
@@ -70,4 +70,4 @@ class Terminal:
 
     def done(self, seconds: float, results: epath.Path) -> None:
         """The last line of a run that is complete."""
-        self._console.line(f"done in {clock(seconds)}: {results}")
+        self._console.line(f"done in {format_duration(seconds)}: {results}")

@@ -132,7 +132,7 @@ def _inference(config: ConfigDict, case: _Case, mesh, batch_size: int) -> Callab
         out_shardings=sharding.replicated(mesh),
     )(jax.random.key(0))
     images = jnp.ones((batch_size, *case.image_size, 3), device=sharding.batch_sharding(mesh))
-    apply = jax.jit(sharding.by_rows(model.apply, mesh))
+    apply = jax.jit(sharding.shard_activations(model.apply, mesh))
 
     def call():
         jax.block_until_ready(apply({"params": params}, images))
@@ -169,7 +169,7 @@ def _best(case: _Case, kind: str, prepare, devices: int, asked: Any) -> throughp
         lambda batch: prepare(case, batch),
         _doubled(devices, asked.largest_batch),
         calls=asked.calls,
-        patience=asked.patience,
+        timeout=asked.patience,
     ):
         median, low, high = (r / devices for r in (rate.images_per_second, *rate.spread))
         print(

@@ -56,7 +56,7 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
         training = build_training(config, newest_card(path))
         exchange.same_work(training.total, training.examples)
         say_what_is_read(training.readers, training.measured)
-        if trouble := exchange.first_trouble(training.unreadable()):
+        if trouble := exchange.first_error(training.unreadable()):
             raise BadInput(trouble)
         laps.lap("build")
         created = None if folder.exists() else _create(training, laps)
@@ -64,7 +64,7 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
         kept = {"keep": training.keep_checkpoints, "best": training.best}
         with (
             holding.hold(path) as check_ours,
-            Store(folder, **kept, together=exchange.first_trouble) as store,
+            Store(folder, **kept, together=exchange.first_error) as store,
         ):
             # Restore, or create.
             checkpoints = Checkpoints(training, path, store)

@@ -117,7 +117,7 @@ class Training:
             self.batch_size,
             self.mesh.size,
             state,
-            may_skip=self.skip_nonfinite,
+            max_skipped=self.skip_nonfinite,
             flops=self.update.flops_per_image,
             peak=peak and peak.flops,
         )

@@ -37,7 +37,7 @@ class Update:
     """
 
     mesh: Mesh
-    rules: tuple[placement.Rule, ...]
+    rules: tuple[placement.PlacementRule, ...]
     init: Callable[[Any], step.TrainState]
     train_step: Callable
     per_example: Callable

@@ -1,1 +1,1 @@
-"""From batches to parameters: durations, schedules, optimizers, the step, the loop."""
+"""Training: schedules, optimizers, losses, the training step and the loop around it."""

@@ -1,4 +1,4 @@
-"""The mean gradient of a batch, all at once or one micro-batch after the other."""
+"""Gradient accumulation: the mean gradient of a batch, computed in one or more micro-batches."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,16 +15,20 @@ def mean_gradient(
     micro_batches: int,
     place: Callable[[Any], Any],
 ) -> tuple[Any, jax.Array, Any]:
-    """(gradient, mean of the objective, sums of what else it counts) over all rows.
+    """Averages the gradient over all rows of a batch.
 
-    Micro-batch i of k takes the rows i, k + i, 2k + i, ...: those that a device has anyway. Parts
-    in a row would send every row through the network.
+    Micro-batch i of k takes rows i, k + i, 2k + i, ..., so that every row stays on its device.
+    Contiguous micro-batches would have to move every row between devices.
 
     Args:
-      objective: (params, rows, key) -> (mean over the rows, a tree of sums over them).
-      rows: a tree of arrays [B, ...].
-      micro_batches: k, which divides B; with more than one each has a key of its own.
-      place: where a tree like the parameters lies.
+      objective: (params, rows, key) -> (mean over the rows, tree of sums over the rows).
+      rows: tree of arrays [B, ...].
+      key: of this step. With several micro-batches each one folds its number into it.
+      micro_batches: k, a divisor of B.
+      place: constrains the sharding of a tree that is shaped like the parameters.
+
+    Returns:
+      (mean gradient, mean of the objective, the sums), each over all B rows.
     """
     gradient = jax.value_and_grad(objective, has_aux=True)
     if micro_batches == 1:

@@ -1,4 +1,4 @@
-"""Durations in the unit that is natural outside; steps inside."""
+"""Durations of the config, such as "300 epochs", as numbers of optimizer steps."""
 
 import re
 
@@ -11,14 +11,14 @@ def to_steps(duration: str, batch_size: int, examples: int, key: str) -> int:
     """Converts "10_000 steps", "300 epochs" or "1e9 examples" to a number of optimizer steps.
 
     Args:
-      duration: number and unit.
-      batch_size: of the global batch.
-      examples: in the training set; epochs become round(epochs * examples / batch_size) steps,
-        at least one.
-      key: the config key, for the message.
+      duration: a number and a unit.
+      batch_size: size of the global batch.
+      examples: size of the training set. Epochs become round(epochs * examples / batch_size)
+        steps, at least one.
+      key: config key to name in an error.
 
     Raises:
-      BadInput: another form.
+      BadInput: `duration` has another form, or is 2^31 steps or more.
     """
     match = _FORM.fullmatch(duration)
     if not match:
@@ -30,11 +30,11 @@ def to_steps(duration: str, batch_size: int, examples: int, key: str) -> int:
     per_step = {"s": 1, "ep": batch_size / examples, "ex": batch_size}
     unit = match[2][0] if match[2].startswith("s") else match[2][:2]
     steps = number / per_step[unit]
-    if steps >= 2**31:  # the step is counted in an int32 on the devices
+    if steps >= 2**31:  # the devices count steps in int32
         raise errors.BadInput(f"config.{key}={duration!r} is more than 2^31 steps")
     return max(round(steps), 1 if number else 0)
 
 
 def is_due(step: int, every: int, total: int) -> bool:
-    """Whether what is done every so many steps, and after the last, is due after this one."""
+    """Whether something that is done every `every` steps and after step `total` is due now."""
     return step > 0 and (step % every == 0 or step == total)

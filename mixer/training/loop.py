@@ -1,4 +1,7 @@
-"""The training loop. It knows no config, no dataset and no checkpoint: they arrive as arguments."""
+"""The training loop: when it logs, evaluates, saves and stops.
+
+It knows nothing of configs, datasets or checkpoint files: its arguments stand for them.
+"""
 
 import dataclasses
 import time
@@ -13,17 +16,17 @@ from mixer.training.step import TrainState
 
 @dataclasses.dataclass(frozen=True)
 class Hooks:
-    """What happens between steps, each called with the number of steps done.
+    """What the loop calls between steps; `step` is always the number of steps done.
 
     Attributes:
-      log: (step, summary of the window).
-      evaluate: (step, state) -> metrics, or None when the stop signal cut it short.
-      save: (step, state, metrics of an evaluation at this step or None, whether an evaluation
-        that was due at this step is still missing).
-      tick: (step, metrics of the last finished step), after every step, for a live display.
-      log_at, evaluate_at, save_at: whether it is due after this step.
-      choose_at: whether checkpoints are chosen by the metrics of this step's evaluation, so that
-        they have to be saved with it.
+      log: (step, summary of the steps since the last log line).
+      evaluate: (step, state) -> metrics, or None if the stop signal interrupted it.
+      save: (step, state, metrics of this step's evaluation or None, whether an evaluation that
+        was due at this step is still to be done).
+      tick: (step, metrics of the last finished step), after every step, for the progress bar.
+      log_at, evaluate_at, save_at: step -> whether it is due after this step.
+      choose_at: step -> whether this step's evaluation decides which checkpoint is best, so that
+        its metrics must be saved with the checkpoint.
     """
 
     log: Callable[[int, dict[str, float]], None]
@@ -48,19 +51,21 @@ def run(
     total: int,
     evaluation_due: bool = False,
 ) -> tuple[TrainState, int]:
-    """Trains from `start` steps done to `total`, or until `stop` says so when polled.
+    """Trains from step `start` to step `total`, or until the stop signal is seen by a poll.
 
-    After a step come, where due: the log line, the checkpoint, the evaluation. An evaluation and a
-    stop ask for a checkpoint too: whatever ends an evaluation, the steps before it are not lost.
+    After a step come, where due, the log line, the checkpoint and the evaluation, in this order. A
+    checkpoint is also saved before every evaluation and at a stop, so that a crash during an
+    evaluation loses no step.
 
     Args:
-      evaluation_due: the checkpoint at `start` was written before its evaluation.
+      evaluation_due: the checkpoint at `start` was saved before its evaluation, which is still to
+        be done.
 
     Returns:
       The state and the number of steps done.
 
     Raises:
-      NonFinite: nothing of that step or after it has been saved.
+      NonFinite: the loss or a norm is NaN or infinite. Neither that step nor a later one was saved.
     """
     step = saved = start
     missing = evaluation_due

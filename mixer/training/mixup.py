@@ -1,28 +1,27 @@
-"""Mixup (Zhang et al. 2018) as in big_vision: one lambda a step for the whole global batch."""
+"""Mixup (Zhang et al. 2018) as in big_vision: one lambda per step for the whole global batch."""
 
 import jax
 import jax.numpy as jnp
 
 
-def own_part(key: jax.Array, p: float) -> jax.Array:
-    """The step's lambda: float32, at least 1/2."""
-    part = jax.random.beta(key, p, p)
-    return jnp.maximum(part, 1 - part)
+def sample_lambda(key: jax.Array, p: float) -> jax.Array:
+    """Draws lambda ~ Beta(p, p) and returns the larger of lambda and 1 - lambda, float32."""
+    lam = jax.random.beta(key, p, p)
+    return jnp.maximum(lam, 1 - lam)
 
 
 def mixup(
     key: jax.Array, images: jax.Array, targets: jax.Array, p: float
 ) -> tuple[jax.Array, jax.Array]:
-    """Mixes each example with the one before it, the first with the last.
+    """Mixes each example with the one before it, and the first with the last.
 
-    lambda ~ Beta(p, p), then the larger of lambda and 1 - lambda: an example's own part is never
-    the smaller one.
+    The example itself has weight lambda >= 1/2, the one before it 1 - lambda.
 
     Args:
-      key: of this step.
-      images: float32 [B, H, W, 3], the global batch, before it is split in any way.
+      key: random key of this step.
+      images: float32 [B, H, W, 3], the whole global batch.
       targets: float32 [B, K].
-      p: the Beta's parameter, table 4's "mixup p"; above 0.
+      p: parameter of the Beta distribution, table 4's "mixup p"; above 0.
     """
-    part = own_part(key, p)
-    return tuple(part * x + (1 - part) * jnp.roll(x, 1, axis=0) for x in (images, targets))
+    lam = sample_lambda(key, p)
+    return tuple(lam * x + (1 - lam) * jnp.roll(x, 1, axis=0) for x in (images, targets))

@@ -1,4 +1,7 @@
-"""An update whose gradient is NaN or infinite can be left out."""
+"""Skips updates whose gradient is NaN or infinite (config.skip_nonfinite).
+
+How many may be skipped in a row, and the error that ends the run, are in progress.py.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -6,20 +9,21 @@ import optax
 
 
 def skip_nonfinite(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """`optimizer`, with an update of 0 where the global norm of the gradient is not finite.
+    """Wraps `optimizer`: if the global norm of the gradient is not finite, the update is 0.
 
-    Its moments stay as they were, while its counters go on, so that the schedule keeps its times.
+    The moments then keep their values. The step counters still advance, so that the learning-rate
+    schedule is not delayed.
     """
 
     def update(gradient, state, params=None):
-        updates, moved = optimizer.update(gradient, state, params)
+        updates, new_state = optimizer.update(gradient, state, params)
         finite = jnp.isfinite(optax.tree.norm(gradient))
 
         def keep(new, old):
-            counter = not jnp.issubdtype(new.dtype, jnp.inexact)
-            return new if counter else jnp.where(finite, new, old)
+            is_counter = not jnp.issubdtype(new.dtype, jnp.inexact)
+            return new if is_counter else jnp.where(finite, new, old)
 
-        nothing = jax.tree.map(jnp.zeros_like, updates)
-        return jax.tree.map(keep, updates, nothing), jax.tree.map(keep, moved, state)
+        zeros = jax.tree.map(jnp.zeros_like, updates)
+        return jax.tree.map(keep, updates, zeros), jax.tree.map(keep, new_state, state)
 
     return optax.GradientTransformation(optimizer.init, update)

@@ -1,4 +1,4 @@
-"""The optimizer as a chain: clip, direction, decoupled decay, rate, per-parameter multipliers."""
+"""The optimizer: gradient clipping, Adam and others, weight decay, per-parameter learning rates."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -9,7 +9,8 @@ from flax import traverse_util
 
 from mixer import calls, errors
 
-# Directions, before the learning rate. Options are written behind the name: "sgd(nesterov=True)".
+# Each gives the direction of an update, which the learning rate then scales. Options follow the
+# name: "sgd(nesterov=True)".
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adam": optax.scale_by_adam,
     "sgd": lambda momentum=0.9, nesterov=False, accumulator_dtype=None: optax.trace(
@@ -26,21 +27,22 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 
 
 def parameter_names(params) -> list[str]:
-    """Names such as "MixerBlock_0/token_mixing/Dense_0/kernel", in the tree's order."""
+    """Names such as "MixerBlock_0/token_mixing/Dense_0/kernel", in the order of the tree."""
     return list(traverse_util.flatten_dict(params, sep="/"))
 
 
 def by_name(params, function: Callable[[str], object]):
-    """A tree like `params` that holds `function(name)` at each leaf."""
+    """A tree like `params` with `function(name)` at each leaf."""
     flat = {name: function(name) for name in parameter_names(params)}
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
-def rate_multipliers(params, multipliers: Sequence[tuple[str, float]]):
-    """The tree of learning-rate multipliers: of several patterns that match, the first decides.
+def learning_rate_multipliers(params, multipliers: Sequence[tuple[str, float]]):
+    """The tree of learning-rate multipliers; the first pattern that matches a name decides.
 
     Raises:
-      BadInput: a pattern that is no regular expression or that matches no parameter.
+      BadInput: an entry that is not a pair (regular expression, multiplier >= 0), or a pattern
+        that matches no parameter.
     """
     names = parameter_names(params)
     for entry in multipliers:
@@ -49,14 +51,14 @@ def rate_multipliers(params, multipliers: Sequence[tuple[str, float]]):
                 pass
             case _:
                 raise errors.BadInput(
-                    f"config.optimizer.multipliers: {entry!r} is no pair of a regular expression "
-                    f"and a multiplier, as in (('head', 0.1), ('stem', 0))"
+                    f"config.optimizer.multipliers: {entry!r} is not a pair of a regular "
+                    f"expression and a multiplier >= 0, as in (('head', 0.1), ('stem', 0))"
                 )
         try:
             found = any(re.search(pattern, name) for name in names)
         except re.error as error:
             raise errors.BadInput(
-                f"config.optimizer.multipliers: {pattern!r} is no regular expression: {error}"
+                f"config.optimizer.multipliers: {pattern!r} is not a regular expression: {error}"
             ) from None
         if not found:
             raise errors.BadInput(
@@ -70,16 +72,16 @@ def rate_multipliers(params, multipliers: Sequence[tuple[str, float]]):
 
 
 def by_multiplier(params, multipliers: Sequence[tuple[str, float]]) -> dict[float, list[str]]:
-    """The names of the parameters by the multiplier of their rate, those of 1 left out.
+    """Parameter names grouped by their learning-rate multiplier, without those of multiplier 1.
 
     Raises:
-      BadInput: as `rate_multipliers`.
+      BadInput: see `learning_rate_multipliers`.
     """
     found = {}
-    rates = traverse_util.flatten_dict(rate_multipliers(params, multipliers), sep="/")
-    for name, rate in rates.items():
-        if rate != 1:
-            found.setdefault(rate, []).append(name)
+    tree = learning_rate_multipliers(params, multipliers)
+    for name, multiplier in traverse_util.flatten_dict(tree, sep="/").items():
+        if multiplier != 1:
+            found.setdefault(multiplier, []).append(name)
     return found
 
 
@@ -93,25 +95,26 @@ def make_optimizer(
     agc: float = 0.0,
     multipliers: Sequence[tuple[str, float]] = (),
 ) -> optax.GradientTransformation:
-    """w -= rate(t) * multiplier * (direction + weight_decay * w), decay on kernels only.
+    """w -= lr(t) * multiplier * (direction + weight_decay * w); only kernels have weight decay.
 
     Args:
-      name: from `OPTIMIZERS`, with options behind it if wanted: "adam(b2=0.95)".
+      name: a key of `OPTIMIZERS`, with options if wanted: "adam(b2=0.95)".
       params: the parameters or their shapes.
       schedule: step -> learning rate.
-      weight_decay: decoupled, AdamW's form (the paper's convention); 0 for none.
-      clip_norm: largest global norm of the gradient, all trained parameters together; 0 for none.
-      agc: adaptive gradient clipping, before that (Brock et al. 2021): largest norm of a unit's
-        gradient, as a share of that of its weights or of 0.001. A unit is an output of a kernel of
-        rank 2 or 4, or a vector or scalar as a whole; the head's kernel is left out. 0 for none.
-      multipliers: (regular expression, multiplier of the rate); 0 freezes: no update, no decay,
-        and no part in the norm.
+      weight_decay: decoupled, as in AdamW (the paper's convention); 0 for none.
+      clip_norm: maximum global norm of the gradient, over all trained parameters; 0 for none.
+      agc: adaptive gradient clipping (Brock et al. 2021), applied before `clip_norm`: maximum
+        ratio of the norm of a unit's gradient to the norm of its weights, which counts as 0.001 if
+        it is smaller. A unit is one output of a kernel of rank 2 or 4, or a whole vector or scalar.
+        The head's kernel is not clipped. 0 for none.
+      multipliers: pairs (regular expression, learning-rate multiplier). A multiplier of 0 freezes:
+        no update, no weight decay, and the gradient does not count in the global norm.
 
     Raises:
-      BadInput: unknown name or option, a pattern that matches nothing.
+      BadInput: an unknown name or option, bad multipliers, or all parameters frozen.
     """
-    rates = rate_multipliers(params, multipliers)
-    values = set(jax.tree.leaves(rates))
+    tree = learning_rate_multipliers(params, multipliers)
+    values = set(jax.tree.leaves(tree))
     if values == {0.0}:
         raise errors.BadInput("config.optimizer.multipliers freezes every parameter")
     kernels = by_name(params, lambda n: n.endswith("/kernel"))
@@ -129,21 +132,21 @@ def make_optimizer(
     if values == {1.0}:
         return trained
     if values - {0.0, 1.0}:
-        trained = optax.chain(trained, _scale_by(rates))
+        trained = optax.chain(trained, _scale_by(tree))
     if 0.0 not in values:
         return trained
-    labels = jax.tree.map(lambda rate: "frozen" if rate == 0 else "trained", rates)
+    labels = jax.tree.map(lambda multiplier: "trained" if multiplier else "frozen", tree)
     return optax.partition({"trained": trained, "frozen": optax.set_to_zero()}, labels)
 
 
-def _scale_by(rates) -> optax.GradientTransformation:
-    # Inside a partition the frozen leaves are absent from the updates: masked nodes pass through.
+def _scale_by(multipliers) -> optax.GradientTransformation:
+    # Within optax.partition the frozen leaves of the updates are MaskedNodes, which pass through.
     def update(updates, params=None):
         masked = optax.MaskedNode
         return jax.tree.map(
-            lambda u, rate: u if isinstance(u, masked) else u * rate,
+            lambda u, multiplier: u if isinstance(u, masked) else u * multiplier,
             updates,
-            rates,
+            multipliers,
             is_leaf=lambda leaf: isinstance(leaf, masked),
         )
 

@@ -1,4 +1,4 @@
-"""The loss and the gradient of single examples, one on each device at a time."""
+"""The loss and the gradient norm of every single example of a batch, for `config.run=replay`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,10 +20,10 @@ def make_per_example(
     label_smoothing: float,
     mesh: Mesh,
 ) -> Callable[[Any, Batch], dict[str, jax.Array]]:
-    """(params, batch) -> "loss" and "grad_norm", float32 [B]; to be jitted.
+    """Makes (params, batch) -> {"loss", "grad_norm"}, float32 [B]; call it under jit.
 
-    Of each image by itself, unmixed, with its own label, and as in evaluation: without dropout and
-    stochastic depth. In memory there is one gradient a device at a time.
+    Each image is used without mixup, dropout and stochastic depth. Each device holds one gradient
+    at a time.
     """
 
     def one(params, image, label):
@@ -35,7 +35,7 @@ def make_per_example(
         return {"loss": value, "grad_norm": optax.tree.norm(grads)}
 
     def per_example(params, batch: Batch):
-        # Group i takes the rows i, k + i, 2k + i, ...: one of each device's own.
+        # Group i of k takes rows i, k + i, 2k + i, ..., so that every row stays on its device.
         devices = mesh.shape["data"] * mesh.shape["fsdp"]
         groups = len(batch["label"]) // devices
 

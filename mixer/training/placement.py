@@ -1,8 +1,9 @@
-"""Where each array of the training state lives: rules (regular expression, axes) over a mesh.
+"""Parameter placement: how replication, FSDP and tensor parallelism shard the training state.
 
-A parameter takes the first rule that its name matches, and is whole on every device if none does.
-The axes are one of the mesh for each dimension, None for a dimension that is not split; or the name
-of one axis alone, which splits the largest dimension that its size divides.
+Rules (regular expression, axes) shard parameters over a mesh. The first rule that matches a
+parameter's name decides; a parameter that no rule matches is replicated. Axes are a tuple with a
+mesh axis, or None for no sharding, for each dimension; or one mesh axis, which shards the largest
+dimension that it divides.
 """
 
 import re
@@ -16,13 +17,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from mixer import errors
 from mixer.training.sharding import AXES
 
-Rule = tuple[str, str | tuple[str | None, ...]]
-STRATEGIES: dict[str, tuple[Rule, ...]] = {
+PlacementRule = tuple[str, str | tuple[str | None, ...]]
+STRATEGIES: dict[str, tuple[PlacementRule, ...]] = {
     "replicate": (),
-    # Fully sharded data parallelism (ZeRO-3); biases and norms, below 1 % of a Mixer, stay whole.
-    # The head is split by the model's width, which divides more often than a number of classes.
+    # Fully sharded data parallelism (ZeRO-3). Biases and norms, below 1 % of a Mixer, are
+    # replicated. The head is sharded by the model's width: the mesh divides it more often than the
+    # number of classes.
     "fsdp": (("head/kernel$", ("fsdp",)), ("kernel$", "fsdp")),
-    # An experiment, for Mixers only: both MLPs split by their hidden units, as Megatron does.
+    # Experimental, for Mixers only: both MLPs sharded by their hidden units, as in Megatron.
     "tensor": (
         ("_mixing/Dense_0/kernel$", (None, "tensor")),
         ("_mixing/Dense_0/bias$", ("tensor",)),
@@ -33,11 +35,11 @@ STRATEGIES: dict[str, tuple[Rule, ...]] = {
 }
 
 
-def parameter_specs(shapes: Any, mesh: Mesh, rules: Sequence[Rule]) -> Any:
-    """The tree of `PartitionSpec`s of parameters with these shapes.
+def parameter_specs(shapes: Any, mesh: Mesh, rules: Sequence[PlacementRule]) -> Any:
+    """The tree of `PartitionSpec`s for parameters of these shapes.
 
     Raises:
-      BadInput: a rule that cannot be read or that matches no parameter, or a dimension that its
+      BadInput: a malformed rule, a rule that matches no parameter, or a dimension that its mesh
         axis does not divide.
     """
     flat = traverse_util.flatten_dict(shapes, sep="/")
@@ -56,7 +58,7 @@ def parameter_specs(shapes: Any, mesh: Mesh, rules: Sequence[Rule]) -> Any:
     return traverse_util.unflatten_dict(specs, sep="/")
 
 
-def _read(rule: Rule, mesh: Mesh) -> Rule:
+def _read(rule: PlacementRule, mesh: Mesh) -> PlacementRule:
     match rule:
         case (str(pattern), str() | tuple() as axes):
             used = (axes,) if isinstance(axes, str) else [axis for axis in axes if axis is not None]
@@ -67,11 +69,11 @@ def _read(rule: Rule, mesh: Mesh) -> Rule:
                 re.compile(pattern)
             except re.error as error:
                 raise errors.BadInput(
-                    f"config.runtime.rules: {pattern!r} is no regular expression: {error}"
+                    f"config.runtime.rules: {pattern!r} is not a regular expression: {error}"
                 ) from None
             return rule
     raise errors.BadInput(
-        f"config.runtime.rules: {rule!r} is no pair of a regular expression and axes, as in "
+        f"config.runtime.rules: {rule!r} is not a pair of a regular expression and axes, as in "
         f"(('stem/kernel', 'fsdp'), ('head/kernel', ('fsdp', None)), ('bias', ()))"
     )
 
@@ -82,33 +84,34 @@ def _spec(name: str, shape: tuple[int, ...], axes, mesh: Mesh) -> PartitionSpec:
         fits = [d for d in range(len(shape)) if shape[d] % ways == 0]
         if not fits:
             raise errors.BadInput(
-                f"config.runtime.mesh.{axes}={ways} divides no dimension of {name} {shape}: take "
-                f"another size, or {_kept_whole(name)}"
+                f"config.runtime.mesh.{axes}={ways} divides no dimension of {name} {shape}: use "
+                f"another size, or {_how_to_replicate(name)}"
             )
         largest = max(fits, key=lambda d: (shape[d], d))
         axes = tuple(axes if d == largest else None for d in range(len(shape)))
     if len(axes) > len(shape):
-        raise errors.BadInput(f"config.runtime.rules: {axes} has more entries than {name} {shape}")
+        raise errors.BadInput(
+            f"config.runtime.rules: {axes} has more entries than {name} {shape} has dimensions"
+        )
     for size, axis in zip(shape, axes, strict=False):
         if axis is not None and size % mesh.shape[axis]:
             raise errors.BadInput(
                 f"config.runtime.mesh.{axis}={mesh.shape[axis]} does not divide {size}, a "
-                f"dimension of {name} {shape}: take another size, or {_kept_whole(name)}"
+                f"dimension of {name} {shape}: use another size, or {_how_to_replicate(name)}"
             )
     return PartitionSpec(*axes)
 
 
-def _kept_whole(name: str) -> str:
-    """How it is, in all blocks."""
-    pattern = re.sub(r"\d+", r"\\d+", name)
-    return f"keep it whole by --config.runtime.rules=\"((r'{pattern}', ()),)\""
+def _how_to_replicate(name: str) -> str:
+    pattern = re.sub(r"\d+", r"\\d+", name)  # in all blocks
+    return f"replicate it by --config.runtime.rules=\"((r'{pattern}', ()),)\""
 
 
-def shardings(tree: Any, params: Any, mesh: Mesh, rules: Sequence[Rule]) -> Any:
-    """The tree of `NamedSharding`s of `tree`, a training state or a part of one.
+def shardings(tree: Any, params: Any, mesh: Mesh, rules: Sequence[PlacementRule]) -> Any:
+    """The tree of `NamedSharding`s for `tree`, a training state or a part of one.
 
-    Whatever is named like a parameter and has its shape (gradients, the optimizer's moments,
-    averaged parameters) lies where the parameter does, all else whole on every device.
+    An array with the name and the shape of a parameter (its gradient, its optimizer moments, its
+    EMA) is sharded like the parameter. Everything else is replicated.
 
     Args:
       tree, params: arrays or their shapes.

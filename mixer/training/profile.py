@@ -1,4 +1,4 @@
-"""A trace of chosen steps, for TensorBoard and Perfetto."""
+"""Profiler traces of chosen steps (config.runtime.profile), for TensorBoard and Perfetto."""
 
 import contextlib
 import re
@@ -13,15 +13,15 @@ from mixer import errors, storage
 
 
 def parse_steps(text: str, total: int, key: str) -> range:
-    """Reads "11-20": the eleventh to the twentieth step; empty: none.
+    """Reads "11-20" as steps 11 to 20, both included, and "" as no steps.
 
     Args:
-      text: the config's.
-      total: steps of the run.
-      key: the config key, for the message.
+      text: value of the config key.
+      total: number of steps of the run.
+      key: config key to name in an error.
 
     Raises:
-      BadInput: another form, or steps that the run does not have.
+      BadInput: `text` has another form, or names steps that the run does not have.
     """
     if not text:
         return range(0)
@@ -29,7 +29,7 @@ def parse_steps(text: str, total: int, key: str) -> range:
     first, last = map(int, match.groups()) if match else (0, 0)
     if not 1 <= first <= last <= total:
         raise errors.BadInput(
-            f"config.{key}={text!r}: expected the first and the last step to trace, of 1 to "
+            f"config.{key}={text!r}: expected the first and the last step to trace, within 1 to "
             f"{total:,}, such as '{min(11, total)}-{min(20, total)}'"
         )
     return range(first, last + 1)
@@ -39,15 +39,15 @@ def parse_steps(text: str, total: int, key: str) -> range:
 def traced(
     train_step: Callable, steps: range, start: int, folder: epath.Path
 ) -> Iterator[Callable]:
-    """`train_step`, the first process's calls number `steps` being traced into `folder`.
+    """Yields `train_step`, wrapped so that process 0 writes a trace of `steps` to `folder`.
 
-    The trace begins when the device has done all steps before, and ends when it has done these. A
-    run that goes on from one of them, or from after them, does not trace. One that cannot write
-    the trace goes on without, and warns.
+    The trace begins once the devices have finished the steps before, and ends once they have
+    finished these. A run that resumes within or after `steps` writes no trace. If the trace cannot
+    be written, the run prints a warning and goes on.
 
     Args:
-      train_step: (state, batch) -> a tree of arrays.
-      start: steps done before the first call.
+      train_step: (state, batch) -> tree of arrays.
+      start: number of steps done before the first call.
       folder: may be remote.
     """
     if not steps or jax.process_index():
@@ -75,7 +75,7 @@ def traced(
 @contextlib.contextmanager
 def _trace(folder: epath.Path) -> Iterator[None]:
     options = jax.profiler.ProfileOptions()
-    # Else an event for every Python call: decoding images makes most of them, and is slowed down.
+    # Otherwise every Python call is an event: most come from decoding images, which they slow down.
     options.python_tracer_level = 0
     with tempfile.TemporaryDirectory() as local:
         jax.profiler.start_trace(local, create_perfetto_trace=True, profiler_options=options)
@@ -93,7 +93,7 @@ def _or_warn() -> Iterator[None]:
     try:
         yield
     except (OSError, jax.errors.JaxRuntimeError) as error:
-        print(f"warning: the profile is lost: {error}", flush=True)
+        print(f"warning: the profile could not be written: {error}", flush=True)
 
 
 def _copy(local: Path, folder: epath.Path) -> None:

@@ -1,7 +1,8 @@
-"""Turns the steps' device metrics into means over a window, rates and times.
+"""The numbers of a log line: mean loss, throughput, MFU and times; and the end of a run at a NaN.
 
-Its state (`state_dict`) travels with each checkpoint, so a resumed run's log lines are those of a
-run that was never stopped, the times aside.
+They cover a window: the steps since the last log line. The state of a window (`state_dict`) is
+saved with each checkpoint, so that a resumed run logs what an uninterrupted one would, except for
+the times. How the line is printed is in mixer/runs/terminal.py.
 """
 
 import collections
@@ -16,32 +17,31 @@ from mixer.errors import Failure
 
 
 class NonFinite(Failure):
-    """The loss, or a norm of the gradient or the parameters, is NaN or infinite."""
+    """The loss or the norm of the gradient, update or parameters is NaN or infinite."""
 
     def __init__(self, step: int, name: str, value: float):
         super().__init__(
-            f"the {name} became {value} at step {step}, and nothing of that was saved. Try a lower "
-            f"learning rate or a clipped gradient in another --workdir; --config.init_from takes "
-            f"the weights of a checkpoint from before, and --config.skip_nonfinite=N leaves out up "
-            f"to N updates in a row whose gradient is not finite"
+            f"the {name} became {value} at step {step}; that step was not saved. Try a lower "
+            f"learning rate or gradient clipping (--config.optimizer.clip_norm) in another "
+            f"--workdir. --config.init_from starts from the weights of an earlier checkpoint, and "
+            f"--config.skip_nonfinite=N skips up to N updates in a row whose gradient is not finite"
         )
 
 
 class Progress:
-    """Collects metrics with a short delay, so that the host never waits for the step it has sent.
+    """Collects the metrics of each step two steps late, so that the host never waits for a device.
 
     Args:
-      batch_size: of the global batch.
-      devices: in the whole run.
-      may_skip: so many steps in a row may have had a gradient that is not finite, where the
-        optimizer leaves such updates out; they count in no mean.
-      state: `state_dict()` of the checkpoint that the run goes on from.
-      flops: that training on one image takes, if known.
-      peak: a device's FLOP/s at best, if known.
+      batch_size: size of the global batch.
+      devices: number of devices of the whole run.
+      state: `state_dict()` from the checkpoint that the run resumes from.
+      max_skipped: how many steps in a row may have a gradient that is not finite, where the
+        optimizer skips such updates (nonfinite.py). No mean counts these steps.
+      flops: FLOPs of training on one image, if known.
+      peak: peak FLOP/s of one device, if known.
     """
 
-    # Steps that may be under way on the device while the host prepares the next.
-    _LAG = 2
+    _LAG = 2  # steps that may be running on the devices while the host prepares the next
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Progress:
         devices: int,
         state: dict | None = None,
         *,
-        may_skip: int = 0,
+        max_skipped: int = 0,
         flops: int | None = None,
         peak: float | None = None,
     ):
@@ -58,7 +58,7 @@ class Progress:
         self._pending = collections.deque()
         self._sums: dict[str, float] = dict(state.get("sums", {}))
         self._steps: int = state.get("steps", 0)
-        self._may_skip = may_skip
+        self._max_skipped = max_skipped
         self._skipped: int = state.get("skipped", 0)
         self._in_a_row: int = state.get("skipped_in_a_row", 0)
         self._before: float = state.get("seconds", 0.0)
@@ -72,26 +72,26 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Of training, evaluation and saving, all sessions of the run together."""
+        """Time spent on training, evaluating and saving, in all sessions of the run."""
         return self._before + time.perf_counter() - self._begin
 
     def waited(self, seconds: float) -> None:
-        """The loop has waited so long for a batch; counts if the device had run out of steps."""
+        """Records that the loop waited for a batch. Counts only if the device was idle by then."""
         if not self._pending or self._pending[-1][1]["loss"].is_ready():
             self._spent["data_wait"] += seconds
 
     @contextlib.contextmanager
     def spent_on(self, what: str) -> Iterator[None]:
-        """Counts the block as "evaluation" or "checkpoint", which are left out of the rates."""
+        """Counts the time of the block as "evaluation" or "checkpoint", not as training."""
         began = time.perf_counter()
         yield
         self._spent[what] += time.perf_counter() - began
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Takes the metrics of `step`, still being computed.
+        """Takes the metrics of `step`, which the devices may still be computing.
 
         Raises:
-          NonFinite: of this step or one before it.
+          NonFinite: a metric of this or an earlier step is NaN or infinite.
         """
         for value in metrics.values():
             value.copy_to_host_async()
@@ -101,10 +101,10 @@ class Progress:
             self._absorb()
 
     def drain(self) -> None:
-        """Waits for all steps that were added.
+        """Waits for the metrics of all steps that were added.
 
         Raises:
-          NonFinite: of any of them.
+          NonFinite: a metric of one of them is NaN or infinite.
         """
         while self._pending:
             self._absorb()
@@ -113,13 +113,13 @@ class Progress:
         step, metrics = self._pending.popleft()
         self.last = {name: float(value) for name, value in metrics.items()}
         bad = [name for name, value in self.last.items() if not math.isfinite(value)]
-        # Only what goes into an update may be bad; what comes out of it tells that it was left out.
-        left_out = "grad_norm" in bad and set(bad) <= {"grad_norm", "loss"}
-        self._in_a_row = self._in_a_row + 1 if left_out else 0
-        if bad and not 0 < self._in_a_row <= self._may_skip:
+        # A finite update and finite parameters show that the optimizer skipped the bad gradient.
+        was_skipped = "grad_norm" in bad and set(bad) <= {"grad_norm", "loss"}
+        self._in_a_row = self._in_a_row + 1 if was_skipped else 0
+        if bad and not 0 < self._in_a_row <= self._max_skipped:
             name = "loss" if "loss" in bad else bad[0]  # the loss says most
             raise NonFinite(step, name, self.last[name])
-        if left_out:
+        if was_skipped:
             self._skipped += 1
             return
         for name, value in self.last.items():
@@ -127,10 +127,11 @@ class Progress:
         self._steps += 1
 
     def summary(self) -> dict[str, float]:
-        """Means since the last summary (the learning rate: of the last step), rates, times.
+        """The metrics of a log line. Starts a new window.
 
-        The `seconds/` add up to those since the last summary; `seconds/compute` is what is left
-        of them: the steps, and the host's own work.
+        Means are over the window, except the learning rate, which is the last step's. The
+        `seconds/*` add up to the time since the last summary; `seconds/compute` is the part that
+        is not evaluation, saving or waiting for data.
         """
         self.drain()
         now = time.perf_counter()
@@ -138,7 +139,7 @@ class Progress:
         busy = max(busy, 1e-9)
         seconds = {"compute": busy - self._spent["data_wait"]} | self._spent
         means = {f"train/{name}": total / self._steps for name, total in self._sums.items()}
-        if self._may_skip:
+        if self._max_skipped:
             means["skipped_updates"] = self._skipped
         means["train/learning_rate"] = self.last["learning_rate"]
         rate = self._timed * self._batch_size / busy / self._devices
@@ -157,7 +158,7 @@ class Progress:
         return result
 
     def state_dict(self) -> dict:
-        """What a checkpoint needs; JSON."""
+        """What to save with a checkpoint; JSON-serializable."""
         self.drain()
         return {
             "sums": self._sums,

@@ -1,4 +1,4 @@
-"""Learning rate as a function of the step; the first update has step 0."""
+"""The learning-rate schedule: warm-up, decay and cooldown. The first update has step 0."""
 
 from collections.abc import Callable
 
@@ -8,23 +8,26 @@ import jax.numpy as jnp
 from mixer import errors
 
 _DECAYS: dict[str, Callable] = {
-    "constant": lambda base, end, part: base,
-    "linear": lambda base, end, part: end + (base - end) * (1 - part),
-    "cosine": lambda base, end, part: end + (base - end) * 0.5 * (1 + jnp.cos(jnp.pi * part)),
+    "constant": lambda base, end, progress: base,
+    "linear": lambda base, end, progress: end + (base - end) * (1 - progress),
+    "cosine": lambda base, end, progress: (
+        end + (base - end) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+    ),
 }
 
 
 def make_schedule(
     decay: str, *, base: float, end: float, warmup: int, total: int, cooldown: int = 0
 ) -> Callable[[jax.Array], jax.Array]:
-    """Linear warm-up from 0 to `base`, a decay to `end` (both absolute rates), a last cooldown.
+    """Linear warm-up from 0 to `base`, then a decay to `end`, then a linear cooldown to 0.
 
-    rate(t) = decay((t - warmup) / (total - warmup)) * min(1, t / warmup). During the last
-    `cooldown` steps the rate falls linearly to 0 from what it was when they began.
+    lr(t) = decay((t - warmup) / (total - warmup)) * min(1, t / warmup). In the last `cooldown`
+    steps the learning rate falls linearly to 0 from the value it had when they began.
 
     Args:
       decay: "constant", "linear" or "cosine".
-      warmup, total, cooldown: steps.
+      base, end: learning rates, both absolute.
+      warmup, total, cooldown: numbers of steps.
 
     Raises:
       BadInput: unknown decay, or phases that do not fit into `total`.
@@ -37,14 +40,15 @@ def make_schedule(
             f"in {total:,} steps of training. Lower config.schedule.warmup or .cooldown, or raise "
             f"config.total"
         )
-    begin = total - cooldown
 
-    def rate(step: jax.Array) -> jax.Array:
-        t = jnp.minimum(step, begin) if cooldown else step
-        part = jnp.clip((t - warmup) / max(total - warmup, 1), 0.0, 1.0)
-        value = _DECAYS[decay](base, end, part) * (jnp.minimum(1.0, t / warmup) if warmup else 1.0)
+    def learning_rate(step: jax.Array) -> jax.Array:
+        t = jnp.minimum(step, total - cooldown) if cooldown else step
+        progress = jnp.clip((t - warmup) / max(total - warmup, 1), 0.0, 1.0)
+        value = _DECAYS[decay](base, end, progress)
+        if warmup:
+            value = value * jnp.minimum(1.0, t / warmup)
         if cooldown:
             value = value * jnp.clip((total - step) / cooldown, 0.0, 1.0)
         return value
 
-    return rate
+    return learning_rate

@@ -1,4 +1,4 @@
-"""One mesh, its placements, and how host rows become global arrays."""
+"""The device mesh, and how each process's rows of a batch become global arrays on it."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,21 +13,20 @@ from mixer import errors
 from mixer.batch import Batch
 
 AXES = ("data", "fsdp", "tensor")
-_ROWS = ("data", "fsdp")  # the axes that a batch is spread over
+_ROWS = ("data", "fsdp")  # the axes over which a batch is sharded
 
 
 def make_mesh(
     data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
-    """All devices of all processes in the order of the machine's network, axes `AXES`.
+    """A mesh with axes `AXES` over all devices of all processes, arranged along their network.
 
     Args:
-      data, fsdp, tensor: sizes; one of them may be -1, for the rest.
-      devices: others than this machine's.
+      data, fsdp, tensor: sizes of the axes. One of them may be -1: as many as are left.
+      devices: by default all that JAX sees.
 
     Raises:
-      BadInput: sizes that do not multiply to the number of devices, or that their network has no
-        place for.
+      BadInput: sizes whose product is not the number of devices, or that do not fit the network.
     """
     devices = jax.devices() if devices is None else devices
     sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
@@ -39,11 +38,11 @@ def make_mesh(
         shown = ", ".join(f"{axis}={size}" for axis, size in sizes.items())
         raise errors.BadInput(
             f"config.runtime.mesh: {shown} for {len(devices)} devices: the sizes must multiply to "
-            f"their number, one of them may be -1, for the rest"
+            f"their number; one of them may be -1, for as many as are left"
         )
     shape = tuple(len(devices) // given if size == -1 else size for size in sizes.values())
     try:
-        # jax.make_mesh, but that on all TPUs an axis may take a part of one of the network's.
+        # Unlike jax.make_mesh this lets a mesh axis take a part of a network axis on all TPUs.
         arranged = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     except NotImplementedError as error:
         raise errors.BadInput(
@@ -59,15 +58,15 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows spread over "data" and "fsdp"."""
+    """Rows sharded over the axes "data" and "fsdp"."""
     return NamedSharding(mesh, PartitionSpec(_ROWS))
 
 
-def by_rows(apply: Callable, mesh: Mesh) -> Callable:
-    """`apply(variables, images, ...)` of a Linen module, every activation spread as the images are.
+def shard_activations(apply: Callable, mesh: Mesh) -> Callable:
+    """`apply(variables, images, ...)` of a Linen module with all activations sharded by rows.
 
-    Without it the compiler, where parameters are spread too, may rather move activations. All but
-    the first axis are left to it.
+    Without this constraint, if the parameters are sharded too, the compiler may choose to move
+    activations between devices instead of parameters. It still decides about the other axes.
     """
 
     def call(variables, images, *args, **kwargs):
@@ -88,10 +87,10 @@ def by_rows(apply: Callable, mesh: Mesh) -> Callable:
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, key: str, micro_batches: int = 1) -> None:
-    """Refuses a global batch that cannot be spread evenly.
+    """Refuses a global batch that the devices, or their micro-batches, cannot share evenly.
 
     Raises:
-      BadInput: names the nearest sizes that can.
+      BadInput: names the nearest sizes that fit.
     """
     devices = mesh.shape["data"] * mesh.shape["fsdp"]
     parts = devices * micro_batches
@@ -101,19 +100,19 @@ def check_batch_size(batch_size: int, mesh: Mesh, key: str, micro_batches: int =
         split = f" times {micro_batches} micro-batches" if micro_batches > 1 else ""
         raise errors.BadInput(
             f"config.{key}={batch_size} is not divisible by the {devices} devices{split}: "
-            f"take {near}"
+            f"use {near}"
         )
 
 
 def local_rows(sharding: NamedSharding, batch_size: int) -> list[int]:
-    """The rows of a global batch that this process makes, read from the sharding."""
+    """The rows of a global batch that this process loads, by the sharding."""
     rows = np.arange(batch_size)
     slices = sharding.addressable_devices_indices_map((batch_size,)).values()
     return sorted({int(row) for (where,) in slices for row in rows[where]})
 
 
 def put(batch: Batch, sharding: NamedSharding, batch_size: int) -> Batch:
-    """This process's rows [rows, ...] -> global arrays [batch_size, ...]."""
+    """This process's rows of a batch -> global arrays [batch_size, ...]."""
     return {
         key: jax.make_array_from_process_local_data(sharding, rows, (batch_size, *rows.shape[1:]))
         for key, rows in batch.items()

@@ -1,4 +1,4 @@
-"""The training state and the one jitted, sharded, donated step that moves it on."""
+"""The training step: loss, gradient, update, EMA and metrics; and the training state."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -15,16 +15,23 @@ from mixer import batch as batch_lib
 from mixer.batch import Batch
 from mixer.training import losses, placement, sharding
 from mixer.training.accumulation import mean_gradient
-from mixer.training.mixup import mixup, own_part
-from mixer.training.placement import Rule
+from mixer.training.mixup import mixup, sample_lambda
+from mixer.training.placement import PlacementRule
 
-# What a random key is for; folded into the seed's key.
+# Purposes of random keys, folded into the key of the seed.
 _INIT, _DROPOUT, _MIXUP = 0, 1, 2
 
 
 @flax.struct.dataclass
 class TrainState:
-    """All that changes: `step` updates are done; `ema` is None unless it is asked for."""
+    """What training changes.
+
+    Attributes:
+      step: int32, the number of updates done.
+      params: the parameters, nested dict of float32 arrays.
+      opt_state: the optimizer's state.
+      ema: exponential moving average of the parameters; None without `config.ema_decay`.
+    """
 
     step: jax.Array
     params: Any
@@ -33,12 +40,12 @@ class TrainState:
 
     @classmethod
     def of_items(cls, items: dict[str, Any], step: int, mesh: Mesh) -> "TrainState":
-        """Inverse of `items`, after `step` updates."""
+        """The state after `step` updates, from its `items`."""
         counter = jax.device_put(jnp.int32(step), sharding.replicated(mesh))
         return cls(counter, items["params"], items["opt_state"], items.get("ema"))
 
     def items(self) -> dict[str, Any]:
-        """The trees of arrays that a checkpoint holds, by name; the step is its number."""
+        """The trees of arrays that a checkpoint holds, by name. Its folder names the step."""
         items = {"params": self.params, "opt_state": self.opt_state}
         return items if self.ema is None else items | {"ema": self.ema}
 
@@ -51,13 +58,13 @@ def _key_of(seed: int, purpose: int, step: jax.typing.ArrayLike) -> jax.Array:
     return jax.random.fold_in(_key(seed, purpose), step)
 
 
-def mixup_part(seed: int, step: int, p: float) -> float:
-    """The lambda by which mixup takes an example's own part, after `step` updates; 1 without."""
-    return float(own_part(_key_of(seed, _MIXUP, step), p)) if p else 1.0
+def mixup_lambda(seed: int, step: int, p: float) -> float:
+    """Mixup's lambda for the update after `step` updates; 1 without mixup (p = 0)."""
+    return float(sample_lambda(_key_of(seed, _MIXUP, step), p)) if p else 1.0
 
 
 def init_params(model: nn.Module, image_size: tuple[int, int], seed: int) -> Any:
-    """The random parameters that a training with this seed starts from. To be traced."""
+    """The random initial parameters for this seed. Call it under jit or `jax.eval_shape`."""
     images = jnp.zeros((1, *image_size, 3), jnp.float32)
     return model.init(_key(seed, _INIT), images)["params"]
 
@@ -71,30 +78,39 @@ def init_state(
     ema: bool,
     params: Any = None,
 ) -> TrainState:
-    """A fresh state; `params` replace the random ones. To be traced: shapes or values."""
+    """The initial state, with `params` instead of random ones if given.
+
+    Call it under jit or `jax.eval_shape`.
+    """
     if params is None:
         params = init_params(model, image_size, seed)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=optimizer.init(params),
-        # A copy of its own: the step donates every buffer of the state, each only once.
+        # A copy, because the step donates the buffers of the state, and each only once.
         ema=jax.tree.map(jnp.copy, params) if ema else None,
     )
 
 
 def create_state(
-    mesh: Mesh, init: Callable[..., TrainState], params: Any = None, rules: Sequence[Rule] = ()
+    mesh: Mesh,
+    init: Callable[..., TrainState],
+    params: Any = None,
+    rules: Sequence[PlacementRule] = (),
 ) -> TrainState:
-    """Runs `init` (params -> state) on the devices, each array made where it lives."""
+    """Runs `init` (params -> state) under jit: each array is created with its final sharding."""
     places = jax.tree.map(lambda x: x.sharding, abstract_state(mesh, init, params, rules))
     return jax.jit(init, out_shardings=places)(params)
 
 
 def abstract_state(
-    mesh: Mesh, init: Callable[..., TrainState], params: Any = None, rules: Sequence[Rule] = ()
+    mesh: Mesh,
+    init: Callable[..., TrainState],
+    params: Any = None,
+    rules: Sequence[PlacementRule] = (),
 ) -> TrainState:
-    """The state's shapes, dtypes and placements by `placement.shardings`, nothing allocated."""
+    """The shapes, dtypes and shardings of the state that `init` makes. Allocates nothing."""
     abstract = jax.eval_shape(init, params)
     return jax.tree.map(
         lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
@@ -115,21 +131,21 @@ def make_step(
     ema_decay: float = 0.0,
     micro_batches: int = 1,
     mesh: Mesh,
-    rules: Sequence[Rule] = (),
+    rules: Sequence[PlacementRule] = (),
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """step(state, batch) -> (state, metrics), metrics being float32 scalars of the global batch.
+    """Makes step(state, batch) -> (state, metrics); metrics are float32 scalars.
 
-    "accuracy" is precision@1: the share of rows, of those with a label, whose likeliest class is
-    among their labels. Dropout, stochastic depth and mixup draw from (seed, step): no key is
-    carried. The averaged parameters follow by ema = d ema + (1 - d) params,
+    "accuracy" is precision@1: of the rows with a label, the share whose most likely class is among
+    their labels. The random keys of dropout, stochastic depth and mixup derive from (seed, step),
+    so the state holds no key. After update t, counted from 0, ema = d * ema + (1 - d) * params with
     d = min(ema_decay, (1 + t) / (10 + t)).
 
     Args:
-      micro_batches: into which the batch is split after mixup, to go through the model one after
-        the other; each draws masks of its own.
-      rules: by which the parameters are placed.
+      micro_batches: number of parts into which the batch is split after mixup. They go through the
+        model one after the other, with dropout masks of their own.
+      rules: placement of the parameters, see placement.py.
     """
-    apply = sharding.by_rows(model.apply, mesh)
+    apply = sharding.shard_activations(model.apply, mesh)
 
     def place(grads):
         places = placement.shardings(grads, grads, mesh, rules)
@@ -139,7 +155,7 @@ def make_step(
         logits = apply({"params": params}, part["image"], train=True, rngs={"dropout": key})
         counts = {
             "hits": batch_lib.hits(logits, part["label"]).sum(),
-            "labelled": batch_lib.labelled(part["label"]).sum(),
+            "labelled": batch_lib.has_label(part["label"]).sum(),
         }
         return loss(logits, part["target"]).mean(), counts
 
@@ -175,10 +191,9 @@ def make_step(
 
 
 def compile_step(step, state: TrainState, mesh: Mesh, batch: Batch) -> jax.stages.Compiled:
-    """Compiles for `state` (or its abstract form) and batches shaped like `batch`.
+    """Compiles `step` for `state` (or its abstract form) and batches of `batch`'s shapes.
 
-    The state's buffers are donated. Calls run under the transfer guard: nothing crosses between
-    host and device unless it is asked for.
+    A call donates the buffers of the state.
     """
     places = jax.tree.map(lambda x: x.sharding, state)
     jitted = jax.jit(
@@ -191,7 +206,7 @@ def compile_step(step, state: TrainState, mesh: Mesh, batch: Batch) -> jax.stage
 
 
 def guarded(compiled: Callable) -> Callable:
-    """`compiled`, refusing implicit transfers."""
+    """Wraps `compiled` so that an implicit transfer between host and device raises an error."""
 
     @functools.wraps(compiled)
     def call(*args):

@@ -1,4 +1,4 @@
-"""Where a run's numbers go: metrics.jsonl, TensorBoard event files, the terminal."""
+"""Writers of a run's metrics: metrics.jsonl, TensorBoard event files, the terminal."""
 
 import contextlib
 import itertools
@@ -20,19 +20,20 @@ from mixer.errors import Failure
 
 
 class MetricsLog:
-    """One JSON object a line, each with its `step`; the same numbers as TensorBoard scalars.
+    """Writes metrics.jsonl, a JSON object with its `step` per line, and TensorBoard scalars.
 
-    Of several processes the first writes. As a context it ends both files.
+    Only process 0 writes. Use it as a context manager: leaving it closes both files.
 
     Args:
-      workdir: holds metrics.jsonl and the event files.
-      lines: how many lines the checkpoint knows of that the run goes on from; the rest is cut.
-      step: of that checkpoint, from which on TensorBoard is told to forget.
+      workdir: folder of metrics.jsonl and the event files.
+      lines: how many lines metrics.jsonl had when the checkpoint that the run resumes from was
+        saved. Later lines are cut off.
+      step: step of that checkpoint. TensorBoard drops earlier sessions' events from there on.
       check_ours: see `storage.grow`.
 
     Raises:
-      Unreadable: metrics.jsonl is there and cannot be read.
-      Unwritable: it cannot be written. So do the methods.
+      Unreadable: metrics.jsonl exists and cannot be read.
+      Unwritable: metrics.jsonl cannot be written. The methods raise it too.
     """
 
     def __init__(
@@ -50,10 +51,11 @@ class MetricsLog:
         kept = _whole_lines(path)[:lines]
         self.lines = len(kept)
         if self.lines < lines:
-            print(f"{path} lacks {lines - self.lines} lines that the checkpoint knows of")
+            missing = lines - self.lines
+            print(f"{path} lacks {missing} lines that it had when the checkpoint was saved")
         self._file = storage.grow(path, b"".join(kept), check_ours)
         self._scalars = _Scalars(workdir, step, check_ours)
-        # TensorBoard forgets this step too: an evaluation of it may come once more.
+        # TensorBoard drops this step's events too, as its evaluation may be repeated.
         for line in map(json.loads, kept):
             if line.pop("step") == step:
                 self._scalars.write(step, line)
@@ -64,7 +66,7 @@ class MetricsLog:
     def __exit__(self, kind, *_) -> None:
         if self._file is None:
             return
-        # The error that ends the run is the one to be told.
+        # If the run ends with an error, that is the one to report, not one of these.
         for file in (self._scalars, self._file):
             with contextlib.suppress(Failure) if kind else contextlib.nullcontext():
                 file.close()
@@ -73,7 +75,7 @@ class MetricsLog:
         """Adds one line.
 
         Raises:
-          Failure: a number that is NaN or infinite.
+          Failure: a metric is NaN or infinite.
         """
         try:
             line = json.dumps({"step": step} | metrics, allow_nan=False) + "\n"
@@ -85,14 +87,14 @@ class MetricsLog:
             self._scalars.write(step, metrics)
 
     def flush(self) -> None:
-        """Returns when all lines outlive a power cut: before a checkpoint counts on them."""
+        """Returns once all lines would survive a power cut; call it before saving a checkpoint."""
         if self._file is not None:
             self._file.flush()
             self._scalars.flush()
 
 
 def _whole_lines(path: epath.Path) -> list[bytes]:
-    """The lines of a log, up to the first that a power cut or a disk has not left whole."""
+    """The lines of a log, up to the first that a power cut or a broken disk has damaged."""
     with storage.naming(path, storage.Unreadable):
         try:
             content = path.read_bytes()
@@ -112,14 +114,14 @@ def _is_whole(line: bytes) -> bool:
 
 
 class _Scalars:
-    """An event file for TensorBoard. Where it cannot be written, a run goes on without: it warns.
+    """An event file for TensorBoard. If it cannot be written, the run warns and goes on without.
 
     Args:
-      step: what other event files of this run have from this step on is void.
+      step: TensorBoard drops what earlier event files of this run hold from this step on.
     """
 
     def __init__(self, workdir: epath.Path, step: int, check_ours: Callable[[], None]):
-        # The form of the name by which TensorBoard finds and orders them.
+        # TensorBoard finds and orders event files by names of this form.
         host = socket.gethostname()
         path = workdir / f"events.out.tfevents.{time.time():010.0f}.{host}.{os.getpid()}.0"
         self._file = None
@@ -159,7 +161,10 @@ class _Scalars:
 
 
 class Console:
-    """Lines for a log; on a terminal also a live bar under them. A run outlives their reader."""
+    """Prints log lines, with a progress bar below them on a terminal.
+
+    If nobody can read the output any more, the run goes on.
+    """
 
     def __init__(self, total: int, start: int):
         self._bar = None
@@ -169,30 +174,30 @@ class Console:
             )
 
     def line(self, text: str) -> None:
-        """Prints a line, above the bar if there is one."""
-        with output.outliving_readers():
+        """Prints a line, above the progress bar if there is one."""
+        with output.tolerate_closed():
             if self._bar is not None:
                 self._bar.write(text, file=sys.stdout)
             else:
                 print(text, flush=True)
 
     def tick(self, step: int, metrics: dict[str, float]) -> None:
-        """One more step; `metrics` may be empty."""
+        """Moves the progress bar to `step`; `metrics` may be empty."""
         if self._bar is not None:
-            with output.outliving_readers():
+            with output.tolerate_closed():
                 self._bar.update(step - self._bar.n)
             if metrics:
                 self._bar.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
 
     def close(self) -> None:
-        """Removes the bar."""
+        """Removes the progress bar."""
         if self._bar is not None:
-            with output.outliving_readers():
+            with output.tolerate_closed():
                 self._bar.close()
 
 
-def clock(seconds: float) -> str:
-    """Hours, minutes and seconds: 1:02:03 or 2:03."""
+def format_duration(seconds: float) -> str:
+    """Formats seconds as 1:02:03 or 2:03."""
     hours, rest = divmod(round(seconds), 3600)
     minutes, seconds = divmod(rest, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -11,7 +11,7 @@ from mixer.data.decode import Encoded
 
 @pytest.mark.parametrize("text", ["inception_crop|flip_lr", "resize|flip_lr", "resize"])
 @pytest.mark.parametrize("kind", ["file", "array"])
-def test_every_image_goes_through_every_stage(text, kind):
+def test_every_stage_processes_every_image(text, kind):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG")

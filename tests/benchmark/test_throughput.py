@@ -1,4 +1,4 @@
-"""The best batch size, and where the search for it ends."""
+"""The search for the best batch size, and where it ends."""
 
 import itertools
 
@@ -23,24 +23,24 @@ def memory_for(largest, calls):
     return prepare
 
 
-def test_it_ends_where_memory_does():
+def test_the_search_ends_when_memory_is_full():
     calls = []
-    found = list(throughput.rates(memory_for(8, calls), doubled(), calls=3, patience=60))
+    found = list(throughput.rates(memory_for(8, calls), doubled(), calls=3, timeout=60))
     assert [rate.batch_size for rate in found] == [1, 2, 4, 8]
     assert all(len(rate.seconds) == 3 for rate in found)
-    # One that may compile, those that warm up, those that count.
+    # One call that may compile, those that warm up, those that are measured.
     assert calls.count(8) == 1 + throughput.WARM_UP + 3
 
 
-def test_other_errors_are_errors():
+def test_other_errors_are_raised():
     def prepare(batch_size):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
-        list(throughput.rates(prepare, doubled(), calls=3, patience=60))
+        list(throughput.rates(prepare, doubled(), calls=3, timeout=60))
 
 
-def test_a_batch_that_takes_longer_than_the_patience_is_the_last(monkeypatch):
+def test_a_batch_size_that_takes_longer_than_the_timeout_is_the_last(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(throughput.time, "perf_counter", lambda: now[0])
 
@@ -50,7 +50,7 @@ def test_a_batch_that_takes_longer_than_the_patience_is_the_last(monkeypatch):
 
         return call
 
-    found = list(throughput.rates(prepare, doubled(), calls=30, patience=5.0))
+    found = list(throughput.rates(prepare, doubled(), calls=30, timeout=5.0))
     assert [rate.batch_size for rate in found] == [1, 2, 4, 8]
     assert [len(rate.seconds) for rate in found] == [5, 3, 2, 1]
 
@@ -60,10 +60,10 @@ def test_rates_are_medians():
     assert rate.images_per_second == 6 and rate.spread == (2, 12)
 
 
-def test_accelerators_by_the_names_they_are_sold_by():
-    core, count = peaks.sold("v3-8")
+def test_accelerators_by_product_name():
+    core, count = peaks.by_product_name("v3-8")
     assert (core.flops, count) == (61.5e12, 8)  # 123 TFLOP/s a chip of two cores
-    assert peaks.sold("H100")[1] == 1 and peaks.sold("v5e-16")[1] == 16
+    assert peaks.by_product_name("H100")[1] == 1 and peaks.by_product_name("v5e-16")[1] == 16
     for name in ("v9-8", "v3-0", "v3-x"):
         with pytest.raises(BadInput, match="unknown accelerator"):
-            peaks.sold(name)
+            peaks.by_product_name(name)

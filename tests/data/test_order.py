@@ -116,7 +116,7 @@ def test_lanes_walk_their_own_shares_on_any_number_of_hosts():
 def test_bad_orders_are_refused():
     for text, message in {
         "block": "unknown config.input.shuffle 'block'. Did you mean 'blocks'",
-        "blocks(0)": r"size=0: expected an integer.*Its form is blocks\(size=128, window=16",
+        "blocks(0)": r"size=0: expected an integer.*Its signature is blocks\(size=128, window=16",
         "blocks(window=1.5)": "window=1.5: expected an integer",
         "blocks(lanes=3)": "window=16 is not divisible by lanes=3",
         "blocks(window=3, lanes=3)": "batch_size=64 is not divisible by lanes=3",

@@ -216,7 +216,7 @@ def test_sizes_follow_the_image_size_and_keep_their_order():
     ("text", "message"),
     [
         ("inception_krop(8)", "unknown transform 'inception_krop'. Did you mean 'inception_crop'"),
-        ("resize(8, 9, 10)", r"resize\(8, 9, 10\).*Its form is resize\(size\)"),
+        ("resize(8, 9, 10)", r"resize\(8, 9, 10\).*Its signature is resize\(size\)"),
         ("inception_crop(8, area=(0, 200))", r"area .*inception_crop\(size, area=\(5, 100\)\)"),
         ("resize(-1)", "not a positive integer"),
         ("resize_small", r"resize_small\(side, method='area'\)"),

@@ -11,7 +11,7 @@ CLASSES = 12
 
 
 def batches(logits, labels, size):
-    """Logits travel as the "images": the model of pretence returns them."""
+    """The logits stand in for the images: the fake model returns its input."""
     count = -(-len(labels) // size)
     pad = count * size - len(labels)
     logits = np.concatenate([logits, np.full((pad, logits.shape[1]), 9.0, np.float32)])
@@ -58,16 +58,16 @@ def test_fewer_than_five_classes():
     assert got["top1"] == pytest.approx(2 / 3) and got["top5"] == 1.0
 
 
-def test_a_model_that_is_sure_and_right_is_calibrated():
+def test_a_confident_and_correct_model_is_calibrated():
     got = measure(40 * np.eye(CLASSES), np.arange(CLASSES))
     assert got["top1"] == 1 and got["nll"] == pytest.approx(0) and got["ece"] == pytest.approx(0)
 
 
-def test_an_interruption_gives_nothing():
+def test_an_interrupted_evaluation_returns_none():
     assert measure(np.eye(CLASSES), np.arange(CLASSES), 4, interrupted=lambda: True) is None
 
 
-def test_sharded_batches_count_the_same():
+def test_sharded_batches_give_the_same_metrics():
     rng = np.random.default_rng(1)
     logits, labels = rng.standard_normal((50, CLASSES)), rng.integers(0, CLASSES, 50)
     plain = measure(logits, labels)

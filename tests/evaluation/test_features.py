@@ -15,7 +15,7 @@ def apply(params, images):
 
 @pytest.fixture(scope="module")
 def split():
-    """53 images with a label each, and parameters."""
+    """53 images with one label each, and parameters."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (53, 4, 4, 3)).astype(np.uint8)
     params = {"w": rng.standard_normal((48, 5)).astype(np.float32) / 1000}
@@ -23,7 +23,7 @@ def split():
 
 
 def batches(images, labels, hidden=()):
-    """The last batch is padded; the rows in `hidden` are masked like unreadable examples."""
+    """Batches, the last one padded; the rows in `hidden` are masked, as unreadable examples are."""
     for first in range(0, len(images), BATCH):
         rows = np.arange(first, first + BATCH)
         real = rows < len(images)
@@ -33,7 +33,7 @@ def batches(images, labels, hidden=()):
 
 
 def on_devices(devices, images, labels, params, **more):
-    """As `runs` compiles it: rows spread over the devices, results whole on each."""
+    """Compiles as `runs` does: rows sharded over the devices, results replicated."""
     mesh = jax.make_mesh((devices,), ("data",), (jax.sharding.AxisType.Auto,))
     whole, spread = (
         jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
@@ -44,7 +44,7 @@ def on_devices(devices, images, labels, params, **more):
 
 
 @pytest.mark.parametrize("devices", [1, 8])
-def test_every_example_once_and_in_order(split, devices):
+def test_features_of_every_example_once_and_in_order(split, devices):
     images, labels, params = split
     got = on_devices(devices, *split)
     assert got.features.dtype == np.float32 and got.labels.dtype == np.int32
@@ -53,7 +53,7 @@ def test_every_example_once_and_in_order(split, devices):
     np.testing.assert_allclose(got.features, one_by_one, atol=1e-5)
 
 
-def test_devices_change_nothing(split):
+def test_the_number_of_devices_does_not_matter(split):
     alone, spread = (on_devices(devices, *split) for devices in (1, 8))
     np.testing.assert_array_equal(alone.labels, spread.labels)
     np.testing.assert_allclose(alone.features, spread.features, atol=1e-6)
@@ -67,13 +67,13 @@ def test_masked_rows_are_left_out(split):
     np.testing.assert_array_equal(got.features, on_devices(8, *split).features[kept])
 
 
-def test_features_of_a_model_that_diverged_are_refused(split):
+def test_non_finite_features_are_refused(split):
     images, labels, params = split
     with pytest.raises(errors.Failure, match="not all finite"):
         on_devices(8, images, labels, {"w": params["w"] * np.nan})
 
 
-def test_it_stops_when_asked_to(split):
+def test_an_interrupted_extraction_returns_none(split):
     images, labels, params = split
     asked = iter([False, True])
     update = forward(apply)

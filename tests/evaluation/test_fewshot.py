@@ -14,7 +14,7 @@ CLASSES = 6
 
 
 def blobs(count, dim, seed=0, noise=3.0):
-    """Correlated features of clouds that overlap, the classes uneven."""
+    """Correlated features in overlapping clusters, with classes of different sizes."""
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(99).standard_normal((CLASSES, dim))
     mixing = np.random.default_rng(98).standard_normal((dim, dim)) / np.sqrt(dim)
@@ -24,7 +24,7 @@ def blobs(count, dim, seed=0, noise=3.0):
 
 
 def textbook(data):
-    """What the protocol says, word by word: (X with the constant feature, Y), float64."""
+    """(X with the constant feature, Y) as the protocol defines them, float64."""
     x = data.features.astype(np.float64)
     x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-5)
     x = np.concatenate([x, np.full((len(x), 1), 100.0)], axis=1)
@@ -72,7 +72,7 @@ def test_a_dead_feature_and_a_missing_class_change_nothing():
 
 
 def reference_in_float32(data, test, l2):
-    """The released algorithm's arithmetic: all in float32, the constant among the features."""
+    """The arithmetic of the released algorithm: in float32, with the constant as a feature."""
     x, y = (jnp.asarray(part, jnp.float32) for part in (data.features, data.labels))
     mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-5
 
@@ -99,7 +99,7 @@ def test_accuracy_is_that_of_the_released_algorithm(count, dim):
         assert 0.25 < got < 0.99 and abs(got - want) <= 0.001
 
 
-def test_who_is_drawn():
+def test_the_draw_is_big_visions():
     labels = np.random.default_rng(5).integers(0, 4, 200)
     labels[labels == 2] = 3  # a class without examples
     in_order = fewshot.by_class(labels, 4, None)
@@ -136,7 +136,7 @@ def test_the_fixed_rule_is_the_mean_over_three_draws():
     assert metrics["blobs/5shot"] == pytest.approx(np.mean(wanted), abs=1e-12)
 
 
-def test_the_ranked_rule_takes_one_lambda_for_all_datasets():
+def test_the_ranked_rule_chooses_one_lambda_for_all_datasets():
     rule = fewshot.Rule(seeds=(None,), l2=(0.1, 1.0, 10.0), datasets=())
     # Ranks by hand: (2, 1, 0), (0, 1, 2), (1, 2, 0): sums 3, 4, 2.
     by_lambda = {"a": [0.9, 0.5, 0.1], "b": [0.1, 0.2, 0.3], "c": [0.5, 0.6, 0.4]}
@@ -165,13 +165,13 @@ def test_the_ranked_rule_takes_the_first_examples_as_stored():
         assert found[3][place] == (want == test.labels).mean()
 
 
-def test_it_stops_when_asked_to():
+def test_an_interrupted_extraction_returns_none():
     data = blobs(60, 8)
     rule = fewshot.RULES["fixed"]
     assert fewshot.accuracies(rule, (1,), data, data, CLASSES, lambda: True) is None
 
 
-def test_k_shots_are_k_of_every_class_or_not_measured_or_the_protocols():
+def test_classes_with_too_few_examples():
     labels = np.repeat(np.arange(4), [30, 24, 5, 25])
     few = partial(fewshot.with_enough, "cars", labels, 4)
     assert few((1, 5), published=False) == ((1, 5), "") == few((1, 5), published=True)
@@ -182,13 +182,13 @@ def test_k_shots_are_k_of_every_class_or_not_measured_or_the_protocols():
     )
     shots, remark = few((1, 5, 10, 25), published=True)
     assert shots == (1, 5, 10, 25) and remark.endswith(
-        "what they have, as in the published protocol"
+        "all of theirs are used, as in the published protocol"
     )
     # A class without any.
     assert fewshot.with_enough("x", labels, 5, (1,), published=False)[0] == ()
 
 
-def test_datasets_with_other_shots_are_summarized_together():
+def test_datasets_with_different_shots_are_summarized():
     rule = dataclasses.replace(fewshot.RULES["ranked"], l2=(1.0, 2.0))
     found = {
         "a": {1: np.array([0.1, 0.3]), 5: np.array([0.6, 0.5])},

@@ -28,7 +28,7 @@ def test_tfds_labels_them_as_it_labels_imagenet(name):
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_the_model_chooses_among_the_subset_alone(name):
+def test_only_classes_of_the_subset_are_predicted(name):
     rng = np.random.default_rng(0)
     subset = CLASSES[name]
     labels = rng.choice(subset, 64).astype(np.int32)
@@ -45,5 +45,5 @@ def test_the_model_chooses_among_the_subset_alone(name):
     assert got["top1"] == (inside.argmax(axis=1) == target).mean() > 0
     assert got["top5"] == (np.argsort(-inside)[:, :5] == target[:, None]).any(axis=1).mean()
     assert got["nll"] == pytest.approx(-log_p[np.arange(64), target].mean(), rel=1e-5)
-    with pytest.raises(errors.BadInput, match=f"{name}.* 1,000 classes, the model has 10"):
+    with pytest.raises(errors.BadInput, match=f"{name}.* 1,000 classes, but the model has 10"):
         EVALUATORS[name](lambda params, images: images, 10)

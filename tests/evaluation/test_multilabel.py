@@ -10,7 +10,7 @@ CLASSES, MOST, BATCH = 12, 4, 16
 
 
 def batches(logits, label):
-    """Logits travel as the "images"; the last batch is padded with rows that would be right."""
+    """The logits stand in for the images. The last batch is padded with rows that would be hits."""
     pad = -len(logits) % BATCH
     logits = np.concatenate([logits, np.ones((pad, CLASSES), np.float32)])
     label = np.concatenate([label, np.zeros((pad, *label.shape[1:]), np.int32)])
@@ -30,7 +30,7 @@ def measure(logits, label, devices=1):
 
 
 def by_hand(logits, sets):
-    """Each row on its own: is its best class in the set, and how unlikely is the set?"""
+    """Metrics row by row: whether its best class is in the set, and the loss of the set."""
     right = loss = rows = 0
     for row, classes in zip(logits.astype(np.float64), sets, strict=True):
         if classes:
@@ -58,7 +58,7 @@ def test_against_a_loop_over_rows(devices, count):
     assert measure(logits, label, devices) == pytest.approx(by_hand(logits, sets), rel=1e-5)
 
 
-def test_one_label_an_image_is_a_set_of_one():
+def test_one_label_per_image_is_a_set_of_one():
     rng = np.random.default_rng(0)
     label = rng.integers(0, CLASSES, 50).astype(np.int32)
     logits = rng.standard_normal((50, CLASSES)).astype(np.float32)
@@ -67,6 +67,6 @@ def test_one_label_an_image_is_a_set_of_one():
     assert got["top1"] == pytest.approx((logits.argmax(1) == label).mean())
 
 
-def test_images_without_any_label_measure_nothing():
-    with pytest.raises(errors.Failure, match="none of the images"):
+def test_images_without_any_label_are_refused():
+    with pytest.raises(errors.Failure, match="none of the evaluation images"):
         measure(np.zeros((20, CLASSES), np.float32), np.full((20, MOST), -1, np.int32))

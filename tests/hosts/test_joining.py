@@ -1,4 +1,4 @@
-"""Who else there is: told by flags, or by what launchers leave in the environment."""
+"""How processes find each other: by flags, or by the variables of launchers."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ from mixer.hosts import devices, exchange, joining, parting, peers
         (("host", 2, 0), "--coordinator=host: expected HOST:PORT"),
     ],
 )
-def test_flags_that_do_not_go_together_are_refused(flags, message):
+def test_inconsistent_flags_are_refused(flags, message):
     with pytest.raises(BadInput, match=message):
         joining.start(*flags, "train")
     assert peers.count() == 1
@@ -30,7 +30,7 @@ def test_flags_that_do_not_go_together_are_refused(flags, message):
 
 @pytest.fixture
 def surroundings(monkeypatch):
-    """Sets variables that launchers leave; nobody is joined, but noted."""
+    """start(*flags, **variables): joins as under these variables, but only records the calls."""
     clear(monkeypatch)
     joined = []
     monkeypatch.setattr(joining, "_join", lambda run, said, *_, **kw: joined.append((said, kw)))
@@ -48,21 +48,21 @@ def surroundings(monkeypatch):
 
 
 def clear(monkeypatch):
-    """No launcher has left anything."""
+    """Removes the variables of launchers."""
     launchers = ("SLURM", "OMPI", "PMI", "TPU_", "KUBERNETES", "MEGASCALE")
     for name in (*os.environ,):
         if name.startswith(launchers) or name in ("WORLD_SIZE", "JOB_COMPLETION_INDEX"):
             monkeypatch.delenv(name)
 
 
-def test_one_process_has_nobody_to_wait_for(surroundings, capsys):
+def test_one_process_does_not_wait(surroundings, capsys):
     step = {"SLURM_STEP_NODELIST": "node[1-2]", "SLURM_NTASKS": "2"}
     for flags in (("host:1", 1, 0), (None, 1, None), (None, 1, 0)):
         assert surroundings(*flags, **step) == [] and capsys.readouterr().out == ""
-    assert exchange.total(3) == 3 and exchange.from_first(lambda: [1]) == [1]
+    assert exchange.sum_over_processes(3) == 3 and exchange.from_first(lambda: [1]) == [1]
 
 
-def test_processes_of_slurm_are_those_of_the_step(surroundings, capsys):
+def test_slurm_processes_are_counted_per_job_step(surroundings, capsys):
     step = {"SLURM_STEP_NODELIST": "node[1-2]"}
     assert surroundings(**step, SLURM_NTASKS="4") == [("SLURM_NTASKS=4", {"processes": 4})]
     # salloc's shell, and srun -n1 --preserve-env: the job has more tasks than the step.
@@ -75,7 +75,7 @@ def test_processes_of_slurm_are_those_of_the_step(surroundings, capsys):
     assert "SLURM_NTASKS=4, but this process was not started by srun" in capsys.readouterr().out
 
 
-def test_others_that_are_known_of_and_cannot_be_found_are_refused(surroundings, monkeypatch):
+def test_a_launchers_processes_that_cannot_be_found_are_refused(surroundings, monkeypatch):
     nobody = ValueError("coordinator_address should be defined.")
     with pytest.raises(BadInput, match="mpirun has started 4 processes .OMPI_COMM_WORLD_SIZE=4"):
         surroundings(OMPI_COMM_WORLD_SIZE="4")
@@ -88,10 +88,10 @@ def test_others_that_are_known_of_and_cannot_be_found_are_refused(surroundings, 
         joining._check_alone(joining._METADATA, None, nobody)
     with pytest.raises(BadInput, match="one of 4 processes .SLURM_NTASKS=4., but JAX does not"):
         joining._check_alone("SLURM_NTASKS=4", 4, nobody)
-    devices.check_shared(1)
+    devices.check_process_count(1)
     monkeypatch.setattr(devices.jax, "process_count", lambda: 4)
-    with pytest.raises(BadInput, match="devices here are those of 4 processes, but 1 have met"):
-        devices.check_shared(1)
+    with pytest.raises(BadInput, match="devices here belong to 4 processes, but 1 have joined"):
+        devices.check_process_count(1)
 
 
 MPI = {
@@ -114,7 +114,7 @@ POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "3", "HOST
 
 @pytest.fixture
 def detected(monkeypatch):
-    """What JAX's own detection makes of variables: coordinator, processes, process."""
+    """start(variables): (coordinator, processes, process) as JAX's own detection finds them."""
     clear(monkeypatch)
     found = []
 
@@ -125,8 +125,8 @@ def detected(monkeypatch):
             raise ValueError("Number of processes must be defined.")
 
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
-    monkeypatch.setattr(parting.LAST, "install", lambda: None)
-    monkeypatch.setattr(parting.LAST, "withdraw", lambda: None)
+    monkeypatch.setattr(parting.LAST_WORDS, "install", lambda: None)
+    monkeypatch.setattr(parting.LAST_WORDS, "uninstall", lambda: None)
     monkeypatch.setattr(jax.config, "update", lambda *_: None)
     monkeypatch.setattr(joining, "_on_tpu", lambda: "TPU_WORKER_ID" in os.environ)
     monkeypatch.setattr(cloud_tpu_cluster, "running_in_cloud_tpu_vm", True)
@@ -145,7 +145,7 @@ def detected(monkeypatch):
 
 
 def cluster(monkeypatch, list_pods):
-    """Kubernetes' client, as far as JAX asks it; one Job of a JobSet, of five pods."""
+    """A fake Kubernetes client with what JAX uses; one Job of a JobSet, with five pods."""
     job = SimpleNamespace(
         metadata=SimpleNamespace(name="set-job", labels={"jobset.sigs.k8s.io/jobset-name": "set"}),
         spec=SimpleNamespace(parallelism=5),

@@ -30,7 +30,7 @@ def homes(life):
 
 
 def vanish(life):
-    """The machines are gone, and with them all that ran there."""
+    """Removes the machines, with all that runs on them."""
     for home in homes(life):
         pid = home / "mlp-mixer" / "run.pid"
         if pid.exists():
@@ -67,7 +67,7 @@ def queued(action, state, script):
 
 
 def falls_silent(home, life, its_life, name, answers):
-    """Whether it has given the status so often already."""
+    """Whether this worker has already given its status `answers` times."""
     counted = home / "answers"
     before = int(counted.read_text()) if counted.exists() else 0
     counted.write_text(str(before + 1))

@@ -1,4 +1,4 @@
-"""The launcher against a stand-in for gcloud, whose workers are folders of this machine."""
+"""The launcher with a stand-in for gcloud, whose workers are folders on this machine."""
 
 import json
 import os
@@ -81,7 +81,7 @@ class Cloud:
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
     def asked(self, *words):
-        """The calls of gcloud that begin so."""
+        """The calls of gcloud that begin with these words."""
         count = len(words)
         return [call for call in self.noted("calls") if tuple(call[2 : 2 + count]) == words]
 
@@ -105,7 +105,7 @@ def cloud(tmp_path):
     cloud.close()
 
 
-def test_a_run_from_nothing_to_its_results(cloud):
+def test_a_run_from_the_request_to_its_results(cloud):
     cloud.script(lives=[["WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"]])
     code, out, err = cloud.train(*ODD)
     assert code == 0, err
@@ -133,7 +133,7 @@ def test_a_run_from_nothing_to_its_results(cloud):
     assert not cloud.asked("queued-resources", "delete")
 
 
-def test_after_preemption_it_goes_on_with_the_same_wheels(cloud):
+def test_a_preempted_run_resumes_with_the_same_wheels(cloud):
     lives = [["ACTIVE", "ACTIVE", "ACTIVE", "SUSPENDING", "SUSPENDED"], ["ACTIVE"]]
     cloud.script(lives=lives, acts=("wait", "complete"))
     code, _, err = cloud.train("--config=a.py")
@@ -150,7 +150,7 @@ def test_after_preemption_it_goes_on_with_the_same_wheels(cloud):
     assert len(cloud.starts()) == 4
 
 
-def test_one_worker_that_fails_stops_all_and_all_start_again(cloud):
+def test_all_workers_restart_if_one_fails(cloud):
     cloud.script(acts=({"1": 1, "*": "wait"}, "complete"))
     code, out, err = cloud.train("--config=a.py")
     assert code == 0, err
@@ -167,7 +167,7 @@ def test_it_gives_up_only_without_a_new_checkpoint(cloud):
     assert len(cloud.starts()) == 4  # the second start began a new count
 
 
-def test_bad_input_is_not_tried_again(cloud):
+def test_bad_input_is_not_retried(cloud):
     cloud.script(workers=1, acts=(2,))
     code, out, err = cloud.train("--config=a.py")
     assert code == 1 and "main.py refuses its arguments" in err and "error: it fails" in out
@@ -177,8 +177,8 @@ def test_bad_input_is_not_tried_again(cloud):
 @pytest.mark.parametrize(
     ("answers", "acts"), [(0, ["complete"]), (1, ["wait", "complete"]), (3, ["wait", "complete"])]
 )
-def test_a_worker_that_does_not_answer_is_given_back(answers, acts, cloud):
-    """From the first on, or when it has been started."""
+def test_a_tpu_whose_worker_does_not_answer_is_replaced(answers, acts, cloud):
+    """It never answers, or stops answering after the run has started."""
     cloud.script(acts=acts, down=(1, "1", answers))
     code, out, err = cloud.train("--config=a.py")
     assert code == 0 and "has not answered five times" in out
@@ -186,7 +186,7 @@ def test_a_worker_that_does_not_answer_is_given_back(answers, acts, cloud):
     assert len(cloud.asked("queued-resources", "delete")) == 1
 
 
-def test_a_request_that_is_refused(cloud):
+def test_refused_requests(cloud):
     cloud.script(refused=9)
     code, _, err = cloud.train("--config=a.py")
     assert code == 1 and "RESOURCE_EXHAUSTED" in err and "given up" in err
@@ -234,7 +234,7 @@ def test_train_ends_when_the_run_is_stopped_or_deleted_from_elsewhere(cloud):
     assert len(cloud.asked("queued-resources", "create")) == 1
 
 
-def test_dry_run_calls_nothing_and_prints_what_a_shell_would_take(cloud):
+def test_dry_run_only_prints_commands_for_a_shell(cloud):
     options = (*NEW, "--spot", "--disk=data", "--dry-run")
     code, out, err = cloud.launch("train", *options, arguments=[f"--workdir={WORKDIR}", *ODD])
     assert code == 0, err
@@ -263,12 +263,12 @@ def test_dry_run_calls_nothing_and_prints_what_a_shell_would_take(cloud):
         (["create", *TPU, "--type=v9-8"], "--type='v9-8': expected v6e-N"),
         (["create", *TPU, "--poll=soon"], "--poll='soon': expected seconds"),
         (["setup", *TPU, "--wheels=wheels"], "--wheels='wheels': expected gs://BUCKET/FOLDER"),
-        (["run", *TPU], "what main.py is to get is missing"),
+        (["run", *TPU], "main.py's arguments are missing"),
         (["stop", *TPU, "--", "--config=a"], "stop takes no arguments for main.py: '--config=a'"),
         (["train", *TPU, *NEW, "--", "--workdir=runs/a"], "--workdir='runs/a': expected"),
     ],
 )
-def test_mistakes(words, message):
+def test_bad_arguments_are_refused(words, message):
     done = subprocess.run(
         ["bash", str(ROOT / "launch" / "tpu_vm.sh"), *words], capture_output=True, text=True
     )
@@ -277,15 +277,15 @@ def test_mistakes(words, message):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_what_is_not_committed_is_refused(cloud):
+def test_uncommitted_changes_are_refused(cloud):
     (cloud.repository / "requirements.txt").write_text("")
     code, _, err = cloud.launch("setup", NEW[1])
     assert code == 1 and "changes that are not committed: commit or stash them" in err
     assert not cloud.noted("calls")
 
 
-def test_what_brings_python_is_checked_by_its_hash(tmp_path):
-    """A worker without uv takes it from the package index, as one file and no other."""
+def test_uv_is_installed_by_its_hash(tmp_path):
+    """A worker without uv installs it from the package index, with the hash of one file."""
     code = tmp_path / "mlp-mixer" / "code"
     shutil.copytree(ROOT / "launch", code / "launch")
     (tmp_path / "bin").mkdir()
@@ -306,7 +306,7 @@ def test_what_brings_python_is_checked_by_its_hash(tmp_path):
     assert len(wanted) == 1 and re.fullmatch(r"uv==[\d.]+ --hash=sha256:[0-9a-f]{64}", wanted[0])
 
 
-def test_the_scripts_are_clean():
+def test_the_scripts_pass_shellcheck():
     beside = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # an environment not activated
     shellcheck = shutil.which("shellcheck", path=beside)
     assert shellcheck, "pip install -r requirements-dev.txt"

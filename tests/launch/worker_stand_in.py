@@ -1,4 +1,4 @@
-"""A stand-in for what a worker has: `uv`, the `pip` of its environments, and `python main.py`."""
+"""A stand-in for programs of a worker: `uv`, the `pip` of its environments, `python main.py`."""
 
 import json
 import os
@@ -35,13 +35,13 @@ def pip(words):
 
 
 def starts(worker):
-    """How often main.py was started there, without the doctor."""
+    """How often main.py was started on this worker, not counting the doctor."""
     noted = map(json.loads, (HERE / "main.jsonl").read_text().splitlines())
     return sum(words[1] == worker and "--config.run=doctor" not in words for words in noted)
 
 
 def main_py(words):
-    """Does what script.json has for this start of this worker, once all workers have started."""
+    """Does what script.json says for this start on this worker, once all workers have started."""
     signal.signal(signal.SIGTERM, lambda *_: (print("saved"), sys.exit(0)))
     worker = Path(os.environ["HOME"]).name
     note("main", os.environ["LIFE"], worker, *words)

@@ -12,14 +12,14 @@ ROWS = [
 ][2:]
 
 
-def test_there_are_a_hundred_and_each_is_said_once():
+def test_there_are_a_hundred_different_claims():
     assert len(ROWS) >= 100
     claims = [row[0] for row in ROWS]
     assert len(set(claims)) == len(claims)
     assert all(len(row) == 5 and all(row) for row in ROWS)
 
 
-def test_the_lines_are_there():
+def test_the_lines_of_code_exist():
     for claim, _, line, _, _ in ROWS:
         found = re.fullmatch(r"`([^`]+)`: `(.+)`", line)
         assert found, line
@@ -28,7 +28,7 @@ def test_the_lines_are_there():
         assert " ".join(code.split()) in text, f"{claim}: {path} has no {code!r}"
 
 
-def test_what_shows_them_is_there():
+def test_the_tests_and_recipes_exist():
     for claim, _, _, shown, _ in ROWS:
         path, _, name = re.match(r"`([^`:]+)(::)?([^`]*)`", shown).groups()
         text = (ROOT / path).read_text()
@@ -38,6 +38,6 @@ def test_what_shows_them_is_there():
             assert "def get_config" in text and "run=" in shown, f"{claim}: {shown}"
 
 
-def test_what_is_open_or_not_run_says_so():
+def test_open_points_and_missing_runs_are_explained():
     assert {row[4] for row in ROWS} == {"shown", "open", "not run here"}
     assert sum(row[4] == "shown" for row in ROWS) > 70

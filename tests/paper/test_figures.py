@@ -1,4 +1,4 @@
-"""Frontiers, units in their order, and pictures that hold what they were given."""
+"""Pareto frontiers, the order of hidden units, and the contents of figures."""
 
 import io
 import xml.etree.ElementTree as ElementTree
@@ -16,7 +16,7 @@ def dominates(one, other):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_frontier_is_what_nothing_dominates(seed):
+def test_no_point_dominates_the_frontier(seed):
     rng = np.random.default_rng(seed)
     points = [
         tuple(p) for p in rng.integers(0, 8, (30, 2)).tolist()
@@ -33,12 +33,12 @@ def test_the_frontier_is_what_nothing_dominates(seed):
 
 
 def wave(down, right, phase=0.0, shape=(8, 12)):
-    """Whole periods on a grid of patches that is not square."""
+    """A wave of whole periods on a grid of patches that is not square."""
     y, x = np.mgrid[: shape[0], : shape[1]]
     return np.cos(2 * np.pi * (down * y / shape[0] + right * x / shape[1]) + phase)
 
 
-def test_the_frequency_of_a_wave_is_its_own():
+def test_the_frequency_of_a_wave():
     waves = [wave(0, 0), wave(1, 0), wave(0, 1), wave(2, 3), wave(4, 6)]
     found = units.frequency(np.stack(waves))
     expected = [0, 1 / 8, 1 / 12, np.hypot(2 / 8, 3 / 12), np.hypot(1 / 2, 1 / 2)]
@@ -47,7 +47,7 @@ def test_the_frequency_of_a_wave_is_its_own():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_units_come_by_frequency_each_before_its_negative(seed):
+def test_units_are_ordered_by_frequency_with_their_opposites(seed):
     rng = np.random.default_rng(seed)
     rising = [wave(0, 1, 0.3), wave(1, 0, 0.2), wave(1, 2, 0.1), wave(2, 3, 0.5), wave(3, 5, 0.4)]
     both = [scale * u for u in rising for scale in (rng.uniform(0.1, 3), -rng.uniform(0.1, 3))]
@@ -62,24 +62,24 @@ def test_the_order_is_a_permutation(count):
     assert sorted(found) == list(range(count))
 
 
-def test_without_an_opposite_a_unit_is_followed_by_the_nearest_to_it():
+def test_a_unit_is_followed_by_the_most_opposite_one():
     first, far, near = wave(1, 0), wave(1, 0, 0.5), wave(1, 0, 2.5)
     assert units.paired(np.stack([first, far, near]))[:2].tolist() == [0, 2]
 
 
-def test_a_hidden_units_weights_lie_as_the_patches_do():
+def test_weights_of_a_hidden_unit_are_arranged_like_the_patches():
     kernel = np.arange(6 * 5).reshape(6, 5)  # [S, D_S]
     images = units.as_images(kernel, (2, 3))
     assert images.shape == (5, 2, 3)
     np.testing.assert_array_equal(images[4], [[4, 9, 14], [19, 24, 29]])
 
 
-def test_weight_zero_is_mid_grey_and_the_largest_black_or_white():
+def test_zero_weights_are_mid_grey_and_the_largest_black_or_white():
     found = units.scaled(np.asarray([[[0.0, -2.0], [1.0, 0.5]], [[0.0, 0.0], [0.0, 0.0]]]))
     np.testing.assert_array_equal(found, [[[0.5, 0.0], [0.75, 0.625]], [[0.5, 0.5], [0.5, 0.5]]])
 
 
-def test_a_sheet_has_every_image_and_white_between():
+def test_a_sheet_shows_every_image_on_white():
     images = np.stack([np.full((2, 3), v) for v in (0.1, 0.2, 0.3)])
     sheet = units.tiled(images, 2)
     assert sheet.shape == (5, 7)
@@ -89,7 +89,7 @@ def test_a_sheet_has_every_image_and_white_between():
 
 
 def pixels_of(figure):
-    """The PNG, which is as large as the figure, and not blank; the SVG is XML."""
+    """The pixels of the PNG, which is as large as the figure and not blank; the SVG is XML."""
     files = {ending: io.BytesIO() for ending in ("png", "svg")}
     for ending, file in files.items():
         style.save(figure, file, ending)
@@ -108,14 +108,14 @@ def has(pixels, colour):
     return (pixels == np.frombuffer(bytes.fromhex(colour), np.uint8)).all(axis=-1).sum() > 20
 
 
-def test_our_points_stand_beside_the_papers():
+def test_our_points_are_drawn_beside_the_papers():
     paper = [
         Point(0.01, 76.4, "Mixer-B/16", "Mixer", "imagenet2012"),
         Point(0.2, 84.6, "ViT-B/16", "ViT", "imagenet21k"),
         Point(1.8, 84.7, "BiT-R200x3", "BiT", "jft"),
     ]
     ours = Point(0.1, 79.0, "Mixer-B/16", "Mixer", "jft", "TPU v5e")
-    figure = charts.against([*paper, ours], "Cost, days", more_is_better=False)
+    figure = charts.accuracy_against_cost([*paper, ours], "Cost, days", more_is_better=False)
     (axes,) = figure.axes
     fills = {line.get_markerfacecolor() for line in axes.lines if line.get_linestyle() == "None"}
     assert fills == {"white", "#D55E00"}
@@ -127,9 +127,9 @@ def test_our_points_stand_beside_the_papers():
     assert all(has(pixels, colour) for colour in ("D55E00", "0072B2", "009E73"))
 
 
-def test_labels_lie_on_no_other_label_and_on_no_point():
+def test_labels_do_not_overlap():
     points = [Point(1 + i / 50, 80 + i / 10, f"Mixer-{i}", "Mixer", "jft") for i in range(5)]
-    figure = charts.against(points, "x", more_is_better=True)
+    figure = charts.accuracy_against_cost(points, "x", more_is_better=True)
     (axes,) = figure.axes
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in axes.texts]
@@ -141,18 +141,18 @@ def test_labels_lie_on_no_other_label_and_on_no_point():
 
 def line(x, *numbers):
     std = np.full(len(x), np.nan) if len(numbers) == 1 else np.std(numbers, axis=0, ddof=1)
-    return series.Line(np.asarray(x), np.mean(numbers, axis=0), std)
+    return series.Curve(np.asarray(x), np.mean(numbers, axis=0), std)
 
 
-def test_accuracy_against_data_is_drawn_with_a_tick_at_each_share():
+def test_accuracy_against_data_has_a_tick_at_each_share():
     lines = {"Mixer": line([0.03, 0.1, 1], [10, 20, 40], [12, 24, 42]), "ViT": line([0.1], [30])}
-    figure = charts.against_data(lines, "Top-1")
+    figure = charts.accuracy_against_data(lines, "Top-1")
     (axes,) = figure.axes
     assert [t.get_text() for t in axes.get_xticklabels()] == ["3 %", "10 %", "100 %"]
     pixels_of(figure)
 
 
-def test_figure_4_has_a_colour_a_model_and_a_line_a_case():
+def test_figure_4_has_a_colour_per_model_and_a_line_style_per_case():
     rng = np.random.default_rng(0)
     cases = ("original", "patches", "pixels")
     examples = {case: rng.integers(0, 256, (8, 8, 3)).astype(np.uint8) for case in cases}
@@ -161,7 +161,7 @@ def test_figure_4_has_a_colour_a_model_and_a_line_a_case():
         for model in ("Mixer", "BiT")
         for i, case in enumerate(cases)
     }
-    figure = charts.permuted(examples, curves, "Top-1")
+    figure = charts.permutation_curves(examples, curves, "Top-1")
     *pictures, axes = figure.axes
     assert len(pictures) == 3 and len(axes.lines) == 6
     looks = [(drawn.get_color(), drawn.get_linestyle()) for drawn in axes.lines]
@@ -169,7 +169,7 @@ def test_figure_4_has_a_colour_a_model_and_a_line_a_case():
     pixels_of(figure)
 
 
-def test_units_are_drawn_on_grids_that_are_not_square_and_odd_in_number():
+def test_an_odd_number_of_units_on_a_grid_that_is_not_square():
     rng = np.random.default_rng(0)
     kernels = [rng.normal(size=(6, count)).astype(np.float32) for count in (7, 4)]
     pixels_of(units.hidden_units(kernels, (2, 3), "Mixer"))

@@ -1,4 +1,4 @@
-"""The runs behind the paper's rows: every command can be built, and is of what the row says."""
+"""The runs behind the paper's rows: every command builds, and does what its row says."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def recipe(run):
     return config
 
 
-def test_every_row_of_ours_is_there():
+def test_every_row_we_can_reproduce_is_listed():
     """Tables 2 and 3 have 7 models that other papers measured, and 2 + 26 of ours."""
     counts = {part: sum(row.part == part for row in ROWS) for part in ("table2", "table3")}
     assert counts == {"table2": 2, "table3": 26}
@@ -31,7 +31,7 @@ def test_every_row_of_ours_is_there():
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.part}: {row.label}")
-def test_a_rows_runs_are_what_it_says(row):
+def test_the_runs_of_a_row_match_the_row(row):
     earlier = set()
     for run in row.runs:
         config = recipe(run)
@@ -59,7 +59,7 @@ def test_pretraining_takes_the_steps_of_table_4(row):
     assert epochs in (300,) if row.pretrained_on != "jft" else epochs in (5, 7, 14)
 
 
-def test_the_crop_of_tests_is_table_2s_or_table_3s():
+def test_evaluation_crops_are_those_of_table_2_or_table_3():
     """Appendix C: resize-crop in table 2, resmall-crop in table 3 (of BiT not on ImageNet)."""
     seen = {}
     for row in ROWS:
@@ -82,7 +82,7 @@ def test_the_crop_of_tests_is_table_2s_or_table_3s():
     assert seen[("table3", "BiT", True)] == {"resize"}
 
 
-def test_rows_share_a_pretraining_only_where_it_is_the_same():
+def test_rows_share_a_pretraining_only_if_it_is_the_same():
     by_folder = {}
     for row in ROWS:
         for run in row.runs:
@@ -94,8 +94,8 @@ def test_rows_share_a_pretraining_only_where_it_is_the_same():
     assert len(sharing) == 3  # table 2, and table 3 at 224 and at 448
 
 
-def test_the_published_numbers_hold_together():
-    """Table 3's throughput is a model's and a resolution's alone; so are table 2's and 3's."""
+def test_the_published_numbers_are_consistent():
+    """A model and a resolution have one throughput, within table 3 and between tables 2 and 3."""
     by_model = {}
     for name in ("table2", "table3"):
         for row in published.table(name):

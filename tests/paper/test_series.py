@@ -1,4 +1,4 @@
-"""Which runs make one curve, and which may not be in one figure."""
+"""Which runs form a curve, and which cannot be in one figure."""
 
 import dataclasses
 
@@ -37,7 +37,7 @@ def part(share, top1, seed=0, **more):
     return training(path, seed=seed, metrics=metrics, input__fraction=share, **seeds, **more)
 
 
-def test_shares_become_a_line_with_means_and_deviations():
+def test_shares_become_a_curve_with_means_and_deviations():
     runs = [part(1.0, 0.8), part(0.1, 0.4), part(0.1, 0.6, seed=1), part(0.03, 0.2)]
     lines, measure = series.by_share(runs)
     assert measure == "Top-1 on test images"
@@ -47,7 +47,7 @@ def test_shares_become_a_line_with_means_and_deviations():
     np.testing.assert_allclose(line.std, [np.nan, 10 * 2**0.5, np.nan])
 
 
-def test_few_shot_accuracy_comes_first_also_from_runs_of_its_own():
+def test_few_shot_accuracy_is_preferred_even_from_separate_runs():
     runs = [part(1.0, 0.8), part(0.1, 0.4)]
     few_shot = [
         Result(
@@ -68,7 +68,7 @@ def test_few_shot_accuracy_comes_first_also_from_runs_of_its_own():
     assert series.by_share([*runs, few_shot[0]])[1] == "Top-1 on test images"  # which both have
 
 
-def test_what_does_not_belong_together_is_refused():
+def test_runs_that_cannot_be_compared_are_refused():
     two = [part(1.0, 0.8), part(0.1, 0.4)]
     longer = [part(1.0, 0.8, total="20 steps"), part(0.1, 0.4, total="20 steps")]
     with pytest.raises(errors.BadInput, match="one curve: .* has total='10 steps', .*'20 steps'"):
@@ -86,11 +86,11 @@ def test_what_does_not_belong_together_is_refused():
             ]
         )
     for alone in ([], two[:1], [two[0], longer[1]]):
-        with pytest.raises(series.Absent, match="on two parts of a set, else alike: none in"):
+        with pytest.raises(series.Absent, match="on two parts of a set, otherwise equal: none in"):
             series.by_share(alone)
 
 
-def test_a_run_on_all_images_alone_is_left_out_of_the_others_figure():
+def test_a_model_trained_only_on_all_images_is_left_out():
     other = part(1.0, 0.9, model="ViT", dataset="svhn_cropped")
     assert list(series.by_share([part(1.0, 0.8), part(0.1, 0.4), other])[0]) == ["Mixer"]
 
@@ -111,14 +111,14 @@ def moved(case, seed=0, model="Mixer", evaluated=None, **more):
 
 
 def log_of(result):
-    """Evaluations at 10 and 20, of seed 1 at 15 too; other lines between."""
+    """metrics.jsonl with evaluations at steps 10 and 20, for seed 1 also at 15, and other lines."""
     at = (10, 15, 20) if result.results["seed"] else (10, 20)
     yield {"step": 5, "train/loss": 1.0}
     for step in at:
         yield {"step": step, "test/top1": step / 100 + result.results["seed"] / 10}
 
 
-def test_cases_become_curves_at_the_steps_that_all_seeds_have():
+def test_cases_become_curves_at_the_steps_of_all_seeds():
     runs = [moved(case, seed) for case in ("pixels", "original", "patches") for seed in (0, 1)]
     runs.append(moved("original", model="Lonely"))  # in one case alone
     curves, moves, size, measure = series.by_case(runs, log_of)
@@ -131,7 +131,7 @@ def test_cases_become_curves_at_the_steps_that_all_seeds_have():
     assert measure == "Top-1 on test images"
 
 
-def test_test_images_moved_otherwise_than_training_images_are_refused():
+def test_an_evaluation_with_another_permutation_is_refused():
     runs = [moved("original"), moved("patches", evaluated="original")]
     with pytest.raises(
         errors.BadInput, match=r"trained with permute_patches\(4\) and .* measures with none"
@@ -152,7 +152,7 @@ def test_two_kinds_of_one_case_are_refused():
     ]
     with pytest.raises(errors.BadInput, match="Mixer: several kinds of permute_patches"):
         series.by_case(runs, log_of)
-    with pytest.raises(series.Absent, match="on two cases, moved or not, else alike: none in"):
+    with pytest.raises(series.Absent, match="on two cases, moved or not, otherwise equal: none in"):
         series.by_case(runs[:1], log_of)
 
 
@@ -161,7 +161,7 @@ def ablated(model, top1, seed=0, recipe="ablations", **config):
     return training(f"{model}-{seed}", model, seed, metrics, recipe, model__hidden_dim=8, **config)
 
 
-def test_variants_of_the_mixer_are_compared_with_it():
+def test_variants_are_compared_with_the_mixer():
     grouped = ablated("GroupedMixer-S/32", 0.7, model__token_mixing="grouped", model__groups=4)
     runs = [
         grouped,
@@ -183,10 +183,10 @@ def test_variants_of_the_mixer_are_compared_with_it():
         ([ablated("Mixer-S/32", 0.5), ablated("Mixer-S/32", 0.6)], "the same training with seed 0"),
         (
             [ablated("Mixer-S/32", 0.5), ablated("ViewsMixer-S/32", 0.6, total="20 steps")],
-            "token mixing alone: .* has total='10 steps', .* total='20 steps'",
+            "only in token mixing: .* has total='10 steps', .* total='20 steps'",
         ),
     ],
 )
-def test_what_is_no_ablation_is_refused(runs, message):
+def test_runs_that_are_no_ablation_are_refused(runs, message):
     with pytest.raises(errors.BadInput, match=message):
         series.by_model(runs)

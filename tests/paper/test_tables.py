@@ -1,4 +1,4 @@
-"""Cells from results.json: means, deviations, what is missing, what may not be mixed."""
+"""Cells from results.json: means, standard deviations, missing runs, runs that do not match."""
 
 import csv
 import dataclasses
@@ -28,7 +28,7 @@ def found():
     return made
 
 
-def test_cells_are_in_the_papers_units(found):
+def test_cells_are_in_the_units_of_the_paper(found):
     cells = tables.fill(ROW, found)
     assert cells["imagenet"].ours == pytest.approx(80.0) and cells["imagenet"].paper == 76.44
     assert cells["imagenet"].std == pytest.approx(0.3)
@@ -39,21 +39,21 @@ def test_cells_are_in_the_papers_units(found):
     assert cells["throughput"].difference == pytest.approx(1500 - 1384)
 
 
-def test_another_device_has_no_difference_in_speed(found):
+def test_throughput_on_another_device_has_no_difference(found):
     found[THROUGHPUT.folder]["device_kind"] = "cpu"
     cells = tables.fill(ROW, found)
     assert cells["throughput"].ours == 1500 and cells["throughput"].difference is None
     assert cells["imagenet"].difference is not None
 
 
-def test_what_is_missing_is_named_and_not_averaged(found):
+def test_missing_runs_are_named_and_not_averaged(found):
     del found[SWEEPS[3].folder]
     cells = tables.fill(ROW, found)
     assert cells["avg5"].ours is None and cells["avg5"].missing == (SWEEPS[3].folder,)
     assert cells["imagenet"].ours is not None
 
 
-def test_the_three_forms_say_the_same(found):
+def test_the_three_formats_agree(found):
     filled = [(ROW, tables.fill(ROW, found))]
     assert "76.44 / 80.00 ± 0.30 / +3.56" in tables.markdown(filled)
     assert r"76.44 / 80.00 $\pm$ 0.30 / +3.56" in tables.latex(filled)
@@ -82,13 +82,13 @@ OURS = {
 }
 
 
-def is_of(**changes):
-    return matching.is_of(Result("x", OURS | changes, {}), ROW, SWEEPS[1], RECIPE)
+def is_match(**changes):
+    return matching.matches(Result("x", OURS | changes, {}), ROW, SWEEPS[1], RECIPE)
 
 
-def test_a_result_belongs_to_a_row_by_what_it_is_of():
-    assert is_of()
-    assert is_of(upstream=UPSTREAM | {"epochs": None})  # a published file
+def test_results_are_matched_to_rows():
+    assert is_match()
+    assert is_match(upstream=UPSTREAM | {"epochs": None})  # a published file
     for changes in (
         {"model": "Mixer-S/16"},
         {"dataset": "cifar100"},
@@ -98,11 +98,11 @@ def test_a_result_belongs_to_a_row_by_what_it_is_of():
         {"upstream": UPSTREAM | {"dataset": "imagenet21k"}},
         {"upstream": UPSTREAM | {"epochs": 90.0}},
     ):
-        assert not is_of(**changes), changes
+        assert not is_match(**changes), changes
 
 
-def test_few_shot_results_belong_to_the_part_that_was_trained_on():
-    """3, 10, 30, 100 % are passed 233, 70, 23, 7 times."""
+def test_few_shot_results_are_matched_by_the_epochs_of_pretraining():
+    """3, 10, 30 and 100 % of the data are trained on for 233, 70, 23 and 7 epochs."""
     parts = [r for r in rows.rows() if r.part == "figure2_right" and r.model == "Mixer-B/32"]
     found = {}
     for row in parts:
@@ -114,7 +114,7 @@ def test_few_shot_results_belong_to_the_part_that_was_trained_on():
                 "upstream": upstream,
                 "metrics": {},
             }
-            if matching.is_of(Result("x", few_shot, {}), row, row.runs[1], {"run": "fewshot"}):
+            if matching.matches(Result("x", few_shot, {}), row, row.runs[1], {"run": "fewshot"}):
                 found.setdefault(row.label, []).append(epochs)
     assert found == {
         "Mixer-B/32, 3%": [233.33],
@@ -124,13 +124,13 @@ def test_few_shot_results_belong_to_the_part_that_was_trained_on():
     }
 
 
-def test_another_protocol_is_named():
+def test_differences_from_the_recipe_are_named():
     config = {"schedule.warmup": "100 steps", "runtime.threads": 3, "seed": 5, "dataset": "cifar10"}
     found = matching.differences(Result("x", OURS, config), RECIPE)
-    assert found == ["schedule.warmup='100 steps', the recipe's is '500 steps'"]
+    assert found == ["schedule.warmup='100 steps', the recipe has '500 steps'"]
 
 
-def test_seeds_become_a_mean_and_a_deviation():
+def test_seeds_are_averaged():
     one = Result("one", OURS | {"seed": 0}, {})
     other = Result("other", OURS | {"seed": 1, "metrics": {"test/top1": 0.8}}, {})
     found = matching.merged([one, other])["metrics"]

@@ -1,4 +1,4 @@
-"""Counts by hand, by the published numbers and by XLA."""
+"""FLOP counts against counts by hand, published numbers and XLA."""
 
 import types
 
@@ -31,7 +31,7 @@ PRODUCT = 5 * 7 * 7
 
 
 @pytest.mark.parametrize("name", GMACS)
-def test_the_mixers(name):
+def test_macs_of_the_mixers(name):
     model = mixer.create_model(name, num_classes=1000)
     assert flops.forward_macs(model, (224, 224)) == pytest.approx(1e9 * GMACS[name], rel=1e-4)
 
@@ -57,7 +57,7 @@ def small_mixer(**fields):
     return mixer.create_model("Mixer-S/16", 10, channels_mlp_dim=32, **(sizes | fields))
 
 
-def test_training_is_three_forwards_less_the_gradient_by_the_image():
+def test_training_is_three_forward_passes_minus_the_gradient_of_the_image():
     model, size = small_mixer(dropout=0.1, stochastic_depth=0.1), (16, 8)
     stem = 8 * 16 * (4 * 4 * 3)  # tokens x width x patch
     training = flops.training_macs(model, size)
@@ -69,7 +69,7 @@ def test_training_is_three_forwards_less_the_gradient_by_the_image():
     assert training == flops.macs(gradient, params, images)
 
 
-def test_what_is_rematerialised_counts_once():
+def test_rematerialised_products_count_once():
     def remat(x):
         return jax.checkpoint(lambda x: jnp.sin(x @ x) @ x)(x).sum()
 
@@ -103,7 +103,7 @@ def test_products(function, times):
     assert flops.macs(function, X, SQUARE) == times * PRODUCT
 
 
-def test_a_step_of_a_scan_is_learned_if_one_before_it_was():
+def test_a_scan_step_is_learned_if_an_earlier_one_was():
     class Model:
         def init(self, key, images):
             return {"params": jnp.ones((7, 7))}
@@ -150,8 +150,8 @@ def test_convolutions(input_shape, kernel_shape, options, expected):
 
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize(("stride", "kernel"), [(1, 3), (4, 4)])
-def test_gradients_of_convolutions_cost_what_the_convolution_does(groups, stride, kernel):
-    """Transposed and dilated as they are: no product with the zeros between."""
+def test_the_gradient_of_a_convolution_costs_as_much_as_the_convolution(groups, stride, kernel):
+    """They are transposed and dilated; products with the zeros between inputs do not count."""
     convolve = lambda x, w: jax.lax.conv_general_dilated(
         x, w, (stride, stride), "SAME", (1, 1), (1, 1), ("NHWC", "HWIO", "NHWC"), groups
     )
@@ -173,13 +173,13 @@ def test_all_devices_of_a_shard_map_count():
 
 def test_a_loop_of_unknown_length_is_refused():
     endless = lambda x, w: jax.lax.while_loop(lambda y: y[0, 0] > 0, lambda y: y @ w, x)
-    with pytest.raises(flops.Uncountable, match="inside of 'while' cannot be counted"):
+    with pytest.raises(flops.Uncountable, match="inside 'while' cannot be counted"):
         flops.macs(endless, X, SQUARE)
     harmless = lambda x, w: jax.lax.while_loop(lambda y: y[0, 0] > 0, lambda y: y - 1, x @ w)
     assert flops.macs(harmless, X, SQUARE) == PRODUCT
 
 
-def test_xla_counts_the_same_products():
+def test_macs_against_xlas_count():
     def network(x, *weights):
         for w in weights:
             x = x @ w

@@ -12,7 +12,7 @@ def program(function, *shapes):
     return hlo.read(jax.jit(function).lower(*args).compile().as_text())
 
 
-def test_products_and_the_trips_of_loops():
+def test_products_in_loops():
     assert program(lambda a, b: a @ b, (8, 16), (16, 32)).macs == 8 * 16 * 32
     batched = program(lambda a, b: jnp.einsum("nij,njk->nik", a, b), (3, 8, 16), (3, 16, 32))
     assert batched.macs == 3 * 8 * 16 * 32
@@ -26,7 +26,7 @@ def test_products_and_the_trips_of_loops():
 
 
 def taps_by_hand(size, kernel, stride, low, high, dilation):
-    """Products of one output channel with one input channel, padding and holes left out."""
+    """Products of one output channel with one input channel, without padding and dilation zeros."""
     holes = np.zeros((size - 1) * dilation + 1)
     holes[::dilation] = 1
     line = np.pad(holes, (low, high))
@@ -38,7 +38,7 @@ def taps_by_hand(size, kernel, stride, low, high, dilation):
     ("kernel", "stride", "low", "high", "dilation"),
     [(3, 1, 1, 1, 1), (3, 2, 1, 1, 1), (2, 2, 0, 0, 1), (3, 1, 2, 2, 2)],
 )
-def test_convolutions_count_the_taps_that_meet_an_input(kernel, stride, low, high, dilation):
+def test_convolutions_count_only_taps_on_the_input(kernel, stride, low, high, dilation):
     def convolve(x, w):
         return jax.lax.conv_general_dilated(
             x,
@@ -63,7 +63,7 @@ def test_a_convolution_in_groups():
     assert program(convolve, (2, 8, 8, 16), (3, 3, 4, 8)).macs == 2 * 6 * 6 * 9 * 4 * 8
 
 
-def test_what_is_sent_between_devices():
+def test_bytes_sent_between_devices():
     mesh = jax.make_mesh((2, 4), ("a", "b"), (AxisType.Auto,) * 2)
     place = lambda *axes: NamedSharding(mesh, PartitionSpec(*axes))
     x = jax.ShapeDtypeStruct((16, 32), jnp.float32, sharding=place(None, "b"))
@@ -129,7 +129,7 @@ ENTRY %main (a: bf16[64,32], b: (s32[], bf16[4,16])) -> (s32[], bf16[4,16]) {
 )
 
 
-def test_programs_as_the_tpu_compiler_writes_them():
+def test_programs_of_the_tpu_compiler():
     found = hlo.read(TPU)
     assert found.macs == 4 * (4 * 16 * 16)
     whole = 64 * 32 * 2
@@ -148,8 +148,8 @@ def test_programs_as_the_tpu_compiler_writes_them():
         ("collective-permute", "(f32[20], f32[20], u32[], u32[])", 20),
     ],
 )
-def test_collectives_that_run_beside_the_rest(kind, shape, numbers):
-    """As GPUs' programs have them: a start, whose shape also holds operands, and an end."""
+def test_asynchronous_collectives(kind, shape, numbers):
+    """In programs for GPUs they have a start, whose shape also holds the operands, and an end."""
     found = hlo.read(
         "ENTRY %main (a: f32[20]) -> f32[20] {\n"
         "  %a = f32[20]{0} parameter(0)\n"

@@ -1,4 +1,4 @@
-"""One of several processes of a test; what it finds goes into FOLDER/<process>.json.
+"""One of several processes of a test. It writes what it finds to FOLDER/<process>.json.
 
 python one_of_several.py FOLDER COORDINATOR PROCESSES PROCESS
 """
@@ -23,7 +23,7 @@ from mixer.runs.training import build_training
 
 
 def config():
-    """Of a tiny run whose test images do not fill the last batch."""
+    """The config of a tiny run whose test images do not fill the last batch."""
     tiny = quickstart.get_config("smoke")
     tiny.batch_size = 16
     tiny.model.num_blocks = 1
@@ -32,7 +32,7 @@ def config():
 
 
 def rows_and_metrics():
-    """({row of a global batch: digest}, metrics) as this process and its devices see them."""
+    """({"step/row" of a global batch: digest}, metrics) as this process sees them."""
     training = build_training(config())
     found = {}
     with training.reader.batches(3, 5) as batches:
@@ -41,7 +41,7 @@ def rows_and_metrics():
                 for row, pixels in enumerate(np.asarray(shard.data), shard.index[0].start or 0):
                     found[f"{step}/{row}"] = hashlib.sha256(pixels.tobytes()).hexdigest()
     state = training.update.create_state()
-    # The new head is zero, and every class equally likely; so not that.
+    # A new head is zero, which makes every class equally likely. So add something to it.
     wave = lambda x: x + 0.3 * jnp.sin(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)
     params = jax.jit(lambda tree: jax.tree.map(wave, tree))(state.params)
     (evaluation,) = training.evaluations
@@ -55,15 +55,15 @@ def _error(function):
         return f"{type(error).__name__}: {error}"
 
 
-def _agreements(folder):
+def _exchanges(folder):
     mine = peers.index()
-    sharing._PATIENCE = 1
+    sharing._TIMEOUT = 1
 
     def refuse():
         raise BadInput("only process 0 has looked")
 
     return {
-        "total": exchange.total(mine),
+        "total": exchange.sum_over_processes(mine),
         "first": exchange.from_first(lambda: {"process": mine}),
         "refused": _error(lambda: exchange.from_first(refuse)),
         "alike": _error(lambda: exchange.same({"config.seed": 1, "steps": 3})),
@@ -74,7 +74,7 @@ def _agreements(folder):
 
 
 class _Half(Store):
-    """A store of which one process cannot read the newest checkpoint."""
+    """A checkpoint store whose newest checkpoint process 1 cannot read."""
 
     def _read(self, step, abstract):
         if step == 2 and peers.index() == 1:
@@ -87,12 +87,12 @@ def _checkpoints(folder):
     place = lambda *axes: NamedSharding(mesh, PartitionSpec(*axes))
     make = lambda n: {"w": jnp.arange(64.0).reshape(8, 8) * n, "b": jnp.ones(3) * n}
     places = {"w": place("all"), "b": place()}
-    keep = dict(keep=2, together=exchange.first_trouble)
+    keep = dict(keep=2, together=exchange.first_error)
     with Store(folder / "checkpoints", **keep) as store:
         for step in (1, 2):
             tree = jax.jit(lambda step=step: make(step), out_shardings=places)()
             store.save(step, {"params": tree}, {}, None)
-    # Onto another placement: rows over processes become columns.
+    # Restore with another sharding: columns instead of rows.
     places["w"] = place(None, "all")
     abstract = {
         k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=places[k])
@@ -113,7 +113,7 @@ def main():
     folder = Path(folder)
     joining.start(coordinator, int(processes), int(process), "train")
     rows, metrics = rows_and_metrics()
-    found = {"rows": rows, "metrics": metrics, "agreements": _agreements(epath.Path(folder))}
+    found = {"rows": rows, "metrics": metrics, "exchanges": _exchanges(epath.Path(folder))}
     found["checkpoints"] = _checkpoints(folder)
     (folder / f"{process}.json").write_text(json.dumps(found))
     parting.leave(0)

@@ -115,15 +115,15 @@ def run(data_dir, config, workdir, *overrides, **more):
     return process.returncode, out, err
 
 
-def together(count, devices, data_dir, config, workdir, *overrides, **more):
-    """So many processes of one run, which share this number of devices."""
+def start_all(count, devices, data_dir, config, workdir, *overrides, **more):
+    """Starts `count` processes of one run, which share `devices` CPU devices."""
     flags = several(count)
     more |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices // count}"}
     return [start(data_dir, config, workdir, *overrides, *flags[i], **more) for i in range(count)]
 
 
 def several(count):
-    """The flags of each of so many processes."""
+    """The flags of each of `count` processes."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]

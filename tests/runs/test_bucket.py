@@ -116,7 +116,7 @@ def test_of_two_runs_in_a_bucket_the_last_goes_on(bucket):
         first_may_save()
         with hold(bucket / "run") as second_may_save:
             second_may_save()
-            with pytest.raises(Failure, match="begun once more, on .*; that one goes on, this"):
+            with pytest.raises(Failure, match="started again, on .*; that one goes on, this"):
                 first_may_save()
             second_may_save()
 
@@ -125,7 +125,7 @@ def test_the_one_before_leaves_the_numbers_of_the_last_alone(bucket, tmp_path):
     """Though it may be asleep while the last one ends."""
     workdir, path = bucket / "run", bucket / "run" / "metrics.jsonl"
     with (
-        pytest.raises(Failure, match="begun once more"),
+        pytest.raises(Failure, match="started again"),
         hold(workdir) as first_may,
         MetricsLog(workdir, 0, 0, first_may) as first,
     ):

@@ -1,4 +1,4 @@
-"""Real processes on one machine, their collectives over TCP: one run, whoever dies on the way."""
+"""Runs of several real processes on one machine: stopped, killed, resumed with another number."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import numpy as np
 import one_of_several
 import pytest
 from etils import epath
-from runs_command import ROOT, environment, several, start, together
+from runs_command import ROOT, environment, several, start, start_all
 
 from configs import quickstart
 from mixer.checkpoint import folders, pretrained
@@ -62,7 +62,7 @@ def test_four_processes_see_what_one_does(data_dir, tmp_path):
         assert each["metrics"]["top1"] == metrics["top1"]
         assert each["metrics"]["nll"] == pytest.approx(metrics["nll"], abs=1e-5)
 
-        said = each["agreements"]
+        said = each["exchanges"]
         assert said["total"] == 6 and said["first"] == {"process": 0} and said["alike"] is None
         assert said["refused"] == "BadInput: only process 0 has looked"
         assert "config.seed: 0 in process 0, 1 in process 2" in said["unlike"]
@@ -119,7 +119,7 @@ def test_one_run_by_one_process_by_four_and_by_two(data_dir, tmp_path):
     cut(workdir / "metrics.jsonl", 10)
 
     flags = [f"--config.{key}={value}" for key, value in SHORT.items()]
-    begin = lambda n, *more: together(n, 4, data_dir, RECIPE, workdir, *flags, *more)
+    begin = lambda n, *more: start_all(n, 4, data_dir, RECIPE, workdir, *flags, *more)
     processes = begin(4)
     go_on(processes, workdir, 10)
     processes[2].send_signal(signal.SIGUSR2)  # it makes a SIGTERM of it, which JAX passes on
@@ -142,7 +142,7 @@ def test_one_run_by_one_process_by_four_and_by_two(data_dir, tmp_path):
     (code, _, err), _ = outcome(processes)
     assert code == 1 and time.monotonic() - killed < 60
     last = err.strip().splitlines()[-1]
-    assert last.startswith("error: process 0 of 2 has lost another one")
+    assert last.startswith("error: process 0 of 2 has lost another process")
     assert f"The last checkpoint is {workdir}/checkpoints/{saved(workdir)}" in last
     assert not (workdir / "results.json").exists()
 
@@ -158,7 +158,7 @@ def cut(log, step):
 
 
 def assert_same_run(workdir, alone):
-    """To the end."""
+    """Both runs are complete, with the same parameters, results and metrics.jsonl."""
     ours, theirs = (pretrained.read(str(p), None).arrays for p in (workdir, alone))
     assert ours.keys() == theirs.keys()
     for name, array in theirs.items():
@@ -176,23 +176,24 @@ def assert_same_run(workdir, alone):
 
 
 @pytest.mark.slow
-def test_processes_that_do_not_fit_together_are_refused(data_dir, tmp_path):
+def test_processes_with_different_commands_are_refused(data_dir, tmp_path):
     workdir = tmp_path / "none"
     processes = [
         start(data_dir, RECIPE, workdir, f"--config.seed={seed}", *flags)
         for seed, flags in zip((0, 7), several(2), strict=True)
     ]
     for i, (code, _, err) in enumerate(outcome(processes)):
-        assert code == 2 and f"error: process {i} of 2: the processes were not started" in err, err
+        assert code == 2, err
+        assert f"error: process {i} of 2: the processes of this run differ" in err
         assert "config.seed: 0 in process 0, 7 in process 1" in err
     assert not workdir.exists()
 
 
-def test_who_waits_says_for_whom_and_leaves_in_a_line():
-    """The other process of two never comes."""
+def test_a_process_says_that_it_waits_and_exits_after_the_timeout():
+    """The other one of two processes never starts."""
     alone = (
         "from mixer.hosts import joining\n"
-        "joining._SAY, joining._MEET = 1, 3\n"
+        "joining._NOTICE_AFTER, joining._START_TIMEOUT = 1, 3\n"
         "joining.start(None, None, None, 'train')\n"
     )
     step = {"SLURM_STEP_NODELIST": "localhost", "SLURM_JOB_ID": "1", "SLURM_NTASKS": "2"}
@@ -209,11 +210,13 @@ def test_who_waits_says_for_whom_and_leaves_in_a_line():
     assert ended.returncode == 1
     waits, unmet = ended.stderr.splitlines()
     assert waits.startswith("process 0 of 2 waits at localhost:")
-    assert waits.endswith("because of SLURM_NTASKS=2; --num_processes=1 runs alone")
-    assert unmet.startswith("error: process 0 of 2: not all processes have met at localhost:")
+    assert waits.endswith(
+        "SLURM_NTASKS=2 says that there are 2; --num_processes=1 runs this one alone"
+    )
+    assert unmet.startswith("error: process 0 of 2: not all processes have joined at localhost:")
 
 
-def test_the_cpu_in_the_place_of_what_was_asked_for_is_refused(monkeypatch):
+def test_the_cpu_instead_of_the_requested_platform_is_refused(monkeypatch):
     monkeypatch.setattr(devices.jax, "default_backend", lambda: "cpu")
     monkeypatch.setattr(devices, "accelerator", lambda: None)
     for asked, allowed in (("cpu", True), ("", True), ("cuda", False), ("tpu,cpu", False)):
@@ -234,7 +237,7 @@ def test_the_cpu_in_the_place_of_what_was_asked_for_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize("where", ["near", "far"])
-def test_who_is_interrupted_names_the_last_checkpoint(where, request, tmp_path):
+def test_an_interrupted_run_names_the_last_checkpoint(where, request, tmp_path):
     folder = epath.Path(tmp_path) if where == "near" else request.getfixturevalue("bucket")
     folder = folder / "run" / "checkpoints"
     with parting.watch(folder, folders.newest):
@@ -246,8 +249,8 @@ def test_who_is_interrupted_names_the_last_checkpoint(where, request, tmp_path):
         assert parting.last_checkpoint() == f"The last checkpoint is {folder}/12."
 
 
-def test_a_host_that_finds_no_others_ends_by_itself():
-    """JAX's abort() then has another reason than a lost process."""
+def test_abort_on_a_single_host_reports_no_lost_process():
+    """Without other processes, abort() must not print that one is lost."""
     alone = (
         "import os, jax\n"
         "from mixer.hosts import joining\n"
@@ -260,8 +263,8 @@ def test_a_host_that_finds_no_others_ends_by_itself():
     assert ended.returncode == -signal.SIGABRT and "lost" not in ended.stderr
 
 
-def test_what_has_said_why_it_ends_is_not_told_that_another_is_lost():
-    """Of two that refuse alike one leaves first, and the runtime then ends the other."""
+def test_a_process_that_has_said_why_it_ends_reports_no_lost_process():
+    """Two processes refuse the same input: one exits first, and the runtime then ends the other."""
     refused = (
         "import os\n"
         "from mixer.hosts.last_words import LastWords\n"

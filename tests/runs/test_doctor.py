@@ -15,8 +15,8 @@ from mixer.runs import doctor, workdir
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    monkeypatch.setattr(sharing, "_PATIENCE", 0.2)
+def short_timeout(monkeypatch):
+    monkeypatch.setattr(sharing, "_TIMEOUT", 0.2)
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def config(data_dir):
     return quickstart.get_config("smoke")
 
 
-def examine(config, output, gather=lambda one: [one], index=0, present=None):
+def verdicts_of(config, output, gather=lambda one: [one], index=0, present=None):
     needs = doctor.needs_of(config, str(output), processes=1)
     one = checks.Checks(needs, str(output), "token", index, present)
     return doctor.verdicts(one, gather)
@@ -38,7 +38,7 @@ def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_run_finds_its_workdir_as_it_was(config, tmp_path, capsys):
+def test_the_doctor_leaves_a_workdir_as_it_was(config, tmp_path, capsys):
     output = tmp_path / "deep" / "run"
     asked = config.copy_and_resolve_references()
     asked.run = "doctor"
@@ -65,18 +65,18 @@ def test_a_run_finds_its_workdir_as_it_was(config, tmp_path, capsys):
         ({"runtime.rules": (("stem", ("fsdp", "data", None, None)),)}, "more entries than stem/b"),
     ],
 )
-def test_what_the_devices_cannot_hold_is_wrong(config, change, message, tmp_path):
+def test_a_layout_that_does_not_fit_the_devices_fails(config, change, message, tmp_path):
     config.update_from_flattened_dict(change)
-    assert message in failed(examine(config, tmp_path))["layout"]
+    assert message in failed(verdicts_of(config, tmp_path))["layout"]
 
 
-def test_averages_are_in_a_checkpoint_too(config):
+def test_the_checkpoint_size_includes_the_ema(config):
     without = doctor.needs_of(config, "", 1).checkpoint_bytes()
     config.ema_decay = 0.9
     assert doctor.needs_of(config, "", 1).checkpoint_bytes() == without * 16 / 12
 
 
-def test_all_that_is_wrong_is_said_at_once(config, image_folder, tmp_path, capsys):
+def test_all_failed_checks_are_reported_at_once(config, image_folder, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     images = sorted((image_folder / "train").rglob("*.png"))
     config.dataset = f"folder:{image_folder}"
@@ -101,16 +101,16 @@ def test_all_that_is_wrong_is_said_at_once(config, image_folder, tmp_path, capsy
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_a_workdir_that_takes_no_files(config, tmp_path, monkeypatch):
+def test_a_workdir_that_cannot_be_written_fails(config, tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError("not allowed")
 
     monkeypatch.setattr(type(workdir.open_workdir(str(tmp_path))), "write_text", refuse)
-    (text,) = failed(examine(config, tmp_path)).values()
-    assert text.startswith(f"--workdir={tmp_path} cannot be written: not allowed. Take another")
+    (text,) = failed(verdicts_of(config, tmp_path)).values()
+    assert text.startswith(f"--workdir={tmp_path} cannot be written: not allowed. Use another")
 
 
-def test_a_file_system_whose_clock_is_wrong(config, tmp_path, monkeypatch):
+def test_a_file_system_with_a_wrong_clock_fails(config, tmp_path, monkeypatch):
     kind = type(workdir.open_workdir(str(tmp_path)))
     write = kind.write_text
 
@@ -119,7 +119,7 @@ def test_a_file_system_whose_clock_is_wrong(config, tmp_path, monkeypatch):
         os.utime(path, (1e9, 1e9))
 
     monkeypatch.setattr(kind, "write_text", late)
-    assert "s apart: set both by NTP" in failed(examine(config, tmp_path))["workdir"]
+    assert "s apart: set both by NTP" in failed(verdicts_of(config, tmp_path))["workdir"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -135,19 +135,19 @@ def test_a_file_system_whose_clock_is_wrong(config, tmp_path, monkeypatch):
         ({"dev/nvidiactl": "", "dev/sda": ""}, None),
     ],
 )
-def test_the_accelerator_by_its_device_files(tmp_path, files, present):
+def test_accelerators_are_found_by_their_device_files(tmp_path, files, present):
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
     assert devices.accelerator(tmp_path) == present
 
 
-def test_a_silent_fall_back_to_the_cpu(config, tmp_path, monkeypatch):
-    assert failed(examine(config, tmp_path)) == {}
-    (text,) = failed(examine(config, tmp_path, present="NVIDIA GPU")).values()
+def test_a_silent_fallback_to_the_cpu_fails(config, tmp_path, monkeypatch):
+    assert failed(verdicts_of(config, tmp_path)) == {}
+    (text,) = failed(verdicts_of(config, tmp_path, present="NVIDIA GPU")).values()
     assert text == ("JAX sees only the CPU on a machine with a NVIDIA GPU: unset JAX_PLATFORMS=cpu")
     monkeypatch.setattr(checks.importlib.metadata, "version", _without("libtpu"))
-    wrong = failed(examine(config, tmp_path, present="TPU"))
+    wrong = failed(verdicts_of(config, tmp_path, present="TPU"))
     assert wrong.keys() == {"devices", "packages"}
     assert wrong["packages"] == "no libtpu on a TPU: pip install -r requirements-tpu.txt"
 
@@ -161,15 +161,15 @@ def _without(package, version=checks.importlib.metadata.version):
     return found
 
 
-def test_too_little_space_and_memory(config, tmp_path, monkeypatch):
+def test_too_little_space_or_memory_fails(config, tmp_path, monkeypatch):
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: _Free(1000))
     config.runtime.workers = 2
-    wrong = failed(examine(config, tmp_path))
+    wrong = failed(verdicts_of(config, tmp_path))
     assert wrong.keys() == {"space", "memory"}
     assert "lower config.runtime.keep_checkpoints" in wrong["space"]
     assert "/dev/shm: enlarge it" in wrong["memory"]
     config.batch_size = 2**40
-    assert "take a smaller batch" in failed(examine(config, tmp_path))["memory"]
+    assert "use a smaller batch" in failed(verdicts_of(config, tmp_path))["memory"]
 
 
 class _Free:
@@ -177,17 +177,17 @@ class _Free:
         self.free = free
 
 
-def test_a_staging_folder_that_is_too_small(config, tmp_path, data_dir):
+def test_a_staging_folder_that_is_too_small_fails(config, tmp_path, data_dir):
     config.dataset = "imagenet2012"
     config.input.stage = str(tmp_path / "stage")
     config.evaluators.test.update(dataset="imagenet2012", split="validation")
-    assert "staging" not in failed(examine(config, tmp_path / "run"))
+    assert "staging" not in failed(verdicts_of(config, tmp_path / "run"))
     config.dataset = "digits:1"
-    assert "staging" in failed(examine(config, tmp_path / "run"))
+    assert "staging" in failed(verdicts_of(config, tmp_path / "run"))
 
 
 class Hosts:
-    """A gathering of threads, one a host."""
+    """Threads that stand for hosts and gather each other's values."""
 
     def __init__(self, count):
         self.barrier = threading.Barrier(count, timeout=60)
@@ -204,11 +204,11 @@ class Hosts:
         return one
 
     def verdicts(self, *commands):
-        """What each host says when it is started with its (config, workdir)."""
+        """The verdicts of each host, started with its (config, workdir)."""
         said = [None] * len(commands)
 
         def run(index, config, output):
-            said[index] = examine(config, output, self.gather(index), index)
+            said[index] = verdicts_of(config, output, self.gather(index), index)
 
         threads = [
             threading.Thread(target=run, args=(index, *command))
@@ -249,14 +249,14 @@ def test_hosts_that_differ(config, image_folder, tmp_path):
 
 def test_clocks_and_versions_that_differ(config, tmp_path):
     def gather(one):
-        """Beside this host one that is a minute ahead and has another JAX."""
+        """Adds a second host, whose clock is a minute ahead and whose JAX is another version."""
         if "time" in one:
             return [one, one | {"time": one["time"] + 60, "sees": True}]
         assert one["findings"]["packages"][1].endswith(f"JPEGs: {turbojpeg.decoder()}")
         findings = one["findings"] | {"packages": (True, "jax 0.9.0")}
         return [one, {"host": "odd", "findings": findings}]
 
-    wrong = failed(examine(config, tmp_path, gather))
+    wrong = failed(verdicts_of(config, tmp_path, gather))
     assert wrong.keys() == {"packages", "clocks", "shared workdir"}
     assert wrong["clocks"].startswith("host 1 (odd) is 60 s ahead of host 0")
     assert "jax 0.9.0 on host 1 (odd): install the same wheels" in wrong["packages"]
@@ -278,5 +278,5 @@ def test_a_workdir_in_a_bucket(config, monkeypatch):
         raise PermissionError("403 storage.objects.create")
 
     monkeypatch.setattr(Bucket, "open", refuse)
-    wrong = failed(examine(config, "gs://bucket/run"))
+    wrong = failed(verdicts_of(config, "gs://bucket/run"))
     assert list(wrong) == ["workdir"] and "cannot be written: 403" in wrong["workdir"]

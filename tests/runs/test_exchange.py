@@ -1,4 +1,4 @@
-"""What one process decides for all; the processes themselves are started in test_distributed.py."""
+"""Decisions of process 0 for all processes. test_distributed.py starts real processes."""
 
 import gcsfs.retry
 import pytest
@@ -18,7 +18,7 @@ from mixer.hosts import exchange, peers
         (gcsfs.retry.HttpError({"code": 503, "message": "Service Unavailable"}), Failure),
     ],
 )
-def test_an_error_of_the_first_is_everybodys(error, elsewhere, monkeypatch):
+def test_an_error_in_process_0_is_raised_in_all_processes(error, elsewhere, monkeypatch):
     def fail():
         raise error
 

@@ -56,7 +56,7 @@ def test_updates_that_are_not_finite_are_left_out_so_often(data_dir, tmp_path):
         config = quickstart.get_config("smoke")
         config.schedule.base = 1e15  # parameters whose norm is finite, and no activation
         config.skip_nonfinite = may_skip
-        with pytest.raises(NonFinite, match="config.skip_nonfinite=N leaves out") as error:
+        with pytest.raises(NonFinite, match="config.skip_nonfinite=N skips") as error:
             train.run(config, str(tmp_path / str(may_skip)), "quickstart")
         ends.append(int(re.search(r"at step (\d+)", str(error.value))[1]))
         assert not (tmp_path / str(may_skip) / "results.json").exists()

@@ -195,8 +195,8 @@ def test_lambda_is_the_steps(training, exact):
         images = jnp.stack([jnp.zeros((2, 2, 3)), jnp.ones((2, 2, 3))])
         mixed, _ = mixup.mixup(key, images, jnp.eye(2), 0.3)
         part = exact[1][f"replay/{number}/lambda"]
-        assert part == float(mixed[1, 0, 0, 0]) == step.mixup_part(0, number - 1, 0.3)
-    assert step.mixup_part(0, 5, 0.0) == 1
+        assert part == float(mixed[1, 0, 0, 0]) == step.mixup_lambda(0, number - 1, 0.3)
+    assert step.mixup_lambda(0, 5, 0.0) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The driver of the transfer experiment, its runs replaced by numbers that are known."""
+"""The transfer experiment, with its runs replaced by known numbers."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ RECIPES = {"folder.py": folder, "fewshot.py": fewshot}
 
 
 def config_of(command):
-    """The config that main.py makes of a command; an unknown key or another type is an error."""
+    """The config that main.py makes from a command; unknown keys and wrong types are errors."""
     recipe, _, words = command[2].removeprefix("--config=configs/").partition(":")
     config = RECIPES[recipe].get_config(words)
     for flag in command[4:]:
@@ -28,13 +28,13 @@ def config_of(command):
 
 @pytest.fixture
 def images(image_folder):
-    """Four classes, so that each half has two."""
+    """A folder of images with four classes, so that each half has two."""
     for split in ("train", "test"):
         (image_folder / split / "fox").symlink_to(image_folder / split / "cat")
     return image_folder
 
 
-def test_the_runs_build_and_the_table_is_theirs(images, tmp_path, monkeypatch):
+def test_the_runs_build_and_fill_the_table(images, tmp_path, monkeypatch):
     commands = []
 
     def pretend(command, cwd):
@@ -69,7 +69,7 @@ def test_the_runs_build_and_the_table_is_theirs(images, tmp_path, monkeypatch):
     assert len(commands) == 21
 
 
-def test_a_run_that_was_stopped_ends_it(tmp_path, monkeypatch):
+def test_a_stopped_run_ends_the_experiment(tmp_path, monkeypatch):
     monkeypatch.setattr(
         subprocess, "run", lambda command, cwd: subprocess.CompletedProcess(command, 0)
     )

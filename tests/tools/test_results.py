@@ -1,4 +1,4 @@
-"""The tables in the documents are those of the results beside them."""
+"""The tables in the documents are made from the results in docs/results."""
 
 import csv
 
@@ -8,7 +8,7 @@ from tools import results
 
 
 @pytest.mark.parametrize("page", results.FILES, ids=lambda page: page.name)
-def test_the_pages_show_the_results(page):
+def test_the_documents_show_the_results(page):
     text = page.read_text()
     assert results.filled(text) == text, "run python tools/results.py"
     for name, (source, _) in results.TABLES.items():
@@ -16,7 +16,7 @@ def test_the_pages_show_the_results(page):
             assert f"<!-- {name} -->\n\n| " in text and f"|\n\n<!-- /{name} -->" in text
 
 
-def test_a_figures_last_step_counts(tmp_path, monkeypatch):
+def test_figure_4_shows_the_last_step(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     with (tmp_path / "figure4.csv").open("w") as file:
         writer = csv.writer(file)

@@ -10,20 +10,20 @@ from mixer.training.progress import NonFinite, Progress
 
 
 def metrics(loss):
-    """Of a step whose gradient is as sound as its loss."""
+    """Metrics of a step whose gradient norm equals its loss: both finite or both not."""
     numbers = {"loss": loss, "accuracy": 0, "learning_rate": 1, "grad_norm": loss, "param_norm": 2}
     return {name: jnp.float32(value) for name, value in numbers.items()}
 
 
 class Stop(list):
-    """Set by an append."""
+    """A stop signal that is set by appending to it."""
 
     def poll(self):
         return bool(self)
 
 
 class Recorder:
-    """A run of pretence: the state is a number, its step adds the batch."""
+    """A fake run: the state is a number, and a step adds the batch to it."""
 
     def __init__(self, total=10, log=4, evaluate=5, save=3, stop=None, losses=None, choose=False):
         self.events, self.stop, self.total = [], Stop(stop or ()), total
@@ -84,7 +84,7 @@ def test_order_of_events():
     ]
 
 
-def test_a_checkpoint_that_is_chosen_by_its_metrics_is_saved_again_with_them():
+def test_with_config_best_a_checkpoint_is_saved_again_with_its_metrics():
     plain, choosing = Recorder(), Recorder(choose=True)
     plain.run(), choosing.run()
     with_metrics = [("save", 5, True, False), ("save", 10, True, False)]
@@ -94,7 +94,7 @@ def test_a_checkpoint_that_is_chosen_by_its_metrics_is_saved_again_with_them():
         assert choosing.events[at - 1] == ("eval", event[1])
 
 
-def test_a_failing_evaluation_loses_no_step():
+def test_a_failed_evaluation_loses_no_step():
     recorder = Recorder(evaluate=4)
     recorder.failure = OSError("damaged")
     with pytest.raises(OSError, match="damaged"):
@@ -105,7 +105,7 @@ def test_a_failing_evaluation_loses_no_step():
     assert again.events[0] == ("eval", 4)
 
 
-def test_a_stop_saves_the_step_it_came_in():
+def test_a_stop_saves_the_step_in_which_it_arrives():
     recorder = Recorder()
     recorder.losses = (recorder.stop.append(1) or 1.0 if t == 6 else 1.0 for t in range(10))
     state, reached = recorder.run()
@@ -119,7 +119,7 @@ def test_a_stop_before_the_first_step_saves_nothing():
     assert recorder.events == []
 
 
-def test_a_stop_in_an_evaluation_leaves_it_due():
+def test_an_evaluation_that_a_stop_interrupts_is_done_after_resuming():
     recorder = Recorder()
     recorder.interrupt_evaluation = True
     state, reached = recorder.run()
@@ -133,7 +133,7 @@ def test_a_stop_in_an_evaluation_leaves_it_due():
     assert kinds(recorder.events) + kinds(again.events) == kinds(whole.events)
 
 
-def test_a_non_finite_loss_stops_and_saves_nothing_after_it():
+def test_a_non_finite_loss_ends_the_run_and_is_not_saved():
     for value in (math.nan, math.inf):
         recorder = Recorder(losses=[1.0] * 5 + [value] + [1.0] * 9)
         with pytest.raises(NonFinite, match="at step 6"):
@@ -141,13 +141,13 @@ def test_a_non_finite_loss_stops_and_saves_nothing_after_it():
         assert all(event[1] < 6 for event in recorder.events)
 
 
-def test_steps_that_may_be_left_out_count_in_no_mean_and_only_so_many_in_a_row():
-    first = Progress(4, 2, may_skip=2)
+def test_skipped_updates_count_in_no_mean_and_too_many_in_a_row_end_the_run():
+    first = Progress(4, 2, max_skipped=2)
     for step, loss in enumerate((3.0, math.nan, math.inf, 5.0, math.nan), 1):
         first.add(step, metrics(loss))
     state = first.state_dict()
     assert first.summary()["train/loss"] == 4.0
-    resumed = Progress(4, 2, state, may_skip=2)
+    resumed = Progress(4, 2, state, max_skipped=2)
     resumed.add(6, metrics(math.nan))
     resumed.drain()
     assert resumed.summary()["skipped_updates"] == 4
@@ -156,14 +156,14 @@ def test_steps_that_may_be_left_out_count_in_no_mean_and_only_so_many_in_a_row()
         resumed.drain()
 
 
-def test_weights_that_are_not_finite_are_never_left_out():
-    progress = Progress(4, 2, may_skip=5)
+def test_non_finite_parameters_end_the_run():
+    progress = Progress(4, 2, max_skipped=5)
     progress.add(1, metrics(math.nan) | {"param_norm": jnp.float32(math.inf)})
     with pytest.raises(NonFinite):
         progress.drain()
 
 
-def test_window_means_survive_a_restart():
+def test_means_of_a_window_survive_a_restart():
     first = Progress(4, 2)
     for step in range(1, 4):
         first.add(step, metrics(step))
@@ -178,7 +178,7 @@ def test_window_means_survive_a_restart():
     assert resumed.summary()["train/loss"] == 7.0
 
 
-def test_the_seconds_of_a_window_add_up(monkeypatch):
+def test_times_of_a_window_add_up(monkeypatch):
     now = 100.0
     monkeypatch.setattr(time, "perf_counter", lambda: now)
     progress = Progress(4, 2, flops=3 * 10**12, peak=1e14)

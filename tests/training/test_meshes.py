@@ -30,7 +30,7 @@ MODEL = Mixer(
 
 
 def host_batch(t):
-    """Images that are brighter the higher their class."""
+    """Images that are brighter the larger their class number is."""
     rng = np.random.default_rng(t)
     label = rng.integers(0, 8, BATCH).astype(np.int32)
     image = rng.integers(0, 100, (BATCH, *SIZE, 3)) + 18 * label[:, None, None, None]
@@ -38,7 +38,7 @@ def host_batch(t):
 
 
 def made(mesh, rules, micro_batches=1, model=MODEL, mixup_p=0.5):
-    """(compiled step, fresh state, placement of batches)."""
+    """(compiled step, initial state, sharding of batches)."""
     schedule = schedules.make_schedule("linear", base=3e-3, end=0, warmup=2, total=STEPS)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *SIZE, 3)))["params"]
     # Where a gradient is all but zero, Adam's own eps would make rounding as large as a gradient.
@@ -100,7 +100,7 @@ def assert_same_run(found, wanted, within=5e-6):
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_every_mesh_gives_the_run_of_one_device(sizes, strategy, model):
+def test_every_mesh_trains_like_one_device(sizes, strategy, model):
     found, metrics = trained(sizes, strategy, model=model)
     wanted, alone = trained((1, 1, 1), "replicate", devices=1)
     assert_same_run(found, wanted)
@@ -110,7 +110,7 @@ def test_every_mesh_gives_the_run_of_one_device(sizes, strategy, model):
 
 @pytest.mark.slow
 def test_micro_batches_give_the_mean_gradient_of_the_batch():
-    """Without the random masks, which each draws for itself."""
+    """With dropout and stochastic depth off, as each micro-batch draws its own masks."""
     plain = MODEL.clone(dropout=0.0, stochastic_depth=0.0)
     wanted, _ = trained((8, 1, 1), "replicate", model=plain, steps=5)
     found, metrics = trained((2, 4, 1), "fsdp", model=plain, steps=5, micro_batches=4)
@@ -119,7 +119,7 @@ def test_micro_batches_give_the_mean_gradient_of_the_batch():
 
 
 @pytest.mark.slow
-def test_micro_batches_cost_no_more_and_move_no_rows():
+def test_micro_batches_add_no_flops_and_move_no_rows():
     model, mesh = MODEL.clone(num_blocks=1), sharding.make_mesh()
     ideal = BATCH * flops.training_macs(model, SIZE)
     for parts in (1, 2, 4):
@@ -129,7 +129,7 @@ def test_micro_batches_cost_no_more_and_move_no_rows():
         assert set(program.sent()) == {"all-reduce"}
 
 
-def test_an_optimizers_moments_lie_where_their_parameter_does():
+def test_optimizer_moments_are_sharded_like_their_parameter():
     mesh, rules, whole = sharding.make_mesh(1, -1), placement.STRATEGIES["fsdp"], PartitionSpec()
     params = MODEL.init(jax.random.key(0), jnp.zeros((1, *SIZE, 3)))["params"]
     init = lambda p: step.init_state(MODEL, optax.adam(1), SIZE, seed=0, ema=True, params=p)
@@ -185,20 +185,20 @@ def test_the_first_rule_that_matches_decides():
     [
         (
             (("kernel$", "fsdp"),),
-            r"mesh.fsdp=4 divides no dimension of b/kernel \(7, 9\).*keep it .*r'b/kernel', \(\)",
+            r"mesh.fsdp=4 divides no dimension of b/kernel \(7, 9\).*replicate .*r'b/kernel', \(\)",
         ),
         (
             (("a/kernel", ("fsdp", None)),),
-            r"mesh.fsdp=4 does not divide 6, a dimension of a/kernel .*keep it whole",
+            r"mesh.fsdp=4 does not divide 6, a dimension of a/kernel .*replicate it by",
         ),
         ((("c/kernel", "fsdp"),), "'c/kernel', matches none of the 3 parameters.*'a/kernel'"),
         ((("bias", (None, "fsdp")),), "more entries than a/bias"),
         ((("bias", "sfdp"),), "Did you mean 'fsdp'"),
-        ((("bias(", ()),), "no regular expression"),
-        ((("bias", 3),), "is no pair of a regular expression and axes"),
+        ((("bias(", ()),), "not a regular expression"),
+        ((("bias", 3),), "is not a pair of a regular expression and axes"),
     ],
 )
-def test_rules_that_cannot_be_followed_are_refused(rules, message):
+def test_bad_placement_rules_are_refused(rules, message):
     with pytest.raises(errors.BadInput, match=message):
         specs(rules, data=2, fsdp=4)
 

@@ -28,7 +28,7 @@ def run(transformation, steps=4):
 
 
 def numpy_adamw(steps=4, decay=0.1, clip=1.0):
-    """Adam(0.9, 0.999, 1e-8), bias-corrected; decay times the rate, on kernels only."""
+    """Bias-corrected Adam(0.9, 0.999, 1e-8); lr times weight decay, on kernels only."""
     params = {k: np.float64(v) for k, v in flat(tree(0)).items()}
     m, v = ({k: np.zeros_like(p) for k, p in params.items()} for _ in range(2))
     for t in range(steps):
@@ -78,7 +78,7 @@ def test_the_momentum_can_be_kept_in_bfloat16():
     assert {str(x.dtype) for x in jax.tree.leaves(state) if x.ndim} == {"bfloat16"}
 
 
-def test_multipliers_scale_the_rate_and_the_first_pattern_decides():
+def test_multipliers_scale_the_learning_rate_and_the_first_match_decides():
     both = (("stem/kernel", 0.5), ("kernel", 2.0))
     plain = optimizer.make_optimizer("sgd", tree(0), RATE, weight_decay=0.1, clip_norm=0)
     scaled = optimizer.make_optimizer(
@@ -91,7 +91,7 @@ def test_multipliers_scale_the_rate_and_the_first_pattern_decides():
         np.testing.assert_allclose(value - start[name], factor * moved[name], rtol=1e-4, atol=1e-6)
 
 
-def test_frozen_parameters_stay_and_leave_the_norm():
+def test_frozen_parameters_do_not_change_or_count_in_the_global_norm():
     frozen = optimizer.make_optimizer(
         "adam",
         tree(0),
@@ -108,8 +108,8 @@ def test_frozen_parameters_stay_and_leave_the_norm():
     assert max(sizes) == 20, "no moments are kept for the frozen stem (48 numbers)"
 
 
-def test_adaptive_clipping_unit_by_unit():
-    """NFNet's: a unit's gradient has at most `agc` of its weights' norm, or of 0.001."""
+def test_adaptive_gradient_clipping_is_per_unit():
+    """As in NFNet: a unit's gradient norm is at most agc * max(norm of its weights, 0.001)."""
     shapes = {"conv": (3, 3, 2, 4), "dense": (5, 6), "bias": (6,), "skip_gain": ()}
     rng = np.random.default_rng(0)
     draw = lambda size: {
@@ -146,11 +146,11 @@ def test_bad_optimizers_are_refused():
             )
 
     refused("unknown optimizer 'adm'. Did you mean 'adam'", "adm")
-    refused(r"Its form is sgd\(momentum=0.9, nesterov=False", "sgd(beta=1)")
+    refused(r"Its signature is sgd\(momentum=0.9, nesterov=False", "sgd(beta=1)")
     refused("'head' matches none of the 5 parameters", multipliers=(("head", 0.1),))
-    refused("no regular expression", multipliers=(("(", 0.1),))
-    refused("no pair of a regular", multipliers=("head", 0.1))
-    refused("no pair of a regular", multipliers=(("head", -1),))
+    refused("not a regular expression", multipliers=(("(", 0.1),))
+    refused("not a pair of a regular", multipliers=("head", 0.1))
+    refused("not a pair of a regular", multipliers=(("head", -1),))
     refused("freezes every parameter", multipliers=((".", 0),))
 
 
@@ -170,7 +170,7 @@ def test_losses_against_numpy():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_an_update_by_a_bad_gradient_is_left_out_and_the_schedule_goes_on(bad):
+def test_a_non_finite_update_is_skipped_and_the_schedule_advances(bad):
     make = lambda: nonfinite.skip_nonfinite(
         optimizer.make_optimizer("adam", tree(0), RATE, weight_decay=0.1, clip_norm=1.0)
     )
@@ -198,7 +198,7 @@ def test_an_update_by_a_bad_gradient_is_left_out_and_the_schedule_goes_on(bad):
         np.testing.assert_allclose(array, numpy_adamw()[name], rtol=2e-5, atol=1e-6)
 
 
-def test_what_has_another_rate_is_named():
+def test_parameters_are_listed_by_learning_rate_multiplier():
     params = {name: {"kernel": np.zeros(2)} for name in ("stem", "MixerBlock_1", "MixerBlock_10")}
     found = optimizer.by_multiplier(params, (("MixerBlock_1", 0), ("stem", 0.5)))
     assert found == {0.0: ["MixerBlock_1/kernel", "MixerBlock_10/kernel"], 0.5: ["stem/kernel"]}

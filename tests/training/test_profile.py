@@ -11,7 +11,7 @@ from mixer.training import profile
 
 
 def traced_steps(folder):
-    """The numbers of the steps in the one trace there is."""
+    """The step numbers in the one trace in `folder`."""
     (perfetto,) = folder.glob("plugins/profile/*/perfetto_trace.json.gz")
     assert len(list(perfetto.parent.glob("*.xplane.pb"))) == 1  # TensorBoard's
     events = json.loads(gzip.decompress(perfetto.read_bytes()))["traceEvents"]
@@ -25,11 +25,11 @@ def traced_steps(folder):
         (range(1, 2), 0, 3, [1]),
         (range(3, 5), 0, 3, [3]),  # stopped on the way
         (range(3, 5), 2, 5, [3, 4]),
-        (range(3, 5), 3, 8, None),  # gone on from where it is too late
+        (range(3, 5), 3, 8, None),  # resumed too late
         (range(0), 0, 3, None),
     ],
 )
-def test_these_steps_and_no_others(tmp_path, steps, start, end, expected):
+def test_only_the_chosen_steps_are_traced(tmp_path, steps, start, end, expected):
     step = jax.jit(lambda state, batch: (state @ batch, {"loss": state.sum()}))
     eye, folder = jnp.eye(8), epath.Path(tmp_path / "profile")
     state = eye
@@ -44,7 +44,7 @@ def test_these_steps_and_no_others(tmp_path, steps, start, end, expected):
         assert traced_steps(folder) == expected
 
 
-def test_a_trace_that_cannot_be_written_ends_no_run(tmp_path, capsys):
+def test_a_run_goes_on_if_its_trace_cannot_be_written(tmp_path, capsys):
     (tmp_path / "profile").write_text("no folder")
     step = jax.jit(lambda state, batch: (state @ batch, {}))
     state = eye = jnp.eye(8)
@@ -52,19 +52,19 @@ def test_a_trace_that_cannot_be_written_ends_no_run(tmp_path, capsys):
         for _ in range(3):
             state, _ = call(state, eye)
     assert (state == eye).all()
-    warned = f"warning: the profile is lost: {tmp_path}/profile/plugins"
+    warned = f"warning: the profile could not be written: {tmp_path}/profile/plugins"
     assert capsys.readouterr().out.startswith(warned)
 
 
-def test_the_steps_are_those_of_the_run():
+def test_both_ends_are_traced():
     assert list(profile.parse_steps("2-3", 3, "runtime.profile")) == [2, 3]
     assert list(profile.parse_steps("3-3", 3, "runtime.profile")) == [3]
     assert not profile.parse_steps("", 3, "runtime.profile")
 
 
 @pytest.mark.parametrize("text", ["0-3", "3-2", "2-4", "2", "a-b", "2-3 steps", "-1-2"])
-def test_other_steps_are_refused(text):
+def test_bad_steps_are_refused(text):
     with pytest.raises(
-        errors.BadInput, match=r"config\.runtime\.profile=.*of 1 to 3, such as '3-3'"
+        errors.BadInput, match=r"config\.runtime\.profile=.*within 1 to 3, such as '3-3'"
     ):
         profile.parse_steps(text, 3, "runtime.profile")

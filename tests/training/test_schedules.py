@@ -25,12 +25,12 @@ def test_schedules_against_closed_form(decay):
     assert got[0] == 0 and got[10] == pytest.approx(3e-3)
 
 
-def test_the_end_is_an_absolute_rate():
+def test_end_is_an_absolute_learning_rate():
     assert rates(20, decay="linear", base=1e-3, end=1e-5, warmup=0)[20] == pytest.approx(1e-5)
 
 
 @pytest.mark.parametrize("decay", ["linear", "constant"])
-def test_cooldown_goes_linearly_to_zero_from_where_it_begins(decay):
+def test_cooldown_is_linear_to_zero(decay):
     plain = rates(100, decay=decay, base=1.0, end=0.1, warmup=10)
     cooled = rates(100, decay=decay, base=1.0, end=0.1, warmup=10, cooldown=20)
     np.testing.assert_allclose(cooled[:81], plain[:81], rtol=1e-6)
@@ -63,6 +63,6 @@ def test_durations(duration, steps):
 @pytest.mark.parametrize(
     "duration", ["10", "ten epochs", "-1 steps", "5 minutes", "1 epochs 2 steps"]
 )
-def test_other_durations_are_refused(duration):
+def test_bad_durations_are_refused(duration):
     with pytest.raises(errors.BadInput, match="config.total=.*'300 epochs'"):
         durations.to_steps(duration, 64, 1000, "total")

@@ -78,7 +78,7 @@ RANDOM = {"dropout": 0.2, "stochastic_depth": 0.3, "mixup_p": 0.5}
 
 
 @pytest.mark.parametrize("max_labels", [0, 4])
-def test_eight_devices_give_the_single_device_run(max_labels):
+def test_eight_devices_train_like_one(max_labels):
     fields = RANDOM | {"max_labels": max_labels}
     alone, spread = run(1, **fields), run(8, **fields)
     for (_, a, ma), (_, b, mb) in zip(alone, spread, strict=True):
@@ -97,7 +97,7 @@ def test_randomness_comes_from_seed_and_step():
     assert without[2][2]["loss"] != first[2][2]["loss"]
 
 
-def test_metrics_are_what_they_are_called():
+def test_metrics_against_numpy():
     before, after, metrics = run(1)[1]
     flat = lambda tree: np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
     moved = flat(after.params) - flat(before.params)
@@ -108,7 +108,7 @@ def test_metrics_are_what_they_are_called():
 
 
 def test_several_labels_against_numpy():
-    """The first step: its head is zero, so are all logits, and class 0 is called the likeliest."""
+    """At the first step the head is zero, so all logits are equal and argmax gives class 0."""
     label = host_batch(0, 4)["label"]
     hot = np.zeros((BATCH, 5))
     for row, classes in zip(hot, label, strict=True):
@@ -128,8 +128,8 @@ def test_several_labels_against_numpy():
     assert smoothed != run(1, max_labels=4)[1][2]["loss"]
 
 
-def test_many_classes_need_no_buffer_for_each_label():
-    """ImageNet-21k: beside one label an image, ten cost no more than a byte a class and image."""
+def test_several_labels_need_no_buffer_per_label():
+    """With ImageNet-21k's classes, ten labels need at most a byte more per class and image."""
     rows, classes, most = 32, 21_843, 10
 
     def loss(logits, label):
@@ -144,7 +144,7 @@ def test_many_classes_need_no_buffer_for_each_label():
     assert temporary(rows, most) - temporary(rows) <= 1.01 * rows * classes
 
 
-def test_averaged_parameters_follow_with_a_warm_up():
+def test_ema_against_its_formula():
     history = run(1)
     want = history[0][0].params
     for t, (_, after, _) in enumerate(history):
@@ -157,11 +157,11 @@ def test_averaged_parameters_follow_with_a_warm_up():
 def test_batch_sizes_that_do_not_divide_are_refused():
     mesh = mesh_of(8)
     sharding.check_batch_size(64, mesh, "batch_size")
-    with pytest.raises(errors.BadInput, match="batch_size=60 .* 8 devices: take 56 or 64"):
+    with pytest.raises(errors.BadInput, match="batch_size=60 .* 8 devices: use 56 or 64"):
         sharding.check_batch_size(60, mesh, "batch_size")
-    with pytest.raises(errors.BadInput, match="take 8"):
+    with pytest.raises(errors.BadInput, match="use 8"):
         sharding.check_batch_size(0, mesh, "batch_size")
-    with pytest.raises(errors.BadInput, match="8 devices times 4 micro-batches: take 32 or 64"):
+    with pytest.raises(errors.BadInput, match="8 devices times 4 micro-batches: use 32 or 64"):
         sharding.check_batch_size(40, mesh, "batch_size", 4)
 
 

@@ -1,4 +1,4 @@
-"""metrics.jsonl and TensorBoard's event files hold the same numbers, wherever they lie."""
+"""metrics.jsonl and TensorBoard's event files hold the same numbers, on a disk and in a bucket."""
 
 import itertools
 import json
@@ -22,7 +22,7 @@ def lines(workdir):
 
 
 def scalars(workdir, tmp_path):
-    """{tag: [(step, value)]} of all event files, as TensorBoard reads them."""
+    """{tag: [(step, value)]} of all event files, as TensorBoard would show them."""
     copy = tmp_path / "copy"
     copy.mkdir()
     for path in workdir.glob("events.out.tfevents.*"):
@@ -43,9 +43,9 @@ def by_tag(lines):
     return found
 
 
-def test_a_run_that_went_on_reads_as_if_it_had_never_stopped(workdir, tmp_path, monkeypatch):
-    clock = itertools.count(10**9)  # a store's client asks too
-    monkeypatch.setattr(writers.time, "time", lambda: next(clock))  # two sessions within a second
+def test_metrics_of_a_resumed_run_read_like_those_of_one_session(workdir, tmp_path, monkeypatch):
+    seconds = itertools.count(10**9)  # the client of the bucket reads the time too
+    monkeypatch.setattr(writers.time, "time", lambda: next(seconds))  # each file a time of its own
     whole = [{"step": n // 2, ("loss", "top1")[n % 2]: n / 4} for n in range(2, 12)]
     write = lambda log, line: log.write(line["step"], {k: line[k] for k in line if k != "step"})
     log = MetricsLog(workdir, 0, 0)
@@ -74,18 +74,18 @@ def test_a_run_that_went_on_reads_as_if_it_had_never_stopped(workdir, tmp_path, 
         *(b'{"loss": 0.2}\n', b'{"step": 2, "loss": "0.2"}\n', b"\n"),
     ],
 )
-def test_lines_end_where_a_power_cut_or_a_disk_has_damaged_one(torn, after, tmp_path, capsys):
+def test_lines_from_the_first_damaged_one_on_are_dropped(torn, after, tmp_path, capsys):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n' + torn + after)
     with MetricsLog(epath.Path(tmp_path), 4, 2) as log:
         assert log.lines == 2
         log.write(5, {"loss": 0.125})
-    assert "lacks 2 lines that the checkpoint knows of" in capsys.readouterr().out
+    assert "lacks 2 lines that it had when the checkpoint was saved" in capsys.readouterr().out
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 5]
 
 
 def failing(which, when, monkeypatch):
-    """Makes files of that kind fail, at their beginning or later."""
+    """Makes files with `which` in their name fail when they are opened, or at the method `when`."""
     grow = storage.grow
 
     def refuse(*_):
@@ -104,7 +104,7 @@ def failing(which, when, monkeypatch):
 
 
 @pytest.mark.parametrize("when", ["begin", "write", "flush", "close"])
-def test_without_tensorboard_a_run_goes_on_and_says_so_once(when, tmp_path, monkeypatch, capsys):
+def test_a_run_goes_on_without_tensorboard_and_warns_once(when, tmp_path, monkeypatch, capsys):
     failing("tfevents", when, monkeypatch)
     with MetricsLog(epath.Path(tmp_path), 0, 0) as log:
         for step in (1, 2, 3):
@@ -115,7 +115,7 @@ def test_without_tensorboard_a_run_goes_on_and_says_so_once(when, tmp_path, monk
 
 
 @pytest.mark.parametrize("when", ["write", "flush", "close"])
-def test_without_its_metrics_a_run_ends(when, tmp_path, monkeypatch):
+def test_a_run_ends_if_metrics_jsonl_cannot_be_written(when, tmp_path, monkeypatch):
     failing("metrics.jsonl", when, monkeypatch)
     with (
         pytest.raises(storage.Unwritable, match="metrics.jsonl cannot be written: No space"),
@@ -125,7 +125,7 @@ def test_without_its_metrics_a_run_ends(when, tmp_path, monkeypatch):
         log.flush()
 
 
-def test_the_error_that_ends_a_run_is_the_one_to_be_told(tmp_path, monkeypatch):
+def test_the_error_that_ends_a_run_is_the_one_reported(tmp_path, monkeypatch):
     failing("metrics.jsonl", "close", monkeypatch)
     with pytest.raises(ZeroDivisionError), MetricsLog(epath.Path(tmp_path), 0, 0):
         raise ZeroDivisionError
