@@ -12,10 +12,11 @@ from typing import Any
 from flax import linen as nn
 
 from mixer import errors
-from mixer.checkpoint import arrays, download, hub_config, names, official, pretrained, resize, zoo
-from mixer.checkpoint.card import Card, LoadedCard
-from mixer.checkpoint.gone import again_if_gone
+from mixer.checkpoint import download, formats, official, pretrained, resize, zoo
+from mixer.checkpoint.formats import hub_config, names
 from mixer.checkpoint.located import Located, locate
+from mixer.checkpoint.model_card import Card, LoadedCard
+from mixer.checkpoint.reading import again_if_gone
 from mixer.checkpoint.stored import Stored
 from mixer.data import transforms
 from mixer.models import registry
@@ -70,7 +71,7 @@ def load(
     located = locate(path)
     if located.is_file:
         card = _card_of(path, located, model, size)
-        sha256 = located.sha256 or arrays.sha256(located.path)
+        sha256 = located.sha256 or formats.sha256(located.path)
     else:
         meta = pretrained.read_meta(path, step)
         card, found = Card.from_json(meta["card"]), meta["step"]

@@ -7,9 +7,10 @@ from flax import linen as nn
 from flax import traverse_util
 
 from mixer import errors
-from mixer.checkpoint import adapt, arrays, names, wrapping
-from mixer.checkpoint.families import FAMILIES
-from mixer.checkpoint.layouts import Arrays
+from mixer.checkpoint import fitting, formats
+from mixer.checkpoint.formats import names, wrapping
+from mixer.checkpoint.formats.names import FAMILIES
+from mixer.checkpoint.formats.names.table import Arrays
 from mixer.checkpoint.stored import Stored
 from mixer.models import registry
 
@@ -26,7 +27,7 @@ def parameters(path: str, source: str) -> Arrays:
       BadInput: the file cannot be read, or belongs to no known family.
     """
     flat, _ = wrapping.unwrapped(
-        arrays.read(path), source, lambda flat: bool(names.families_of(flat))
+        formats.read(path), source, lambda flat: bool(names.families_of(flat))
     )
     if not names.families_of(flat):
         some = ", ".join(sorted(flat)[:5]) or "nothing"
@@ -91,7 +92,7 @@ def _fits(flat: Arrays, model: nn.Module, size: tuple[int, int] | None, source: 
         return False
     head = stored.arrays.get("head/bias")
     model = model.clone(num_classes=0 if head is None else head.size)
-    wanted = traverse_util.flatten_dict(adapt.shapes(model, image_size), sep="/")
+    wanted = traverse_util.flatten_dict(fitting.shapes(model, image_size), sep="/")
     shapes = {name: array.shape for name, array in stored.arrays.items()}
     return all(shapes.get(name) == array.shape for name, array in wanted.items())
 

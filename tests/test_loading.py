@@ -19,8 +19,9 @@ from stand_in import serve
 
 import mixer
 from configs import folder
-from mixer.checkpoint import adapt, hub, zoo
-from mixer.checkpoint.card import Card
+from mixer.checkpoint import fitting, zoo
+from mixer.checkpoint.formats import hub_folder
+from mixer.checkpoint.model_card import Card
 from mixer.checkpoint.store import Store
 from mixer.models import registry
 from mixer.runs import predict
@@ -38,7 +39,7 @@ def tiny(monkeypatch):
 
 def drawn(model, image_size=(64, 64)):
     rng = np.random.default_rng(0)
-    shapes = adapt.shapes(model, image_size)
+    shapes = fitting.shapes(model, image_size)
     return jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32) / 2, shapes)
 
 
@@ -108,7 +109,7 @@ def of_a_hub_folder(tmp_path):
     model = mixer.create_model("Mixer-S/32", CLASSES, tokens_mlp_dim=3, channels_mlp_dim=8)
     params = drawn(model)
     card = Card({"name": "Mixer-S/32"}, (64, 64), "resize(70)|central_crop", NUMBERS[::-1], "x")
-    hub.save_folder(f"{tmp_path}/hub/", params, model, card)
+    hub_folder.save_folder(f"{tmp_path}/hub/", params, model, card)
     return tmp_path / "hub", params
 
 
@@ -206,7 +207,7 @@ def test_modules_of_a_workdir_are_not_imported_unasked(tmp_path, monkeypatch):
 )
 def test_a_file_is_recognised_by_its_arrays(name, ending, tmp_path, capsys):
     model = mixer.create_model(name, 3)
-    shapes = adapt.shapes(model, (64, 64))
+    shapes = fitting.shapes(model, (64, 64))
     params = jax.tree.map(lambda s: np.ones(s.shape, np.float32), shapes)
     path = tmp_path / f"x.{ending}"
     mixer.save_pretrained(path, params, model)

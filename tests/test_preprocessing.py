@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import mixer
-from mixer.checkpoint.card import Card
+from mixer.checkpoint.model_card import Card
 
 CARD = Card({"name": "Mixer-S/16"}, (8, 6), "central_crop", ("a", "b"), "x")
 

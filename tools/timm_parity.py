@@ -30,7 +30,8 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 import mixer  # noqa: E402
-from mixer.checkpoint import adapt, arrays, layouts  # noqa: E402
+from mixer.checkpoint import fitting, formats  # noqa: E402
+from mixer.checkpoint.formats.names import table  # noqa: E402
 from tools import timm_halonet  # noqa: E402
 
 FIXTURES = ROOT / "tests" / "models" / "fixtures"
@@ -56,7 +57,7 @@ class Case:
     image_size: tuple[int, int]
     timm: Callable
     reads_npz: bool = False
-    layout: layouts.Layout | None = None
+    layout: table.Layout | None = None
     zero: str = ""
 
     @property
@@ -66,7 +67,7 @@ class Case:
 
     def params(self) -> dict:
         """Random parameters; each array depends only on its name."""
-        flat = traverse_util.flatten_dict(adapt.shapes(self.model, self.image_size), sep="/")
+        flat = traverse_util.flatten_dict(fitting.shapes(self.model, self.image_size), sep="/")
         drawn = {name: _draw(name, array.shape) for name, array in flat.items()}
         for name in flat:
             # Standardisation cancels the scale of weights, except for the epsilon that timm adds
@@ -243,7 +244,7 @@ def compare(name: str, case: Case) -> tuple[np.ndarray, dict[str, np.ndarray]]:
             path = f"{folder}/weights.{ending}"
             if case.layout:
                 flat = traverse_util.flatten_dict(case.params(), sep="/")
-                arrays.write(path, case.layout.write(flat, case.model))
+                formats.write(path, case.layout.write(flat, case.model))
             else:
                 mixer.save_pretrained(path, case.params(), case.model)
             network = case.timm().eval()

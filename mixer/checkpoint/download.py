@@ -24,7 +24,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 import tqdm
 
 from mixer import errors, storage
-from mixer.checkpoint import arrays, hf
+from mixer.checkpoint import formats, hf
 
 SCHEMES = ("gs://", "hf://", "https://", "http://")
 _BLOCK = 1 << 20
@@ -225,7 +225,7 @@ def _transfer(url: str, login: dict[str, str], part: Path, timeout: float) -> No
     if size == 0:
         raise _Interrupted("the server sent nothing")
     kind = Path(part.stem).suffix.lower()
-    if total is None and not arrays.has_its_end(part, kind):
+    if total is None and not formats.has_its_end(part, kind):
         etag.unlink(missing_ok=True)  # begin anew
         raise _Interrupted(
             f"the server did not say how long the file is, and these {size:,} bytes are no whole "

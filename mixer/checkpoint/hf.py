@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mixer import errors
-from mixer.checkpoint import arrays
+from mixer.checkpoint import formats
 
 _FORM = "hf://ORG/REPO, hf://ORG/REPO/FILE, either with @REVISION at its end"
 _ADDRESS = re.compile(r"hf://([^/@]+/[^/@]+)(?:/([^@]+))?(?:@(.+))?")
@@ -84,7 +84,7 @@ def fetch(address: str) -> Path:
         raise errors.unknown(f"revision of {page}", revision, known) from None
     except hub_errors.RemoteEntryNotFoundError:
         known = _listed(lambda: hub.list_repo_files(repo, revision=revision)) or []
-        known = [file for file in known if file.lower().endswith(arrays.ENDINGS)]
+        known = [file for file in known if file.lower().endswith(formats.ENDINGS)]
         raise errors.unknown(f"file of {page}", name, known) from None
     except hub_errors.HfHubHTTPError as error:
         status = error.response.status_code

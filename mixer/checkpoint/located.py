@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from mixer import errors
-from mixer.checkpoint import arrays, download, hub_config, zoo
+from mixer.checkpoint import download, formats, zoo
+from mixer.checkpoint.formats import hub_config
 
 # By what a model's field `normalization` says: of the input that its stem sees.
 _SEEN = {
@@ -37,7 +38,7 @@ class Located:
     @property
     def is_file(self) -> bool:
         """Whether it is a file of weights; else a workdir."""
-        return self.path.lower().endswith(arrays.ENDINGS) and not Path(self.path).is_dir()
+        return self.path.lower().endswith(formats.ENDINGS) and not Path(self.path).is_dir()
 
     def for_model(self, params: dict[str, Any], model) -> dict[str, Any]:
         """`params` of that file (nested dict of arrays) for images in [-1, 1].
@@ -130,7 +131,7 @@ def _understood(path: str) -> tuple[zoo.Published | None, str]:
 
 
 def _ends_as_a_file(address: str) -> bool:
-    return Path(urlsplit(download.url_of(address)).path).suffix.lower() in arrays.ENDINGS
+    return Path(urlsplit(download.url_of(address)).path).suffix.lower() in formats.ENDINGS
 
 
 def _local(path: str) -> Located:
@@ -138,19 +139,19 @@ def _local(path: str) -> Located:
         return Located(str(folder.weights), folder=folder)
     file = Path(path).expanduser()
     ending = file.suffix.lower()
-    if "://" in path and ending in (*arrays.ENDINGS, *arrays.PICKLES):
+    if "://" in path and ending in (*formats.ENDINGS, *formats.PICKLES):
         raise errors.BadInput(
             f"{download.without_login(path)!r}: expected an address that begins with one of "
             f"{', '.join(download.SCHEMES)}"
         )
-    if ending in arrays.PICKLES and not file.exists():
+    if ending in formats.PICKLES and not file.exists():
         raise errors.BadInput(f"{path!r}: there is no such file")
-    if ending in arrays.PICKLES and file.is_file():
+    if ending in formats.PICKLES and file.is_file():
         raise errors.BadInput(
             f"{path!r} is a pickle, which could run code and is never read: "
-            f"{arrays.from_torch(path)}"
+            f"{formats.from_torch(path)}"
         )
-    if file.is_file() and ending not in arrays.ENDINGS:
+    if file.is_file() and ending not in formats.ENDINGS:
         raise errors.BadInput(
             f"{path!r}: expected a workdir, a folder of the Hub, or a file that ends in .npz or "
             f".safetensors"

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from mixer.checkpoint import adapt, arrays, names, resize
+from mixer.checkpoint import fitting, formats, resize
+from mixer.checkpoint.formats import names
 from mixer.checkpoint.stored import Stored
 
 _SIZE, _GELU = "image_size", "gelu"
@@ -31,7 +32,7 @@ def save_pretrained(
     Raises:
       BadInput: what `arranged` refuses, or a place that cannot be written.
     """
-    arrays.write(path, *arranged(path, params, model, image_size))
+    formats.write(path, *arranged(path, params, model, image_size))
 
 
 def arranged(
@@ -43,12 +44,12 @@ def arranged(
       BadInput: another ending, another family, other names or shapes than the model's, names that
         such a file has no place for, or numbers that are not finite.
     """
-    ending = arrays.ending(path)
+    ending = formats.ending(path)
     flat = traverse_util.flatten_dict(jax.device_get(params), sep="/")
     flat = {name: np.asarray(flat[name], np.float32) for name in names.in_order(flat)}
     size = resize.pair(image_size) if image_size else Stored(flat, None, "params").some_size(model)
-    wanted = adapt.shapes(model, size)
-    adapt.compare(flat, traverse_util.flatten_dict(wanted, sep="/"), "params")
+    wanted = fitting.shapes(model, size)
+    fitting.compare(flat, traverse_util.flatten_dict(wanted, sep="/"), "params")
     about = {_SIZE: "{} x {}".format(*size)} if image_size else {}
     about |= {_GELU: model.gelu} if hasattr(model, "gelu") else {}
     return names.to_theirs(flat, model, timm=ending == ".safetensors"), about
@@ -56,10 +57,10 @@ def arranged(
 
 def image_size(path: str) -> tuple[int, int] | None:
     """(height, width) that `save_pretrained` has recorded in a file; None if there is no record."""
-    match = re.fullmatch(r"([1-9]\d*) x ([1-9]\d*)", arrays.metadata(path).get(_SIZE, ""))
+    match = re.fullmatch(r"([1-9]\d*) x ([1-9]\d*)", formats.metadata(path).get(_SIZE, ""))
     return match and (int(match[1]), int(match[2]))
 
 
 def gelu(path: str) -> str | None:
     """The form of GELU that `save_pretrained` has recorded in a file; None without a record."""
-    return arrays.metadata(path).get(_GELU)
+    return formats.metadata(path).get(_GELU)

@@ -12,11 +12,12 @@ from etils import epath
 from flax import traverse_util
 
 from mixer import errors
-from mixer.checkpoint import adapt, arrays, download, folders, names, official, resize, wrapping
-from mixer.checkpoint.card import Card
+from mixer.checkpoint import download, fitting, folders, formats, official, resize
 from mixer.checkpoint.damage import DamagedCheckpoint
-from mixer.checkpoint.gone import Gone, again_if_gone
+from mixer.checkpoint.formats import names, wrapping
 from mixer.checkpoint.located import Located, locate
+from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.reading import Gone, again_if_gone
 from mixer.checkpoint.store import Store
 from mixer.checkpoint.stored import Stored
 
@@ -159,10 +160,10 @@ def load_pretrained(
             raise errors.BadInput(
                 f"classes has {len(classes)} names, but the model num_classes={model.num_classes}"
             )
-        flat, head = adapt.for_classes(flat, head, stored.classes, classes, source)
-    fitted = adapt.fit(
+        flat, head = fitting.for_classes(flat, head, stored.classes, classes, source)
+    fitted = fitting.fit(
         flat,
-        adapt.shapes(model, stored.some_size(model, image_size)),
+        fitting.shapes(model, stored.some_size(model, image_size)),
         head=head,
         head_bias_init=getattr(model, "head_bias_init", 0.0),
         source=source,
@@ -223,7 +224,7 @@ def read(path: str, model, *, step: int | str | None = None, item: str = "params
 
 def _from_file(path: str, located: Located, model) -> Stored:
     content, remarks = wrapping.unwrapped(
-        arrays.read(located.path), path, lambda flat: names.of_family(flat, path, model)
+        formats.read(located.path), path, lambda flat: names.of_family(flat, path, model)
     )
     found, names_of = names.to_ours(content, path, model)
     publisher = located.entry or located.folder

@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 
 from mixer import errors
-from mixer.checkpoint import adapt, names, positions
+from mixer.checkpoint import fitting, positions
+from mixer.checkpoint.formats import names
 
 METHODS = ("auto", "block_diagonal", "resample")
 
@@ -193,7 +194,7 @@ def _plan(model, image_size, pretrained_size, method):
 
 
 def _differ(model, *sizes) -> bool:
-    one, other = (adapt.shapes(model, size) for size in sizes)
+    one, other = (fitting.shapes(model, size) for size in sizes)
     return one != other
 
 

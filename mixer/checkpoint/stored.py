@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from mixer import errors
-from mixer.checkpoint import names, resize
+from mixer.checkpoint import resize
+from mixer.checkpoint.formats import names
 
 
 @dataclasses.dataclass(frozen=True)

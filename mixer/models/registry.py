@@ -18,8 +18,8 @@ class Traits:
 
     Attributes:
       family: its own name, or that of the family of ours that it is built like: its parameters have
-        that family's names in files (`mixer.checkpoint.families`), and where a recipe's table has
-        no row for a size, the family's counts. Empty: only a workdir can hold its parameters.
+        that family's names in files (`mixer.checkpoint.formats.names`), and where a recipe's table
+        has no row for a size, the family's counts. Empty: only a workdir can hold its parameters.
       agc: the value for `config.optimizer.agc`, adaptive clipping.
       uniform_depth: stochastic depth drops all branches with the same probability. Recipes state
         the probability of the last branch of a ramp; this family takes half of it, the ramp's mean.

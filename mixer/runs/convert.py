@@ -10,10 +10,11 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mixer import errors, storage
-from mixer.checkpoint import arrays, hub, official, pretrained
-from mixer.checkpoint.card import Card
-from mixer.checkpoint.gone import again_if_gone
+from mixer.checkpoint import formats, official, pretrained
+from mixer.checkpoint.formats import hub_folder
 from mixer.checkpoint.located import locate
+from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.reading import again_if_gone
 from mixer.models import registry
 from mixer.runs import workdir
 from mixer.runs.evaluations import evaluation_transform
@@ -45,7 +46,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     found = conversion(config)
     workdir.begin(path, config)
     if found.target.endswith("/"):
-        hub.save_folder(found.target, found.params, found.model, found.card)
+        hub_folder.save_folder(found.target, found.params, found.model, found.card)
     else:
         official.save_pretrained(found.target, found.params, found.model, found.card.image_size)
     count = sum(x.size for x in jax.tree.leaves(found.params))
@@ -82,7 +83,7 @@ def conversion(config: ConfigDict) -> Conversion:
             "config.run=convert needs --config.init_from=WORKDIR, a file, a folder of the Hub or "
             "a published name"
         )
-    if not target.lower().endswith((*arrays.ENDINGS, "/")):
+    if not target.lower().endswith((*formats.ENDINGS, "/")):
         raise errors.BadInput(
             f"config.convert_to={target!r}: expected OUT.npz (the published names), "
             f"OUT.safetensors (timm's) or FOLDER/ (for the Hugging Face Hub)"
@@ -108,7 +109,7 @@ def conversion(config: ConfigDict) -> Conversion:
     params = pretrained.load_pretrained(path, model, step=step, head="keep", ema=ema)
     # What a folder or a file cannot be made of is refused now.
     if target.endswith("/"):
-        hub.describe(model, card)
+        hub_folder.describe(model, card)
     else:
         official.arranged(target, params, model, card.image_size)
     return Conversion(model, params, card, step, upstream, target)

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint.card import Card
+from mixer.checkpoint.model_card import Card
 from mixer.data import order, turbojpeg
 from mixer.data.decode import Decoding
 from mixer.data.sources import (

@@ -19,7 +19,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint import adapt
+from mixer.checkpoint import fitting
 from mixer.data import turbojpeg
 from mixer.data.decode import Encoded, opened
 from mixer.data.sources import Source
@@ -175,7 +175,7 @@ def _shapes(config: ConfigDict) -> Any:
         except errors.BadInput:  # which is said of the data
             classes = 1
     size = image_size_of(config)
-    return adapt.shapes(build_model(name, fields | {"num_classes": classes}, size), size)
+    return fitting.shapes(build_model(name, fields | {"num_classes": classes}, size), size)
 
 
 def verdicts(checks: Checks, gather: Gather) -> dict[str, Verdict]:

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint.card import Card
+from mixer.checkpoint.model_card import Card
 from mixer.data.sources import max_labels
 from mixer.evaluation import (  # noqa: F401 they register the evaluators
     classification,

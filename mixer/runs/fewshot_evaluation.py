@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from mixer import batch as batch_lib
 from mixer import errors
-from mixer.checkpoint import adapt
+from mixer.checkpoint import fitting
 from mixer.checkpoint.pretrained import Card
 from mixer.data.sources import max_labels
 from mixer.data.transforms import before_crop
@@ -164,7 +164,7 @@ def build_few_shot(
     forward = features.forward(apply_of(headless, mesh))
     try:
         batch = batch_lib.spec(entry.batch_size, card.image_size)
-        jax.eval_shape(forward, adapt.shapes(model, card.image_size), batch)
+        jax.eval_shape(forward, fitting.shapes(model, card.image_size), batch)
     except (FlaxError, ValueError, TypeError, ZeroDivisionError) as error:
         raise errors.BadInput(
             f"config.{key}: {type(model).__name__} with num_classes=0, which is to give what the "

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from mixer import batch as batch_lib
 from mixer import errors
-from mixer.checkpoint import adapt
+from mixer.checkpoint import fitting
 from mixer.models import registry
 from mixer.models.stack import REMAT
 from mixer.runs.keys import at_least
@@ -32,7 +32,7 @@ def build_model(name: str, fields: dict[str, Any], image_size: tuple[int, int]) 
     """Builds the model and checks it against the image size."""
     model = registry.create_model(name, **fields)
     try:
-        adapt.shapes(model, image_size)
+        fitting.shapes(model, image_size)
     except (ValueError, TypeError, ZeroDivisionError) as error:
         message = str(error).strip().splitlines()[0]
         raise errors.BadInput(f"config.model and config.image_size: {message}") from None

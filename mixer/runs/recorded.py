@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from configs import groups
 from mixer import errors
-from mixer.checkpoint.card import with_tuples
+from mixer.checkpoint.model_card import with_tuples
 from mixer.runs import keys, resuming, workdir
 from mixer.runs.imports import check_trusted
 

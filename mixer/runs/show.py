@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from configs import common, groups, meanings
 from configs.arguments import Arguments
 from mixer import errors
-from mixer.checkpoint import adapt
+from mixer.checkpoint import fitting
 from mixer.data import sources
 from mixer.data.sources import Source
 from mixer.planning import flops
@@ -143,7 +143,7 @@ def _of_model(config: ConfigDict, classes: int) -> Iterator[tuple[str, str]]:
     classes = config.model.num_classes or classes or _classes_of(config.dataset)
     fields = config.model.to_dict() | {"num_classes": classes}
     model = build_model(fields.pop("name"), fields, size)
-    count = sum(leaf.size for leaf in jax.tree.leaves(adapt.shapes(model, size)))
+    count = sum(leaf.size for leaf in jax.tree.leaves(fitting.shapes(model, size)))
     head = f"with a head of {classes:,} classes" if classes else "without the head"
     yield "parameters", f"{count:,}, {head}"
     try:

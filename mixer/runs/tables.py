@@ -8,7 +8,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import calls, recipes
-from mixer.checkpoint import adapt
+from mixer.checkpoint import fitting
 from mixer.models import registry
 from mixer.paper import matching, published, rows, series, tables
 from mixer.paper.matching import Result
@@ -60,7 +60,7 @@ def _described(row: Row) -> dict[str, tables.Cell]:
 def _sizes(name: str) -> dict[str, float]:
     fields = registry.model_fields(name)
     patches = (224 // fields["patch_size"]) ** 2
-    shapes = adapt.shapes(registry.create_model(name, num_classes=0), (224, 224))
+    shapes = fitting.shapes(registry.create_model(name, num_classes=0), (224, 224))
     return {
         "layers": fields["num_blocks"],
         "patch": fields["patch_size"],

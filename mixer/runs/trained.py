@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.checkpoint import pretrained
-from mixer.checkpoint.card import Card
-from mixer.checkpoint.gone import again_if_gone
+from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.reading import again_if_gone
 from mixer.runs import keys
 from mixer.runs.imports import check_trusted, import_modules
 from mixer.runs.model import build_model, mesh_of, precision, rules_of

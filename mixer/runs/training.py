@@ -10,9 +10,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint import adapt
-from mixer.checkpoint.card import Card
-from mixer.checkpoint.gone import again_if_gone
+from mixer.checkpoint import fitting
+from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.reading import again_if_gone
 from mixer.data import sources, transforms
 from mixer.data.pipeline import BadExample
 from mixer.planning import peaks
@@ -141,8 +141,8 @@ def build_training(config: ConfigDict, going_on: Card | None = None) -> Training
     fields |= going_on.model if going_on else {}
     name, _ = fields.pop("name"), fields.pop("num_classes")
     model = build_model(name, fields | {"num_classes": given_classes or 1}, image_size)
-    if config.init_head not in adapt.HEADS:
-        raise errors.unknown("config.init_head", config.init_head, adapt.HEADS)
+    if config.init_head not in fitting.HEADS:
+        raise errors.unknown("config.init_head", config.init_head, fitting.HEADS)
     if config.init_head == "reset" and not config.init_from:
         raise errors.BadInput(
             f"config.init_from is empty, and a new head on {name} expects trained weights under "

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from mixer import batch as batch_lib
 from mixer import errors
 from mixer.batch import Batch
-from mixer.checkpoint import adapt
+from mixer.checkpoint import fitting
 from mixer.planning import flops
 from mixer.runs.keys import at_least, within
 from mixer.runs.model import rules_of, with_memory_saved
@@ -60,7 +60,7 @@ class Update:
         for multiplier, names in sorted(self.multipliers.items()):
             what = f"rate times {multiplier:g}" if multiplier else "frozen"
             count = sum(sizes[name] for name in names)
-            shown = ", ".join(adapt.in_few_words(names, sizes))
+            shown = ", ".join(fitting.in_few_words(names, sizes))
             lines.append(f"{what}, {count:,} of {self.num_params:,} parameters: {shown}")
         return lines
 
@@ -120,7 +120,7 @@ def update_of(
             f"config.loss={config.loss!r} is for one label an image, and those of {config.dataset} "
             f"may have {max_labels}: set config.loss=sigmoid_xent"
         )
-    rules, shapes = rules_of(config), adapt.shapes(model, image_size)
+    rules, shapes = rules_of(config), fitting.shapes(model, image_size)
     placement.parameter_specs(shapes, mesh, rules)
     chain = optimizer.make_optimizer(
         config.optimizer.name,

@@ -9,9 +9,9 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint import arrays, download, pretrained, resize
-from mixer.checkpoint.card import Card
+from mixer.checkpoint import download, formats, pretrained, resize
 from mixer.checkpoint.located import locate
+from mixer.checkpoint.model_card import Card
 from mixer.data import sources
 from mixer.loading import card_of_folder, card_of_published
 from mixer.runs.data import class_names, data_dir, reading_of, training_split
@@ -56,7 +56,7 @@ def upstream_of(config: ConfigDict) -> tuple[dict, dict | None]:
     keys = ("model", "dataset", "epochs", "resolution", "device_days", "path", "sha256")
     located = locate(path)
     if located.is_file:
-        known = {"path": path, "sha256": located.sha256 or arrays.sha256(located.path)}
+        known = {"path": path, "sha256": located.sha256 or formats.sha256(located.path)}
         if entry := located.entry:
             known |= {"model": path.partition(":")[0], "dataset": entry.dataset}
             known |= {"resolution": resolution(entry.image_size)}

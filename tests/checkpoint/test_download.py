@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from stand_in import serve
 
-from mixer.checkpoint import arrays, download, located
+from mixer.checkpoint import download, formats, located
 from mixer.errors import BadInput, Failure
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -250,7 +250,7 @@ def test_a_length_that_is_none(server, length):
 @pytest.mark.parametrize("kind", ["npz", "safetensors"])
 def test_what_has_no_length_is_taken_only_with_its_end(server, tmp_path, kind):
     whole = tmp_path / f"whole.{kind}"
-    arrays.write(whole, {"a": np.arange(9.0), "b": np.ones((5, 7))})
+    formats.write(whole, {"a": np.arange(9.0), "b": np.ones((5, 7))})
     server.content, server.length = whole.read_bytes(), False
     size = len(server.content)
     server.cuts = [size - 1, size // 2]

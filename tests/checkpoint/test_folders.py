@@ -8,9 +8,9 @@ from etils import epath
 
 from mixer import storage
 from mixer.checkpoint import folders, pretrained
-from mixer.checkpoint.card import Card
 from mixer.checkpoint.folders import SEAL
 from mixer.checkpoint.manager import Remover
+from mixer.checkpoint.model_card import Card
 from mixer.checkpoint.store import Store
 from mixer.errors import BadInput
 from mixer.hosts.last_words import LastWords

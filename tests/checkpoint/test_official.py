@@ -4,7 +4,7 @@ import pytest
 from flax import linen as nn
 
 import mixer
-from mixer.checkpoint import adapt
+from mixer.checkpoint import fitting
 from mixer.models.mixer import Mixer
 
 
@@ -17,7 +17,7 @@ def model(classes=5, blocks=11, **fields):
 
 def params(size=(8, 8), classes=5):
     rng = np.random.default_rng(0)
-    shapes = adapt.shapes(model(classes), size)
+    shapes = fitting.shapes(model(classes), size)
     return jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), shapes)
 
 
@@ -58,7 +58,7 @@ def test_grids(tmp_path):
     same(mixer.load_pretrained(wide, model(), image_size=(8, 12)), params((8, 12)))
     same(mixer.load_pretrained(wide, model(), image_size=(12, 8)), params((8, 12)))
     large = mixer.load_pretrained(square, model(), image_size=(8, 16))
-    expected = adapt.shapes(mixer.at_resolution(model(), (8, 16), 8), (8, 16))
+    expected = fitting.shapes(mixer.at_resolution(model(), (8, 16), 8), (8, 16))
     assert jax.tree.map(np.shape, large) == jax.tree.map(lambda s: s.shape, expected)
     given = {"image_size": 24, "pretrained_size": (8, 12)}
     wider = mixer.load_pretrained(wide, model(), **given)["MixerBlock_0"]["token_mixing"]

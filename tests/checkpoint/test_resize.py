@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 
 import mixer
-from mixer.checkpoint import adapt, resize
+from mixer.checkpoint import fitting, resize
 from mixer.models.mixer import Mixer
 
 P = 4
@@ -20,7 +20,7 @@ def model(**fields):
 
 def params(grid, seed=0, **fields):
     rng = np.random.default_rng(seed)
-    shapes = adapt.shapes(model(**fields), (grid[0] * P, grid[1] * P))
+    shapes = fitting.shapes(model(**fields), (grid[0] * P, grid[1] * P))
     return jax.tree.map(lambda s: rng.normal(0, 0.5, s.shape).astype(np.float32), shapes)
 
 
@@ -40,7 +40,7 @@ def enlarged(grid, new, method="auto", weights=None):
     weights = params(grid) if weights is None else weights
     target = mixer.at_resolution(model(), *sizes, method)
     resized = resize.resize(weights, model(), *sizes, method)
-    expected = adapt.shapes(target, sizes[0])
+    expected = fitting.shapes(target, sizes[0])
     jax.tree.map(lambda r, e: (r.shape, r.dtype) == (e.shape, e.dtype) or 1 / 0, resized, expected)
     return target, resized
 
@@ -75,7 +75,7 @@ def test_the_papers_sizes():
     """B/16 and L/16 at 448: parameters with a head for 1,000 classes, counted elsewhere."""
     for name, count in (("Mixer-B/16", 86_996_392), ("Mixer-L/16", 280_500_584)):
         large = mixer.at_resolution(mixer.create_model(name, 1000), 448, 224)
-        shapes = adapt.shapes(large, (448, 448))
+        shapes = fitting.shapes(large, (448, 448))
         assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
 
 
@@ -148,11 +148,11 @@ def single(name, old, new, method="auto"):
     of = mixer.create_model(name, 5, patch_size=P, **SINGLE[name])
     sizes = (new[0] * P, new[1] * P), (old[0] * P, old[1] * P)
     rng = np.random.default_rng(0)
-    shapes = adapt.shapes(of, sizes[1])
+    shapes = fitting.shapes(of, sizes[1])
     weights = jax.tree.map(lambda s: rng.normal(0, 0.5, s.shape).astype(np.float32), shapes)
     assert mixer.at_resolution(of, *sizes, method) == of
     resized = resize.resize(weights, of, *sizes, method)
-    expected = adapt.shapes(of, sizes[0])
+    expected = fitting.shapes(of, sizes[0])
     jax.tree.map(lambda r, e: (r.shape, r.dtype) == (e.shape, e.dtype) or 1 / 0, resized, expected)
     return of, weights, resized
 

@@ -12,7 +12,7 @@ import pytest
 from stand_in import serve
 
 import mixer
-from mixer.checkpoint import adapt, arrays, download, located, zoo
+from mixer.checkpoint import download, fitting, formats, located, zoo
 from mixer.data import transforms
 from mixer.models.mixer import Mixer
 
@@ -29,7 +29,7 @@ def tiny(**more):
 def published(tmp_path, monkeypatch):
     """`tiny`'s parameters as "Mixer-tiny:stand-in", and the entry; images are 8 x 8."""
     rng = np.random.default_rng(0)
-    shapes = adapt.shapes(tiny(), (8, 8))
+    shapes = fitting.shapes(tiny(), (8, 8))
     params = jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), shapes)
     mixer.save_pretrained(tmp_path / "weights.npz", params, tiny())
     monkeypatch.setenv("MIXER_CACHE", str(tmp_path / "cache"))
@@ -159,7 +159,7 @@ def test_the_line_that_converts_a_pickle_does(tmp_path):
     (tmp_path / "safetensors" / "torch.py").write_text(
         "def save_file(tensors, path):\n    open(path, 'w').write(' '.join(tensors))\n"
     )
-    python, *arguments = shlex.split(arrays.from_torch("a b.pth").partition("installed: ")[2])
+    python, *arguments = shlex.split(formats.from_torch("a b.pth").partition("installed: ")[2])
     assert python == "python"
     env = {"PYTHONPATH": str(tmp_path)}
     subprocess.run([sys.executable, *arguments], cwd=tmp_path, env=env, check=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import mixer
-from mixer.checkpoint import arrays
+from mixer.checkpoint import formats
 from tools import timm_parity
 
 ALL = timm_parity.CASES | timm_parity.WITHOUT_FILES
@@ -30,4 +30,4 @@ def test_arrays_are_timms(name, tmp_path):
     mixer.save_pretrained(path, case.params(), case.model)
     with np.load(timm_parity.FIXTURES / f"{name}.npz") as stored:
         expected = stored["state"].tolist()
-    assert timm_parity.fingerprints(arrays.read(path)) == expected
+    assert timm_parity.fingerprints(formats.read(path)) == expected

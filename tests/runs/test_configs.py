@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import NamedSharding
 
 import mixer
-from mixer.checkpoint import adapt
+from mixer.checkpoint import fitting
 from mixer.planning import hlo
 from mixer.runs import keys
 from mixer.runs.model import apply_of
@@ -120,7 +120,7 @@ def test_eight_devices_share_the_work_and_gather_no_activations(
 def test_evaluation_gathers_kernels_once_and_no_activations():
     mesh = sharding.make_mesh(1, 8)
     model = mixer.create_model("Mixer-S/16", num_classes=8, num_blocks=2, scan=True)
-    shapes = adapt.shapes(model, (224, 224))
+    shapes = fitting.shapes(model, (224, 224))
     specs = placement.parameter_specs(shapes, mesh, placement.STRATEGIES["fsdp"])
     params = jax.tree.map(
         lambda x, spec: x.update(sharding=NamedSharding(mesh, spec)), shapes, specs

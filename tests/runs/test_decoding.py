@@ -5,7 +5,7 @@ import pytest
 
 from configs import quickstart
 from mixer import errors
-from mixer.checkpoint.card import Card
+from mixer.checkpoint.model_card import Card
 from mixer.data import turbojpeg
 from mixer.data.decode import Decoding
 from mixer.data.sources.subset import Subset

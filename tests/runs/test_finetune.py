@@ -8,7 +8,7 @@ import tfds_stand_ins as stand_ins
 import mixer
 from configs import finetune, sweep
 from mixer import errors
-from mixer.checkpoint import arrays
+from mixer.checkpoint import formats
 from mixer.data import sources, transforms
 from mixer.data.sources.splits import absolute_ranges
 from mixer.runs import grid
@@ -177,8 +177,8 @@ def test_it_starts_from_weights_with_a_new_head(small, tmp_path, monkeypatch):
     start["head"] = jax.tree.map(lambda x: x + 1, start["head"])
     mixer.save_pretrained(file, start, model)
     small.init_from = str(file)
-    read, count = arrays.read, []
-    monkeypatch.setattr(arrays, "read", lambda path: count.append(path) or read(path))
+    read, count = formats.read, []
+    monkeypatch.setattr(formats, "read", lambda path: count.append(path) or read(path))
     params, upstream = build_training(small).initial()
     assert len(count) == 2  # to know the image size, and to begin
     assert not params["head"]["kernel"].any() and not params["head"]["bias"].any()

@@ -12,8 +12,9 @@ from stand_in import serve
 
 import mixer
 from configs import folder, groups, quickstart
-from mixer.checkpoint import adapt, hub, zoo
-from mixer.checkpoint.card import Card
+from mixer.checkpoint import fitting, zoo
+from mixer.checkpoint.formats import hub_folder
+from mixer.checkpoint.model_card import Card
 from mixer.models import registry
 from mixer.runs import convert, predict
 from mixer.runs import trained as trained_run
@@ -33,7 +34,7 @@ def published(tmp_path, monkeypatch):
     monkeypatch.setitem(registry._MODELS, "Mixer-tiny/16", (module, fields))
     model = mixer.create_model("Mixer-tiny/16", 1000)
     rng = np.random.default_rng(0)
-    shapes = adapt.shapes(model, (224, 224))
+    shapes = fitting.shapes(model, (224, 224))
     params = jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), shapes)
     file = tmp_path / "weights.npz"
     mixer.save_pretrained(file, params, model)
@@ -133,7 +134,7 @@ def test_arrays_without_a_place_are_refused_before_anything_is_written(tmp_path,
     fields = fields | small | {"representation_size": 7}
     monkeypatch.setitem(registry._MODELS, "ViT-own/16", (module, fields))
     model = mixer.create_model("ViT-own/16", 3)
-    zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), adapt.shapes(model, (32, 32)))
+    zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), fitting.shapes(model, (32, 32)))
     mixer.save_pretrained(tmp_path / "own.npz", zeros, model)
     config = folder.get_config("ViT-own/16,32", "convert")
     config.init_from = f"{tmp_path}/own.npz"
@@ -144,20 +145,20 @@ def test_arrays_without_a_place_are_refused_before_anything_is_written(tmp_path,
 
 
 @pytest.fixture
-def hub_folder(tmp_path):
+def hub_dir(tmp_path):
     """A folder as convert writes it, of the digits in reverse: its model, parameters and path."""
     model = mixer.create_model("Mixer-S/32", 10, tokens_mlp_dim=3, channels_mlp_dim=8)
     rng = np.random.default_rng(0)
-    shapes = adapt.shapes(model, (64, 64))
+    shapes = fitting.shapes(model, (64, 64))
     params = jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), shapes)
     digits = tuple(map(str, reversed(range(10))))
     card = Card({"name": "Mixer-S/32"}, (64, 64), "resize(70)|central_crop", digits, "digits")
-    hub.save_folder(f"{tmp_path}/hub/", params, model, card)
+    hub_folder.save_folder(f"{tmp_path}/hub/", params, model, card)
     return model, params, tmp_path / "hub"
 
 
-def test_a_folder_brings_model_preprocessing_and_classes(hub_folder, data_dir, capsys):
-    model, params, path = hub_folder
+def test_a_folder_brings_model_preprocessing_and_classes(hub_dir, data_dir, capsys):
+    model, params, path = hub_dir
     config = quickstart.get_config("Mixer-B/16")
     config.init_from = str(path)
     trained = load_trained(config)
@@ -175,8 +176,8 @@ def test_a_folder_brings_model_preprocessing_and_classes(hub_folder, data_dir, c
     assert conversion(config).card.classes == trained.card.classes
 
 
-def test_a_folder_without_words_on_classes_and_images_has_the_configs(hub_folder, data_dir, capsys):
-    _, params, path = hub_folder
+def test_a_folder_without_words_on_classes_and_images_has_the_configs(hub_dir, data_dir, capsys):
+    _, params, path = hub_dir
     (path / "config.json").write_text('{"architecture": "mixer_s32_224"}')
     config = quickstart.get_config("")
     config.init_from = str(path)
@@ -189,10 +190,8 @@ def test_a_folder_without_words_on_classes_and_images_has_the_configs(hub_folder
     assert "does not say how images are resized: as the config says" in out
 
 
-def test_a_folders_head_is_reordered_for_training_and_others_are_reset(
-    hub_folder, data_dir, capsys
-):
-    model, params, path = hub_folder
+def test_a_folders_head_is_reordered_for_training_and_others_are_reset(hub_dir, data_dir, capsys):
+    model, params, path = hub_dir
     config = quickstart.get_config("Mixer-S/32,64")
     config.model.update(tokens_mlp_dim=3, channels_mlp_dim=8)
     config.init_from, config.batch_size = str(path), 16

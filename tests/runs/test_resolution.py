@@ -10,7 +10,7 @@ import pytest
 import mixer
 from configs import quickstart
 from mixer import runs
-from mixer.checkpoint import adapt, arrays
+from mixer.checkpoint import fitting, formats
 from mixer.runs.training import build_training
 
 
@@ -38,7 +38,7 @@ def model(num_classes=10):
 def weights(tmp_path_factory):
     """A file in the paper's layout: 12 x 12 pixels, 3 x 3 patches, a head for the digits."""
     rng = np.random.default_rng(0)
-    shapes = adapt.shapes(model(), (12, 12))
+    shapes = fitting.shapes(model(), (12, 12))
     params = jax.tree.map(lambda s: rng.normal(0, 0.3, s.shape).astype(np.float32), shapes)
     path = tmp_path_factory.mktemp("weights") / "published.npz"
     mixer.save_pretrained(path, params, model())
@@ -119,7 +119,7 @@ def test_convert_and_back(weights, finetuned, tmp_path):
     assert results["run"] == "convert" and results["resolution"] == 12
     assert len(results["upstream"]["sha256"]) == 64
     back, _ = convert(torch, "w.npz")
-    before, after = arrays.read(weights), arrays.read(back)
+    before, after = formats.read(weights), formats.read(back)
     assert list(before) == list(after)
     same(after, before)
     of_run, results = convert(finetuned, "run.npz")

@@ -10,7 +10,8 @@ import pytest
 
 import mixer
 from mixer import recognition
-from mixer.checkpoint import adapt, names
+from mixer.checkpoint import fitting
+from mixer.checkpoint.formats import names
 from mixer.models import registry
 from mixer.models.nfnet import NFNet
 from mixer.models.registry import Traits
@@ -98,7 +99,7 @@ def test_a_twin_has_the_originals_names_in_files(mine, tmp_path):
         one, other = (registry.create_model(name, 2) for name in (twin, ours))
         assert names.family_of(one) is names.family_of(other) is not None
     small = registry.create_model("Affine", 2, num_blocks=1)
-    shapes = adapt.shapes(small, (224, 224))
+    shapes = fitting.shapes(small, (224, 224))
     params = jax.tree.map(lambda s: np.zeros(s.shape, np.float32), shapes)
     mixer.save_pretrained(tmp_path / "a.safetensors", params, small)
     flat = recognition.parameters(str(tmp_path / "a.safetensors"), "a")

@@ -12,7 +12,7 @@ from stand_in import serve
 import mixer
 from configs import imagenet, quickstart
 from mixer import errors
-from mixer.checkpoint import adapt, zoo
+from mixer.checkpoint import fitting, zoo
 from mixer.models import registry
 from mixer.runs import verify_zoo
 
@@ -29,7 +29,7 @@ def figures(tmp_path, monkeypatch):
     fields = fields | {"num_blocks": 1, "hidden_dim": 8, "tokens_mlp_dim": 4, "channels_mlp_dim": 8}
     monkeypatch.setitem(registry._MODELS, "Mixer-tiny/16", (module, fields))
     model = mixer.create_model("Mixer-tiny/16", 1000)
-    params = jax.tree.map(lambda s: np.ones(s.shape, np.float32), adapt.shapes(model, (32, 32)))
+    params = jax.tree.map(lambda s: np.ones(s.shape, np.float32), fitting.shapes(model, (32, 32)))
     params["head"]["kernel"] *= 0
     params["head"]["bias"][[15, 45]] = 3, 4
     mixer.save_pretrained(tmp_path / "weights.safetensors", params, model)

@@ -5,7 +5,7 @@ format that preceded it; it numbers a block's submodules together, so the second
 number but 0, and its token-mixing arrays may hold singleton axes.
 """
 
-from mixer.checkpoint.layouts import SQUEEZED, Family, Layout, Row, size_of, torch_rows
+from mixer.checkpoint.formats.names.table import SQUEEZED, Family, Layout, Row, size_of, torch_rows
 
 _OURS = "MixerBlock_{0}/"
 _OLDER = "Mixer/encoderblock_{0}/"

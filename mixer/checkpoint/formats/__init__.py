@@ -65,7 +65,7 @@ def read(path: str) -> dict[str, np.ndarray]:
     except _DAMAGE as error:
         why = _why(file, error)
         raise errors.BadInput(f"{str(path)!r} is no readable {kind} file: {why}") from None
-    with np.errstate(over="ignore"):  # infinite then, which `adapt.compare` names
+    with np.errstate(over="ignore"):  # infinite then, which `fitting.compare` names
         return {
             name: array.astype(np.float32, copy=False)
             if jnp.issubdtype(array.dtype, jnp.floating)

@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 import mixer
-from mixer.checkpoint import adapt, arrays
+from mixer.checkpoint import fitting, formats
 from tools.timm_parity import CASES
 
 
@@ -32,7 +32,7 @@ def stored(name, tmp_path):
     """The arrays of the published file."""
     path = tmp_path / "published.npz"
     mixer.save_pretrained(path, CASES[name].params(), CASES[name].model)
-    return arrays.read(path)
+    return formats.read(path)
 
 
 def load(content, model, tmp_path, **kwargs):
@@ -64,7 +64,7 @@ def test_published_names(tmp_path):
         ("resnet/head/conv2d/kernel", (1, 1, 256, 5)),
     ):
         assert bit[name] == shape
-    r50 = adapt.shapes(mixer.create_model("BiT-R50x1", 21843), (32, 32))
+    r50 = fitting.shapes(mixer.create_model("BiT-R50x1", 21843), (32, 32))
     assert len(jax.tree.leaves(r50)) == 153
 
 
@@ -146,14 +146,14 @@ def test_strictness(tmp_path):
             load(content, model, tmp_path)
     path = tmp_path / "weights.safetensors"
     mixer.save_pretrained(path, CASES["ViT"].params(), vit)
-    content = arrays.read(path)
+    content = formats.read(path)
     content["blocks.1.attn.qkv.weight"] = content["blocks.1.attn.qkv.weight"][:7]
-    arrays.write(path, content)
+    formats.write(path, content)
     with pytest.raises(mixer.BadInput, match=r"blocks.1.attn.qkv.weight has shape \(7, 12\): no "):
         mixer.load_pretrained(path, vit)
     mixer.save_pretrained(path, CASES["BiT"].params(), bit)
-    flat = arrays.read(path)
-    arrays.write(path, flat | {"head.fc.weight": flat["head.fc.weight"][:, :, 0, 0]})
+    flat = formats.read(path)
+    formats.write(path, flat | {"head.fc.weight": flat["head.fc.weight"][:, :, 0, 0]})
     with pytest.raises(
         mixer.BadInput, match=r"head.fc.weight has shape \(5, 256\): no head/kernel"
     ):
@@ -164,12 +164,12 @@ def test_the_representation_layer(tmp_path, capsys):
     """Loaded where the model has it; else dropped with the head that reads it, and said."""
     case = CASES["ViT"]
     full = case.model.clone(representation_size=7)
-    shapes = adapt.shapes(full, case.image_size)
+    shapes = fitting.shapes(full, case.image_size)
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), shapes)
     path = tmp_path / "weights.npz"
     mixer.save_pretrained(path, params, full)
-    assert {"pre_logits/kernel", "pre_logits/bias"} <= arrays.read(path).keys()
+    assert {"pre_logits/kernel", "pre_logits/bias"} <= formats.read(path).keys()
     same(mixer.load_pretrained(path, full), params)
     tuned = mixer.load_pretrained(path, case.model)
     assert not tuned["head"]["kernel"].any() and "representation" not in tuned
@@ -195,7 +195,7 @@ def test_positions_as_scipy_zooms_them(name, new, tmp_path):
     want = ndimage.zoom(before[kept:].reshape(*old, -1), zoom, order=1).reshape(-1, 12)
     np.testing.assert_allclose(after, np.concatenate([before[:kept], want]), atol=1e-6)
     assert mixer.at_resolution(case.model, **wanted) == case.model
-    assert adapt.shapes(case.model, size)["pos_embedding"].shape[1:] == after.shape
+    assert fitting.shapes(case.model, size)["pos_embedding"].shape[1:] == after.shape
     same(params | {"pos_embedding": 0}, case.params() | {"pos_embedding": 0})
     with pytest.raises(mixer.BadInput, match="is for token mixing; a ViT's positions are resampl"):
         mixer.load_pretrained(path, case.model, method="block_diagonal", **wanted)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import mixer
-from mixer.checkpoint import arrays
+from mixer.checkpoint import formats
 
 
 def file(path, header, data=b"", length=None):
@@ -39,7 +39,7 @@ def test_every_float_is_read_as_float32(name, dtype, tmp_path):
         "b": entry([], values.nbytes, values.nbytes + one.nbytes, name),
         "a": entry([2, 3], 0, values.nbytes, name),
     }
-    read = arrays.read(file(tmp_path / "x.safetensors", header, values.tobytes() + one.tobytes()))
+    read = formats.read(file(tmp_path / "x.safetensors", header, values.tobytes() + one.tobytes()))
     assert read["a"].dtype == read["b"].dtype == np.float32
     np.testing.assert_array_equal(read["a"], values.astype(np.float32))
     assert read["b"] == 3
@@ -48,7 +48,7 @@ def test_every_float_is_read_as_float32(name, dtype, tmp_path):
 def test_what_is_written_is_by_the_specification(tmp_path):
     path = tmp_path / "x.safetensors"
     a = np.arange(6, dtype=np.float32).reshape(2, 3)
-    arrays.write(path, {"a": a.T, "b": np.float32(7) * np.ones(1, np.float32)})
+    formats.write(path, {"a": a.T, "b": np.float32(7) * np.ones(1, np.float32)})
     content = path.read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
@@ -75,18 +75,18 @@ def test_damage_is_named(tmp_path):
     ):
         path = file(tmp_path / "x.safetensors", header, content, length)
         with pytest.raises(mixer.BadInput, match=message) as error:
-            arrays.read(path)
+            formats.read(path)
         assert "\n" not in str(error.value)
     (tmp_path / "x.safetensors").write_bytes(b"")
     with pytest.raises(mixer.BadInput, match="is no readable .safetensors"):
-        arrays.read(tmp_path / "x.safetensors")
+        formats.read(tmp_path / "x.safetensors")
     with pytest.raises(mixer.BadInput, match="there is no such file"):
-        arrays.read(tmp_path / "none.safetensors")
+        formats.read(tmp_path / "none.safetensors")
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "x.safetensors"
-    arrays.write(path, {"a": np.ones(3, np.float32)})
+    formats.write(path, {"a": np.ones(3, np.float32)})
     before = path.read_bytes()
 
     def full(descriptor):
@@ -94,7 +94,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(mixer.BadInput, match="cannot be written: No space left"):
-        arrays.write(path, {"a": np.zeros(3, np.float32)})
+        formats.write(path, {"a": np.zeros(3, np.float32)})
     assert path.read_bytes() == before
 
 
@@ -117,7 +117,7 @@ def npy(array=None, shape=None):
 def refused(path):
     """The one line that `read` refuses the file with."""
     with pytest.raises(mixer.BadInput) as error:
-        arrays.read(path)
+        formats.read(path)
     message = str(error.value)
     assert "\n" not in message and "allow_pickle" not in message and str(path) in message
     return message
@@ -130,7 +130,7 @@ def test_every_float_of_an_npz_is_read_as_float32(tmp_path):
         tmp_path / "X.NPZ", **{str(i): values.astype(k) for i, k in enumerate(kinds)}
     )
     (tmp_path / "X.NPZ.npz").rename(tmp_path / "X.NPZ")
-    read = arrays.read(tmp_path / "X.NPZ")
+    read = formats.read(tmp_path / "X.NPZ")
     assert len(read) == 5 and {array.dtype for array in read.values()} == {np.dtype("float32")}
     for array in read.values():
         np.testing.assert_array_equal(array, values)
@@ -175,7 +175,7 @@ def test_files_of_other_kinds_are_named(tmp_path):
         (b"", "it is empty"),
         (bytes(3), "3 bytes: is it complete?"),
     ):
-        for ending in arrays.ENDINGS:
+        for ending in formats.ENDINGS:
             path = tmp_path / f"x y{ending}"
             path.write_bytes(content)
             assert message.replace("\\", "") in refused(path)
@@ -188,4 +188,4 @@ def test_files_of_other_kinds_are_named(tmp_path):
     for name in ("folder.npz", "pipe.npz"):
         assert "it is no file" in refused(tmp_path / name)
     np.savez(tmp_path / "x.npz", a=np.array([1e300]))
-    assert np.isinf(arrays.read(tmp_path / "x.npz")["a"]).all()
+    assert np.isinf(formats.read(tmp_path / "x.npz")["a"]).all()

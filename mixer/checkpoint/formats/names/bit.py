@@ -4,7 +4,15 @@
 are [1, 1, 1, C].
 """
 
-from mixer.checkpoint.layouts import AS_IS, TORCH_1X1, Family, Layout, Row, Turn, torch_rows
+from mixer.checkpoint.formats.names.table import (
+    AS_IS,
+    TORCH_1X1,
+    Family,
+    Layout,
+    Row,
+    Turn,
+    torch_rows,
+)
 
 _OURS = "stage_{0}_unit_{1}/"
 _HEAD_NPZ = Turn(lambda a, m: a[0, 0], lambda a, m: a[None, None])

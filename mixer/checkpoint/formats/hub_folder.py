@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from mixer import calls, errors, storage
-from mixer.checkpoint import hub_config, official
-from mixer.checkpoint.card import Card
+from mixer.checkpoint import official
+from mixer.checkpoint.formats import hub_config
+from mixer.checkpoint.model_card import Card
 
 # timm's names, by patch size, blocks and width; the MLPs' widths and the image size are arguments.
 _ARCHITECTURES = {

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import mixer
-from mixer.checkpoint import adapt, hub, hub_config
-from mixer.checkpoint.card import Card
+from mixer.checkpoint import fitting
+from mixer.checkpoint.formats import hub_config, hub_folder
+from mixer.checkpoint.model_card import Card
 from mixer.data import transforms
 from tools.timm_parity import CASES
 
@@ -27,13 +28,13 @@ def card(transform="resize", image_size=SIZE, **changes):
 
 
 def params(of):
-    shapes = adapt.shapes(of, SIZE)
+    shapes = fitting.shapes(of, SIZE)
     return jax.tree.map(lambda s: np.full(s.shape, 0.5, np.float32), shapes)
 
 
 def test_the_folder(tmp_path):
     folder = tmp_path / "pets"
-    hub.save_folder(f"{folder}/", params(model()), model(), card())
+    hub_folder.save_folder(f"{folder}/", params(model()), model(), card())
     assert [p.name for p in tmp_path.iterdir()] == ["pets"]
     assert {p.name for p in folder.iterdir()} == {"model.safetensors", "config.json", "README.md"}
     loaded = mixer.load_pretrained(folder / "model.safetensors", model())
@@ -47,9 +48,9 @@ def test_the_folder(tmp_path):
     text = (folder / "README.md").read_text()
     assert text.startswith("---\ntags:\n") and 'approximate="tanh"' in text
     assert "trained on pets" in text and "/home" not in text
-    assert "approximate" not in hub._readme("x", model(gelu="erf"), card(), config)
+    assert "approximate" not in hub_folder._readme("x", model(gelu="erf"), card(), config)
     with pytest.raises(mixer.BadInput, match="cannot be written"):
-        hub.save_folder(f"{folder}/", params(model()), model(), card())
+        hub_folder.save_folder(f"{folder}/", params(model()), model(), card())
 
 
 def test_nothing_is_left_of_a_refused_folder(tmp_path):
@@ -58,29 +59,29 @@ def test_nothing_is_left_of_a_refused_folder(tmp_path):
         (params(model()), model(num_blocks=8, num_classes=4), "the model needs"),
     ):
         with pytest.raises(mixer.BadInput, match=message):
-            hub.save_folder(f"{tmp_path}/new/", weights, of, card())
+            hub_folder.save_folder(f"{tmp_path}/new/", weights, of, card())
     assert not list(tmp_path.iterdir())
 
 
 def test_timms_rounding_gives_our_numbers():
     for width in range(1, 5000):
         for of in (512, 768, 1024):
-            assert int(hub._ratio(width, of) * of) == width
+            assert int(hub_folder._ratio(width, of) * of) == width
     for size in range(16, 900):
         resized = round(size * 8 / 7)
-        crop = hub._crop(card(f"resize_small({resized})|central_crop", (size, size)))
+        crop = hub_folder._crop(card(f"resize_small({resized})|central_crop", (size, size)))
         assert math.floor(size / crop["crop_pct"]) == resized and crop["crop_mode"] == "center"
-    assert hub._crop(card("resize"))["crop_mode"] == "squash"
-    assert hub._crop(card("central_crop")) == {}
+    assert hub_folder._crop(card("resize"))["crop_mode"] == "squash"
+    assert hub_folder._crop(card("central_crop")) == {}
 
 
 @pytest.mark.parametrize("entry", [e for e in mixer.list_pretrained() if e.figures])
 def test_what_came_from_timm_goes_back_as_it_was(entry):
     """crop_pct, interpolation and mean of timm's own configuration of these weights."""
     of = mixer.create_model(entry.model, entry.classes)
-    made = hub.describe(of, card(entry.transform, entry.image_size))["pretrained_cfg"]
+    made = hub_folder.describe(of, card(entry.transform, entry.image_size))["pretrained_cfg"]
     assert made["crop_pct"] == 0.875 and made["interpolation"] == "bicubic"
-    assert hub.describe(of, card("resize"))["pretrained_cfg"]["interpolation"] == "bilinear"
+    assert hub_folder.describe(of, card("resize"))["pretrained_cfg"]["interpolation"] == "bilinear"
 
 
 def test_every_size_of_the_paper_but_h_is_timms():
@@ -88,17 +89,17 @@ def test_every_size_of_the_paper_but_h_is_timms():
     for name in [name for name, level in levels if level != "nothing"]:
         if name == "Mixer-H/14":
             continue
-        found = hub.describe(mixer.create_model(name, 1000), card())
+        found = hub_folder.describe(mixer.create_model(name, 1000), card())
         size, patch = name.removeprefix("Mixer-").lower().split("/")
         assert found["architecture"] == f"mixer_{size}{patch}_224"
         assert found["model_args"]["mlp_ratio"] == [0.5, 4.0]
     with pytest.raises(mixer.BadInput, match="of Mixers only, and the model is a ViT: convert"):
-        hub.describe(mixer.create_model("ViT-B/16", 1000), card())
+        hub_folder.describe(mixer.create_model("ViT-B/16", 1000), card())
     with pytest.raises(mixer.BadInput, match=r"\(14, 32, 1280\).*\.safetensors"):
-        hub.describe(mixer.create_model("Mixer-H/14", 1000), card())
+        hub_folder.describe(mixer.create_model("Mixer-H/14", 1000), card())
 
 
-def hub_folder(path, weights=None, of=None, **config):
+def timm_folder(path, weights=None, of=None, **config):
     """A folder as timm writes it, of `model()` for images of `SIZE` unless said otherwise."""
     path.mkdir()
     of = of or model()
@@ -115,7 +116,7 @@ def hub_folder(path, weights=None, of=None, **config):
 def test_what_is_written_is_read(tmp_path, capsys):
     """Also what timm has no terms for: the preprocessing, the form of GELU."""
     written = card("resize(48)|central_crop")
-    hub.save_folder(f"{tmp_path}/pets/", params(model()), model(), written)
+    hub_folder.save_folder(f"{tmp_path}/pets/", params(model()), model(), written)
     found = hub_config.find(f"{tmp_path}/pets")
     assert found.model == "Mixer-S/32" and found.gelu == "tanh" and not found.remarks
     assert (found.transform, found.image_size) == (written.transform, written.image_size)
@@ -127,12 +128,12 @@ def test_what_is_written_is_read(tmp_path, capsys):
 
 
 def at(of, size):
-    return jax.tree.map(lambda s: np.zeros(s.shape), adapt.shapes(of, size))
+    return jax.tree.map(lambda s: np.zeros(s.shape), fitting.shapes(of, size))
 
 
 def test_timms_terms(tmp_path):
     square = {"input_size": [3, 64, 64]}
-    folder = hub_folder(tmp_path / "a", label_names=["x", "y", "z"], pretrained_cfg=square)
+    folder = timm_folder(tmp_path / "a", label_names=["x", "y", "z"], pretrained_cfg=square)
     found = hub_config.find(str(folder))
     assert found.gelu == "erf" and found.class_names == ("x", "y", "z") and not found.remarks
     assert found.transform == "resize_small(73, method='bicubic')|central_crop"
@@ -148,13 +149,13 @@ def test_timms_terms(tmp_path):
             ({}, "resize((36, 73))|central_crop", "keep their ratio"),
         )
     ):
-        found = hub_config.find(str(hub_folder(tmp_path / str(number), pretrained_cfg=cfg)))
+        found = hub_config.find(str(timm_folder(tmp_path / str(number), pretrained_cfg=cfg)))
         assert found.transform == transform and remark in "".join(found.remarks)
         assert bool(remark) == bool(found.remarks)
         transforms.parse(found.transform, found.image_size)
     known = {variant for name, variant in hub_config.ARCHITECTURES.items()}
     assert known <= set(mixer.list_models())
-    for name in hub._ARCHITECTURES.values():
+    for name in hub_folder._ARCHITECTURES.values():
         assert name.removesuffix("_224") in hub_config.ARCHITECTURES
 
 
@@ -164,7 +165,7 @@ def test_another_normalisation_is_folded_into_the_stem(tmp_path):
     weights = jax.tree.map(
         lambda a: rng.normal(0, 0.1, a.shape).astype(np.float32), params(model())
     )
-    folder = hub_folder(tmp_path / "a", weights, pretrained_cfg={"mean": mean, "std": std})
+    folder = timm_folder(tmp_path / "a", weights, pretrained_cfg={"mean": mean, "std": std})
     pixels = rng.integers(0, 256, (2, *SIZE, 3)).astype(np.float32)
     loaded = mixer.load_pretrained(folder, model())
     ours = model().apply({"params": loaded}, pixels / 127.5 - 1)
@@ -183,7 +184,7 @@ def test_families_that_normalise_by_themselves_or_cannot(name, tmp_path):
             ([0.5] * 3, [0.5] * 3, name == "BiT"),
         )
     ):
-        folder = hub_folder(
+        folder = timm_folder(
             tmp_path / str(number),
             case.params(),
             case.model,
@@ -201,7 +202,7 @@ def test_families_that_normalise_by_themselves_or_cannot(name, tmp_path):
 
 def test_a_size_that_is_not_that_of_the_arrays_is_said(tmp_path, capsys):
     cfg = {"input_size": [3, 224, 224]}
-    folder = hub_folder(tmp_path / "a", pretrained_cfg=cfg)
+    folder = timm_folder(tmp_path / "a", pretrained_cfg=cfg)
     mixer.load_pretrained(folder, model(), image_size=SIZE)
     out = capsys.readouterr().out
     assert "says that it is for 224 x 224 pixels, but holds weights for 2 patches of 32" in out
@@ -214,9 +215,9 @@ def test_what_is_no_folder_of_weights_is_said(tmp_path):
         folder.mkdir()
         (folder / "config.json").write_text('{"architecture": "mixer_s32_224"}')
     (torch / "pytorch_model.bin").write_bytes(b"\x80\x02}q\x00.")
-    bare = hub_folder(tmp_path / "bare")
+    bare = timm_folder(tmp_path / "bare")
     (bare / "config.json").unlink()
-    broken = hub_folder(tmp_path / "broken")
+    broken = timm_folder(tmp_path / "broken")
     (broken / "config.json").write_text("{")
     strange = {"input_size": [3, "large", "larger"]}
     for folder, message in (
@@ -227,11 +228,14 @@ def test_what_is_no_folder_of_weights_is_said(tmp_path):
         ),
         (bare, "has no config.json, .*: give the file itself"),
         (broken, "config.json' cannot be read"),
-        (hub_folder(tmp_path / "a", architecture="mixer_s31_224"), "Did you mean 'mixer_s32'"),
-        (hub_folder(tmp_path / "b", architecture=None), "names no architecture of timm$"),
-        (hub_folder(tmp_path / "c", architecture=None, model_type="vit"), "it is of transformers"),
-        (hub_folder(tmp_path / "d", pretrained_cfg=strange), "not as timm writes it"),
-        (hub_folder(tmp_path / "e", pretrained_cfg={"crop_pct": 0}), "not as timm writes it"),
+        (timm_folder(tmp_path / "a", architecture="mixer_s31_224"), "Did you mean 'mixer_s32'"),
+        (timm_folder(tmp_path / "b", architecture=None), "names no architecture of timm$"),
+        (
+            timm_folder(tmp_path / "c", architecture=None, model_type="vit"),
+            "it is of transformers",
+        ),
+        (timm_folder(tmp_path / "d", pretrained_cfg=strange), "not as timm writes it"),
+        (timm_folder(tmp_path / "e", pretrained_cfg={"crop_pct": 0}), "not as timm writes it"),
     ):
         with pytest.raises(mixer.BadInput, match=message) as error:
             mixer.load_pretrained(folder, model())

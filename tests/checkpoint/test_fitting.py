@@ -4,7 +4,7 @@ import pytest
 from flax import traverse_util
 
 from mixer import errors
-from mixer.checkpoint import adapt
+from mixer.checkpoint import fitting
 from mixer.models.mixer import Mixer
 
 
@@ -21,16 +21,16 @@ def model(classes=5, **fields):
 
 
 def params(classes=5):
-    shapes = adapt.shapes(model(classes), (8, 8))
+    shapes = fitting.shapes(model(classes), (8, 8))
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), shapes)
 
 
 def fit(stored, target, head="auto", bias=0.0):
     said = []
-    fitted = adapt.fit(
+    fitted = fitting.fit(
         traverse_util.flatten_dict(stored, sep="/"),
-        adapt.shapes(target, (8, 8)),
+        fitting.shapes(target, (8, 8)),
         head=head,
         head_bias_init=bias,
         source="X",
@@ -95,7 +95,7 @@ def test_every_name_and_shape_is_accounted_for():
 
 def test_differences_of_many_blocks_are_said_once():
     needs = model().clone(num_blocks=12)
-    stored = adapt.shapes(needs.clone(channels_mlp_dim=17), (8, 8))
+    stored = fitting.shapes(needs.clone(channels_mlp_dim=17), (8, 8))
     stored = jax.tree.map(lambda s: np.zeros(s.shape, np.float32), stored)
     del stored["MixerBlock_2"], stored["MixerBlock_11"], stored["MixerBlock_4"]["LayerNorm_1"]
     with pytest.raises(errors.BadInput) as error:
@@ -120,7 +120,7 @@ def test_classes_in_another_order_and_other_classes():
 
     def heads(classes, head="auto", had=had):
         said.clear()
-        found, head = adapt.for_classes(stored, head, had, classes, "X", said.append)
+        found, head = fitting.for_classes(stored, head, had, classes, "X", said.append)
         body = {name for name in found if not name.startswith("head/")}
         assert all(found[name] is stored[name] for name in body)
         return found["head/kernel"], found["head/bias"], head
@@ -132,7 +132,7 @@ def test_classes_in_another_order_and_other_classes():
     assert said == ["X: its head of 3 classes is kept, though it does not name them"]
     assert heads(had, "keep", had=()) == (kernel, bias, "keep") and not said
     headless = {name: array for name, array in stored.items() if not name.startswith("head/")}
-    assert adapt.for_classes(headless, "auto", (), had, "X", said.append) == (headless, "auto")
+    assert fitting.for_classes(headless, "auto", (), had, "X", said.append) == (headless, "auto")
     for head in ("auto", "keep"):
         turned, offsets, left = heads(("cat", "ant", "bee"), head)
         np.testing.assert_array_equal(turned, kernel[:, [2, 0, 1]])

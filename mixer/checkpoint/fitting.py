@@ -9,7 +9,7 @@ import numpy as np
 from flax import traverse_util
 
 from mixer import errors
-from mixer.checkpoint.names import in_order
+from mixer.checkpoint.formats.names import in_order
 
 HEADS = ("auto", "keep", "reset")
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import mixer
-from mixer.checkpoint import arrays
+from mixer.checkpoint import formats
 from tools.timm_parity import CASES
 
 NAMES = ("Mixer", "ViT", "BiT")
@@ -22,7 +22,7 @@ def stored(tmp_path):
     def read(name, ending):
         path = tmp_path / f"plain{ending}"
         mixer.save_pretrained(path, CASES[name].params(), CASES[name].model)
-        return arrays.read(path)
+        return formats.read(path)
 
     return read
 
@@ -31,7 +31,7 @@ def load(content, name, path):
     if path.suffix == ".npz":
         np.savez(path, **content)
     else:
-        arrays.write(path, content)
+        formats.write(path, content)
     return mixer.load_pretrained(path, CASES[name].model)
 
 

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from mixer.checkpoint.card import Card
+from mixer.checkpoint.model_card import Card
 from mixer.errors import BadInput
 
 CARD = Card(

@@ -6,8 +6,16 @@ from collections.abc import Iterable
 import numpy as np
 
 from mixer import errors
-from mixer.checkpoint.families import FAMILIES
-from mixer.checkpoint.layouts import Family
+from mixer.checkpoint.formats.names.bit import BIT
+from mixer.checkpoint.formats.names.convnext import CONVNEXT
+from mixer.checkpoint.formats.names.gmlp import GMLP
+from mixer.checkpoint.formats.names.mixer import MIXER
+from mixer.checkpoint.formats.names.nfnet import NFNET
+from mixer.checkpoint.formats.names.resmlp import RESMLP
+from mixer.checkpoint.formats.names.table import Family
+from mixer.checkpoint.formats.names.vit import VIT
+
+FAMILIES = {family.name: family for family in (MIXER, VIT, BIT, RESMLP, GMLP, CONVNEXT, NFNET)}
 
 
 def family_of(model) -> Family | None:
@@ -32,7 +40,7 @@ def of_family(flat: dict[str, np.ndarray], source: str, model) -> bool:
 def to_ours(flat: dict[str, np.ndarray], source: str, model) -> tuple[dict[str, np.ndarray], str]:
     """Arrays of a file -> the same under our names, and what the names were.
 
-    A name that no table holds stays as it is, for `adapt.fit` to refuse.
+    A name that no table holds stays as it is, for `fitting.fit` to refuse.
 
     Args:
       source: where they come from, for the messages.

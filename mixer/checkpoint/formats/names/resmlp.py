@@ -1,6 +1,6 @@
 """A ResMLP's files."""
 
-from mixer.checkpoint.layouts import Turn, from_timm, torch_rows
+from mixer.checkpoint.formats.names.table import Turn, from_timm, torch_rows
 
 _AFFINE = Turn(lambda a, m: a.ravel(), lambda a, m: a[None, None])  # [1, 1, C] there
 _OURS, _TIMM = "ResMLPBlock_{0}/", "blocks.{0}."

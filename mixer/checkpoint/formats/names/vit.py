@@ -7,7 +7,7 @@ the class token is there, so its table has no row for it, and may stack all bloc
 
 import numpy as np
 
-from mixer.checkpoint.layouts import Family, Layout, Row, Turn, torch_rows
+from mixer.checkpoint.formats.names.table import Family, Layout, Row, Turn, torch_rows
 
 _OURS = "encoderblock_{0}/"
 _PARTS = ("query", "key", "value")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mixer import errors
-from mixer.checkpoint import arrays
+from mixer.checkpoint import formats
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 # Here convert writes what timm has no terms for.
@@ -94,8 +94,8 @@ def find(path: str) -> Folder | None:
     if not weights.exists():
         if "architecture" not in content:
             return None  # a workdir without a checkpoint
-        others = sorted(file.name for file in folder.iterdir() if file.suffix in arrays.PICKLES)
-        mend = arrays.from_torch(folder / others[0], weights) if others else "it is incomplete"
+        others = sorted(file.name for file in folder.iterdir() if file.suffix in formats.PICKLES)
+        mend = formats.from_torch(folder / others[0], weights) if others else "it is incomplete"
         if (folder / f"{WEIGHTS}.index.json").exists():
             mend = "its weights are in several files, and only one is read here"
         raise errors.BadInput(f"{path!r} has no {WEIGHTS}: {mend}")

@@ -1,6 +1,6 @@
 """A ConvNeXt's files."""
 
-from mixer.checkpoint.layouts import from_timm, torch_rows
+from mixer.checkpoint.formats.names.table import from_timm, torch_rows
 
 _OURS, _TIMM = "stage_{0}_block_{1}/", "stages.{0}.blocks.{1}."
 

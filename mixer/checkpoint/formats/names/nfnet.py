@@ -1,6 +1,6 @@
 """An NFNet's files: timm's `dm_nfnet_...`. (Its `nfnet_...` lack the scalars `skip_gain`.)"""
 
-from mixer.checkpoint.layouts import TORCH_1X1, Turn, from_timm, torch_rows
+from mixer.checkpoint.formats.names.table import TORCH_1X1, Turn, from_timm, torch_rows
 
 _GAIN = Turn(lambda a, m: a.ravel(), lambda a, m: a[:, None, None, None])
 _OURS, _TIMM = "stage_{0}_block_{1}/", "stages.{0}.{1}."

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import mixer
-from mixer.checkpoint import adapt, arrays
+from mixer.checkpoint import fitting, formats
 from mixer.models.mixer import Mixer
 
 
@@ -37,7 +37,7 @@ def older(params, second="LayerNorm_2"):
 
 def random_params(of):
     rng = np.random.default_rng(0)
-    shapes = adapt.shapes(of, (8, 12))
+    shapes = fitting.shapes(of, (8, 12))
     return jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), shapes)
 
 
@@ -69,6 +69,6 @@ def test_other_families_of_timms_are_refused(family, tmp_path):
     of_family = {"vit": "blocks.0.attn.qkv.weight", "resmlp": "blocks.0.linear_tokens.weight"}
     zeros = np.zeros((4, 4), np.float32)
     content = {"blocks.0.norm1.weight": zeros[0], "norm.weight": zeros[0], of_family[family]: zeros}
-    arrays.write(tmp_path / "other.safetensors", content)
+    formats.write(tmp_path / "other.safetensors", content)
     with pytest.raises(mixer.BadInput, match=f"holds no Mixer's .* found {of_family[family]}"):
         mixer.load_pretrained(tmp_path / "other.safetensors", model())

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mixer.checkpoint import pretrained
-from mixer.checkpoint.card import Card
-from mixer.checkpoint.gone import again_if_gone
+from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.reading import again_if_gone
 from mixer.checkpoint.store import Store
 from mixer.errors import BadInput
 

@@ -1,6 +1,6 @@
 """A gMLP's files."""
 
-from mixer.checkpoint.layouts import from_timm, torch_rows
+from mixer.checkpoint.formats.names.table import from_timm, torch_rows
 
 _OURS, _TIMM = "GMLPBlock_{0}/", "blocks.{0}."
 
