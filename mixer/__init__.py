@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors and type checkers, to which the table below says nothing
     __version__: str
-    from mixer.checkpoint.official import save_pretrained as save_pretrained
     from mixer.checkpoint.pretrained import load_pretrained as load_pretrained
     from mixer.checkpoint.resize import at_resolution as at_resolution
     from mixer.checkpoint.resize import with_patch_size as with_patch_size
+    from mixer.checkpoint.saving import save_pretrained as save_pretrained
     from mixer.checkpoint.zoo import list_pretrained as list_pretrained
     from mixer.data.sources import register_source as register_source
     from mixer.data.transforms import register_transform as register_transform
@@ -37,7 +37,7 @@ _PUBLIC = {
     "create_model": "mixer.models.registry",
     "list_pretrained": "mixer.checkpoint.zoo",
     "load_pretrained": "mixer.checkpoint.pretrained",
-    "save_pretrained": "mixer.checkpoint.official",
+    "save_pretrained": "mixer.checkpoint.saving",
     # Both for images or patches of another size.
     "at_resolution": "mixer.checkpoint.resize",
     "with_patch_size": "mixer.checkpoint.resize",

@@ -12,12 +12,12 @@ from typing import Any
 from flax import linen as nn
 
 from mixer import errors
-from mixer.checkpoint import download, formats, official, pretrained, resize, zoo
-from mixer.checkpoint.formats import hub_config, names
+from mixer.checkpoint import download, formats, pretrained, reading, resize, zoo
+from mixer.checkpoint.formats import hub_folder, names
 from mixer.checkpoint.located import Located, locate
 from mixer.checkpoint.model_card import Card, LoadedCard
 from mixer.checkpoint.reading import again_if_gone
-from mixer.checkpoint.stored import Stored
+from mixer.checkpoint.stored import Stored, read_stored
 from mixer.data import transforms
 from mixer.models import registry
 from mixer.recognition import parameters, recognise
@@ -73,7 +73,7 @@ def load(
         card = _card_of(path, located, model, size)
         sha256 = located.sha256 or formats.sha256(located.path)
     else:
-        meta = pretrained.read_meta(path, step)
+        meta = reading.read_meta(path, step)
         card, found = Card.from_json(meta["card"]), meta["step"]
         _check_imported(card.imports, path)
     if model and (not located.is_file or located.entry or located.folder):
@@ -133,7 +133,7 @@ def card_of_published(entry: zoo.Published) -> Card:
 
 
 def card_of_folder(
-    folder: hub_config.Folder,
+    folder: hub_folder.Folder,
     image_size: tuple[int, int],
     pretrained_size: tuple[int, int] | None = None,
 ) -> Card:
@@ -146,7 +146,7 @@ def card_of_folder(
       image_size, pretrained_size: used to find the grid of patches if it is not recorded; see
         `Stored.size`.
     """
-    stored = pretrained.read(folder.name, registry.create_model(folder.model, 0))
+    stored = read_stored(folder.name, registry.create_model(folder.model, 0))
     fields = _fields(folder.model, stored, folder.name)
     classes, outputs = folder.class_names, fields["num_classes"]
     if len(classes) != outputs and classes:
@@ -166,7 +166,7 @@ def _card_of_file(
 ) -> Card:
     """The card of a plain file, as its arrays tell; the rest is assumed. Prints a line about it."""
     shown = download.without_login(path)
-    flat, recorded = parameters(located.path, shown), official.image_size(located.path)
+    flat, recorded = parameters(located.path, shown), formats.image_size(located.path)
     if model is None:
         model = recognise(flat, recorded, shown)
     found, _ = names.to_ours(flat, shown, registry.create_model(model, 0))
@@ -174,7 +174,7 @@ def _card_of_file(
     fields, said = _fields(model, stored, shown), ""
     if "gelu" in fields:
         timms = located.path.lower().endswith(".safetensors")
-        form = official.gelu(located.path) or ("erf" if timms else fields["gelu"])
+        form = formats.gelu(located.path) or ("erf" if timms else fields["gelu"])
         fields, said = fields | {"gelu": form}, f", gelu={form!r}"
     size = _size(stored, fields, asked or _SIZE, asked)
     classes, transform = _numbers(fields["num_classes"]), _transform(size)

@@ -8,7 +8,7 @@ from flax import traverse_util
 
 from mixer import errors
 from mixer.checkpoint import fitting, formats
-from mixer.checkpoint.formats import names, wrapping
+from mixer.checkpoint.formats import names
 from mixer.checkpoint.formats.names import FAMILIES
 from mixer.checkpoint.formats.names.table import Arrays
 from mixer.checkpoint.stored import Stored
@@ -26,7 +26,7 @@ def parameters(path: str, source: str) -> Arrays:
     Raises:
       BadInput: the file cannot be read, or belongs to no known family.
     """
-    flat, _ = wrapping.unwrapped(
+    flat, _ = names.unwrapped(
         formats.read(path), source, lambda flat: bool(names.families_of(flat))
     )
     if not names.families_of(flat):

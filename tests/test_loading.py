@@ -19,8 +19,7 @@ from stand_in import serve
 
 import mixer
 from configs import folder
-from mixer.checkpoint import fitting, zoo
-from mixer.checkpoint.formats import hub_folder
+from mixer.checkpoint import fitting, saving, zoo
 from mixer.checkpoint.model_card import Card
 from mixer.checkpoint.store import Store
 from mixer.models import registry
@@ -109,7 +108,7 @@ def of_a_hub_folder(tmp_path):
     model = mixer.create_model("Mixer-S/32", CLASSES, tokens_mlp_dim=3, channels_mlp_dim=8)
     params = drawn(model)
     card = Card({"name": "Mixer-S/32"}, (64, 64), "resize(70)|central_crop", NUMBERS[::-1], "x")
-    hub_folder.save_folder(f"{tmp_path}/hub/", params, model, card)
+    saving.save_folder(f"{tmp_path}/hub/", params, model, card)
     return tmp_path / "hub", params
 
 

@@ -2,21 +2,11 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
-
-import jax
-import numpy as np
 
 from mixer import errors
 from mixer.checkpoint import download, formats, zoo
-from mixer.checkpoint.formats import hub_config
-
-# By what a model's field `normalization` says: of the input that its stem sees.
-_SEEN = {
-    "none": ((0.5,) * 3, (0.5,) * 3),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}
+from mixer.checkpoint.formats import hub_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,49 +23,12 @@ class Located:
     path: str
     sha256: str | None = None
     entry: zoo.Published | None = None
-    folder: hub_config.Folder | None = None
+    folder: hub_folder.Folder | None = None
 
     @property
     def is_file(self) -> bool:
         """Whether it is a file of weights; else a workdir."""
         return self.path.lower().endswith(formats.ENDINGS) and not Path(self.path).is_dir()
-
-    def for_model(self, params: dict[str, Any], model) -> dict[str, Any]:
-        """`params` of that file (nested dict of arrays) for images in [-1, 1].
-
-        Says so if the model's GELU is not its publisher's.
-
-        Raises:
-          BadInput: the file expects another range of the input, which this model's stem, padded
-            with zeros, cannot be made to expect.
-        """
-        publisher = self.entry or self.folder
-        if publisher is None:
-            return params
-        if getattr(model, "gelu", publisher.gelu) != publisher.gelu:
-            print(
-                f"{publisher.name} is published with gelu={publisher.gelu!r}; the model has "
-                f"another form"
-            )
-        if publisher.mean is None or publisher.std is None:
-            return params
-        seen = np.array(_SEEN[getattr(model, "normalization", "none")])
-        mean, std = (np.broadcast_to(of, 3) for of in (publisher.mean, publisher.std))
-        if np.allclose(seen, (mean, std), atol=1e-3):
-            return params
-        # What is seen as (x - m) / s is expected as (x - mean) / std.
-        scale, shift = seen[1] / std, (seen[0] - mean) / std
-        if "stem" not in params:
-            raise errors.BadInput(
-                f"{publisher.name} expects images less {publisher.mean}, divided by "
-                f"{publisher.std}, which cannot be made good in a {type(model).__name__}"
-            )
-        kernel, bias = (np.asarray(params["stem"][key], np.float64) for key in ("kernel", "bias"))
-        stem = {
-            "kernel": kernel * scale[:, None],
-            "bias": bias + np.einsum("hwic,i->c", kernel, shift),
-        }
-        return params | {"stem": jax.tree.map(np.float32, stem)}
 
 
 def locate(path: str) -> Located:
@@ -88,7 +41,7 @@ def locate(path: str) -> Located:
 
     Raises:
       BadInput, Failure: no such name or file, one of another kind, or it cannot be fetched; see
-        `download.fetch` and `hub_config.find`.
+        `download.fetch` and `hub_folder.find`.
     """
     entry, address = _understood(path)
     if not address.startswith(download.SCHEMES):
@@ -135,7 +88,7 @@ def _ends_as_a_file(address: str) -> bool:
 
 
 def _local(path: str) -> Located:
-    if folder := hub_config.find(path):
+    if folder := hub_folder.find(path):
         return Located(str(folder.weights), folder=folder)
     file = Path(path).expanduser()
     ending = file.suffix.lower()

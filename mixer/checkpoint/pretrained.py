@@ -1,103 +1,25 @@
 """Parameters of an earlier run, a file, a folder of the Hub or a published name, for a model."""
 
-import contextlib
-import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from etils import epath
-from flax import traverse_util
+import numpy as np
 
 from mixer import errors
-from mixer.checkpoint import download, fitting, folders, formats, official, resize
-from mixer.checkpoint.damage import DamagedCheckpoint
-from mixer.checkpoint.formats import names, wrapping
-from mixer.checkpoint.located import Located, locate
-from mixer.checkpoint.model_card import Card
-from mixer.checkpoint.reading import Gone, again_if_gone
-from mixer.checkpoint.store import Store
-from mixer.checkpoint.stored import Stored
+from mixer.checkpoint import fitting, resize, zoo
+from mixer.checkpoint.formats import hub_folder
+from mixer.checkpoint.located import locate
+from mixer.checkpoint.stored import Stored, read_stored
 
 # What two Mixers have in common that differ in their resolution.
 _OTHERS = ("num_blocks", "hidden_dim", "channels_mlp_dim")
-
-
-def _open(path: str) -> Store:
-    directory = epath.Path(path).expanduser() / "checkpoints"
-    # While the only step is saved again it lies in the second; in a bucket the first is then gone.
-    there = [f for f in (directory, folders.replaced(directory)) if f.exists()]
-    if not there:
-        raise errors.BadInput(
-            f"{str(path)!r} is no workdir of a training run: {directory} does not exist"
-        )
-    for folder in there:
-        store = Store(folder, read_only=True)
-        if store.steps():
-            break
-    return store
-
-
-def _pick(store: Store, path: str, step: int | str | None) -> int:
-    steps = store.steps()
-    if not steps:
-        # A list that is made while checkpoints come and go may miss the old and the new one.
-        raise Gone(f"{path} holds no checkpoint yet")
-    if step is None:
-        return steps[-1]
-    if step == "best":
-        scored = {s: score for s in steps if (score := _score(store, s)) is not None}
-        if not scored:
-            raise errors.BadInput(f"{path} keeps no best checkpoint: train it with config.best set")
-        return max(scored, key=lambda each: scored[each])
-    if step not in steps:
-        raise Gone(f"{path} has no checkpoint of step {step!r}; it has {steps}")
-    return step
-
-
-def _score(store: Store, step: int) -> float | None:
-    """What the best is chosen by, where it is known."""
-    try:
-        return store.meta(step).get("best")
-    except DamagedCheckpoint as error:
-        if store.holds(step):
-            print(f"damaged checkpoint, passed over: {error}", flush=True)
-        return None
-
-
-def _trouble(store: Store, path: str, step: int, error: DamagedCheckpoint) -> errors.BadInput:
-    """The error to raise, which tells a damaged checkpoint from one that is there no more."""
-    if store.holds(step):
-        return errors.BadInput(f"damaged checkpoint: {error}")
-    return Gone(f"{path}: checkpoint {step} was removed while it was read")
-
-
-@again_if_gone
-def read_meta(path: str, step: int | str | None = None) -> dict:
-    """The checkpoint's meta: "step", "card", "results" and what resuming needs.
-
-    Raises:
-      BadInput: no checkpoint there, or a damaged one.
-    """
-    with _open(path) as store:
-        chosen = _pick(store, path, step)
-        try:
-            return store.meta(chosen)
-        except DamagedCheckpoint as error:
-            raise _trouble(store, path, chosen, error) from None
-
-
-def newest_card(workdir: epath.Path) -> Card | None:
-    """That of the newest checkpoint in a workdir which is not damaged; None if there is none."""
-    if folders.newest(workdir / "checkpoints") is None:
-        return None
-    with _open(str(workdir)) as store:
-        for step in reversed(store.steps()):
-            with contextlib.suppress(DamagedCheckpoint):
-                return Card.from_json(store.meta(step)["card"])
-    return None
+# By what a model's field `normalization` says: of the input that its stem sees.
+_SEEN = {
+    "none": ((0.5,) * 3, (0.5,) * 3),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
 
 
 def load_pretrained(
@@ -148,7 +70,7 @@ def load_pretrained(
       Failure: no connection to fetch it.
     """
     located = locate(str(path))
-    stored = read(str(path), model, step=step, item="ema" if ema else "params")
+    stored = read_stored(str(path), model, step=step, item="ema" if ema else "params")
     for remark in stored.remarks:
         print(remark)
     _check_width(stored, model)
@@ -170,7 +92,9 @@ def load_pretrained(
     )
     if image_size is not None:
         fitted = resize.resize(fitted, model, resize.pair(image_size), old, method)
-    return jax.tree.map(jnp.asarray, located.for_model(fitted, model))
+    if publisher := located.entry or located.folder:
+        fitted = _for_our_range(fitted, model, publisher)
+    return jax.tree.map(jnp.asarray, fitted)
 
 
 def _check_width(stored: Stored, model) -> None:
@@ -197,72 +121,38 @@ def _check_width(stored: Stored, model) -> None:
         )
 
 
-def is_file(path: str) -> bool:
-    """Whether `path` is a file of weights, or what such a file is fetched by; else a workdir."""
-    return locate(path).is_file
+def _for_our_range(
+    params: dict[str, Any], model, publisher: zoo.Published | hub_folder.Folder
+) -> dict[str, Any]:
+    """A publisher's parameters (nested dict of arrays) for images in [-1, 1].
 
-
-def read(path: str, model, *, step: int | str | None = None, item: str = "params") -> Stored:
-    """All parameters at `path`, by our names, not yet held against a model.
-
-    Args:
-      model: the Module that a file's are for, which tells how to read them; a workdir needs none.
-      step, item: which of a workdir's.
+    Says so if the model's GELU is not its publisher's.
 
     Raises:
-      BadInput: nothing usable there, or one of several asked of a file.
+      BadInput: the file expects another range of the input, which this model's stem, padded
+        with zeros, cannot be made to expect.
     """
-    located, path = locate(path), download.without_login(path)
-    if not located.is_file:
-        return _from_workdir(path, step, item)
-    if step is not None or item != "params":
-        raise errors.BadInput(
-            f"{path!r} holds one set of parameters: a step, or averaged ones, are a workdir's"
+    if getattr(model, "gelu", publisher.gelu) != publisher.gelu:
+        print(
+            f"{publisher.name} is published with gelu={publisher.gelu!r}; the model has "
+            f"another form"
         )
-    return _from_file(path, located, model)
-
-
-def _from_file(path: str, located: Located, model) -> Stored:
-    content, remarks = wrapping.unwrapped(
-        formats.read(located.path), path, lambda flat: names.of_family(flat, path, model)
-    )
-    found, names_of = names.to_ours(content, path, model)
-    publisher = located.entry or located.folder
-    stored = Stored(
-        found,
-        (publisher and publisher.image_size) or official.image_size(located.path),
-        f"{path} ({names_of})",
-        classes=publisher.class_names if publisher else (),
-        remarks=(*remarks, *(located.folder.remarks if located.folder else ())),
-    )
-    if stored.image_size is None:
-        return stored
-    count = stored.patches(model)
-    if count is None or count * model.patch_size**2 == math.prod(stored.image_size):
-        return stored
-    height, width = stored.image_size
-    remark = (
-        f"{path} says that it is for {height} x {width} pixels, but holds weights for {count} "
-        f"patches of {model.patch_size}: they count"
-    )
-    return dataclasses.replace(stored, image_size=None, remarks=(*stored.remarks, remark))
-
-
-@again_if_gone
-def _from_workdir(path: str, step: int | str | None, item: str) -> Stored:
-    with _open(path) as store:
-        chosen = _pick(store, path, step)
-        try:
-            meta = store.meta(chosen)
-            card = Card.from_json(meta["card"])
-            if item not in meta["checksums"]:
-                raise errors.BadInput(
-                    f"{path} keeps no averaged parameters: it was trained without config.ema_decay"
-                )
-            here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-            abstract = store.abstract(chosen, item, here)
-            stored = jax.device_get(store.restore(chosen, {item: abstract})[item])
-        except DamagedCheckpoint as error:
-            raise _trouble(store, path, chosen, error) from None
-    flat = traverse_util.flatten_dict(stored, sep="/")
-    return Stored(flat, card.image_size, f"{path} (step {chosen})", classes=card.classes)
+    if publisher.mean is None or publisher.std is None:
+        return params
+    seen = np.array(_SEEN[getattr(model, "normalization", "none")])
+    mean, std = (np.broadcast_to(of, 3) for of in (publisher.mean, publisher.std))
+    if np.allclose(seen, (mean, std), atol=1e-3):
+        return params
+    # What is seen as (x - m) / s is expected as (x - mean) / std.
+    scale, shift = seen[1] / std, (seen[0] - mean) / std
+    if "stem" not in params:
+        raise errors.BadInput(
+            f"{publisher.name} expects images less {publisher.mean}, divided by "
+            f"{publisher.std}, which cannot be made good in a {type(model).__name__}"
+        )
+    kernel, bias = (np.asarray(params["stem"][key], np.float64) for key in ("kernel", "bias"))
+    stem = {
+        "kernel": kernel * scale[:, None],
+        "bias": bias + np.einsum("hwic,i->c", kernel, shift),
+    }
+    return params | {"stem": jax.tree.map(np.float32, stem)}

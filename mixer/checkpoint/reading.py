@@ -1,11 +1,21 @@
-"""Reading beside a run that trains on, and removes what is being read."""
+"""Reading a run's checkpoints, also while the run trains on and removes what is being read."""
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+import jax
+import numpy as np
+from etils import epath
+from flax import traverse_util
+
 from mixer import errors
+from mixer.checkpoint import folders
+from mixer.checkpoint.damage import DamagedCheckpoint
+from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.store import Store
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -44,3 +54,108 @@ def again_if_gone(load: Callable[_Arguments, _Result]) -> Callable[_Arguments, _
         )
 
     return loading
+
+
+@again_if_gone
+def read_meta(path: str, step: int | str | None = None) -> dict:
+    """The checkpoint's meta: "step", "card", "results" and what resuming needs.
+
+    Raises:
+      BadInput: no checkpoint there, or a damaged one.
+    """
+    with _open(path) as store:
+        chosen = _pick(store, path, step)
+        try:
+            return store.meta(chosen)
+        except DamagedCheckpoint as error:
+            raise _trouble(store, path, chosen, error) from None
+
+
+def newest_card(workdir: epath.Path) -> Card | None:
+    """That of the newest checkpoint in a workdir which is not damaged; None if there is none."""
+    if folders.newest(workdir / "checkpoints") is None:
+        return None
+    with _open(str(workdir)) as store:
+        for step in reversed(store.steps()):
+            with contextlib.suppress(DamagedCheckpoint):
+                return Card.from_json(store.meta(step)["card"])
+    return None
+
+
+@again_if_gone
+def read_arrays(
+    path: str, step: int | str | None, item: str
+) -> tuple[dict[str, np.ndarray], Card, int]:
+    """A checkpoint's parameters by name ("stem/kernel"), its card and its step.
+
+    Args:
+      step: a number, "best", or None for the newest.
+      item: "params", or "ema" for the averaged ones.
+
+    Raises:
+      BadInput: no such checkpoint, a damaged one, or no averaged parameters.
+    """
+    with _open(path) as store:
+        chosen = _pick(store, path, step)
+        try:
+            meta = store.meta(chosen)
+            card = Card.from_json(meta["card"])
+            if item not in meta["checksums"]:
+                raise errors.BadInput(
+                    f"{path} keeps no averaged parameters: it was trained without config.ema_decay"
+                )
+            here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+            abstract = store.abstract(chosen, item, here)
+            stored = jax.device_get(store.restore(chosen, {item: abstract})[item])
+        except DamagedCheckpoint as error:
+            raise _trouble(store, path, chosen, error) from None
+    return traverse_util.flatten_dict(stored, sep="/"), card, chosen
+
+
+def _open(path: str) -> Store:
+    directory = epath.Path(path).expanduser() / "checkpoints"
+    # While the only step is saved again it lies in the second; in a bucket the first is then gone.
+    there = [f for f in (directory, folders.replaced(directory)) if f.exists()]
+    if not there:
+        raise errors.BadInput(
+            f"{str(path)!r} is no workdir of a training run: {directory} does not exist"
+        )
+    for folder in there:
+        store = Store(folder, read_only=True)
+        if store.steps():
+            break
+    return store
+
+
+def _pick(store: Store, path: str, step: int | str | None) -> int:
+    steps = store.steps()
+    if not steps:
+        # A list that is made while checkpoints come and go may miss the old and the new one.
+        raise Gone(f"{path} holds no checkpoint yet")
+    if step is None:
+        return steps[-1]
+    if step == "best":
+        scored = {s: score for s in steps if (score := _score(store, s)) is not None}
+        if not scored:
+            raise errors.BadInput(f"{path} keeps no best checkpoint: train it with config.best set")
+        return max(scored, key=lambda each: scored[each])
+    if step not in steps:
+        raise Gone(f"{path} has no checkpoint of step {step!r}; it has {steps}")
+    return step
+
+
+def _score(store: Store, step: int) -> float | None:
+    """What the best is chosen by, where it is known."""
+    try:
+        return store.meta(step).get("best")
+    except DamagedCheckpoint as error:
+        if store.holds(step):
+            print(f"damaged checkpoint, passed over: {error}", flush=True)
+        return None
+
+
+def _trouble(store: Store, path: str, step: int, error: DamagedCheckpoint) -> errors.BadInput:
+    """The error to raise, which tells a damaged checkpoint from one that is there no more."""
+    if store.holds(step):
+        return errors.BadInput(f"damaged checkpoint: {error}")
+    return Gone(f"{path}: checkpoint {step} was removed while it was read")

@@ -1,6 +1,6 @@
 """Parameters made for one image size, in a model for another (section 3 and appendix C).
 
-Of a ViT only the table of positions knows where a patch lies: see `positions`. A convolutional
+Of a ViT only the table of positions knows where a patch lies. A convolutional
 net's parameters are for any size. Of a Mixer only token mixing knows: its first kernel is [S, D_S],
 its second [D_S, S], the second bias [S], for S tokens in raster order. A ResMLP and a gMLP have one
 kernel there, [S, S], and a bias [S]. Two ways to another grid:
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from mixer import errors
-from mixer.checkpoint import fitting, positions
+from mixer.checkpoint import fitting
 from mixer.checkpoint.formats import names
 
 METHODS = ("auto", "block_diagonal", "resample")
@@ -110,7 +110,7 @@ def resize(
     if old == new:
         return params
     if "pos_embedding" in params:
-        return params | {"pos_embedding": positions.resized(params["pos_embedding"], old, new)}
+        return params | {"pos_embedding": _resize_positions(params["pos_embedding"], old, new)}
     change = _resample(old, new) if factors is None else _block_diagonal(old, factors)
     return params | {
         name: part | {"token_mixing": change(part["token_mixing"])}
@@ -250,6 +250,30 @@ def _resample(old: tuple[int, int], new: tuple[int, int]):
         return {"Dense_0": first | {"kernel": kernel}, "Dense_1": outwards(second)}
 
     return change
+
+
+def _resize_positions(table: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
+    """The table of learned positions, [1, rows, D], for the grid `new`, float32.
+
+    Bilinear, the corners of the old grid on those of the new, as vision_transformer does it
+    (`scipy.ndimage.zoom` of order 1), in both directions. (`jax.image.resize` and timm put the
+    outer edges on each other instead.)
+
+    Args:
+      table: its last rows are those of the grid `old`, in raster order; what precedes them, the
+        class token's, stays.
+    """
+    count = old[0] * old[1]
+    kept, patches = table[:, :-count], table[0, -count:].reshape(*old, -1)
+    down, across = (_between(o, n) for o, n in zip(old, new, strict=True))
+    patches = np.einsum("ai,bj,ijd->abd", down, across, patches)
+    return np.concatenate([kept, patches.reshape(1, -1, table.shape[2])], 1).astype(np.float32)
+
+
+def _between(old: int, new: int) -> np.ndarray:
+    """[new, old]: of each new place the weights of the two old ones that it lies between."""
+    places = np.linspace(0, old - 1, new)
+    return np.maximum(0, 1 - np.abs(np.arange(old) - places[:, None]))
 
 
 def _by(size) -> str:

@@ -12,10 +12,9 @@ from etils import epath
 
 from mixer import storage
 from mixer.checkpoint import folders
-from mixer.checkpoint.checksum import checksums
+from mixer.checkpoint.checksum import checked, checksums, guarded
 from mixer.checkpoint.damage import DamagedCheckpoint, Unreachable, reading, writing
 from mixer.checkpoint.manager import BEST, Reader, Remover, Writer
-from mixer.checkpoint.meta import checked, guarded
 from mixer.errors import BadInput, Failure
 
 _META, _META_FILE = "meta", "meta/metadata"  # as Orbax names it

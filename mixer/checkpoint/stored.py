@@ -1,4 +1,4 @@
-"""Parameters as they were found, and the image size that they were made for."""
+"""Parameters as they were found, by our names, and the image size that they were made for."""
 
 import dataclasses
 import math
@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from mixer import errors
-from mixer.checkpoint import resize
+from mixer.checkpoint import download, formats, reading, resize
 from mixer.checkpoint.formats import names
+from mixer.checkpoint.located import Located, locate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,3 +126,56 @@ class Stored:
                 f"which by pretrained_size=(height, width)"
             )
         return side * patch, side * patch
+
+
+def is_file(path: str) -> bool:
+    """Whether `path` is a file of weights, or what such a file is fetched by; else a workdir."""
+    return locate(path).is_file
+
+
+def read_stored(path: str, model, *, step: int | str | None = None, item: str = "params") -> Stored:
+    """All parameters at `path`, by our names, not yet held against a model.
+
+    Args:
+      model: the Module that a file's are for, which tells how to read them; a workdir needs none.
+      step, item: which of a workdir's.
+
+    Raises:
+      BadInput: nothing usable there, or one of several asked of a file.
+    """
+    located, path = locate(path), download.without_login(path)
+    if not located.is_file:
+        arrays, card, chosen = reading.read_arrays(path, step, item)
+        source = f"{path} (step {chosen})"
+        return Stored(arrays, card.image_size, source, classes=card.classes)
+    if step is not None or item != "params":
+        raise errors.BadInput(
+            f"{path!r} holds one set of parameters: a step, or averaged ones, are a workdir's"
+        )
+    return _from_file(path, located, model)
+
+
+def _from_file(path: str, located: Located, model) -> Stored:
+    content, remarks = names.unwrapped(
+        formats.read(located.path), path, lambda flat: names.of_family(flat, path, model)
+    )
+    found, names_of = names.to_ours(content, path, model)
+    publisher = located.entry or located.folder
+    stored = Stored(
+        found,
+        (publisher and publisher.image_size) or formats.image_size(located.path),
+        f"{path} ({names_of})",
+        classes=publisher.class_names if publisher else (),
+        remarks=(*remarks, *(located.folder.remarks if located.folder else ())),
+    )
+    if stored.image_size is None:
+        return stored
+    count = stored.patches(model)
+    if count is None or count * model.patch_size**2 == math.prod(stored.image_size):
+        return stored
+    height, width = stored.image_size
+    remark = (
+        f"{path} says that it is for {height} x {width} pixels, but holds weights for {count} "
+        f"patches of {model.patch_size}: they count"
+    )
+    return dataclasses.replace(stored, image_size=None, remarks=(*stored.remarks, remark))

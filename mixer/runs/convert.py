@@ -10,11 +10,12 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mixer import errors, storage
-from mixer.checkpoint import formats, official, pretrained
+from mixer.checkpoint import formats, pretrained, saving
 from mixer.checkpoint.formats import hub_folder
 from mixer.checkpoint.located import locate
 from mixer.checkpoint.model_card import Card
 from mixer.checkpoint.reading import again_if_gone
+from mixer.checkpoint.stored import read_stored
 from mixer.models import registry
 from mixer.runs import workdir
 from mixer.runs.evaluations import evaluation_transform
@@ -46,9 +47,9 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     found = conversion(config)
     workdir.begin(path, config)
     if found.target.endswith("/"):
-        hub_folder.save_folder(found.target, found.params, found.model, found.card)
+        saving.save_folder(found.target, found.params, found.model, found.card)
     else:
-        official.save_pretrained(found.target, found.params, found.model, found.card.image_size)
+        saving.save_pretrained(found.target, found.params, found.model, found.card.image_size)
     count = sum(x.size for x in jax.tree.leaves(found.params))
     name = found.card.model["name"]
     print(f"{name}, {count:,} parameters: {config.init_from} -> {found.target}")
@@ -111,14 +112,14 @@ def conversion(config: ConfigDict) -> Conversion:
     if target.endswith("/"):
         hub_folder.describe(model, card)
     else:
-        official.arranged(target, params, model, card.image_size)
+        saving.arranged(target, params, model, card.image_size)
     return Conversion(model, params, card, step, upstream, target)
 
 
 def _card_of_file(config: ConfigDict) -> Card:
     fields = config.model.to_dict()
     model = registry.create_model(**fields | {"num_classes": 0})
-    stored = pretrained.read(config.init_from, model)
+    stored = read_stored(config.init_from, model)
     head = stored.arrays.get("head/bias")
     fields["num_classes"] = fields["num_classes"] or (0 if head is None else head.size)
     return Card(

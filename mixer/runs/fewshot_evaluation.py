@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from mixer import batch as batch_lib
 from mixer import errors
 from mixer.checkpoint import fitting
-from mixer.checkpoint.pretrained import Card
+from mixer.checkpoint.model_card import Card
 from mixer.data.sources import max_labels
 from mixer.data.transforms import before_crop
 from mixer.evaluation import features, fewshot

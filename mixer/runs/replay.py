@@ -19,7 +19,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors, storage
-from mixer.checkpoint.pretrained import newest_card
+from mixer.checkpoint.reading import newest_card
 from mixer.data import drawn, turbojpeg
 from mixer.data.drawn import Redrawn
 from mixer.hosts import peers

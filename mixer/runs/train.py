@@ -11,7 +11,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer.checkpoint import folders
-from mixer.checkpoint.pretrained import newest_card
+from mixer.checkpoint.reading import newest_card
 from mixer.checkpoint.store import Store
 from mixer.data import turbojpeg
 from mixer.errors import BadInput

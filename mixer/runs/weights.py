@@ -9,9 +9,10 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint import download, formats, pretrained, resize
+from mixer.checkpoint import download, formats, pretrained, reading, resize
 from mixer.checkpoint.located import locate
 from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.stored import is_file, read_stored
 from mixer.data import sources
 from mixer.loading import card_of_folder, card_of_published
 from mixer.runs.data import class_names, data_dir, reading_of, training_split
@@ -64,7 +65,7 @@ def upstream_of(config: ConfigDict) -> tuple[dict, dict | None]:
             known |= {"model": folder.model}
             known |= {"resolution": folder.image_size and resolution(folder.image_size)}
         return dict.fromkeys(keys) | known, None
-    meta = pretrained.read_meta(path, init_step(config))
+    meta = reading.read_meta(path, init_step(config))
     card = Card.from_json(meta["card"])
     known = {
         "model": card.model["name"],
@@ -122,11 +123,11 @@ def at_size(
         ema=config.init_ema,
         classes=classes,
     )
-    if pretrained.is_file(path):
+    if is_file(path):
         item = "ema" if config.init_ema else "params"
-        made_for = pretrained.read(path, model, step=at, item=item).size(model, image_size, given)
+        made_for = read_stored(path, model, step=at, item=item).size(model, image_size, given)
     else:
-        made_for = Card.from_json(pretrained.read_meta(path, at)["card"]).image_size
+        made_for = Card.from_json(reading.read_meta(path, at)["card"]).image_size
     return resize.at_resolution(model, image_size, made_for, method), load
 
 

@@ -7,7 +7,7 @@ import pytest
 from etils import epath
 
 from mixer import storage
-from mixer.checkpoint import folders, pretrained
+from mixer.checkpoint import folders, reading
 from mixer.checkpoint.folders import SEAL
 from mixer.checkpoint.manager import Remover
 from mixer.checkpoint.model_card import Card
@@ -94,15 +94,15 @@ def test_in_a_bucket_what_is_half_removed_is_no_checkpoint(bucket, monkeypatch, 
 
 def test_the_only_one_is_found_while_it_is_replaced_in_a_bucket(bucket):
     make(bucket / "run", "replaced/2")
-    assert pretrained._open(str(bucket / "run")).steps() == [2]
+    assert reading._open(str(bucket / "run")).steps() == [2]
     with pytest.raises(BadInput, match="is no workdir of a training run"):
-        pretrained._open(str(bucket / "walk"))
+        reading._open(str(bucket / "walk"))
 
 
 def test_the_card_of_the_only_one_is_known_while_it_is_replaced(run):
-    assert pretrained.newest_card(run) is None
+    assert reading.newest_card(run) is None
     card = Card({"name": "Mixer-S/16"}, (8, 8), "resize", ("a", "b"), "digits")
     with Store(run / "checkpoints") as store:
         store.save(1, {"params": {"b": jnp.ones(3)}}, {"card": dataclasses.asdict(card)}, None)
     folders.set_aside(run / "checkpoints" / "1", folders.replaced(run / "checkpoints"))
-    assert pretrained.newest_card(run) == card
+    assert reading.newest_card(run) == card

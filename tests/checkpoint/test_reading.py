@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixer.checkpoint import pretrained
+from mixer.checkpoint import reading
 from mixer.checkpoint.model_card import Card
 from mixer.checkpoint.reading import again_if_gone
 from mixer.checkpoint.store import Store
+from mixer.checkpoint.stored import read_stored
 from mixer.errors import BadInput
 
 CARD = dataclasses.asdict(Card({"name": "Mixer-S/16"}, (8, 8), "resize", ("a", "b"), "digits"))
@@ -39,20 +40,20 @@ def during(monkeypatch, method, change, times=1):
 def test_the_newer_one_is_taken(method, tmp_path, monkeypatch):
     save(tmp_path, 1)
     during(monkeypatch, method, lambda: save(tmp_path, 2))
-    stored = pretrained.read(str(tmp_path), None)
+    stored = read_stored(str(tmp_path), None)
     np.testing.assert_array_equal(stored.arrays["head/bias"], [2, 2, 2])
     assert stored.source.endswith("(step 2)")
-    assert pretrained.read_meta(str(tmp_path))["step"] == 2
+    assert reading.read_meta(str(tmp_path))["step"] == 2
 
 
 def test_a_list_that_misses_the_old_and_the_new_one_is_made_again(tmp_path, monkeypatch):
     save(tmp_path, 1)
     steps, lists = Store.steps, iter([[], []])
     monkeypatch.setattr(Store, "steps", lambda self: next(lists, steps(self)))
-    assert pretrained.read_meta(str(tmp_path))["step"] == 1
+    assert reading.read_meta(str(tmp_path))["step"] == 1
     shutil.rmtree(tmp_path / "checkpoints" / "1")
     with pytest.raises(BadInput, match="holds no checkpoint yet"):
-        pretrained.read_meta(str(tmp_path))
+        reading.read_meta(str(tmp_path))
 
 
 def test_the_only_one_is_read_while_it_is_replaced(tmp_path):
@@ -60,14 +61,14 @@ def test_the_only_one_is_read_while_it_is_replaced(tmp_path):
     (tmp_path / "checkpoints" / "1").rename(tmp_path / "aside")
     (tmp_path / "replaced").mkdir()
     (tmp_path / "aside").rename(tmp_path / "replaced" / "1")
-    assert pretrained.read(str(tmp_path), None).arrays["head/bias"][0] == 1
+    assert read_stored(str(tmp_path), None).arrays["head/bias"][0] == 1
 
 
 def test_one_that_was_asked_for_is_refused(tmp_path, monkeypatch):
     save(tmp_path, 1)
     during(monkeypatch, "abstract", lambda: save(tmp_path, 2))
     with pytest.raises(BadInput, match=r"has no checkpoint of step 1; it has \[2\]"):
-        pretrained.read(str(tmp_path), None, step=1)
+        read_stored(str(tmp_path), None, step=1)
 
 
 def test_meta_and_arrays_are_of_one_step(tmp_path, monkeypatch):
@@ -75,10 +76,10 @@ def test_meta_and_arrays_are_of_one_step(tmp_path, monkeypatch):
 
     @again_if_gone
     def load():
-        step = pretrained.read_meta(str(tmp_path))["step"]
+        step = reading.read_meta(str(tmp_path))["step"]
         if step == 1:
             save(tmp_path, 2)
-        return step, pretrained.read(str(tmp_path), None, step=step).arrays["head/bias"]
+        return step, read_stored(str(tmp_path), None, step=step).arrays["head/bias"]
 
     step, bias = load()
     assert step == 2 and bias[0] == 2
@@ -89,14 +90,14 @@ def test_a_run_that_always_is_faster(tmp_path, monkeypatch):
     steps = iter(range(2, 100))
     during(monkeypatch, "abstract", lambda: save(tmp_path, next(steps)), times=100)
     with pytest.raises(BadInput, match=r"removed while it was read. So it went 20 times: raise"):
-        pretrained.read(str(tmp_path), None)
+        read_stored(str(tmp_path), None)
 
 
 def test_a_damaged_one_that_stays_is_damaged_and_the_best_is_another(tmp_path, capsys):
     save(tmp_path, 1, 2, 3, keep=3)
     shutil.rmtree(tmp_path / "checkpoints" / "1" / "meta")
-    assert pretrained.read_meta(str(tmp_path), "best")["step"] == 2
+    assert reading.read_meta(str(tmp_path), "best")["step"] == 2
     assert "damaged checkpoint, passed over" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "checkpoints" / "3" / "params")
     with pytest.raises(BadInput, match="damaged checkpoint: .*3: params cannot be read"):
-        pretrained.read(str(tmp_path), None)
+        read_stored(str(tmp_path), None)

@@ -11,8 +11,8 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from mixer import storage
-from mixer.checkpoint import folders, meta, pretrained
-from mixer.checkpoint.checksum import checksums
+from mixer.checkpoint import checksum, folders, reading
+from mixer.checkpoint.checksum import checksums, guarded
 from mixer.checkpoint.damage import DamagedCheckpoint, Unreachable
 from mixer.checkpoint.store import Store
 from mixer.errors import BadInput, Failure
@@ -339,8 +339,8 @@ def test_the_meta_of_an_older_and_of_a_newer_version(saved, monkeypatch):
     path.write_text(json.dumps(old))
     with Store(saved, read_only=True) as store:
         assert store.meta(2) == old
-    monkeypatch.setattr(meta, "_FORMAT", 3)
-    path.write_text(json.dumps(meta.guarded(old)))
+    monkeypatch.setattr(checksum, "_FORMAT", 3)
+    path.write_text(json.dumps(guarded(old)))
     monkeypatch.undo()
     with Store(saved) as store, pytest.raises(BadInput, match="has format 3, of a newer version"):
         store.restore_newest(abstract(), print)
@@ -460,7 +460,7 @@ def test_the_best_is_not_another_because_it_cannot_be_reached_now(tmp_path, monk
             store.save(step, items(step), {"best": 1 / step}, {"m": 1 / step})
     monkeypatch.setattr(type(store._directory), "read_bytes", stale)
     for look in (
-        lambda: pretrained.read_meta(str(tmp_path), "best"),
+        lambda: reading.read_meta(str(tmp_path), "best"),
         lambda: Store(tmp_path / "checkpoints", keep=1, best="m"),
     ):
         with pytest.raises(Unreachable, match="meta cannot be reached now: Stale file handle"):

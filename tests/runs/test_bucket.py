@@ -11,7 +11,7 @@ from runs_command import start
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from configs import quickstart
-from mixer.checkpoint import pretrained
+from mixer.checkpoint.stored import read_stored
 from mixer.errors import BadInput, Failure
 from mixer.hosts.holding import hold
 from mixer.runs import train
@@ -106,7 +106,7 @@ def test_stopped_damaged_and_killed_it_ends_as_if_it_had_never_been(
     assert scalars(workdir, tmp_path / "far") == by_tag(lines(workdir))
     assert scalars(alone, tmp_path / "near") == by_tag(lines(alone))
     assert reproducible(by_tag(lines(workdir))) == reproducible(by_tag(lines(alone)))
-    ours, theirs = (pretrained.read(str(w), None).arrays for w in (workdir, alone))
+    ours, theirs = (read_stored(str(w), None).arrays for w in (workdir, alone))
     assert ours.keys() == theirs.keys()
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 

@@ -15,7 +15,8 @@ from etils import epath
 from runs_command import ROOT, environment, several, start, start_all
 
 from configs import quickstart
-from mixer.checkpoint import folders, pretrained
+from mixer.checkpoint import folders
+from mixer.checkpoint.stored import read_stored
 from mixer.errors import BadInput
 from mixer.hosts import devices, parting
 from mixer.runs import train

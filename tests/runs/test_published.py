@@ -12,8 +12,7 @@ from stand_in import serve
 
 import mixer
 from configs import folder, groups, quickstart
-from mixer.checkpoint import fitting, zoo
-from mixer.checkpoint.formats import hub_folder
+from mixer.checkpoint import fitting, saving, zoo
 from mixer.checkpoint.model_card import Card
 from mixer.models import registry
 from mixer.runs import convert, predict
@@ -153,7 +152,7 @@ def hub_dir(tmp_path):
     params = jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), shapes)
     digits = tuple(map(str, reversed(range(10))))
     card = Card({"name": "Mixer-S/32"}, (64, 64), "resize(70)|central_crop", digits, "digits")
-    hub_folder.save_folder(f"{tmp_path}/hub/", params, model, card)
+    saving.save_folder(f"{tmp_path}/hub/", params, model, card)
     return model, params, tmp_path / "hub"
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import mixer
-from mixer.checkpoint import fitting
-from mixer.checkpoint.formats import hub_config, hub_folder
+from mixer.checkpoint import fitting, saving
+from mixer.checkpoint.formats import hub_folder
 from mixer.checkpoint.model_card import Card
 from mixer.data import transforms
 from tools.timm_parity import CASES
@@ -34,7 +34,7 @@ def params(of):
 
 def test_the_folder(tmp_path):
     folder = tmp_path / "pets"
-    hub_folder.save_folder(f"{folder}/", params(model()), model(), card())
+    saving.save_folder(f"{folder}/", params(model()), model(), card())
     assert [p.name for p in tmp_path.iterdir()] == ["pets"]
     assert {p.name for p in folder.iterdir()} == {"model.safetensors", "config.json", "README.md"}
     loaded = mixer.load_pretrained(folder / "model.safetensors", model())
@@ -48,9 +48,9 @@ def test_the_folder(tmp_path):
     text = (folder / "README.md").read_text()
     assert text.startswith("---\ntags:\n") and 'approximate="tanh"' in text
     assert "trained on pets" in text and "/home" not in text
-    assert "approximate" not in hub_folder._readme("x", model(gelu="erf"), card(), config)
+    assert "approximate" not in hub_folder.readme("x", model(gelu="erf"), card(), config)
     with pytest.raises(mixer.BadInput, match="cannot be written"):
-        hub_folder.save_folder(f"{folder}/", params(model()), model(), card())
+        saving.save_folder(f"{folder}/", params(model()), model(), card())
 
 
 def test_nothing_is_left_of_a_refused_folder(tmp_path):
@@ -59,7 +59,7 @@ def test_nothing_is_left_of_a_refused_folder(tmp_path):
         (params(model()), model(num_blocks=8, num_classes=4), "the model needs"),
     ):
         with pytest.raises(mixer.BadInput, match=message):
-            hub_folder.save_folder(f"{tmp_path}/new/", weights, of, card())
+            saving.save_folder(f"{tmp_path}/new/", weights, of, card())
     assert not list(tmp_path.iterdir())
 
 
@@ -116,8 +116,8 @@ def timm_folder(path, weights=None, of=None, **config):
 def test_what_is_written_is_read(tmp_path, capsys):
     """Also what timm has no terms for: the preprocessing, the form of GELU."""
     written = card("resize(48)|central_crop")
-    hub_folder.save_folder(f"{tmp_path}/pets/", params(model()), model(), written)
-    found = hub_config.find(f"{tmp_path}/pets")
+    saving.save_folder(f"{tmp_path}/pets/", params(model()), model(), written)
+    found = hub_folder.find(f"{tmp_path}/pets")
     assert found.model == "Mixer-S/32" and found.gelu == "tanh" and not found.remarks
     assert (found.transform, found.image_size) == (written.transform, written.image_size)
     assert found.class_names == written.classes
@@ -134,7 +134,7 @@ def at(of, size):
 def test_timms_terms(tmp_path):
     square = {"input_size": [3, 64, 64]}
     folder = timm_folder(tmp_path / "a", label_names=["x", "y", "z"], pretrained_cfg=square)
-    found = hub_config.find(str(folder))
+    found = hub_folder.find(str(folder))
     assert found.gelu == "erf" and found.class_names == ("x", "y", "z") and not found.remarks
     assert found.transform == "resize_small(73, method='bicubic')|central_crop"
     small = "resize_small(73)|central_crop"
@@ -149,14 +149,14 @@ def test_timms_terms(tmp_path):
             ({}, "resize((36, 73))|central_crop", "keep their ratio"),
         )
     ):
-        found = hub_config.find(str(timm_folder(tmp_path / str(number), pretrained_cfg=cfg)))
+        found = hub_folder.find(str(timm_folder(tmp_path / str(number), pretrained_cfg=cfg)))
         assert found.transform == transform and remark in "".join(found.remarks)
         assert bool(remark) == bool(found.remarks)
         transforms.parse(found.transform, found.image_size)
-    known = {variant for name, variant in hub_config.ARCHITECTURES.items()}
+    known = {variant for name, variant in hub_folder.ARCHITECTURES.items()}
     assert known <= set(mixer.list_models())
     for name in hub_folder._ARCHITECTURES.values():
-        assert name.removesuffix("_224") in hub_config.ARCHITECTURES
+        assert name.removesuffix("_224") in hub_folder.ARCHITECTURES
 
 
 def test_another_normalisation_is_folded_into_the_stem(tmp_path):
@@ -242,6 +242,6 @@ def test_what_is_no_folder_of_weights_is_said(tmp_path):
         assert "\n" not in str(error.value)
     (tmp_path / "workdir").mkdir()
     (tmp_path / "workdir" / "config.json").write_text("{}")
-    assert hub_config.find(str(tmp_path / "workdir")) is None
+    assert hub_folder.find(str(tmp_path / "workdir")) is None
     (bare / "checkpoints").mkdir()
-    assert hub_config.find(str(bare)) is None
+    assert hub_folder.find(str(bare)) is None

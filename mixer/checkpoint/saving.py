@@ -1,17 +1,18 @@
-"""Parameters in a file for others: `.npz` as published, timm's `.safetensors`."""
+"""Parameters for others: a file, `.npz` as published or timm's `.safetensors`, or a Hub folder."""
 
-import re
+import json
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from flax import traverse_util
 
+from mixer import errors, storage
 from mixer.checkpoint import fitting, formats, resize
-from mixer.checkpoint.formats import names
+from mixer.checkpoint.formats import hub_folder, names
+from mixer.checkpoint.model_card import Card
 from mixer.checkpoint.stored import Stored
-
-_SIZE, _GELU = "image_size", "gelu"
 
 
 def save_pretrained(
@@ -32,13 +33,15 @@ def save_pretrained(
     Raises:
       BadInput: what `arranged` refuses, or a place that cannot be written.
     """
-    formats.write(path, *arranged(path, params, model, image_size))
+    arrays = arranged(path, params, model, image_size)
+    size = resize.pair(image_size) if image_size else None
+    formats.write(path, arrays, size, getattr(model, "gelu", None))
 
 
 def arranged(
     path: str, params: dict[str, Any], model, image_size: int | tuple[int, int] | None = None
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """What `save_pretrained` writes, with the same arguments: arrays by name, and words on them.
+) -> dict[str, np.ndarray]:
+    """The arrays by name that `save_pretrained` writes, with the same arguments.
 
     Raises:
       BadInput: another ending, another family, other names or shapes than the model's, names that
@@ -50,17 +53,30 @@ def arranged(
     size = resize.pair(image_size) if image_size else Stored(flat, None, "params").some_size(model)
     wanted = fitting.shapes(model, size)
     fitting.compare(flat, traverse_util.flatten_dict(wanted, sep="/"), "params")
-    about = {_SIZE: "{} x {}".format(*size)} if image_size else {}
-    about |= {_GELU: model.gelu} if hasattr(model, "gelu") else {}
-    return names.to_theirs(flat, model, timm=ending == ".safetensors"), about
+    return names.to_theirs(flat, model, timm=ending == ".safetensors")
 
 
-def image_size(path: str) -> tuple[int, int] | None:
-    """(height, width) that `save_pretrained` has recorded in a file; None if there is no record."""
-    match = re.fullmatch(r"([1-9]\d*) x ([1-9]\d*)", formats.metadata(path).get(_SIZE, ""))
-    return match and (int(match[1]), int(match[2]))
+def save_folder(path: str, params: dict[str, Any], model, card: Card) -> None:
+    """Writes model.safetensors, config.json and README.md to a new folder.
 
+    Args:
+      path: the folder; it appears complete or not at all.
+      params: nested dict of arrays that `model` can use.
+      model: the Module that they are for.
+      card: image size, preprocessing, classes and data of the training.
 
-def gelu(path: str) -> str | None:
-    """The form of GELU that `save_pretrained` has recorded in a file; None without a record."""
-    return formats.metadata(path).get(_GELU)
+    Raises:
+      BadInput: the folder exists or cannot be written, timm has no architecture of these sizes, or
+        the parameters are not the model's.
+    """
+    folder = Path(path).expanduser()
+    config = hub_folder.describe(model, card)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with storage.write_whole_folder(folder) as new:
+            weights = new / hub_folder.WEIGHTS
+            save_pretrained(weights, params, model, card.image_size)
+            (new / hub_folder.CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+            (new / "README.md").write_text(hub_folder.readme(folder.name, model, card, config))
+    except OSError as error:
+        raise errors.BadInput(f"{str(path)!r} cannot be written: {error}") from None
