@@ -15,7 +15,7 @@ from mixer import errors
 from mixer.checkpoint import download, formats, pretrained, reading, resize, zoo
 from mixer.checkpoint.formats import hub_folder, names
 from mixer.checkpoint.located import Located, locate
-from mixer.checkpoint.model_card import Card, LoadedCard
+from mixer.checkpoint.model_card import LoadedCard, ModelCard
 from mixer.checkpoint.reading import again_if_gone
 from mixer.checkpoint.stored import Stored, read_stored
 from mixer.data import transforms
@@ -74,7 +74,7 @@ def load(
         sha256 = located.sha256 or formats.sha256(located.path)
     else:
         meta = reading.read_meta(path, step)
-        card, found = Card.from_json(meta["card"]), meta["step"]
+        card, found = ModelCard.from_json(meta["card"]), meta["step"]
         _check_imported(card.imports, path)
     if model and (not located.is_file or located.entry or located.folder):
         raise errors.BadInput(
@@ -93,7 +93,9 @@ def load(
     return module, params, LoadedCard(**vars(card), path=shown, step=found, sha256=sha256)
 
 
-def _card_of(path: str, located: Located, model: str | None, size: tuple[int, int] | None) -> Card:
+def _card_of(
+    path: str, located: Located, model: str | None, size: tuple[int, int] | None
+) -> ModelCard:
     if located.entry:
         return card_of_published(located.entry)
     if located.folder is None:
@@ -123,7 +125,7 @@ def _check_imported(modules: str, path: str) -> None:
 def card_of_published(entry: zoo.Published) -> Card:
     """The card of a published file: its model, preprocessing and classes."""
     named = {"num_classes": entry.classes, "patch_size": entry.patch_size, "gelu": entry.gelu}
-    return Card(
+    return ModelCard(
         model={"name": entry.model} | registry.model_fields(entry.model) | named,
         image_size=entry.image_size,
         transform=entry.transform,
@@ -152,7 +154,7 @@ def card_of_folder(
     if len(classes) != outputs and classes:
         print(f"{folder.name}: {len(classes)} label_names for {outputs} outputs: not used")
     fields |= {"gelu": folder.gelu} if "gelu" in fields else {}
-    return Card(
+    return ModelCard(
         model=fields,
         image_size=_size(stored, fields, image_size, pretrained_size),
         transform=folder.transform,
@@ -184,7 +186,9 @@ def _card_of_file(
         f"preprocessing {transform}",
         flush=True,
     )
-    return Card(model=fields, image_size=size, transform=transform, classes=classes, dataset="")
+    return ModelCard(
+        model=fields, image_size=size, transform=transform, classes=classes, dataset=""
+    )
 
 
 def _fields(name: str, stored: Stored, source: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from mixer import batch as batch_lib
 from mixer import errors
-from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.model_card import ModelCard
 from mixer.data import transforms
 from mixer.data.decode import Decoding, opened
 from mixer.data.sources import image_files

@@ -20,7 +20,7 @@ from stand_in import serve
 import mixer
 from configs import folder
 from mixer.checkpoint import fitting, saving, zoo
-from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.model_card import ModelCard
 from mixer.checkpoint.store import Store
 from mixer.models import registry
 from mixer.runs import predict
@@ -50,7 +50,7 @@ def workdir(path, imports="", **steps):
     """Writes a workdir with checkpoints: step1=(parameters, averaged parameters, score)."""
     model = {"name": TINY} | registry.model_fields(TINY) | {"num_classes": CLASSES, "gelu": "erf"}
     classes = tuple(f"class {i}" for i in reversed(NUMBERS))
-    card = Card(model, (64, 64), "resize(70)|central_crop", classes, "drawn", imports)
+    card = ModelCard(model, (64, 64), "resize(70)|central_crop", classes, "drawn", imports)
     meta = {"card": dataclasses.asdict(card), "epochs": 1.0, "device_days": 0.0}
     with Store(epath.Path(path) / "checkpoints", keep=3, best="val/top1") as store:
         for step, (params, ema, score) in steps.items():
@@ -107,7 +107,9 @@ def of_a_published_name(tmp_path, monkeypatch):
 def of_a_hub_folder(tmp_path):
     model = mixer.create_model("Mixer-S/32", CLASSES, tokens_mlp_dim=3, channels_mlp_dim=8)
     params = drawn(model)
-    card = Card({"name": "Mixer-S/32"}, (64, 64), "resize(70)|central_crop", NUMBERS[::-1], "x")
+    card = ModelCard(
+        {"name": "Mixer-S/32"}, (64, 64), "resize(70)|central_crop", NUMBERS[::-1], "x"
+    )
     saving.save_folder(f"{tmp_path}/hub/", params, model, card)
     return tmp_path / "hub", params
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 import mixer
-from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.model_card import ModelCard
 
-CARD = Card({"name": "Mixer-S/16"}, (8, 6), "central_crop", ("a", "b"), "x")
+CARD = ModelCard({"name": "Mixer-S/16"}, (8, 6), "central_crop", ("a", "b"), "x")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import functools
 
 import numpy as np
 
-from mixer.checkpoint.formats.names.table import TORCH_1X1, Layout, Turn, torch_rows
+from mixer.checkpoint.formats.names.table import TORCH_1X1, NameTable, Turn, torch_rows
 
 
 def network():
@@ -50,7 +50,7 @@ def _normed(ours: str, theirs: str, norm: str, their_norm: str) -> tuple[tuple, 
     )
 
 
-LAYOUT = Layout(
+NAMES = NameTable(
     "timm's names",
     "stem.conv1.bn.weight",
     torch_rows(

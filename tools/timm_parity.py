@@ -57,7 +57,7 @@ class Case:
     image_size: tuple[int, int]
     timm: Callable
     reads_npz: bool = False
-    layout: table.Layout | None = None
+    names: table.NameTable | None = None
     zero: str = ""
 
     @property
@@ -204,7 +204,7 @@ WITHOUT_FILES = {
         _HALONET,
         (32, 64),
         timm_halonet.network,
-        layout=timm_halonet.LAYOUT,
+        names=timm_halonet.NAMES,
         zero="stage_1_block_0/attention/relative",
     )
 }
@@ -242,9 +242,9 @@ def compare(name: str, case: Case) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     with tempfile.TemporaryDirectory() as folder:
         for ending in ("safetensors", "npz")[: 1 + case.reads_npz]:
             path = f"{folder}/weights.{ending}"
-            if case.layout:
+            if case.names:
                 flat = traverse_util.flatten_dict(case.params(), sep="/")
-                formats.write(path, case.layout.write(flat, case.model))
+                formats.write(path, case.names.write(flat, case.model))
             else:
                 mixer.save_pretrained(path, case.params(), case.model)
             network = case.timm().eval()

@@ -7,7 +7,7 @@ from mixer import errors
 
 
 @dataclasses.dataclass(frozen=True)
-class Card:
+class ModelCard:
     """Of a training's checkpoint, a Hub folder or a published name.
 
     Attributes:
@@ -36,7 +36,7 @@ class Card:
         return self.classes
 
     @classmethod
-    def from_json(cls, content: dict) -> "Card":
+    def from_json(cls, content: dict) -> "ModelCard":
         """Inverse of `dataclasses.asdict` after JSON has made lists of tuples.
 
         What an older version of this program did not write gets its default.
@@ -62,7 +62,7 @@ def with_tuples(value: Any) -> Any:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LoadedCard(Card):
+class LoadedCard(ModelCard):
     """What `mixer.load` gives: a card and where it is from, which no checkpoint keeps.
 
     Attributes:

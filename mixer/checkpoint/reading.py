@@ -14,7 +14,7 @@ from flax import traverse_util
 from mixer import errors
 from mixer.checkpoint import folders
 from mixer.checkpoint.damage import DamagedCheckpoint
-from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.model_card import ModelCard
 from mixer.checkpoint.store import Store
 
 _Arguments = ParamSpec("_Arguments")
@@ -71,21 +71,21 @@ def read_meta(path: str, step: int | str | None = None) -> dict:
             raise _trouble(store, path, chosen, error) from None
 
 
-def newest_card(workdir: epath.Path) -> Card | None:
+def newest_card(workdir: epath.Path) -> ModelCard | None:
     """That of the newest checkpoint in a workdir which is not damaged; None if there is none."""
     if folders.newest(workdir / "checkpoints") is None:
         return None
     with _open(str(workdir)) as store:
         for step in reversed(store.steps()):
             with contextlib.suppress(DamagedCheckpoint):
-                return Card.from_json(store.meta(step)["card"])
+                return ModelCard.from_json(store.meta(step)["card"])
     return None
 
 
 @again_if_gone
 def read_arrays(
     path: str, step: int | str | None, item: str
-) -> tuple[dict[str, np.ndarray], Card, int]:
+) -> tuple[dict[str, np.ndarray], ModelCard, int]:
     """A checkpoint's parameters by name ("stem/kernel"), its card and its step.
 
     Args:
@@ -99,7 +99,7 @@ def read_arrays(
         chosen = _pick(store, path, step)
         try:
             meta = store.meta(chosen)
-            card = Card.from_json(meta["card"])
+            card = ModelCard.from_json(meta["card"])
             if item not in meta["checksums"]:
                 raise errors.BadInput(
                     f"{path} keeps no averaged parameters: it was trained without config.ema_decay"

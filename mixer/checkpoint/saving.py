@@ -11,7 +11,7 @@ from flax import traverse_util
 from mixer import errors, storage
 from mixer.checkpoint import fitting, formats, resize
 from mixer.checkpoint.formats import hub_folder, names
-from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.model_card import ModelCard
 from mixer.checkpoint.stored import Stored
 
 
@@ -56,7 +56,7 @@ def arranged(
     return names.to_theirs(flat, model, timm=ending == ".safetensors")
 
 
-def save_folder(path: str, params: dict[str, Any], model, card: Card) -> None:
+def save_folder(path: str, params: dict[str, Any], model, card: ModelCard) -> None:
     """Writes model.safetensors, config.json and README.md to a new folder.
 
     Args:

@@ -44,8 +44,8 @@ class Checkpoints:
 
     Each holds the arrays of `TrainState.items`: parameters, the optimizer's state and, with
     `ema_decay`, the averages of the parameters. Beside them its JSON says how far the training has
-    come (`Progressed`), the `Card` by which the parameters are used, and the fingerprints of all
-    that is read, `data`.
+    come (`Progressed`), the `ModelCard` by which the parameters are used, and the fingerprints of
+    all that is read, `data`.
     """
 
     def __init__(self, training: Training, path: epath.Path, store: Store):

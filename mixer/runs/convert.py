@@ -13,7 +13,7 @@ from mixer import errors, storage
 from mixer.checkpoint import formats, pretrained, saving
 from mixer.checkpoint.formats import hub_folder
 from mixer.checkpoint.located import locate
-from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.model_card import ModelCard
 from mixer.checkpoint.reading import again_if_gone
 from mixer.checkpoint.stored import read_stored
 from mixer.models import registry
@@ -31,7 +31,7 @@ class Conversion:
 
     model: nn.Module
     params: dict[str, Any]
-    card: Card
+    card: ModelCard
     step: int | None
     upstream: dict
     target: str
@@ -98,7 +98,7 @@ def conversion(config: ConfigDict) -> Conversion:
     import_modules(config.imports)
     upstream, meta = upstream_of(config)
     if meta is not None:
-        card, step = Card.from_json(meta["card"]), meta["step"]
+        card, step = ModelCard.from_json(meta["card"]), meta["step"]
         check_trusted(card.imports, config.imports, path)
     else:
         located = locate(path)
@@ -116,13 +116,13 @@ def conversion(config: ConfigDict) -> Conversion:
     return Conversion(model, params, card, step, upstream, target)
 
 
-def _card_of_file(config: ConfigDict) -> Card:
+def _card_of_file(config: ConfigDict) -> ModelCard:
     fields = config.model.to_dict()
     model = registry.create_model(**fields | {"num_classes": 0})
     stored = read_stored(config.init_from, model)
     head = stored.arrays.get("head/bias")
     fields["num_classes"] = fields["num_classes"] or (0 if head is None else head.size)
-    return Card(
+    return ModelCard(
         model=fields,
         image_size=stored.size(model, image_size_of(config), pretrained_size_of(config)),
         transform=evaluation_transform(config),

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.model_card import ModelCard
 from mixer.data import order, turbojpeg
 from mixer.data.decode import Decoding
 from mixer.data.sources import (
@@ -138,7 +138,7 @@ def _check_all_there(dataset: str, classes: tuple[str, ...]) -> None:
 
 
 def decoding_of(
-    config: ConfigDict, source: Source | None, card: Card | None = None, *, fast: bool = False
+    config: ConfigDict, source: Source | None, card: ModelCard | None = None, *, fast: bool = False
 ) -> Decoding:
     """`config.input.decoding` with the limits beside it.
 
@@ -232,7 +232,7 @@ def evaluation_reader(
     dataset: str,
     split: str,
     transform: str,
-    card: Card,
+    card: ModelCard,
     mesh: Mesh,
     *,
     by_name: bool = False,

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.model_card import ModelCard
 from mixer.data.sources import max_labels
 from mixer.evaluation import (  # noqa: F401 they register the evaluators
     classification,
@@ -103,7 +103,7 @@ def build_on_split(
     name: str,
     model: nn.Module,
     mesh: Mesh,
-    card: Card,
+    card: ModelCard,
     steps: Callable[[str, str], int] | None,
 ) -> OnSplit:
     """Builds `config.evaluators.<name>`.
@@ -160,7 +160,7 @@ def build_evaluations(
     config: ConfigDict,
     model: nn.Module,
     mesh: Mesh,
-    card: Card,
+    card: ModelCard,
     steps: Callable[[str, str], int] | None,
 ) -> list[Evaluation]:
     """By name; see `build_on_split`.

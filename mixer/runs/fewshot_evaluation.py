@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from mixer import batch as batch_lib
 from mixer import errors
 from mixer.checkpoint import fitting
-from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.model_card import ModelCard
 from mixer.data.sources import max_labels
 from mixer.data.transforms import before_crop
 from mixer.evaluation import features, fewshot
@@ -132,7 +132,7 @@ def build_few_shot(
     name: str,
     model: nn.Module,
     mesh: Mesh,
-    card: Card,
+    card: ModelCard,
     steps: Callable[[str, str], int] | None,
 ) -> FewShot:
     """Builds `config.evaluators.<name>`; see `evaluations.build_on_split`.

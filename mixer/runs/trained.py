@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.checkpoint import pretrained
-from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.model_card import ModelCard
 from mixer.checkpoint.reading import again_if_gone
 from mixer.runs import keys
 from mixer.runs.imports import check_trusted, import_modules
@@ -25,7 +25,7 @@ class Trained:
 
     model: nn.Module
     mesh: Mesh
-    card: Card
+    card: ModelCard
     params: Any
     step: int | None
     upstream: dict | None
@@ -53,7 +53,7 @@ def load_trained(config: ConfigDict) -> Trained:
     if meta is None:
         at, card = None, card_of_config(config)
     else:
-        at, card = meta["step"], Card.from_json(meta["card"])
+        at, card = meta["step"], ModelCard.from_json(meta["card"])
         check_trusted(card.imports, config.imports, path)
     _overrule(config, card)
     fields = dict(card.model)
@@ -70,7 +70,7 @@ def load_trained(config: ConfigDict) -> Trained:
     return Trained(model, mesh, card, params, at, upstream, precision(model))
 
 
-def _overrule(config: ConfigDict, card: Card) -> None:
+def _overrule(config: ConfigDict, card: ModelCard) -> None:
     """Names what counts in the place of the config's model and preprocessing."""
     values = {f"model.{field}": value for field, value in card.model.items()}
     values |= {"image_size": card.image_size}

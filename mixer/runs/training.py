@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.checkpoint import fitting
-from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.model_card import ModelCard
 from mixer.checkpoint.reading import again_if_gone
 from mixer.data import sources, transforms
 from mixer.data.pipeline import BadExample
@@ -39,7 +39,7 @@ class Training:
     """
 
     update: Update
-    card: Card
+    card: ModelCard
     reader: Reader
     evaluations: list[Evaluation]
     initial: Callable[[], tuple[Any, dict | None]]
@@ -123,7 +123,7 @@ class Training:
         )
 
 
-def build_training(config: ConfigDict, going_on: Card | None = None) -> Training:
+def build_training(config: ConfigDict, going_on: ModelCard | None = None) -> Training:
     """Builds a training run.
 
     Args:
@@ -181,7 +181,7 @@ def build_training(config: ConfigDict, going_on: Card | None = None) -> Training
         cooldown=steps(config.schedule.cooldown, "schedule.cooldown", 0),
     )
     update = update_of(config, model, image_size, schedule, mesh, several)
-    card = Card(
+    card = ModelCard(
         model={"name": name} | {f: getattr(model, f) for f in ("num_classes", *fields)},
         image_size=image_size,
         transform=evaluation_transform(config),

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from mixer import errors
 from mixer.checkpoint import download, formats, pretrained, reading, resize
 from mixer.checkpoint.located import locate
-from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.model_card import ModelCard
 from mixer.checkpoint.stored import is_file, read_stored
 from mixer.data import sources
 from mixer.loading import card_of_folder, card_of_published
@@ -66,7 +66,7 @@ def upstream_of(config: ConfigDict) -> tuple[dict, dict | None]:
             known |= {"resolution": folder.image_size and resolution(folder.image_size)}
         return dict.fromkeys(keys) | known, None
     meta = reading.read_meta(path, init_step(config))
-    card = Card.from_json(meta["card"])
+    card = ModelCard.from_json(meta["card"])
     known = {
         "model": card.model["name"],
         "dataset": card.dataset,
@@ -127,11 +127,11 @@ def at_size(
         item = "ema" if config.init_ema else "params"
         made_for = read_stored(path, model, step=at, item=item).size(model, image_size, given)
     else:
-        made_for = Card.from_json(reading.read_meta(path, at)["card"]).image_size
+        made_for = ModelCard.from_json(reading.read_meta(path, at)["card"]).image_size
     return resize.at_resolution(model, image_size, made_for, method), load
 
 
-def card_of_config(config: ConfigDict) -> Card:
+def card_of_config(config: ConfigDict) -> ModelCard:
     """Of `config.init_from`: a published name and a folder bring theirs, a file has the config's.
 
     Raises:
@@ -145,7 +145,7 @@ def card_of_config(config: ConfigDict) -> Card:
         card = card_of_folder(located.folder, size, pretrained_size)
         return _renamed(config, _completed(config, card))
     classes, several = _classes_of_data(config)
-    return Card(
+    return ModelCard(
         model=config.model.to_dict() | {"num_classes": len(classes)},
         image_size=image_size_of(config),
         transform=evaluation_transform(config),
@@ -176,7 +176,7 @@ def _classes_of_data(config: ConfigDict) -> tuple[tuple[str, ...], bool]:
     return tuple(source.classes), sources.max_labels(source) > 0
 
 
-def _renamed(config: ConfigDict, card: Card) -> Card:
+def _renamed(config: ConfigDict, card: ModelCard) -> ModelCard:
     """With the class names that are given, if any."""
     names, outputs = class_names(config), card.model["num_classes"]
     if names and len(names) != outputs:
@@ -187,7 +187,7 @@ def _renamed(config: ConfigDict, card: Card) -> Card:
     return dataclasses.replace(card, classes=names) if names else card
 
 
-def _completed(config: ConfigDict, card: Card) -> Card:
+def _completed(config: ConfigDict, card: ModelCard) -> ModelCard:
     """What a folder does not say is the config's, and that is said."""
     if len(card.classes) != card.model["num_classes"]:
         classes, several = _classes_of_data(config)

@@ -10,7 +10,7 @@ from mixer import storage
 from mixer.checkpoint import folders, reading
 from mixer.checkpoint.folders import SEAL
 from mixer.checkpoint.manager import Remover
-from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.model_card import ModelCard
 from mixer.checkpoint.store import Store
 from mixer.errors import BadInput
 from mixer.hosts.last_words import LastWords
@@ -101,7 +101,7 @@ def test_the_only_one_is_found_while_it_is_replaced_in_a_bucket(bucket):
 
 def test_the_card_of_the_only_one_is_known_while_it_is_replaced(run):
     assert reading.newest_card(run) is None
-    card = Card({"name": "Mixer-S/16"}, (8, 8), "resize", ("a", "b"), "digits")
+    card = ModelCard({"name": "Mixer-S/16"}, (8, 8), "resize", ("a", "b"), "digits")
     with Store(run / "checkpoints") as store:
         store.save(1, {"params": {"b": jnp.ones(3)}}, {"card": dataclasses.asdict(card)}, None)
     folders.set_aside(run / "checkpoints" / "1", folders.replaced(run / "checkpoints"))

@@ -3,10 +3,10 @@ import json
 
 import pytest
 
-from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.model_card import ModelCard
 from mixer.errors import BadInput
 
-CARD = Card(
+CARD = ModelCard(
     model={"name": "BiT-R50x1", "num_blocks": (3, 4, 6, 3)},
     image_size=(224, 192),
     transform="resize",
@@ -17,12 +17,12 @@ CARD = Card(
 
 
 def test_a_card_comes_back_from_json():
-    assert Card.from_json(json.loads(json.dumps(dataclasses.asdict(CARD)))) == CARD
+    assert ModelCard.from_json(json.loads(json.dumps(dataclasses.asdict(CARD)))) == CARD
 
 
 def test_an_older_card_gets_defaults_and_a_newer_one_is_refused():
     content = dataclasses.asdict(CARD)
     older = {key: value for key, value in content.items() if key not in ("imports", "multi_label")}
-    assert Card.from_json(older) == dataclasses.replace(CARD, multi_label=False)
+    assert ModelCard.from_json(older) == dataclasses.replace(CARD, multi_label=False)
     with pytest.raises(BadInput, match="newer version of this program, whose cards also have tint"):
-        Card.from_json(content | {"tint": "blue"})
+        ModelCard.from_json(content | {"tint": "blue"})

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from mixer.checkpoint import reading
-from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.model_card import ModelCard
 from mixer.checkpoint.reading import again_if_gone
 from mixer.checkpoint.store import Store
 from mixer.checkpoint.stored import read_stored
 from mixer.errors import BadInput
 
-CARD = dataclasses.asdict(Card({"name": "Mixer-S/16"}, (8, 8), "resize", ("a", "b"), "digits"))
+CARD = dataclasses.asdict(ModelCard({"name": "Mixer-S/16"}, (8, 8), "resize", ("a", "b"), "digits"))
 
 
 def save(workdir, *steps, keep=1):

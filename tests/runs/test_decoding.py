@@ -5,14 +5,14 @@ import pytest
 
 from configs import quickstart
 from mixer import errors
-from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.model_card import ModelCard
 from mixer.data import turbojpeg
 from mixer.data.decode import Decoding
 from mixer.data.sources.subset import Subset
 from mixer.runs.data import decoding_of
 
 OWN, TFDS = types.SimpleNamespace(), types.SimpleNamespace(published=True)
-CARD = Card(model={}, image_size=(8, 8), transform="resize", classes=(), dataset="")
+CARD = ModelCard(model={}, image_size=(8, 8), transform="resize", classes=(), dataset="")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from stand_in import serve
 import mixer
 from configs import folder, groups, quickstart
 from mixer.checkpoint import fitting, saving, zoo
-from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.model_card import ModelCard
 from mixer.models import registry
 from mixer.runs import convert, predict
 from mixer.runs import trained as trained_run
@@ -151,7 +151,7 @@ def hub_dir(tmp_path):
     shapes = fitting.shapes(model, (64, 64))
     params = jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), shapes)
     digits = tuple(map(str, reversed(range(10))))
-    card = Card({"name": "Mixer-S/32"}, (64, 64), "resize(70)|central_crop", digits, "digits")
+    card = ModelCard({"name": "Mixer-S/32"}, (64, 64), "resize(70)|central_crop", digits, "digits")
     saving.save_folder(f"{tmp_path}/hub/", params, model, card)
     return model, params, tmp_path / "hub"
 

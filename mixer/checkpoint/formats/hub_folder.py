@@ -12,7 +12,7 @@ from typing import Any
 
 from mixer import calls, errors
 from mixer.checkpoint import formats
-from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.model_card import ModelCard
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 # Here convert writes what timm has no terms for.
@@ -185,7 +185,7 @@ def _transform(cfg: dict[str, Any], size: tuple[int, int] | None, remarks: list[
     return f"resize_small({before[0]}{method})|central_crop"
 
 
-def describe(model, card: Card) -> dict[str, Any]:
+def describe(model, card: ModelCard) -> dict[str, Any]:
     """The content of config.json.
 
     Raises:
@@ -235,7 +235,7 @@ def _ratio(width: int, of: int) -> float:
     return ratio if int(ratio * of) == width else math.nextafter(ratio, math.inf)
 
 
-def _crop(card: Card) -> dict[str, Any]:
+def _crop(card: ModelCard) -> dict[str, Any]:
     """timm's terms for our two ways to a fixed size; nothing for other preprocessing."""
     steps = [calls.parse(step) for step in calls.split(card.transform)]
     names = [name for name, _, _ in steps]
@@ -250,7 +250,7 @@ def _crop(card: Card) -> dict[str, Any]:
     return {}
 
 
-def readme(name: str, model, card: Card, config: dict[str, Any]) -> str:
+def readme(name: str, model, card: ModelCard, config: dict[str, Any]) -> str:
     """The content of README.md, the Hub's page of the folder; `config` is that of `describe`."""
     height, width = card.image_size
     # A folder of images by its name alone: where it lies is nobody's business.

@@ -10,7 +10,7 @@ import pytest
 import mixer
 from mixer.checkpoint import fitting, saving
 from mixer.checkpoint.formats import hub_folder
-from mixer.checkpoint.model_card import Card
+from mixer.checkpoint.model_card import ModelCard
 from mixer.data import transforms
 from tools.timm_parity import CASES
 
@@ -24,7 +24,7 @@ def model(**fields):
 
 def card(transform="resize", image_size=SIZE, **changes):
     facts = {"classes": ("a", "b", "c"), "dataset": "folder:/home/me/pets"} | changes
-    return Card({"name": "Mixer-S/32"}, image_size, transform, **facts)
+    return ModelCard({"name": "Mixer-S/32"}, image_size, transform, **facts)
 
 
 def params(of):

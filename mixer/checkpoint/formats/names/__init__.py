@@ -38,17 +38,17 @@ def family_of(model) -> Family | None:
 
 
 def families_of(flat: dict[str, np.ndarray]) -> list[Family]:
-    """The families of which a layout names its arrays as those of a file are named."""
-    return [f for f in FAMILIES.values() if any(layout.holds(flat) for layout in f.layouts)]
+    """The families that have a table with the names of a file's arrays."""
+    return [f for f in FAMILIES.values() if any(table.holds(flat) for table in f.tables)]
 
 
 def of_family(flat: dict[str, np.ndarray], source: str, model) -> bool:
-    """Whether arrays of a file are named as one of its layouts names those of the model's family.
+    """Whether a table of the model's family has the names of a file's arrays.
 
     Raises:
       BadInput: a family that has no files.
     """
-    return any(layout.holds(flat) for layout in _known(model, source).layouts)
+    return any(table.holds(flat) for table in _known(model, source).tables)
 
 
 def unwrapped(
@@ -114,17 +114,17 @@ def to_ours(flat: dict[str, np.ndarray], source: str, model) -> tuple[dict[str, 
       BadInput: not arrays of the model's family, or two for one place.
     """
     family = _known(model, source)
-    layout = next((each for each in family.layouts if each.holds(flat)), None)
-    if layout is None:
+    table = next((each for each in family.tables if each.holds(flat)), None)
+    if table is None:
         some = ", ".join(sorted(flat)[:5]) or "nothing"
-        first, last = (family.layouts[i].mark.format(0, 0) for i in (0, -1))
+        first, last = (family.tables[i].mark.format(0, 0) for i in (0, -1))
         raise errors.BadInput(
             f"{source} holds no {family.name}'s parameters: expected names such as {first} or "
             f"{last}, found {some}"
         )
     found = {}
     try:
-        for theirs, name, array in layout.read(flat, model):
+        for theirs, name, array in table.read(flat, model):
             if name in found:
                 raise errors.BadInput(
                     f"{source} holds two arrays for {name}, one of them as {theirs}"
@@ -132,7 +132,7 @@ def to_ours(flat: dict[str, np.ndarray], source: str, model) -> tuple[dict[str, 
             found[name] = array
     except ValueError as error:
         raise errors.BadInput(f"{source} does not fit the model: {error}") from None
-    return found, layout.title
+    return found, table.title
 
 
 def to_theirs(flat: dict[str, np.ndarray], model, *, timm: bool) -> dict[str, np.ndarray]:
@@ -141,11 +141,11 @@ def to_theirs(flat: dict[str, np.ndarray], model, *, timm: bool) -> dict[str, np
     Raises:
       BadInput: a family that has no files, or an array that has no place in them.
     """
-    layout = _known(model, "params").layouts[-1 if timm else 0]
+    table = _known(model, "params").tables[-1 if timm else 0]
     try:
-        return layout.write(flat, model)
+        return table.write(flat, model)
     except KeyError as error:
-        raise errors.BadInput(f"{layout.title} have none for {error.args[0]}") from None
+        raise errors.BadInput(f"{table.title} have none for {error.args[0]}") from None
 
 
 def in_order(names: Iterable[str]) -> list[str]:

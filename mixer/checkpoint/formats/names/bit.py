@@ -8,7 +8,7 @@ from mixer.checkpoint.formats.names.table import (
     AS_IS,
     TORCH_1X1,
     Family,
-    Layout,
+    NameTable,
     Row,
     Turn,
     torch_rows,
@@ -56,7 +56,7 @@ _ALL = _TABLE + tuple(
 BIT = Family(
     "BiT",
     (
-        Layout(
+        NameTable(
             "the published names",
             "resnet/root_block/standardized_conv2d/kernel",
             [
@@ -66,7 +66,7 @@ BIT = Family(
             first=1,
             aliases=((r"/standardized_conv2d_\d+/", "/standardized_conv2d/"),),
         ),
-        Layout(
+        NameTable(
             "big_vision's names",
             "root_block/conv_root/kernel",
             [
@@ -78,7 +78,7 @@ BIT = Family(
             ],
             first=1,
         ),
-        Layout(
+        NameTable(
             "timm's names",
             "stages.{0}.blocks.{1}.conv3.weight",
             torch_rows(

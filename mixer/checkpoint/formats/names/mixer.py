@@ -5,7 +5,14 @@ format that preceded it; it numbers a block's submodules together, so the second
 number but 0, and its token-mixing arrays may hold singleton axes.
 """
 
-from mixer.checkpoint.formats.names.table import SQUEEZED, Family, Layout, Row, size_of, torch_rows
+from mixer.checkpoint.formats.names.table import (
+    SQUEEZED,
+    Family,
+    NameTable,
+    Row,
+    size_of,
+    torch_rows,
+)
 
 _OURS = "MixerBlock_{0}/"
 _OLDER = "Mixer/encoderblock_{0}/"
@@ -57,12 +64,12 @@ def _sizes(arrays):
 MIXER = Family(
     "Mixer",
     (
-        Layout(
+        NameTable(
             "the published names",
             _OURS + "token_mixing/Dense_0/kernel",
             [Row(ours, ours) for ours, _, _ in _ALL],
         ),
-        Layout(
+        NameTable(
             "the older internal names",
             _OLDER + "token_mixing_phase_0/kernel1",
             [
@@ -71,7 +78,7 @@ MIXER = Family(
             ],
             aliases=((r"(encoderblock_\d+)/LayerNorm_[1-9]\d*/", r"\1/LayerNorm_1/"),),
         ),
-        Layout(
+        NameTable(
             "timm's names",
             _TIMM + "mlp_tokens.fc1.weight",
             torch_rows(*((ours, timm) for ours, _, timm in _ALL)),

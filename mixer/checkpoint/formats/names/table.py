@@ -63,12 +63,12 @@ def torch_rows(*rows: tuple) -> tuple[Row, ...]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class NameTable:
     """One kind of file of a family.
 
     Attributes:
       title: of the names, for messages.
-      mark: template of an array that the family's other layouts do not have.
+      mark: template of an array that the family's other tables do not have.
       rows: the table.
       first: the number there of what is number 0 with us.
       aliases: (regular expression, replacement) that make other spellings those of the table.
@@ -148,7 +148,7 @@ class Family:
 
     Attributes:
       name: of the class.
-      layouts: the published one, in which .npz files are written, first; timm's, that of
+      tables: the published one, in which .npz files are written, first; timm's, that of
         .safetensors, last.
       patches: our arrays -> for how many patches they are, or None where they lack what says so;
         None of a family whose parameters depend on no grid.
@@ -157,7 +157,7 @@ class Family:
     """
 
     name: str
-    layouts: Sequence[Layout]
+    tables: Sequence[NameTable]
     patches: Callable[[Arrays], int | None] | None = None
     mixes_tokens: bool = False
     sizes: Callable[[Arrays], dict[str, int]] = lambda arrays: {}
@@ -172,8 +172,8 @@ def from_timm(name: str, mark: str, rows: Sequence[Row], mixing: str = "") -> Fa
     """
     (theirs,) = (row.theirs for row in rows if row.ours == mark)
     own = [Row(row.ours, row.ours) for row in rows]
-    layouts = (Layout("our own names", mark, own), Layout("timm's names", theirs, rows))
-    return Family(name, layouts, size_of(mixing) if mixing else None, mixes_tokens=bool(mixing))
+    tables = (NameTable("our own names", mark, own), NameTable("timm's names", theirs, rows))
+    return Family(name, tables, size_of(mixing) if mixing else None, mixes_tokens=bool(mixing))
 
 
 def size_of(end: str) -> Callable[[Arrays], int | None]:

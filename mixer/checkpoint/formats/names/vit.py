@@ -7,7 +7,7 @@ the class token is there, so its table has no row for it, and may stack all bloc
 
 import numpy as np
 
-from mixer.checkpoint.formats.names.table import Family, Layout, Row, Turn, torch_rows
+from mixer.checkpoint.formats.names.table import Family, NameTable, Row, Turn, torch_rows
 
 _OURS = "encoderblock_{0}/"
 _PARTS = ("query", "key", "value")
@@ -117,20 +117,20 @@ def _patches(arrays):
 VIT = Family(
     "ViT",
     (
-        Layout(
+        NameTable(
             "the published names",
             "Transformer/posembed_input/pos_embedding",
             [*_ROWS, Row("pos_embedding", "Transformer/posembed_input/pos_embedding")],
             aliases=_ALIASES,
         ),
-        Layout(
+        NameTable(
             "big_vision's names",
             "pos_embedding",
             [*_ROWS, Row("pos_embedding", "pos_embedding", Turn(_with_row_for_class_token))],
             aliases=_ALIASES,
             prepare=_one_by_one,
         ),
-        Layout("timm's names", "pos_embed", _TIMM),
+        NameTable("timm's names", "pos_embed", _TIMM),
     ),
     _patches,
 )
