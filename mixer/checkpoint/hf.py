@@ -40,6 +40,10 @@ def parse(address: str) -> HubFile:
     found = _ADDRESS.fullmatch(address)
     if found is None or {"", ".", ".."} & set((found[2] or "-").split("/")):
         raise errors.BadInput(f"{address!r}: expected {_FORM}")
+    first, _, rest = (found[3] or "").partition("/")
+    if rest.lower().endswith(formats.ENDINGS):  # as the library spells it
+        meant = f"hf://{found[1]}/{rest}@{first}"
+        raise errors.BadInput(f"{address!r}: expected the revision at its end, as in {meant}")
     return HubFile(found[1], found[2] or "model.safetensors", found[3] or "main")
 
 

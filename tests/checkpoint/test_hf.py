@@ -53,6 +53,8 @@ def test_addresses():
     for bad in ("hf://timm", "hf://timm/", "hf:///mixer", "hf://timm/mixer/", "hf://timm/mixer@"):
         with pytest.raises(BadInput, match="expected hf://ORG/REPO, .*@REVISION at its end"):
             hf.parse(bad)
+    with pytest.raises(BadInput, match="at its end, as in hf://timm/mixer/a/b.npz@v1$"):
+        hf.parse("hf://timm/mixer@v1/a/b.npz")
 
 
 def test_fetched_once_into_the_hubs_cache_and_recorded(server, tmp_path, capsys):
