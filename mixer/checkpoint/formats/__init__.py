@@ -4,7 +4,6 @@ What a file claims to hold is checked against its size before memory is asked fo
 could run code (a pickle) is ever read.
 """
 
-import hashlib
 import re
 import zipfile
 from pathlib import Path
@@ -67,8 +66,7 @@ def sha256(path: str) -> str:
       BadInput: it cannot be read.
     """
     try:
-        with Path(path).expanduser().open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return storage.sha256(path)
     except OSError as error:
         raise errors.BadInput(f"{str(path)!r} cannot be read: {error.strerror}") from None
 
