@@ -7,8 +7,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint import located, pretrained
-from mixer.checkpoint.card import Card, with_tuples
+from mixer.checkpoint import located, reading
+from mixer.checkpoint.model_card import ModelCard, with_tuples
 from mixer.models import registry
 from mixer.models.fields import OF_TRAINING
 from mixer.runs import keys, workdir
@@ -67,7 +67,7 @@ def _begun(output: str, path: str) -> dict[str, Any] | None:
 
 def _stored(config: ConfigDict, path: str) -> dict[str, Any]:
     """The model on the card of the checkpoint that the run starts from."""
-    card = Card.from_json(pretrained.read_meta(path, init_step(config))["card"])
+    card = ModelCard.from_json(reading.read_meta(path, init_step(config))["card"])
     if card.model["name"] not in registry.list_models():
         check_trusted(card.imports, config.imports, path)
     return card.model
