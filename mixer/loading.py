@@ -122,7 +122,7 @@ def _check_imported(modules: str, path: str) -> None:
         )
 
 
-def card_of_published(entry: zoo.Published) -> Card:
+def card_of_published(entry: zoo.Published) -> ModelCard:
     """The card of a published file: its model, preprocessing and classes."""
     named = {"num_classes": entry.classes, "patch_size": entry.patch_size, "gelu": entry.gelu}
     return ModelCard(
@@ -138,7 +138,7 @@ def card_of_folder(
     folder: hub_folder.Folder,
     image_size: tuple[int, int],
     pretrained_size: tuple[int, int] | None = None,
-) -> Card:
+) -> ModelCard:
     """The card of a folder of the Hub: its model, preprocessing and classes.
 
     If the folder does not tell them, `transform` is "" and `classes` is (). A line says so if the
@@ -165,7 +165,7 @@ def card_of_folder(
 
 def _card_of_file(
     path: str, located: Located, model: str | None, asked: tuple[int, int] | None
-) -> Card:
+) -> ModelCard:
     """The card of a plain file, as its arrays tell; the rest is assumed. Prints a line about it."""
     shown = download.without_login(path)
     flat, recorded = parameters(located.path, shown), formats.image_size(located.path)

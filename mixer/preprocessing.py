@@ -21,7 +21,7 @@ from mixer.data.sources import image_files
 Image = str | os.PathLike[str] | bytes | np.ndarray
 
 
-def preprocess(images: Image | Sequence[Image], card: Card) -> np.ndarray:
+def preprocess(images: Image | Sequence[Image], card: ModelCard) -> np.ndarray:
     """Preprocesses images as in the evaluation of a model, by `card.transform`.
 
     The pixels are those of `config.run=predict`.

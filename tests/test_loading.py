@@ -220,7 +220,7 @@ def test_a_file_is_recognised_by_its_arrays(name, ending, tmp_path, capsys):
 
 
 def test_files_of_timm_use_the_exact_gelu(of_a_safetensors, monkeypatch, capsys):
-    monkeypatch.setattr("mixer.checkpoint.official.gelu", lambda path: None)  # of timm's own
+    monkeypatch.setattr("mixer.checkpoint.formats.gelu", lambda path: None)  # of timm's own
     assert mixer.load(of_a_safetensors[0])[0].gelu == "erf"
     assert "gelu='erf'" in capsys.readouterr().out
 

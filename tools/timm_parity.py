@@ -48,7 +48,7 @@ class Case:
       image_size: (height, width), not square, so that a transposition is noticed.
       timm: () -> the same model as a torch module of timm.
       reads_npz: whether timm's `load_pretrained` reads the published files of the family.
-      layout: layout of timm's arrays, if `mixer.save_pretrained` does not know it.
+      names: names of timm's arrays, if `mixer.save_pretrained` does not know them.
       zero: prefix of the names of parameters that are set to 0; "" for none.
     """
 

@@ -160,7 +160,7 @@ def cut(log, step):
 
 def assert_same_run(workdir, alone):
     """Both runs are complete, with the same parameters, results and metrics.jsonl."""
-    ours, theirs = (pretrained.read(str(p), None).arrays for p in (workdir, alone))
+    ours, theirs = (read_stored(str(p), None).arrays for p in (workdir, alone))
     assert ours.keys() == theirs.keys()
     for name, array in theirs.items():
         if not name.endswith("token_mixing/Dense_1/bias"):  # its gradient is all but 0
