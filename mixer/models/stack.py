@@ -44,8 +44,10 @@ def stack(
       entry: as `block`, of the first one where it is another than the rest.
 
     Raises:
-      ValueError: unknown `parent.remat`.
+      ValueError: unknown `parent.remat`; no block.
     """
+    if not len(noise.rates):
+        raise ValueError(f"num_blocks={parent.num_blocks}: expected 1 or more, in every stage")
     if parent.remat not in REMAT:
         raise ValueError(f"remat={parent.remat!r}: expected one of {', '.join(REMAT)}")
     numbers = range(len(noise.rates))

@@ -212,7 +212,6 @@ def test_lambda_is_the_steps(training, exact):
         ({"replay.steps": "1"}, {"mixup": 0.5}, "config.mixup=0.3, which comes from"),
         ({"replay.steps": "1"}, {"model.dropout": 0.5}, "config.model.dropout=0.2, which"),
         ({"replay.steps": "1"}, {"runtime.profile": "1-2"}, "config.runtime.profile=''"),
-        ({"replay.steps": "1"}, {"sheet": 3}, "does not read it"),
     ],
 )
 def test_what_cannot_be_is_refused(changes, given, message, training, tmp_path):
@@ -241,10 +240,18 @@ def test_other_workdirs_and_other_data_are_refused(training, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_key_of_another_run_is_refused(training, tmp_path):
+    config = quickstart.get_config()
+    groups.add(config, "contact_sheet")
+    with pytest.raises(BadInput, match="does not read it"):
+        replayed(training[0], tmp_path / "out", {"replay.steps": "1"}, {"sheet": 3}, config)
+
+
 def test_several_processes_are_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(replay.peers, "count", lambda: 2)
     with pytest.raises(BadInput, match="is for one process"):
-        replay.run.__wrapped__(keys.follow(quickstart.get_config()), tmp_path / "out", "")
+        config = keys.follow(quickstart.get_config(run="replay"))
+        replay.run.__wrapped__(config, tmp_path / "out", "")
 
 
 def folder_training(path, images, changes=()):
