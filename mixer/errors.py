@@ -1,4 +1,4 @@
-"""Errors that the command prints as one line (value, expected, fix), and their exit codes."""
+"""Errors that the command prints as one line: value, expected, fix. command.py has exit codes."""
 
 import difflib
 import sys

@@ -1,6 +1,7 @@
 """`mixer.preprocess`: files or arrays of images -> the input of a trained model.
 
 It connects two rooms: a card (checkpoint) names the transform that the data room applies.
+mixer/batch.py scales its pixels to [-1, 1].
 """
 
 import os

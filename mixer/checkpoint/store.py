@@ -1,4 +1,7 @@
-"""A run's checkpoints: Orbax, asynchronous and atomic, every array checked when it comes back."""
+"""A run's checkpoints: Orbax, asynchronous and atomic, every array checked when it comes back.
+
+What a training puts into one is in mixer/runs/checkpoints.py.
+"""
 
 import contextlib
 import copy

@@ -1,4 +1,4 @@
-"""Parameters as they were found, by our names, and the image size that they were made for."""
+"""Weights found in a file or workdir, by our names, and the image size they were made for."""
 
 import dataclasses
 import math

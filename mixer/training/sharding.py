@@ -1,4 +1,7 @@
-"""The device mesh, and how each process's rows of a batch become global arrays on it."""
+"""The device mesh, and how each process's rows of a batch become global arrays on it.
+
+How parameters are sharded is in placement.py.
+"""
 
 import math
 from collections.abc import Callable, Sequence
