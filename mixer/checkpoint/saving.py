@@ -1,6 +1,7 @@
 """Parameters for others: a file, `.npz` as published or timm's `.safetensors`, or a Hub folder."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from mixer.checkpoint.stored import Stored
 
 
 def save_pretrained(
-    path: str, params: dict[str, Any], model, image_size: int | tuple[int, int] | None = None
+    path: str | os.PathLike[str],
+    params: dict[str, Any],
+    model,
+    image_size: int | tuple[int, int] | None = None,
 ) -> None:
     """Writes the parameters of a model of any family but HaloNet to `path`.
 
@@ -39,7 +43,10 @@ def save_pretrained(
 
 
 def arranged(
-    path: str, params: dict[str, Any], model, image_size: int | tuple[int, int] | None = None
+    path: str | os.PathLike[str],
+    params: dict[str, Any],
+    model,
+    image_size: int | tuple[int, int] | None = None,
 ) -> dict[str, np.ndarray]:
     """The arrays by name that `save_pretrained` writes, with the same arguments.
 

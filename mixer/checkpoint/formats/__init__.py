@@ -4,6 +4,7 @@ What a file claims to hold is checked against its size before memory is asked fo
 could run code (a pickle) is ever read.
 """
 
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -102,7 +103,7 @@ def _metadata(path: str) -> dict[str, str]:
 
 
 def write(
-    path: str,
+    path: str | os.PathLike[str],
     arrays: dict[str, np.ndarray],
     image_size: tuple[int, int] | None = None,
     gelu: str | None = None,
@@ -131,7 +132,7 @@ def write(
         raise errors.BadInput(str(error)) from None
 
 
-def ending(path: str) -> str:
+def ending(path: str | os.PathLike[str]) -> str:
     """The name's ending in small letters, one of `ENDINGS`.
 
     Raises:
