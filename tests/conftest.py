@@ -3,6 +3,9 @@
 import io
 import json
 import os
+
+# pytest imports it when an object's end raises, which may be in the middle of that very import.
+import tracemalloc  # noqa: F401
 from pathlib import Path
 
 # The tests spend most of their time in the compiler, so it should optimise little.
