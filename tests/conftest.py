@@ -35,6 +35,13 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path in QUICK and not {"long", "slow"} & item.keywords.keys():
             item.add_marker("quick")
+    # The longest begin first, so that no process is left alone with one of them.
+    items.sort(key=_minutes, reverse=True)
+
+
+def _minutes(item):
+    marker = item.get_closest_marker("long")
+    return marker.kwargs.get("minutes", 0) if marker else 0
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ def test_the_notebook_is_stored_with_small_outputs():
     assert sum("image/png" in output.data for output in pictures) == 2
 
 
-@pytest.mark.long
+@pytest.mark.long(minutes=2)
 def test_the_notebook_runs():
     notebook = nbformat.read(FILE, as_version=4)
     for cell in notebook.cells:

@@ -104,7 +104,7 @@ def saved(workdir):
     return max(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
 
 
-@pytest.mark.long
+@pytest.mark.long(minutes=2)
 def test_one_run_by_one_process_by_four_and_by_two(data_dir, tmp_path):
     """Whole on each device first, then spread over both processes."""
     alone, workdir = tmp_path / "alone", tmp_path / "several"

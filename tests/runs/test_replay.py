@@ -357,7 +357,7 @@ KILLED = (
 )
 
 
-@pytest.mark.long
+@pytest.mark.long(minutes=2)
 def test_twenty_steps_of_a_run_killed_three_times(data_dir, tmp_path):
     source, recipe = tmp_path / "killed", "configs/quickstart.py"
     seed = time.time_ns()

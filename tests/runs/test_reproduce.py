@@ -17,7 +17,7 @@ WORDS = "configs/paper.py:table3,Mixer-S/16,jft"
 (ROW,) = (row for row in rows.rows(smoke=True) if row.part == "table3" and row.label == LABEL)
 
 
-@pytest.mark.long
+@pytest.mark.long(minutes=2)
 def test_a_row_from_nothing_to_the_table_killed_on_the_way(data_dir, tmp_path):
     place = tmp_path / "paper"
     process = start(data_dir, f"{WORDS},smoke", place)
