@@ -1,11 +1,11 @@
 """A Hugging Face Hub on this machine: repositories with branches, gates and errors."""
 
-import contextlib
 import hashlib
 import http.server
 import json
-import threading
 from urllib.parse import unquote, urlsplit
+
+from stand_in import running
 
 
 class HubStandIn(http.server.ThreadingHTTPServer):
@@ -97,10 +97,6 @@ def commit_of(files):
     return hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest()
 
 
-@contextlib.contextmanager
 def serve_hub(repos):
     """A running `HubStandIn`."""
-    with HubStandIn(repos) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield server
-        server.shutdown()
+    return running(HubStandIn(repos))

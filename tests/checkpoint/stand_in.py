@@ -73,10 +73,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(content[middle:stop])
 
 
-@contextlib.contextmanager
 def serve(content):
     """A running `StandIn`."""
-    with StandIn(content) as server:
+    return running(StandIn(content))
+
+
+@contextlib.contextmanager
+def running(server):
+    """The server, answering in a thread of its own."""
+    with server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()
