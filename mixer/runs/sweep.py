@@ -18,7 +18,7 @@ from mixer.runs.keys import at_least, within
 from mixer.runs.results import Results, cost, of_all
 from mixer.runs.training import build_training
 from mixer.signals import StopSignal
-from mixer.training.progress import NonFinite
+from mixer.training.nonfinite import NonFinite
 
 _CHOICE, _DIVERGED = "choice.json", "diverged.json"
 _MEASURED = "dev/top1"  # what is chosen by

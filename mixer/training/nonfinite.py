@@ -1,11 +1,25 @@
-"""Skips updates whose gradient is NaN or infinite (config.skip_nonfinite).
+"""NaN and infinity: the error that ends a run, and the skip of an update (config.skip_nonfinite).
 
-How many may be skipped in a row, and the error that ends the run, are in progress.py.
+Progress, which sees the metrics of each step, counts the skips in a row and raises the error.
 """
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from mixer.errors import Failure
+
+
+class NonFinite(Failure):
+    """The loss or the norm of the gradient, update or parameters is NaN or infinite."""
+
+    def __init__(self, step: int, name: str, value: float):
+        super().__init__(
+            f"the {name} became {value} at step {step}; that step was not saved. Try a lower "
+            f"learning rate or gradient clipping (--config.optimizer.clip_norm) in another "
+            f"--workdir. --config.init_from starts from the weights of an earlier checkpoint, and "
+            f"--config.skip_nonfinite=N skips up to N updates in a row whose gradient is not finite"
+        )
 
 
 def skip_nonfinite(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:

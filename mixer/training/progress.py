@@ -1,4 +1,4 @@
-"""The numbers of a log line: mean loss, throughput, MFU and times; and the end of a run at a NaN.
+"""The numbers of a log line: mean loss, throughput, MFU and times. A NaN among them ends the run.
 
 They cover a window: the steps since the last log line. The state of a window (`state_dict`) is
 saved with each checkpoint, so that a resumed run logs what an uninterrupted one would, except for
@@ -13,19 +13,7 @@ from collections.abc import Iterator
 
 import jax
 
-from mixer.errors import Failure
-
-
-class NonFinite(Failure):
-    """The loss or the norm of the gradient, update or parameters is NaN or infinite."""
-
-    def __init__(self, step: int, name: str, value: float):
-        super().__init__(
-            f"the {name} became {value} at step {step}; that step was not saved. Try a lower "
-            f"learning rate or gradient clipping (--config.optimizer.clip_norm) in another "
-            f"--workdir. --config.init_from starts from the weights of an earlier checkpoint, and "
-            f"--config.skip_nonfinite=N skips up to N updates in a row whose gradient is not finite"
-        )
+from mixer.training.nonfinite import NonFinite
 
 
 class Progress:

@@ -12,7 +12,7 @@ from test_resume import wait_for
 
 from configs import quickstart
 from mixer.runs import train
-from mixer.training.progress import NonFinite
+from mixer.training.nonfinite import NonFinite
 
 
 def saved(workdir):

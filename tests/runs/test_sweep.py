@@ -14,7 +14,7 @@ from mixer import errors
 from mixer.data.sources.vtab_tasks import TASKS
 from mixer.runs import results, sweep, train, vtab, workdir
 from mixer.runs.vtab import sweeps_of
-from mixer.training.progress import NonFinite
+from mixer.training.nonfinite import NonFinite
 
 TINY = {"num_blocks": 1, "hidden_dim": 8, "tokens_mlp_dim": 8, "channels_mlp_dim": 8}
 

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import pytest
 
 from mixer.training import loop
-from mixer.training.progress import NonFinite, Progress
+from mixer.training.nonfinite import NonFinite
+from mixer.training.progress import Progress
 
 
 def metrics(loss):
