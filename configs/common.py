@@ -10,8 +10,8 @@ from ml_collections import ConfigDict, config_dict
 
 from configs import groups
 from configs.arguments import Arguments
-from mixer.checkpoint import zoo
 from mixer.models import registry
+from mixer.weights import zoo
 
 
 def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDict:

@@ -12,11 +12,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors and type checkers, to which the table below says nothing
     __version__: str
-    from mixer.checkpoint.pretrained import load_pretrained as load_pretrained
-    from mixer.checkpoint.resize import at_resolution as at_resolution
-    from mixer.checkpoint.resize import with_patch_size as with_patch_size
-    from mixer.checkpoint.saving import save_pretrained as save_pretrained
-    from mixer.checkpoint.zoo import list_pretrained as list_pretrained
     from mixer.data.sources import register_source as register_source
     from mixer.data.transforms import register_transform as register_transform
     from mixer.errors import BadInput as BadInput
@@ -27,6 +22,11 @@ if TYPE_CHECKING:  # for editors and type checkers, to which the table below say
     from mixer.models.registry import list_models as list_models
     from mixer.models.registry import register_model as register_model
     from mixer.preprocessing import preprocess as preprocess
+    from mixer.weights.pretrained import load_pretrained as load_pretrained
+    from mixer.weights.resize import at_resolution as at_resolution
+    from mixer.weights.resize import with_patch_size as with_patch_size
+    from mixer.weights.saving import save_pretrained as save_pretrained
+    from mixer.weights.zoo import list_pretrained as list_pretrained
 
 _PUBLIC = {
     # A trained model, ready to use, and images for it.
@@ -35,12 +35,12 @@ _PUBLIC = {
     # A model by its name, and parameters for it.
     "list_models": "mixer.models.registry",
     "create_model": "mixer.models.registry",
-    "list_pretrained": "mixer.checkpoint.zoo",
-    "load_pretrained": "mixer.checkpoint.pretrained",
-    "save_pretrained": "mixer.checkpoint.saving",
+    "list_pretrained": "mixer.weights.zoo",
+    "load_pretrained": "mixer.weights.pretrained",
+    "save_pretrained": "mixer.weights.saving",
     # Both for images or patches of another size.
-    "at_resolution": "mixer.checkpoint.resize",
-    "with_patch_size": "mixer.checkpoint.resize",
+    "at_resolution": "mixer.weights.resize",
+    "with_patch_size": "mixer.weights.resize",
     # What is yours, under a name that configs can use.
     "register_model": "mixer.models.registry",
     "Traits": "mixer.models.registry",

@@ -12,15 +12,16 @@ from typing import Any
 from flax import linen as nn
 
 from mixer import errors
-from mixer.checkpoint import download, formats, pretrained, reading, resize, zoo
-from mixer.checkpoint.formats import hub_folder, names
-from mixer.checkpoint.located import Located, locate
+from mixer.checkpoint import reading
 from mixer.checkpoint.model_card import LoadedCard, ModelCard
 from mixer.checkpoint.reading import again_if_gone
-from mixer.checkpoint.stored import Stored, read_stored
 from mixer.data import transforms
 from mixer.models import registry
 from mixer.recognition import parameters, recognise
+from mixer.weights import download, formats, pretrained, resize, zoo
+from mixer.weights.formats import hub_folder, names
+from mixer.weights.located import Located, locate
+from mixer.weights.stored import Stored, read_stored
 
 _SIZE = (224, 224)  # if nothing tells another resolution
 

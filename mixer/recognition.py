@@ -7,12 +7,12 @@ from flax import linen as nn
 from flax import traverse_util
 
 from mixer import errors
-from mixer.checkpoint import fitting, formats
-from mixer.checkpoint.formats import names
-from mixer.checkpoint.formats.names import FAMILIES
-from mixer.checkpoint.formats.names.table import Arrays
-from mixer.checkpoint.stored import Stored
 from mixer.models import registry
+from mixer.weights import fitting, formats
+from mixer.weights.formats import names
+from mixer.weights.formats.names import FAMILIES
+from mixer.weights.formats.names.table import Arrays
+from mixer.weights.stored import Stored
 
 _BLOCK = re.compile(r"(\w*(?:block|unit)_\d+)/", re.IGNORECASE)  # blocks of all families
 

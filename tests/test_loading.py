@@ -19,11 +19,11 @@ from stand_in import serve
 
 import mixer
 from configs import folder
-from mixer.checkpoint import fitting, saving, zoo
 from mixer.checkpoint.model_card import ModelCard
 from mixer.checkpoint.store import Store
 from mixer.models import registry
 from mixer.runs import predict
+from mixer.weights import fitting, saving, zoo
 
 TINY, CLASSES = "Mixer-tiny/16", 12
 SIZES = {"num_blocks": 1, "hidden_dim": 24, "tokens_mlp_dim": 4, "channels_mlp_dim": 8}
@@ -220,7 +220,7 @@ def test_a_file_is_recognised_by_its_arrays(name, ending, tmp_path, capsys):
 
 
 def test_files_of_timm_use_the_exact_gelu(of_a_safetensors, monkeypatch, capsys):
-    monkeypatch.setattr("mixer.checkpoint.formats.gelu", lambda path: None)  # of timm's own
+    monkeypatch.setattr("mixer.weights.formats.gelu", lambda path: None)  # of timm's own
     assert mixer.load(of_a_safetensors[0])[0].gelu == "erf"
     assert "gelu='erf'" in capsys.readouterr().out
 

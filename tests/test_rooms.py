@@ -14,6 +14,7 @@ ROOMS = (
     "prepare",
     "training",
     "checkpoint",
+    "weights",
     "evaluation",
     "benchmark",
     "planning",
@@ -25,8 +26,9 @@ LEAVES = {
     *("mixer.errors", "mixer.calls", "mixer.batch", "mixer.signals", "mixer.output"),
     "mixer.storage",
 }
-# A dataset is prepared from what the sources know of images, folders and records.
-USES = {"prepare": {"mixer.data"}}
+# A dataset is prepared from what the sources know of images, folders and records; the weights of a
+# workdir are those of its checkpoints.
+USES = {"prepare": {"mixer.data"}, "weights": {"mixer.checkpoint"}}
 
 
 def imported(path):

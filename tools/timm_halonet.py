@@ -8,7 +8,7 @@ import functools
 
 import numpy as np
 
-from mixer.checkpoint.formats.names.table import TORCH_1X1, NameTable, Turn, torch_rows
+from mixer.weights.formats.names.table import TORCH_1X1, NameTable, Turn, torch_rows
 
 
 def network():

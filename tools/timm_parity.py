@@ -30,8 +30,8 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 import mixer  # noqa: E402
-from mixer.checkpoint import fitting, formats  # noqa: E402
-from mixer.checkpoint.formats.names import table  # noqa: E402
+from mixer.weights import fitting, formats  # noqa: E402
+from mixer.weights.formats.names import table  # noqa: E402
 from tools import timm_halonet  # noqa: E402
 
 FIXTURES = ROOT / "tests" / "models" / "fixtures"

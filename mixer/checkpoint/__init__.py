@@ -1,1 +1,1 @@
-"""Keeping parameters: the run's checkpoints, weights from elsewhere, fitting them to a model."""
+"""The checkpoints of a run."""

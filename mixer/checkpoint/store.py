@@ -31,8 +31,8 @@ class Store:
       keep: how many of the newest are kept.
       best: name of the metric whose highest checkpoint is kept besides; "" for none.
       read_only: to load only.
-      together: where several processes share the arrays: given this one's trouble or None, the
-        first trouble of any. All call it, at the same points.
+      first_message: for a run of several processes, all of which call it at the same points: takes
+        this process's message or None, returns the first that any process has.
     """
 
     def __init__(
@@ -42,9 +42,9 @@ class Store:
         keep: int = 1,
         best: str = "",
         read_only: bool = False,
-        together: Callable[[str | None], str | None] = lambda trouble: trouble,
+        first_message: Callable[[str | None], str | None] = lambda trouble: trouble,
     ):
-        self._together = together
+        self._first_message = first_message
         self._directory = epath.Path(directory).expanduser()
         if not storage.is_remote(directory):
             self._directory = epath.Path(self._directory.absolute())
@@ -148,16 +148,16 @@ class Store:
                 change()
         except Exception as error:  # stores have many kinds
             failed = error
-        trouble = self._together(failed and (str(failed) or type(failed).__name__))
+        trouble = self._first_message(failed and (str(failed) or type(failed).__name__))
         if trouble:
             raise failed or Failure(trouble)
 
     def _check_alike(self) -> None:
         """That all processes see the same checkpoints; from here on each counts for itself."""
         mine = str(self.steps())
-        first = self._together(mine)
+        first = self._first_message(mine)
         differs = f"{self._directory} holds {first} for one process, {mine} for another"
-        if trouble := self._together(differs if mine != first else None):
+        if trouble := self._first_message(differs if mine != first else None):
             raise Unreachable(f"{trouble}. The same command, for all processes, tries again")
 
     def _put_in_order(self) -> None:
@@ -280,7 +280,7 @@ class Store:
         except tuple(troubles) as error:
             troubles[type(error)] = str(error)
         for kind, mine in troubles.items():
-            if trouble := self._together(mine):
+            if trouble := self._first_message(mine):
                 raise kind(trouble)
         return found
 

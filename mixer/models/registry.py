@@ -18,7 +18,7 @@ class Traits:
 
     Attributes:
       family: its own name, or that of the family of ours that it is built like: its parameters have
-        that family's names in files (`mixer.checkpoint.formats.names`), and where a recipe's table
+        that family's names in files (`mixer.weights.formats.names`), and where a recipe's table
         has no row for a size, the family's counts. Empty: only a workdir can hold its parameters.
       agc: the value for `config.optimizer.agc`, adaptive clipping.
       uniform_depth: stochastic depth drops all branches with the same probability. Recipes state
@@ -36,8 +36,8 @@ class Traits:
     square_on_imagenet: bool = False
 
 
-# Fields that leave the numbers alone: a config holds them in `runtime`.
-FREE = ("scan", "remat")
+# Fields that change how a model is computed and not what it computes; keys of config.runtime.
+EXECUTION_FIELDS = ("scan", "remat")
 # How far a model is verified, the furthest first.
 LEVELS = (
     "weights",  # published weights load and give the published logits or accuracy
@@ -137,7 +137,7 @@ def model_fields(name: str) -> dict[str, Any]:
     """The fields of the named model that a config can hold, with their values.
 
     These are `num_classes` (None) and all whose value is a number, a string, a truth value, None or
-    a tuple of such, without those of `FREE`.
+    a tuple of such, without `EXECUTION_FIELDS`.
 
     Raises:
       BadInput: unknown name.
@@ -146,7 +146,7 @@ def model_fields(name: str) -> dict[str, Any]:
     values = {
         field.name: fields.get(field.name, field.default)
         for field in dataclasses.fields(module)
-        if field.name not in ("parent", "name", "num_classes", *FREE)
+        if field.name not in ("parent", "name", "num_classes", *EXECUTION_FIELDS)
     }
     return {"num_classes": None} | {k: v for k, v in values.items() if _is_plain(v)}
 

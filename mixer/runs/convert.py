@@ -10,12 +10,8 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mixer import errors, storage
-from mixer.checkpoint import formats, pretrained, saving
-from mixer.checkpoint.formats import hub_folder
-from mixer.checkpoint.located import locate
 from mixer.checkpoint.model_card import ModelCard
 from mixer.checkpoint.reading import again_if_gone
-from mixer.checkpoint.stored import read_stored
 from mixer.models import registry
 from mixer.runs import workdir
 from mixer.runs.evaluations import evaluation_transform
@@ -23,6 +19,10 @@ from mixer.runs.imports import check_trusted, import_modules
 from mixer.runs.model import build_model, image_size_of, resolution
 from mixer.runs.results import Results
 from mixer.runs.weights import card_of_config, pretrained_size_of, upstream_of
+from mixer.weights import formats, pretrained, saving
+from mixer.weights.formats import hub_folder
+from mixer.weights.located import locate
+from mixer.weights.stored import read_stored
 
 
 @dataclasses.dataclass(frozen=True)

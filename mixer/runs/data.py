@@ -31,7 +31,7 @@ from mixer.runs.imports import import_modules
 from mixer.runs.keys import at_least, within
 from mixer.runs.model import image_size_of, mesh_of
 from mixer.runs.reader import Reader, open_reader
-from mixer.training import sharding
+from mixer.training import meshes
 
 _WAYS = ("auto", "tensorflow", "upright")  # of decoding
 
@@ -243,7 +243,7 @@ def evaluation_reader(
       by_name: whether a folder's images are labelled by the names of the model's classes.
     """
     batch_size = config.evaluators[name].batch_size
-    sharding.check_batch_size(batch_size, mesh, f"evaluators.{name}.batch_size")
+    meshes.check_batch_size(batch_size, mesh, f"evaluators.{name}.batch_size")
     source = open_data(
         config,
         dataset,

@@ -19,7 +19,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint import fitting
 from mixer.data import turbojpeg
 from mixer.data.decode import Encoded, opened
 from mixer.data.sources import Source
@@ -30,7 +29,8 @@ from mixer.runs.data import decoding_of, open_data, training_reader, training_so
 from mixer.runs.evaluations import splits_of
 from mixer.runs.imports import import_modules
 from mixer.runs.model import build_model, image_size_of, rules_of, training_mesh
-from mixer.training import placement, sharding
+from mixer.training import meshes, placement
+from mixer.weights import fitting
 
 # One host's object -> those of all hosts, in their order.
 Gather = Callable[[Any], list[Any]]
@@ -149,7 +149,7 @@ def _decoder() -> str:
 
 def _staged(config: ConfigDict) -> object:
     source, _ = training_source(config)
-    return training_reader(config, source, sharding.make_mesh(), config.batch_size)
+    return training_reader(config, source, meshes.make_mesh(), config.batch_size)
 
 
 def _layout(config: ConfigDict) -> str:
@@ -192,7 +192,7 @@ def verdicts(checks: Checks, gather: Gather) -> dict[str, Verdict]:
     lines = {}
     for name in reports[0]["findings"]:
         found = [report["findings"].get(name, (False, "not in its config")) for report in reports]
-        lines[name] = _together(name, found, hosts)
+        lines[name] = _of_all_hosts(name, found, hosts)
     if len(hosts) > 1:
         if lines["workdir"][0]:
             lines["shared workdir"] = _shared([report["sees"] for report in later], hosts)
@@ -200,7 +200,7 @@ def verdicts(checks: Checks, gather: Gather) -> dict[str, Verdict]:
     return lines
 
 
-def _together(name: str, found: list[Verdict], hosts: list[str]) -> Verdict:
+def _of_all_hosts(name: str, found: list[Verdict], hosts: list[str]) -> Verdict:
     """The verdict of all hosts on one check."""
     said = {}
     for host, (good, text) in zip(hosts, found, strict=True):

@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 
 from mixer import batch as batch_lib
 from mixer import errors
-from mixer.checkpoint import fitting
 from mixer.checkpoint.model_card import ModelCard
 from mixer.data.sources import max_labels
 from mixer.data.transforms import before_crop
@@ -20,6 +19,7 @@ from mixer.evaluation import features, fewshot
 from mixer.runs.data import evaluation_reader, unless_missing
 from mixer.runs.model import apply_of, compiled
 from mixer.runs.reader import Reader
+from mixer.weights import fitting
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ def import_modules(names: str) -> None:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             raise errors.BadInput(
-                f"config.imports: {error}. It must be importable: set PYTHONPATH or install it"
+                f"config.imports: {error}. Install that module, or put its folder on PYTHONPATH"
             ) from None
 
 

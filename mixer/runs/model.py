@@ -10,12 +10,12 @@ from ml_collections import ConfigDict
 
 from mixer import batch as batch_lib
 from mixer import errors
-from mixer.checkpoint import fitting
 from mixer.models import registry
 from mixer.models.stack import REMAT
 from mixer.runs.keys import at_least
-from mixer.training import sharding, step
+from mixer.training import meshes, step
 from mixer.training.placement import STRATEGIES, PlacementRule
+from mixer.weights import fitting
 
 
 def image_size_of(config: ConfigDict) -> tuple[int, int]:
@@ -42,14 +42,14 @@ def build_model(name: str, fields: dict[str, Any], image_size: tuple[int, int]) 
 def mesh_of(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """`config.runtime.mesh` over all devices, or over `devices`."""
     sizes = config.runtime.mesh
-    return sharding.make_mesh(sizes.data, sizes.fsdp, sizes.tensor, devices)
+    return meshes.make_mesh(sizes.data, sizes.fsdp, sizes.tensor, devices)
 
 
 def training_mesh(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The same, after checking that the batch can be spread over it."""
     mesh = mesh_of(config, devices)
     at_least(1, micro_batches=config.micro_batches)
-    sharding.check_batch_size(config.batch_size, mesh, "batch_size", config.micro_batches)
+    meshes.check_batch_size(config.batch_size, mesh, "batch_size", config.micro_batches)
     return mesh
 
 
@@ -69,7 +69,7 @@ def with_memory_saved(model: nn.Module, config: ConfigDict) -> nn.Module:
     """
     if config.runtime.remat not in REMAT:
         raise errors.unknown("config.runtime.remat", config.runtime.remat, REMAT)
-    asked = {field: config.runtime[field] for field in registry.FREE}
+    asked = {field: config.runtime[field] for field in registry.EXECUTION_FIELDS}
     known = {field: value for field, value in asked.items() if hasattr(model, field)}
     for field in asked.keys() - known.keys():
         if asked[field] not in (False, "none"):
@@ -82,13 +82,13 @@ def with_memory_saved(model: nn.Module, config: ConfigDict) -> nn.Module:
 
 def apply_of(model: nn.Module, mesh: Mesh) -> Callable:
     """(params, uint8 images) -> what the model makes of them."""
-    apply = sharding.shard_activations(model.apply, mesh)
+    apply = meshes.shard_activations(model.apply, mesh)
     return lambda params, images: apply({"params": params}, batch_lib.to_model_input(images))
 
 
 def compiled(update: Callable, mesh: Mesh) -> Callable:
     """update(params, batch), both where they lie, its results whole on every device."""
-    return step.guarded(jax.jit(update, out_shardings=sharding.replicated(mesh)))
+    return step.guarded(jax.jit(update, out_shardings=meshes.replicated(mesh)))
 
 
 def precision(model: nn.Module) -> str:

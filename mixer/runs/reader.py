@@ -14,7 +14,7 @@ from mixer.data.order import Order
 from mixer.data.sources import Source
 from mixer.data.sources.blocks import in_blocks
 from mixer.hosts import exchange
-from mixer.training import sharding
+from mixer.training import meshes
 
 # A split of fewer images is most likely a mistake.
 _FEW = 10
@@ -41,7 +41,7 @@ class Reader:
 
     def put(self, rows: Batch) -> Batch:
         """This process's rows of a global batch -> global arrays."""
-        return sharding.put(rows, sharding.batch_sharding(self.mesh), self.batch_size)
+        return meshes.put(rows, meshes.batch_sharding(self.mesh), self.batch_size)
 
     def stage(self) -> bool:
         """Copies what this process is to read, if it is to be copied; whether it is."""
@@ -85,9 +85,9 @@ class Batches:
         host: grain.DatasetIterator,
         put: Callable[[Batch], Batch],
         close: Callable[[], None],
-        may_skip: bool,
+        skips_bad: bool,
     ):
-        self._host, self._put, self._close, self._may_skip = host, put, close, may_skip
+        self._host, self._put, self._close, self._skips_bad = host, put, close, skips_bad
         self.skipped = 0
         host.start_prefetch()
 
@@ -101,7 +101,7 @@ class Batches:
 
     def skipped_by_all(self) -> int:
         """`skipped` of all processes together; all have to ask."""
-        return exchange.sum_over_processes(self.skipped) if self._may_skip else 0
+        return exchange.sum_over_processes(self.skipped) if self._skips_bad else 0
 
     def __enter__(self) -> "Batches":
         return self
@@ -170,7 +170,7 @@ def open_reader(
       BadInput: a transform that cannot be read or makes images of another size, or no space for
         the copy that the source is to make.
     """
-    local = sharding.local_rows(sharding.batch_sharding(mesh), batch_size)
+    local = meshes.local_rows(meshes.batch_sharding(mesh), batch_size)
     if check := getattr(source, "check_space", None):
         check(_share(order, local, source))
     source, ahead = in_blocks(source, order, local)

@@ -64,4 +64,4 @@ def _may_differ(key: str, value: Any, config: ConfigDict) -> bool:
     if key == "dataset":
         return all(name.startswith(_FOLDER) for name in (value, config.dataset))
     group, _, name = key.partition(".")
-    return resuming.is_free(key) and not (group == "runtime" and name in _OF_TRAINING)
+    return resuming.changes_no_number(key) and not (group == "runtime" and name in _OF_TRAINING)

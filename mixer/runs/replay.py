@@ -28,7 +28,7 @@ from mixer.runs.contact_sheet import draw
 from mixer.runs.model import resolution
 from mixer.runs.results import Results
 from mixer.runs.training import Training, build_training
-from mixer.training import sharding, step
+from mixer.training import meshes, step
 
 _SHOWN = 10  # rows, on the terminal
 _LEGIBLE = 96  # pixels that an image in the sheet has at least, for the text under it
@@ -122,7 +122,7 @@ class _Replay:
         self.training, self.before, self.path = training, before, path
         self.sheet_rows, self.mixup = rows, mixup
         self.per_example = step.guarded(
-            jax.jit(training.update.per_example, out_shardings=sharding.replicated(training.mesh))
+            jax.jit(training.update.per_example, out_shardings=meshes.replicated(training.mesh))
         )
 
     def redo(self, number: int, *, exact: bool) -> dict[str, float | None]:

@@ -11,8 +11,8 @@ from mixer.runs.evaluations import AVERAGED
 from mixer.runs.training import Training
 from mixer.training import durations
 
-# Keys that leave the numbers alone.
-_FREE = ("input.stage", "prepare.processes", "sweep.machine", "sweep.machines")
+# Keys that change no number of a run.
+_CHANGE_NO_NUMBER = ("input.stage", "prepare.processes", "sweep.machine", "sweep.machines")
 _FOLDER = "folder:"
 
 
@@ -28,7 +28,7 @@ def check_config(
     Args:
       old: the keys that the run has used, "a.b": value.
       new: all keys of the command.
-      complete: whether the run has ended; then nothing but `_FREE` and runtime keys may differ.
+      complete: whether the run has ended; then nothing but those of `changes_no_number` may differ.
 
     Raises:
       BadInput: lists each key with its old and new value.
@@ -42,14 +42,14 @@ def check_config(
     changed = {
         key: f"config.{key}: {old.get(key, absent)!r} -> {new.get(key, absent)!r}"
         for key in sorted(old.keys() | _of_new_evaluators(added, old, new))
-        if old.get(key) != new.get(key) and not is_free(key)
+        if old.get(key) != new.get(key) and not changes_no_number(key)
     }
     # A sweep has trials that ended; the numbers of others would be compared with theirs.
     one_training = run == "train" and not complete
     accepted = {k: t for k, t in changed.items() if one_training and _goes_on(k, old, new)}
     if refused := [text for key, text in changed.items() if key not in accepted]:
         what, mend = "holds another run", "Give the same command to go on with it"
-        may = f"only runtime.*, {', '.join(_FREE)} may"
+        may = f"only runtime.*, {', '.join(_CHANGE_NO_NUMBER)} may"
         if complete:
             what = "holds another run, which is complete"
             mend = f"To train longer, start from it: --config.init_from={workdir}"
@@ -84,9 +84,9 @@ def _of_new_evaluators(added: set[str], old: Mapping[str, Any], new: Mapping[str
     }
 
 
-def is_free(key: str) -> bool:
-    """Whether a key leaves the numbers alone."""
-    return key in _FREE or key.startswith("runtime.")
+def changes_no_number(key: str) -> bool:
+    """Whether a run has the same results with any value of this key."""
+    return key in _CHANGE_NO_NUMBER or key.startswith("runtime.")
 
 
 def _goes_on(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

@@ -16,7 +16,6 @@ from ml_collections import ConfigDict
 from configs import common, groups, meanings
 from configs.arguments import Arguments
 from mixer import errors
-from mixer.checkpoint import fitting
 from mixer.data import sources
 from mixer.data.sources import Source
 from mixer.planning import flops
@@ -26,6 +25,7 @@ from mixer.runs.imports import import_modules
 from mixer.runs.model import build_model, image_size_of
 from mixer.runs.plan import known_classes
 from mixer.training import durations
+from mixer.weights import fitting
 
 _WIDEST_VALUE = 16  # a longer one moves its meaning to the next line
 

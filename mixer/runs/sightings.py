@@ -13,7 +13,7 @@ from mixer.data.sources import Source
 from mixer.runs.training import Training
 from mixer.training.writers import format_duration
 
-_PATIENCE = 10.0  # seconds without a line
+_REPORT_EVERY = 10.0  # seconds
 _SHOWN = 10
 
 
@@ -82,7 +82,7 @@ def _progress(total: int, what: str) -> Callable[[int], None]:
     def report(done: int) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last > _PATIENCE:
+        if now - last > _REPORT_EVERY:
             last = now
             left = format_duration((total - done) * (now - began) / done) if done else "unknown"
             print(f"{done:,} of {total:,} {what}, left {left}", flush=True)

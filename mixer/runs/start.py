@@ -7,13 +7,14 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint import located, reading
+from mixer.checkpoint import reading
 from mixer.checkpoint.model_card import ModelCard, with_tuples
 from mixer.models import registry
 from mixer.models.fields import OF_TRAINING
 from mixer.runs import keys, workdir
 from mixer.runs.imports import check_trusted, import_modules
 from mixer.runs.weights import RANDOM, check_no_secret, init_step
+from mixer.weights import located
 
 # They go with any weights, so they are the config's.
 _OWN = ("num_classes", *OF_TRAINING)

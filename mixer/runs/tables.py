@@ -8,13 +8,13 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import calls, recipes
-from mixer.checkpoint import fitting
 from mixer.models import registry
 from mixer.paper import matching, published, rows, series, tables
 from mixer.paper.matching import Result
 from mixer.paper.rows import Row
 from mixer.runs import collecting, workdir
 from mixer.runs.results import Results
+from mixer.weights import fitting
 
 
 @workdir.unless_complete

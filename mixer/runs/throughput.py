@@ -29,7 +29,7 @@ from mixer.runs.model import (
 )
 from mixer.runs.results import Results
 from mixer.runs.update import Update, update_of
-from mixer.training import schedules, sharding, step
+from mixer.training import meshes, schedules, step
 
 _RATE = "images_per_second_per_device"
 _CLASSES = 1000  # of ImageNet, the paper's; the head's part of the work is small
@@ -129,10 +129,10 @@ def _inference(config: ConfigDict, case: _Case, mesh, batch_size: int) -> Callab
     model = with_memory_saved(case.model, config)
     params = jax.jit(
         lambda key: model.init(key, jnp.ones((1, *case.image_size, 3)))["params"],
-        out_shardings=sharding.replicated(mesh),
+        out_shardings=meshes.replicated(mesh),
     )(jax.random.key(0))
-    images = jnp.ones((batch_size, *case.image_size, 3), device=sharding.batch_sharding(mesh))
-    apply = jax.jit(sharding.shard_activations(model.apply, mesh))
+    images = jnp.ones((batch_size, *case.image_size, 3), device=meshes.batch_sharding(mesh))
+    apply = jax.jit(meshes.shard_activations(model.apply, mesh))
 
     def call():
         jax.block_until_ready(apply({"params": params}, images))

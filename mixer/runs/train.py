@@ -64,7 +64,7 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
         kept = {"keep": training.keep_checkpoints, "best": training.best}
         with (
             holding.hold(path) as check_ours,
-            Store(folder, **kept, together=exchange.first_error) as store,
+            Store(folder, **kept, first_message=exchange.first_error) as store,
         ):
             # Restore, or create.
             checkpoints = Checkpoints(training, path, store)

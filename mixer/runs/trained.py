@@ -9,7 +9,6 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint import pretrained
 from mixer.checkpoint.model_card import ModelCard
 from mixer.checkpoint.reading import again_if_gone
 from mixer.runs import keys
@@ -17,6 +16,7 @@ from mixer.runs.imports import check_trusted, import_modules
 from mixer.runs.model import build_model, mesh_of, precision, rules_of
 from mixer.runs.weights import RANDOM, at_size, card_of_config, upstream_of
 from mixer.training import placement, step
+from mixer.weights import pretrained
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,6 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint import fitting
 from mixer.checkpoint.model_card import ModelCard
 from mixer.checkpoint.reading import again_if_gone
 from mixer.data import sources, transforms
@@ -26,6 +25,7 @@ from mixer.runs.update import Update, update_of
 from mixer.runs.weights import RANDOM, at_size, upstream_of
 from mixer.training import durations, profile, schedules
 from mixer.training.progress import Progress
+from mixer.weights import fitting
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,11 +15,11 @@ from ml_collections import ConfigDict
 from mixer import batch as batch_lib
 from mixer import errors
 from mixer.batch import Batch
-from mixer.checkpoint import fitting
 from mixer.planning import flops
 from mixer.runs.keys import at_least, within
 from mixer.runs.model import rules_of, with_memory_saved
-from mixer.training import losses, nonfinite, optimizer, per_example, placement, sharding, step
+from mixer.training import losses, meshes, nonfinite, optimizer, per_example, placement, step
+from mixer.weights import fitting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Update:
 
     def abstract_batch(self) -> Batch:
         """Shapes, dtypes and placement of a global batch."""
-        place = sharding.batch_sharding(self.mesh)
+        place = meshes.batch_sharding(self.mesh)
         spec = batch_lib.spec(self.batch_size, self.image_size, self.max_labels)
         return {k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=place) for k, v in spec.items()}
 

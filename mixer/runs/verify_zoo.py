@@ -6,8 +6,6 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint import zoo
-from mixer.checkpoint.located import locate
 from mixer.runs import workdir
 from mixer.runs.data import open_data
 from mixer.runs.evaluate import evaluations_of
@@ -15,6 +13,8 @@ from mixer.runs.evaluations import keep_evaluators
 from mixer.runs.model import resolution
 from mixer.runs.results import Results
 from mixer.runs.trained import load_trained
+from mixer.weights import zoo
+from mixer.weights.located import locate
 
 _TOLERANCE = 0.1  # percentage points
 

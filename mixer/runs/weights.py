@@ -9,15 +9,16 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.checkpoint import download, formats, pretrained, reading, resize
-from mixer.checkpoint.located import locate
+from mixer.checkpoint import reading
 from mixer.checkpoint.model_card import ModelCard
-from mixer.checkpoint.stored import is_file, read_stored
 from mixer.data import sources
 from mixer.loading import card_of_folder, card_of_published
 from mixer.runs.data import class_names, data_dir, reading_of, training_split
 from mixer.runs.evaluations import evaluation_transform
 from mixer.runs.model import image_size_of, resolution
+from mixer.weights import download, formats, pretrained, resize
+from mixer.weights.located import locate
+from mixer.weights.stored import is_file, read_stored
 
 # In the place of a path: an untrained model, which is what training takes by default.
 RANDOM = "random"

@@ -15,7 +15,7 @@ from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mixer import errors
-from mixer.training.sharding import AXES
+from mixer.training.meshes import AXES
 
 PlacementRule = tuple[str, str | tuple[str | None, ...]]
 STRATEGIES: dict[str, tuple[PlacementRule, ...]] = {

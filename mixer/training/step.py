@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from mixer import batch as batch_lib
 from mixer.batch import Batch
-from mixer.training import losses, placement, sharding
+from mixer.training import losses, meshes, placement
 from mixer.training.accumulation import mean_gradient
 from mixer.training.mixup import mixup, sample_lambda
 from mixer.training.placement import PlacementRule
@@ -41,7 +41,7 @@ class TrainState:
     @classmethod
     def of_items(cls, items: dict[str, Any], step: int, mesh: Mesh) -> "TrainState":
         """The state after `step` updates, from its `items`."""
-        counter = jax.device_put(jnp.int32(step), sharding.replicated(mesh))
+        counter = jax.device_put(jnp.int32(step), meshes.replicated(mesh))
         return cls(counter, items["params"], items["opt_state"], items.get("ema"))
 
     def items(self) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def make_step(
         model one after the other, with dropout masks of their own.
       rules: placement of the parameters, see placement.py.
     """
-    apply = sharding.shard_activations(model.apply, mesh)
+    apply = meshes.shard_activations(model.apply, mesh)
 
     def place(grads):
         places = placement.shardings(grads, grads, mesh, rules)
@@ -199,8 +199,8 @@ def compile_step(step, state: TrainState, mesh: Mesh, batch: Batch) -> jax.stage
     jitted = jax.jit(
         step,
         donate_argnums=0,
-        in_shardings=(places, sharding.batch_sharding(mesh)),
-        out_shardings=(places, sharding.replicated(mesh)),
+        in_shardings=(places, meshes.batch_sharding(mesh)),
+        out_shardings=(places, meshes.replicated(mesh)),
     )
     return jitted.lower(state, batch).compile()
 

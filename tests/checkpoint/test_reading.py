@@ -11,8 +11,8 @@ from mixer.checkpoint import reading
 from mixer.checkpoint.model_card import ModelCard
 from mixer.checkpoint.reading import again_if_gone
 from mixer.checkpoint.store import Store
-from mixer.checkpoint.stored import read_stored
 from mixer.errors import BadInput
+from mixer.weights.stored import read_stored
 
 CARD = dataclasses.asdict(ModelCard({"name": "Mixer-S/16"}, (8, 8), "resize", ("a", "b"), "digits"))
 

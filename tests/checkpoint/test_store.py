@@ -437,7 +437,7 @@ def test_what_one_process_cannot_change_is_everybodys_trouble(saved, monkeypatch
 def test_processes_that_see_other_checkpoints_do_not_begin(saved):
     said = "holds \\[1\\] for one process, \\[1, 2\\] for another. The same command, for all"
     with pytest.raises(Failure, match=said):
-        Store(saved, keep=3, together=lambda mine: "[1]" if mine == "[1, 2]" else mine)
+        Store(saved, keep=3, first_message=lambda mine: "[1]" if mine == "[1, 2]" else mine)
 
 
 def test_a_folder_that_looks_as_it_was_a_while_ago(saved, monkeypatch):

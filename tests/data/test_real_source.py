@@ -14,7 +14,7 @@ from mixer.data.sources.real import RealSource
 from mixer.evaluation.multilabel import MultiLabel
 from mixer.evaluation.registry import evaluate
 from mixer.runs.reader import open_reader
-from mixer.training import sharding
+from mixer.training import meshes
 
 # How many of the 50,000 published lists have so many labels.
 LENGTHS = (3163, 39_394, 5408, 1319, 411, 161, 88, 41, 13, 2)
@@ -128,7 +128,7 @@ def test_tfds_own_dataset_gives_the_same_accuracy(data_dir, tmp_path):
             batch_size=8,
             seed=0,
             order=None,
-            mesh=sharding.make_mesh(),
+            mesh=meshes.make_mesh(),
             threads=1,
             workers=0,
         )

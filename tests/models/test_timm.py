@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import mixer
-from mixer.checkpoint import formats
+from mixer.weights import formats
 from tools import timm_parity
 
 ALL = timm_parity.CASES | timm_parity.WITHOUT_FILES

@@ -87,7 +87,7 @@ def _checkpoints(folder):
     place = lambda *axes: NamedSharding(mesh, PartitionSpec(*axes))
     make = lambda n: {"w": jnp.arange(64.0).reshape(8, 8) * n, "b": jnp.ones(3) * n}
     places = {"w": place("all"), "b": place()}
-    keep = dict(keep=2, together=exchange.first_error)
+    keep = dict(keep=2, first_message=exchange.first_error)
     with Store(folder / "checkpoints", **keep) as store:
         for step in (1, 2):
             tree = jax.jit(lambda step=step: make(step), out_shardings=places)()

@@ -11,12 +11,12 @@ from runs_command import start
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from configs import quickstart
-from mixer.checkpoint.stored import read_stored
 from mixer.errors import BadInput, Failure
 from mixer.hosts.holding import hold
 from mixer.runs import train
 from mixer.runs.workdir import begin, check_there, open_workdir
 from mixer.training.writers import Console, MetricsLog
+from mixer.weights.stored import read_stored
 
 CHANGES = {
     "total": "20 steps",

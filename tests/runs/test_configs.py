@@ -11,14 +11,14 @@ import pytest
 from jax.sharding import NamedSharding
 
 import mixer
-from mixer.checkpoint import fitting
 from mixer.planning import hlo
 from mixer.runs import keys
 from mixer.runs.model import apply_of
 from mixer.runs.plan import planned_step
 from mixer.runs.prepare import preparation
 from mixer.runs.training import build_training
-from mixer.training import placement, sharding, step
+from mixer.training import meshes, placement, step
+from mixer.weights import fitting
 
 RECIPES = sorted(
     path.stem
@@ -118,16 +118,16 @@ def test_eight_devices_share_the_work_and_gather_no_activations(
 
 
 def test_evaluation_gathers_kernels_once_and_no_activations():
-    mesh = sharding.make_mesh(1, 8)
+    mesh = meshes.make_mesh(1, 8)
     model = mixer.create_model("Mixer-S/16", num_classes=8, num_blocks=2, scan=True)
     shapes = fitting.shapes(model, (224, 224))
     specs = placement.parameter_specs(shapes, mesh, placement.STRATEGIES["fsdp"])
     params = jax.tree.map(
         lambda x, spec: x.update(sharding=NamedSharding(mesh, spec)), shapes, specs
     )
-    rows = sharding.batch_sharding(mesh)
+    rows = meshes.batch_sharding(mesh)
     images = jax.ShapeDtypeStruct((32, 224, 224, 3), jnp.uint8, sharding=rows)
-    evaluate = jax.jit(apply_of(model, mesh), out_shardings=sharding.replicated(mesh))
+    evaluate = jax.jit(apply_of(model, mesh), out_shardings=meshes.replicated(mesh))
     program = hlo.read(evaluate.lower(params, images).compile().as_text())
     kernels = sum(x.size * 4 for x in jax.tree.leaves(shapes) if x.ndim > 1)
     assert program.sent()["all-gather"] == pytest.approx(kernels * 7 / 8, rel=0.01)

@@ -16,10 +16,10 @@ from runs_command import ROOT, environment, several, start, start_all
 
 from configs import quickstart
 from mixer.checkpoint import folders
-from mixer.checkpoint.stored import read_stored
 from mixer.errors import BadInput
 from mixer.hosts import devices, parting
 from mixer.runs import train
+from mixer.weights.stored import read_stored
 
 RECIPE = "configs/quickstart.py"
 SHORT = {

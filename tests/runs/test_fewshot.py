@@ -18,7 +18,7 @@ from mixer.runs import fewshot as fewshot_run
 from mixer.runs.evaluate import evaluations_of
 from mixer.runs.fewshot import few_shot_of
 from mixer.runs.trained import load_trained
-from mixer.training import sharding
+from mixer.training import meshes
 
 DIGITS = ("digits", "train[:200]", "test[:40]")
 
@@ -115,8 +115,8 @@ def test_the_features_are_what_the_head_would_see_on_any_devices(trained):
     found = {}
     for count in (1, 8):
         devices = np.array(jax.devices()[:count]).reshape(count, 1, 1)
-        mesh = Mesh(devices, sharding.AXES, axis_types=(AxisType.Auto,) * 3)
-        placed = jax.device_put(params, sharding.replicated(mesh))
+        mesh = Mesh(devices, meshes.AXES, axis_types=(AxisType.Auto,) * 3)
+        placed = jax.device_put(params, meshes.replicated(mesh))
         few = few_shot(dataclasses.replace(trained, model=model, mesh=mesh))
         reader = few.readers[0]
         with reader.batches() as batches:

@@ -8,13 +8,13 @@ import tfds_stand_ins as stand_ins
 import mixer
 from configs import finetune, sweep
 from mixer import errors
-from mixer.checkpoint import formats
 from mixer.data import sources, transforms
 from mixer.data.sources.splits import absolute_ranges
 from mixer.runs import grid
 from mixer.runs.evaluations import evaluation_transform
 from mixer.runs.training import build_training
 from mixer.training import step
+from mixer.weights import formats
 
 CIFAR = {"train": 50_000, "test": 10_000}
 # Splits as TFDS has them, images to train on, without dev, dev, test; steps, warm-up.

@@ -12,7 +12,6 @@ from stand_in import serve
 
 import mixer
 from configs import folder, groups, quickstart
-from mixer.checkpoint import fitting, saving, zoo
 from mixer.checkpoint.model_card import ModelCard
 from mixer.models import registry
 from mixer.runs import convert, predict
@@ -21,6 +20,7 @@ from mixer.runs.convert import conversion
 from mixer.runs.trained import load_trained
 from mixer.runs.training import build_training
 from mixer.runs.weights import at_size
+from mixer.weights import fitting, saving, zoo
 
 NAME = "Mixer-tiny/16:stand-in"
 

@@ -5,7 +5,7 @@ from jax.sharding import AxisType, Mesh
 
 from mixer.data import order, sources
 from mixer.runs.reader import open_reader
-from mixer.training import sharding
+from mixer.training import meshes
 
 
 @pytest.mark.parametrize("shuffle", ["full", "blocks(size=8, window=4, lanes=2)", ""])
@@ -15,7 +15,7 @@ def test_devices_change_nothing(data_dir, shuffle):
     def batches(devices):
         mesh = Mesh(
             np.array(jax.devices()[:devices]).reshape(devices, 1, 1),
-            sharding.AXES,
+            meshes.AXES,
             axis_types=(AxisType.Auto,) * 3,
         )
         reader = open_reader(

@@ -18,7 +18,6 @@ from configs import finetune, groups, quickstart
 from configs import folder as folder_recipe
 from mixer import calls
 from mixer.batch import to_model_input
-from mixer.checkpoint.pretrained import load_pretrained
 from mixer.data import randaugment, resizing
 from mixer.errors import BadInput
 from mixer.models import registry
@@ -26,6 +25,7 @@ from mixer.runs import keys, replay, sweep, train
 from mixer.runs.evaluations import keep_evaluators
 from mixer.runs.reader import Reader
 from mixer.runs.training import build_training
+from mixer.weights.pretrained import load_pretrained
 
 TRAINING = {
     "input.transform": "inception_crop(area=(20, 100))|flip_lr|randaug(2, 10)",

@@ -10,8 +10,8 @@ import pytest
 import mixer
 from configs import quickstart
 from mixer import runs
-from mixer.checkpoint import fitting, formats
 from mixer.runs.training import build_training
+from mixer.weights import fitting, formats
 
 
 def config(run, **changes):

@@ -8,7 +8,7 @@ from mixer.data import order
 from mixer.runs import workdir
 from mixer.runs.data import open_data
 from mixer.runs.reader import open_reader
-from mixer.training import sharding
+from mixer.training import meshes
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def read(config, split, shuffle):
         batch_size=16,
         seed=1,
         order=order.parse(shuffle, examples=len(source), seed=1, batch_size=16),
-        mesh=sharding.make_mesh(),
+        mesh=meshes.make_mesh(),
         threads=2,
         workers=0,
     )

@@ -10,13 +10,13 @@ import pytest
 
 import mixer
 from mixer import recognition
-from mixer.checkpoint import fitting
-from mixer.checkpoint.formats import names
 from mixer.models import registry
 from mixer.models.nfnet import NFNet
 from mixer.models.registry import Traits
 from mixer.runs import keys
 from mixer.runs.imports import import_modules
+from mixer.weights import fitting
+from mixer.weights.formats import names
 
 # Names that tell nothing, and what stands behind them.
 TWINS = {

@@ -12,9 +12,9 @@ from stand_in import serve
 import mixer
 from configs import imagenet, quickstart
 from mixer import errors
-from mixer.checkpoint import fitting, zoo
 from mixer.models import registry
 from mixer.runs import verify_zoo
+from mixer.weights import fitting, zoo
 
 NAME = "Mixer-tiny/16:stand-in"
 # Of the stand-in. It always says class 45: that of one of the 16 images, and among the ReaL labels

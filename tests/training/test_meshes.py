@@ -14,7 +14,7 @@ import mixer
 from mixer import errors
 from mixer.models.mixer import Mixer
 from mixer.planning import flops, hlo
-from mixer.training import losses, optimizer, placement, schedules, sharding, step
+from mixer.training import losses, meshes, optimizer, placement, schedules, step
 
 SIZE, BATCH, STEPS = (16, 16), 32, 20
 MODEL = Mixer(
@@ -58,17 +58,17 @@ def made(mesh, rules, micro_batches=1, model=MODEL, mixup_p=0.5):
         mesh=mesh,
         rules=rules,
     )
-    place = sharding.batch_sharding(mesh)
-    batch = sharding.put(host_batch(0), place, BATCH)
+    place = meshes.batch_sharding(mesh)
+    batch = meshes.put(host_batch(0), place, BATCH)
     return step.compile_step(train_step, state, mesh, batch), state, place
 
 
 @functools.cache
 def trained(sizes, strategy, devices=8, steps=STEPS, **kwargs):
-    mesh = sharding.make_mesh(*sizes, devices=jax.devices()[:devices])
+    mesh = meshes.make_mesh(*sizes, devices=jax.devices()[:devices])
     compiled, state, place = made(mesh, placement.STRATEGIES[strategy], **kwargs)
     for t in range(steps):
-        state, metrics = compiled(state, sharding.put(host_batch(t), place, BATCH))
+        state, metrics = compiled(state, meshes.put(host_batch(t), place, BATCH))
     return jax.device_get(state), jax.device_get(metrics)
 
 
@@ -120,7 +120,7 @@ def test_micro_batches_give_the_mean_gradient_of_the_batch():
 
 @pytest.mark.slow
 def test_micro_batches_add_no_flops_and_move_no_rows():
-    model, mesh = MODEL.clone(num_blocks=1), sharding.make_mesh()
+    model, mesh = MODEL.clone(num_blocks=1), meshes.make_mesh()
     ideal = BATCH * flops.training_macs(model, SIZE)
     for parts in (1, 2, 4):
         compiled, _, _ = made(mesh, (), micro_batches=parts, model=model, mixup_p=0.0)
@@ -130,7 +130,7 @@ def test_micro_batches_add_no_flops_and_move_no_rows():
 
 
 def test_optimizer_moments_are_sharded_like_their_parameter():
-    mesh, rules, whole = sharding.make_mesh(1, -1), placement.STRATEGIES["fsdp"], PartitionSpec()
+    mesh, rules, whole = meshes.make_mesh(1, -1), placement.STRATEGIES["fsdp"], PartitionSpec()
     params = MODEL.init(jax.random.key(0), jnp.zeros((1, *SIZE, 3)))["params"]
     init = lambda p: step.init_state(MODEL, optax.adam(1), SIZE, seed=0, ema=True, params=p)
     state = step.abstract_state(mesh, init, params, rules)
@@ -152,7 +152,7 @@ def test_eight_devices_share_the_state_of_the_largest_mixer():
     model, size = mixer.create_model("Mixer-H/14", num_classes=1000), (224, 224)
     init = lambda p: step.init_state(model, optax.adam(1), size, seed=0, ema=False, params=p)
     whole, parts = (
-        bytes_on_a_device(step.abstract_state(sharding.make_mesh(*sizes), init, None, rules))
+        bytes_on_a_device(step.abstract_state(meshes.make_mesh(*sizes), init, None, rules))
         for sizes, rules in (((8,), ()), ((1, 8), placement.STRATEGIES["fsdp"]))
     )
     assert whole == 4 * (3 * 432_350_952 + 1)
@@ -166,7 +166,7 @@ SHAPES = {
 
 
 def specs(rules, **sizes):
-    mesh = sharding.make_mesh(**sizes)
+    mesh = meshes.make_mesh(**sizes)
     return placement.parameter_specs(SHAPES, mesh, rules)
 
 
@@ -204,7 +204,7 @@ def test_bad_placement_rules_are_refused(rules, message):
 
 
 def test_meshes_that_do_not_fit_the_devices_are_refused():
-    assert dict(sharding.make_mesh(-1, 2, 2).shape) == {"data": 2, "fsdp": 2, "tensor": 2}
+    assert dict(meshes.make_mesh(-1, 2, 2).shape) == {"data": 2, "fsdp": 2, "tensor": 2}
     for sizes in ((3, 1, 1), (-1, 3, 1), (-1, -1, 1), (0, 1, 1), (16, 1, 1), (2, 2, 1), (-2, 1, 1)):
         with pytest.raises(errors.BadInput, match="for 8 devices: the sizes must multiply"):
-            sharding.make_mesh(*sizes)
+            meshes.make_mesh(*sizes)

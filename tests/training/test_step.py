@@ -8,7 +8,7 @@ from jax.sharding import AxisType, Mesh
 
 from mixer import errors
 from mixer.models.mixer import Mixer
-from mixer.training import losses, optimizer, schedules, sharding, step
+from mixer.training import losses, meshes, optimizer, schedules, step
 from mixer.training.mixup import mixup
 
 SIZE, BATCH = (8, 8), 16
@@ -16,7 +16,7 @@ SIZE, BATCH = (8, 8), 16
 
 def mesh_of(count):
     devices = np.array(jax.devices()[:count]).reshape(count, 1, 1)
-    return Mesh(devices, sharding.AXES, axis_types=(AxisType.Auto,) * 3)
+    return Mesh(devices, meshes.AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def host_batch(seed, max_labels=0):
@@ -62,13 +62,13 @@ def run(devices, steps=3, ema=0.2, seed=0, mixup_p=0.0, smoothing=0.0, max_label
         ema_decay=ema,
         mesh=mesh,
     )
-    place = sharding.batch_sharding(mesh)
-    batch = sharding.put(host_batch(0, max_labels), place, BATCH)
+    place = meshes.batch_sharding(mesh)
+    batch = meshes.put(host_batch(0, max_labels), place, BATCH)
     compiled = step.guarded(step.compile_step(train_step, state, mesh, batch))
     history = []
     for t in range(steps):
         before = jax.device_get(state)
-        batch = sharding.put(host_batch(t, max_labels), place, BATCH)
+        batch = meshes.put(host_batch(t, max_labels), place, BATCH)
         state, metrics = compiled(state, batch)
         history.append((before, jax.device_get(state), jax.device_get(metrics)))
     return history
@@ -156,18 +156,18 @@ def test_ema_against_its_formula():
 
 def test_batch_sizes_that_do_not_divide_are_refused():
     mesh = mesh_of(8)
-    sharding.check_batch_size(64, mesh, "batch_size")
+    meshes.check_batch_size(64, mesh, "batch_size")
     with pytest.raises(errors.BadInput, match="batch_size=60 .* 8 devices: use 56 or 64"):
-        sharding.check_batch_size(60, mesh, "batch_size")
+        meshes.check_batch_size(60, mesh, "batch_size")
     with pytest.raises(errors.BadInput, match="use 8"):
-        sharding.check_batch_size(0, mesh, "batch_size")
+        meshes.check_batch_size(0, mesh, "batch_size")
     with pytest.raises(errors.BadInput, match="8 devices times 4 micro-batches: use 32 or 64"):
-        sharding.check_batch_size(40, mesh, "batch_size", 4)
+        meshes.check_batch_size(40, mesh, "batch_size", 4)
 
 
 def test_rows_are_read_from_the_sharding():
-    assert sharding.local_rows(sharding.batch_sharding(mesh_of(8)), 16) == list(range(16))
-    rows = sharding.put(host_batch(1), sharding.batch_sharding(mesh_of(8)), BATCH)
+    assert meshes.local_rows(meshes.batch_sharding(mesh_of(8)), 16) == list(range(16))
+    rows = meshes.put(host_batch(1), meshes.batch_sharding(mesh_of(8)), BATCH)
     np.testing.assert_array_equal(rows["label"], host_batch(1)["label"])
     assert len(rows["image"].sharding.device_set) == 8
 

@@ -1,0 +1,1 @@
+"""Trained parameters from any source: found, read, fitted to a model, resized, saved."""

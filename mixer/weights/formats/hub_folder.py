@@ -1,0 +1,286 @@
+"""A folder of weights as timm and the Hugging Face Hub have it: config.json, model.safetensors.
+
+`find` reads one; `describe` and `readme` are what to write into a new one.
+"""
+
+import dataclasses
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from mixer import calls, errors
+from mixer.checkpoint.model_card import ModelCard
+from mixer.weights import formats
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+# Here convert writes what timm has no terms for.
+_OWN = "mlp_mixer_jax"
+# timm's architectures without the resolution, and what they are here.
+ARCHITECTURES = {
+    "mixer_s32": "Mixer-S/32",
+    "mixer_s16": "Mixer-S/16",
+    "mixer_b32": "Mixer-B/32",
+    "mixer_b16": "Mixer-B/16",
+    "mixer_l32": "Mixer-L/32",
+    "mixer_l16": "Mixer-L/16",
+    "vit_tiny_patch16": "ViT-Ti/16",
+    "vit_small_patch32": "ViT-S/32",
+    "vit_small_patch16": "ViT-S/16",
+    "vit_base_patch32": "ViT-B/32",
+    "vit_base_patch16": "ViT-B/16",
+    "vit_large_patch32": "ViT-L/32",
+    "vit_large_patch16": "ViT-L/16",
+    "vit_huge_patch14": "ViT-H/14",
+    **{f"resnetv2_{size}_bit": f"BiT-R{size}" for size in ("50x1", "50x3", "101x1", "101x3")},
+    **{f"resnetv2_{size}_bit": f"BiT-R{size}" for size in ("152x2", "152x4")},
+    "resmlp_12": "ResMLP-S12",
+    "resmlp_24": "ResMLP-S24",
+    "resmlp_36": "ResMLP-S36",
+    "resmlp_big_24": "ResMLP-B24/8",
+    "gmlp_ti16": "gMLP-Ti",
+    "gmlp_s16": "gMLP-S",
+    "gmlp_b16": "gMLP-B",
+    "convnext_tiny": "ConvNeXt-T",
+    "convnext_small": "ConvNeXt-S",
+    "convnext_base": "ConvNeXt-B",
+    "convnext_large": "ConvNeXt-L",
+    "convnext_xlarge": "ConvNeXt-XL",
+    **{f"dm_nfnet_f{size}": f"NFNet-F{size}" for size in range(7)},
+}
+# timm's names, by patch size, blocks and width; the MLPs' widths and the image size are arguments.
+_ARCHITECTURES = {
+    (32, 8, 512): "mixer_s32_224",
+    (16, 8, 512): "mixer_s16_224",
+    (32, 12, 768): "mixer_b32_224",
+    (16, 12, 768): "mixer_b16_224",
+    (32, 24, 1024): "mixer_l32_224",
+    (16, 24, 1024): "mixer_l16_224",
+}
+_RESOLUTION = re.compile(r"_\d{3}$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """A folder's own account of its weights.
+
+    Attributes:
+      name: its path, for messages.
+      weights: the file.
+      model: the registered model of its architecture, whose sizes the arrays may overrule.
+      gelu: the form that its publisher computes with, "tanh" or "erf".
+      class_names: in the head's order; empty where none are given.
+      image_size: (height, width) in pixels; None where it is not given.
+      transform: the evaluation preprocessing, in the language of `mixer.data.transforms`; empty
+        where it is not given.
+      mean, std: of the input that the weights expect, (pixel / 255 - mean) / std by channel; None:
+        what the model's family does.
+      remarks: sentences on what was not understood.
+    """
+
+    name: str
+    weights: Path
+    model: str
+    gelu: str
+    class_names: tuple[str, ...]
+    image_size: tuple[int, int] | None
+    transform: str
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    remarks: tuple[str, ...]
+
+
+def find(path: str) -> Folder | None:
+    """The folder of weights at `path`; None of anything else, a workdir for one.
+
+    Raises:
+      BadInput: such a folder that is incomplete, of another library, or of a model not known here.
+    """
+    folder = Path(path).expanduser()
+    if "://" in path or not folder.is_dir() or (folder / "checkpoints").exists():
+        return None
+    weights, config = folder / WEIGHTS, folder / CONFIG
+    if not config.exists() and not weights.exists():
+        return None
+    content = _read(config)
+    if not weights.exists():
+        if "architecture" not in content:
+            return None  # a workdir without a checkpoint
+        others = sorted(file.name for file in folder.iterdir() if file.suffix in formats.PICKLES)
+        mend = formats.from_torch(folder / others[0], weights) if others else "it is incomplete"
+        if (folder / f"{WEIGHTS}.index.json").exists():
+            mend = "its weights are in several files, and only one is read here"
+        raise errors.BadInput(f"{path!r} has no {WEIGHTS}: {mend}")
+    try:
+        return _folder(path, weights, content)
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise errors.BadInput(f"{str(config)!r} is not as timm writes it: {error!r}") from None
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(config.read_text())
+    except FileNotFoundError:
+        raise errors.BadInput(
+            f"{str(config.parent)!r} has no {CONFIG}, which would say what its {WEIGHTS} is: give "
+            f"the file itself"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise errors.BadInput(f"{str(config)!r} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise errors.BadInput(f"{str(config)!r}: expected an object of JSON")
+    return content
+
+
+def _folder(path: str, weights: Path, content: dict[str, Any]) -> Folder:
+    asked = content.get("architecture")
+    if not isinstance(asked, str):
+        other = ", it is of transformers, whose files are not known here"
+        other = other if "model_type" in content else ""
+        raise errors.BadInput(f"{path!r}: its {CONFIG} names no architecture of timm{other}")
+    architecture = _RESOLUTION.sub("", asked.partition(".")[0])
+    if architecture not in ARCHITECTURES:
+        raise errors.unknown(f"architecture in {path}/{CONFIG}", asked, ARCHITECTURES)
+    cfg = content.get("pretrained_cfg", content)
+    own, remarks = content.get(_OWN, {}), []
+    size = content.get("model_args", {}).get("img_size") or cfg.get("input_size", (0, 0, 0))[1:]
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    size = size if min(size) > 0 else None
+    classes = content.get("label_names") or cfg.get("label_names") or ()
+    if isinstance(classes, dict):  # by number
+        classes = [classes[str(i)] for i in range(len(classes))]
+    return Folder(
+        name=path,
+        weights=weights,
+        model=ARCHITECTURES[architecture],
+        gelu=own.get("gelu", "erf"),
+        class_names=tuple(map(str, classes)),
+        image_size=size,
+        transform=own.get("transform") or _transform(cfg, size, remarks),
+        mean=cfg.get("mean") and tuple(cfg["mean"]),
+        std=cfg.get("std") and tuple(cfg["std"]),
+        remarks=tuple(f"{path}: {remark}" for remark in remarks),
+    )
+
+
+def _transform(cfg: dict[str, Any], size: tuple[int, int] | None, remarks: list[str]) -> str:
+    """Ours for timm's terms; what is not the same is remarked."""
+    if size is None or "crop_pct" not in cfg:
+        return ""
+    mode, resizing = cfg.get("crop_mode") or "center", cfg.get("interpolation") or "bicubic"
+    if mode == "squash" and cfg["crop_pct"] == 1:
+        if resizing != "bilinear":
+            remarks.append(f"its images are resized by {resizing!r}, here bilinearly")
+        return "resize"
+    if mode != "center":
+        remarks.append(f"its crop_mode {mode!r} is not known here: the centre is taken")
+    before = tuple(math.floor(side / cfg["crop_pct"]) for side in size)
+    if size[0] != size[1]:
+        remarks.append(f"its images keep their ratio before the crop, here they become {before}")
+        return f"resize({before})|central_crop"
+    if resizing not in ("bilinear", "bicubic"):
+        remarks.append(f"its images are resized by {resizing!r}, here by area")
+    method = ", method='bicubic'" if resizing == "bicubic" else ""
+    return f"resize_small({before[0]}{method})|central_crop"
+
+
+def describe(model, card: ModelCard) -> dict[str, Any]:
+    """The content of config.json.
+
+    Raises:
+      BadInput: no Mixer, or timm has no architecture of these sizes.
+    """
+    if not hasattr(model, "tokens_mlp_dim"):
+        raise errors.BadInput(
+            f"folders are made of Mixers only, and the model is a {type(model).__name__}: convert "
+            f"to a .safetensors file instead"
+        )
+    key = tuple(getattr(model, f, None) for f in ("patch_size", "num_blocks", "hidden_dim"))
+    if key not in _ARCHITECTURES:
+        raise errors.BadInput(
+            f"timm has no Mixer of patch_size, num_blocks, hidden_dim = {key}, only of "
+            f"{', '.join(map(str, _ARCHITECTURES))}: convert to a .safetensors file instead"
+        )
+    widths = model.tokens_mlp_dim, model.channels_mlp_dim
+    return {
+        "architecture": _ARCHITECTURES[key],
+        "num_classes": model.num_classes,
+        "num_features": model.hidden_dim,
+        "global_pool": "avg",
+        "model_args": {
+            "img_size": card.image_size,
+            "mlp_ratio": [_ratio(width, model.hidden_dim) for width in widths],
+        },
+        **({"label_names": card.classes} if card.classes else {}),
+        "pretrained_cfg": {
+            "num_classes": model.num_classes,
+            "input_size": [3, *card.image_size],
+            "fixed_input_size": True,
+            "pool_size": None,
+            "mean": [0.5] * 3,
+            "std": [0.5] * 3,
+            "interpolation": "bilinear",
+            **_crop(card),
+            "first_conv": "stem.proj",
+            "classifier": "head",
+        },
+        _OWN: {"gelu": model.gelu, "transform": card.transform},
+    }
+
+
+def _ratio(width: int, of: int) -> float:
+    """timm makes `width` of it by int(ratio * of), which rounds down."""
+    ratio = width / of
+    return ratio if int(ratio * of) == width else math.nextafter(ratio, math.inf)
+
+
+def _crop(card: ModelCard) -> dict[str, Any]:
+    """timm's terms for our two ways to a fixed size; nothing for other preprocessing."""
+    steps = [calls.parse(step) for step in calls.split(card.transform)]
+    names = [name for name, _, _ in steps]
+    if names == ["resize"]:
+        return {"crop_pct": 1.0, "crop_mode": "squash"}
+    if names == ["resize_small", "central_crop"] and steps[0][1]:
+        # timm resizes the smaller side to floor(size / crop_pct).
+        pct = math.floor(1e4 * min(card.image_size) / steps[0][1][0]) / 1e4
+        found = {"crop_pct": pct, "crop_mode": "center"}
+        bicubic = "bicubic" in (*steps[0][1], *steps[0][2].values())
+        return found | ({"interpolation": "bicubic"} if bicubic else {})
+    return {}
+
+
+def readme(name: str, model, card: ModelCard, config: dict[str, Any]) -> str:
+    """The content of README.md, the Hub's page of the folder; `config` is that of `describe`."""
+    height, width = card.image_size
+    # A folder of images by its name alone: where it lies is nobody's business.
+    data = f", trained on {card.dataset.rpartition('/')[2]}" if card.dataset else ""
+    resizing = config["pretrained_cfg"]["interpolation"]
+    call = f'timm.create_model("local-dir:{name}", pretrained=True)'
+    if model.gelu == "tanh":
+        gelu = f"""
+The network was trained with the tanh form of GELU. timm computes the exact one, which changes the
+logits by about a thousandth of their size, unless it is told to do as in training:
+
+    from functools import partial
+    from torch import nn
+    gelu = partial(nn.GELU, approximate="tanh")
+    model = {call.replace(")", ", act_layer=gelu)")}
+"""
+    else:
+        gelu = f"\n    model = {call}\n"
+    return f"""---
+tags:
+- image-classification
+- timm
+pipeline_tag: image-classification
+library_name: timm
+---
+# {name}
+
+{card.model["name"]} (MLP-Mixer, Tolstikhin et al. 2021, arXiv 2105.01601){data}.
+
+- Architecture in timm: `{config["architecture"]}` with `{json.dumps(config["model_args"])}`
+- Images: {height} x {width} pixels in [-1, 1]; in evaluation `{card.transform}`, {resizing}
+- Classes: {model.num_classes or "none, it gives features"}
+{gelu}"""

@@ -1,0 +1,118 @@
+"""Files of the Hugging Face Hub, fetched by its own library: hf://ORG/REPO[/FILE][@REVISION].
+
+The library knows the user's login (HF_TOKEN, `hf auth login`), HF_ENDPOINT, HF_HUB_OFFLINE and the
+cache (HF_HUB_CACHE) that timm and transformers use too. What lies in that cache is taken without
+asking the network, so a branch that moves on does not change the weights of a run.
+"""
+
+import contextlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mixer import errors
+from mixer.weights import formats
+
+_FORM = "hf://ORG/REPO, hf://ORG/REPO/FILE, either with @REVISION at its end"
+_ADDRESS = re.compile(r"hf://([^/@]+/[^/@]+)(?:/([^@]+))?(?:@(.+))?")
+_LOGIN = "log in (`hf auth login`, or set HF_TOKEN)"
+
+
+class Unreachable(Exception):
+    """The Hub does not answer, or may not be asked; the message says why."""
+
+
+class HubFile(NamedTuple):
+    """A file of a repository of models; `revision` is a branch, a tag or a commit."""
+
+    repo: str
+    name: str
+    revision: str
+
+
+def parse(address: str) -> HubFile:
+    """The parts of an address; FILE is "model.safetensors" and REVISION "main" unless given.
+
+    Raises:
+      BadInput: it has another form.
+    """
+    found = _ADDRESS.fullmatch(address)
+    if found is None or {"", ".", ".."} & set((found[2] or "-").split("/")):
+        raise errors.BadInput(f"{address!r}: expected {_FORM}")
+    first, _, rest = (found[3] or "").partition("/")
+    if rest.lower().endswith(formats.ENDINGS):  # as the library spells it
+        meant = f"hf://{found[1]}/{rest}@{first}"
+        raise errors.BadInput(f"{address!r}: expected the revision at its end, as in {meant}")
+    return HubFile(found[1], found[2] or "model.safetensors", found[3] or "main")
+
+
+def fetch(address: str) -> Path:
+    """The file in the Hub's cache, fetched if it is not there yet.
+
+    Raises:
+      BadInput: no such repository, revision or file; one that this login may not read; a cache that
+        cannot be written; or the library is not installed.
+      Unreachable: no connection, or HF_HUB_OFFLINE is set.
+    """
+    repo, name, revision = parse(address)
+    try:
+        import huggingface_hub as hub  # only here: it is an extra
+        from huggingface_hub import constants
+        from huggingface_hub import errors as hub_errors
+    except ImportError:
+        raise errors.BadInput(
+            f"{address!r} needs the package huggingface_hub: pip install -r requirements-hub.txt"
+        ) from None
+    page, cache = f"{constants.ENDPOINT}/{repo}", constants.HF_HUB_CACHE
+    try:
+        kept = hub.try_to_load_from_cache(repo, name, revision=revision)
+        if isinstance(kept, str):
+            return Path(kept)
+        print(f"fetching {address} from {constants.ENDPOINT} to {cache}", flush=True)
+        try:
+            return Path(hub.hf_hub_download(repo, name, revision=revision))
+        except hub_errors.LocalEntryNotFoundError as error:
+            raise error.__cause__ or error from None  # what kept it from asking the Hub
+    except hub_errors.GatedRepoError:
+        raise errors.BadInput(
+            f"{address}: its authors choose who reads it: ask for access at {page}, then {_LOGIN}"
+        ) from None
+    except hub_errors.RepositoryNotFoundError:
+        raise errors.BadInput(
+            f"{address}: there is no {page}, or it is private: check the name, or {_LOGIN}"
+        ) from None
+    except hub_errors.RevisionNotFoundError:
+        known = _listed(lambda: hub.list_repo_refs(repo))
+        known = [ref.name for refs in vars(known).values() for ref in refs or ()] if known else []
+        raise errors.unknown(f"revision of {page}", revision, known) from None
+    except hub_errors.RemoteEntryNotFoundError:
+        known = _listed(lambda: hub.list_repo_files(repo, revision=revision)) or []
+        known = [file for file in known if file.lower().endswith(formats.ENDINGS)]
+        raise errors.unknown(f"file of {page}", name, known) from None
+    except hub_errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            raise errors.BadInput(f"{address} may not be read (HTTP {status}): {_LOGIN}") from None
+        raise Unreachable(f"the Hub answers HTTP {status}") from None
+    except ValueError as error:  # of a name
+        raise errors.BadInput(f"{address!r}: expected {_FORM}: {_line(error)}") from None
+    except OSError as error:
+        if error.errno is None:  # of the library itself
+            raise Unreachable(_line(error)) from None
+        raise errors.BadInput(
+            f"the Hub's cache {cache} cannot be used: {error.strerror}. Set HF_HUB_CACHE to "
+            f"another folder"
+        ) from None
+    except Exception as error:  # of the client of HTTP
+        raise Unreachable(_line(error)) from None
+
+
+def _listed(ask: Callable[[], Any]) -> Any:
+    """What the Hub answers, or None: it is only for a better message."""
+    with contextlib.suppress(Exception):
+        return ask()
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

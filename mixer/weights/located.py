@@ -1,0 +1,112 @@
+"""Where parameters lie, and what goes with them: from what a user names to a file on this disk."""
+
+import dataclasses
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mixer import errors
+from mixer.weights import download, formats, zoo
+from mixer.weights.formats import hub_folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Located:
+    """Where parameters lie on this machine.
+
+    Attributes:
+      path: the local file, or what was given where that is no file: a workdir, perhaps remote.
+      sha256: of a file that was fetched; else None.
+      entry: of a published name; else None.
+      folder: of a folder of the Hub; else None.
+    """
+
+    path: str
+    sha256: str | None = None
+    entry: zoo.Published | None = None
+    folder: hub_folder.Folder | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file of weights; else a workdir."""
+        return self.path.lower().endswith(formats.ENDINGS) and not Path(self.path).is_dir()
+
+
+def locate(path: str) -> Located:
+    """Makes a published name, an address or a folder of the Hub a local file.
+
+    Args:
+      path: a name of `list_pretrained`; gs://BUCKET/PATH, https://... or
+        hf://ORG/REPO[/FILE][@REVISION] of an .npz or .safetensors file; a local file; a folder of
+        the Hub; anything else (also gs:// without such an ending) is a workdir.
+
+    Raises:
+      BadInput, Failure: no such name or file, one of another kind, or it cannot be fetched; see
+        `download.fetch` and `hub_folder.find`.
+    """
+    entry, address = _understood(path)
+    if not address.startswith(download.SCHEMES):
+        return Located(entry.url, entry=entry) if entry else _local(path)
+    if not _ends_as_a_file(address):
+        if address.startswith("gs://"):
+            return Located(path)
+        shown = download.without_login(address)
+        raise errors.BadInput(f"{shown!r}: expected a file that ends in .npz or .safetensors")
+    fetched = download.fetch(address)
+    return Located(str(fetched.file), fetched.sha256, entry)
+
+
+def is_workdir(path: str) -> bool:
+    """Whether `path` is that of a workdir, and not of a file, as `locate` would have it.
+
+    Fetches nothing, and a workdir need not be there.
+
+    Raises:
+      BadInput: see `locate`.
+    """
+    entry, address = _understood(path)
+    if entry:
+        return False
+    if address.startswith(download.SCHEMES):
+        return address.startswith("gs://") and not _ends_as_a_file(address)
+    return not _local(path).is_file
+
+
+def _understood(path: str) -> tuple[zoo.Published | None, str]:
+    """The entry of a published name, and the address or the path that is meant."""
+    try:
+        if "\0" in path:
+            raise ValueError("null byte")
+        entry = zoo.find(path)
+    except (OSError, ValueError, RuntimeError) as error:  # too long, not allowed, no such user
+        raise errors.BadInput(f"{path[:99]!r} cannot be a path: {error}") from None
+    scheme, colon, place = (entry.url if entry else path).partition("://")
+    return entry, scheme.lower() + colon + place
+
+
+def _ends_as_a_file(address: str) -> bool:
+    return Path(urlsplit(download.url_of(address)).path).suffix.lower() in formats.ENDINGS
+
+
+def _local(path: str) -> Located:
+    if folder := hub_folder.find(path):
+        return Located(str(folder.weights), folder=folder)
+    file = Path(path).expanduser()
+    ending = file.suffix.lower()
+    if "://" in path and ending in (*formats.ENDINGS, *formats.PICKLES):
+        raise errors.BadInput(
+            f"{download.without_login(path)!r}: expected an address that begins with one of "
+            f"{', '.join(download.SCHEMES)}"
+        )
+    if ending in formats.PICKLES and not file.exists():
+        raise errors.BadInput(f"{path!r}: there is no such file")
+    if ending in formats.PICKLES and file.is_file():
+        raise errors.BadInput(
+            f"{path!r} is a pickle, which could run code and is never read: "
+            f"{formats.from_torch(path)}"
+        )
+    if file.is_file() and ending not in formats.ENDINGS:
+        raise errors.BadInput(
+            f"{path!r}: expected a workdir, a folder of the Hub, or a file that ends in .npz or "
+            f".safetensors"
+        )
+    return Located(path)

@@ -1,0 +1,280 @@
+"""Parameters made for one image size, in a model for another (section 3 and appendix C).
+
+Of a ViT only the table of positions knows where a patch lies. A convolutional
+net's parameters are for any size. Of a Mixer only token mixing knows: its first kernel is [S, D_S],
+its second [D_S, S], the second bias [S], for S tokens in raster order. A ResMLP and a gMLP have one
+kernel there, [S, S], and a bias [S]. Two ways to another grid:
+
+Block-diagonal, the paper's, where the new grid is K_h x K_w times the old. The image is cut into
+K_h x K_w parts, each with a copy of the old weights: D_S, where there is one, grows K_h K_w times,
+the kernels are block-diagonal once tokens are sorted by part, and the new model's output is the
+mean of the old one's outputs for the parts, exactly.
+
+Resampling, for any grid, D_S as it was: the new token-mixing MLP is the old one between two resizes
+of the token map, D [S, S'] back to the old grid and U [S', S] to the new one, bilinear and
+antialiased: K1' = D^T K1, K2' = K2 U^T, b2' = U b2; a single kernel is D^T K U^T. Where the grid
+grows D is the pseudo-inverse of U, so that a map enlarged by U is mixed to what it was mixed to
+before, enlarged; a bilinear D would blur what U has blurred already. Where it shrinks, D is the
+bilinear resize. The rows of D and U sum to 1. So each hidden unit keeps the sum of its input
+weights and sees of constant tokens what it saw, a constant output stays constant, and a constant
+image keeps its representation as far as the model adds nothing by position; what it adds is
+interpolated.
+"""
+
+import math
+import numbers
+from typing import Any
+
+import numpy as np
+
+from mixer import errors
+from mixer.weights import fitting
+from mixer.weights.formats import names
+
+METHODS = ("auto", "block_diagonal", "resample")
+
+
+def pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of a size that may be one number.
+
+    Raises:
+      BadInput: neither one integer nor two.
+    """
+    sides = tuple(size) if isinstance(size, list | tuple) else (size, size)
+    if len(sides) != 2 or not all(isinstance(side, numbers.Integral) for side in sides):
+        raise errors.BadInput(
+            f"image size {size!r}: expected pixels, one integer or (height, width)"
+        )
+    return int(sides[0]), int(sides[1])
+
+
+def grid(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
+    """Rows and columns of patches.
+
+    Raises:
+      BadInput: the patches do not tile the image.
+    """
+    if min(image_size) < 1 or any(side % patch_size for side in image_size):
+        near = (max(1, round(side / patch_size)) * patch_size for side in image_size)
+        raise errors.BadInput(
+            f"image size {_by(image_size)} is not divisible by patch_size {patch_size}: the "
+            f"nearest that is, is {_by(near)}"
+        )
+    return image_size[0] // patch_size, image_size[1] // patch_size
+
+
+def at_resolution(
+    model,
+    image_size: int | tuple[int, int],
+    pretrained_size: int | tuple[int, int],
+    method: str = "auto",
+):
+    """The module that `load_pretrained(path, model, image_size, ...)` returns parameters for.
+
+    Args:
+      model: the Module at its pretraining width.
+      image_size: pixels (height, width), or one number, that it is to be used at.
+      pretrained_size: pixels that the parameters were made for.
+      method: of token mixing, "auto" takes "block_diagonal" where the new grid of patches is an
+        integer multiple of the old along each side, else "resample"; positions are resampled.
+
+    Returns:
+      `model`, a Mixer's `tokens_mlp_dim` K_h K_w times as large if the scheme is block-diagonal.
+
+    Raises:
+      BadInput: a size that the patches do not tile, an unknown method, one that cannot make this
+        grid, or a model that has no other size.
+    """
+    _, _, factors = _plan(model, pair(image_size), pair(pretrained_size), method)
+    if factors is None or not hasattr(model, "tokens_mlp_dim"):
+        return model
+    return model.clone(tokens_mlp_dim=model.tokens_mlp_dim * math.prod(factors))
+
+
+def resize(
+    params: dict[str, Any],
+    model,
+    image_size: tuple[int, int],
+    pretrained_size: tuple[int, int],
+    method: str = "auto",
+) -> dict[str, Any]:
+    """Parameters of `model` in those of `at_resolution(model, ...)`; see there and above.
+
+    Args:
+      params: nested dict of float32 NumPy arrays.
+
+    Returns:
+      The same tree with new token mixing or positions; `params` itself if the grid stays.
+    """
+    old, new, factors = _plan(model, image_size, pretrained_size, method)
+    if old == new:
+        return params
+    if "pos_embedding" in params:
+        return params | {"pos_embedding": _resize_positions(params["pos_embedding"], old, new)}
+    change = _resample(old, new) if factors is None else _block_diagonal(old, factors)
+    return params | {
+        name: part | {"token_mixing": change(part["token_mixing"])}
+        for name, part in params.items()
+        if "token_mixing" in part
+    }
+
+
+def with_patch_size(params: dict[str, Any], patch_size: int) -> dict[str, Any]:
+    """The parameters with a stem for patches of another size, everything else as it is.
+
+    For images enlarged (shrunk) by the same factor the grid stays. A patch resized bilinearly is
+    B x; the new stem is the pseudo-inverse of B^T times the old one (Beyer et al. 2022, FlexiViT),
+    so that resized patches have the old embeddings: exactly when they grow, in the least-squares
+    sense when they shrink.
+
+    Args:
+      params: nested dict of arrays with "stem", its kernel [P, P, 3, C].
+      patch_size: the new P, pixels; the model is `model.clone(patch_size=patch_size)`.
+
+    Raises:
+      BadInput: no positive number, or the parameters of a model without patches.
+    """
+    if patch_size < 1:
+        raise errors.BadInput(f"patch_size={patch_size}: expected 1 or more")
+    if "stem" not in params or "stem_norm" in params:
+        raise errors.BadInput(
+            "with_patch_size is for models of patches (Mixer, ViT, ResMLP, gMLP): these are not "
+            f"the parameters of one, but {', '.join(list(params)[:3])}, ..."
+        )
+    kernel = np.asarray(params["stem"]["kernel"])
+    if len(kernel) == patch_size:
+        return params
+    back = np.linalg.pinv(bilinear(len(kernel), patch_size).T)
+    kernel = np.einsum("ai,bj,ijcd->abcd", back, back, kernel).astype(np.float32)
+    return params | {"stem": params["stem"] | {"kernel": kernel}}
+
+
+def bilinear(old: int, new: int) -> np.ndarray:
+    """The matrix [new, old], float64, of a linear resize: half-pixel centres, antialiased.
+
+    Its rows sum to 1; for new == old it is the identity, exactly.
+    """
+    wider = max(1.0, old / new)
+    centres = (np.arange(new)[:, None] + 0.5) * old / new - 0.5
+    weights = np.maximum(0, 1 - np.abs(np.arange(old) - centres) / wider)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _plan(model, image_size, pretrained_size, method):
+    """(old grid, new grid, K_h and K_w or None for resampling)."""
+    if method not in METHODS:
+        raise errors.unknown("method", method, METHODS)
+    if image_size == pretrained_size:
+        return None, None, None
+    family = names.family_of(model)
+    if family is None or family.patches is None:
+        if family is None and _differ(model, image_size, pretrained_size):
+            raise errors.BadInput(
+                f"a {type(model).__name__} cannot go from {_by(pretrained_size)} to "
+                f"{_by(image_size)}: there is no rule for its parameters; use the size they have"
+            )
+        return None, None, None
+    old, new = grid(pretrained_size, model.patch_size), grid(image_size, model.patch_size)
+    if not family.mixes_tokens:
+        if method == "block_diagonal":
+            raise errors.BadInput(
+                f"method='block_diagonal' is for token mixing; a {family.name}'s positions are "
+                f"resampled: leave it out"
+            )
+        return old, new, None
+    integers = new[0] % old[0] == 0 and new[1] % old[1] == 0
+    if method == "block_diagonal" and not integers:
+        raise errors.BadInput(
+            f"method='block_diagonal' needs a grid that is an integer multiple of the old: from "
+            f"{_by(old)} patches ({_by(pretrained_size)}) to {_by(new)} ({_by(image_size)}) use "
+            f"method='resample'"
+        )
+    resampled = method == "resample" or not integers
+    return old, new, None if resampled else (new[0] // old[0], new[1] // old[1])
+
+
+def _differ(model, *sizes) -> bool:
+    one, other = (fitting.shapes(model, size) for size in sizes)
+    return one != other
+
+
+def _block_diagonal(old: tuple[int, int], factors: tuple[int, int]):
+    copies = math.prod(factors)
+    (part_r, row), (part_c, col) = (
+        divmod(np.arange(side * times), side) for side, times in zip(old, factors, strict=True)
+    )
+    # Of each new token in raster order: the part it lies in, and which token of the part it is.
+    part = (part_r[:, None] * factors[1] + part_c).ravel()
+    token = (row[:, None] * old[1] + col).ravel()
+    mine = part[:, None] == np.arange(copies)  # [S', K]
+
+    def change(mixing):
+        if "kernel" in mixing:
+            same = part[:, None] == part
+            kernel = np.where(same, mixing["kernel"][np.ix_(token, token)], 0)
+            return {"kernel": kernel, "bias": mixing["bias"][token]}
+        first, second = mixing["Dense_0"], mixing["Dense_1"]
+        tall = np.where(mine[:, :, None], first["kernel"][token][:, None], 0)
+        wide = np.where(mine.T[:, None], second["kernel"][None, :, token], 0)
+        return {
+            "Dense_0": {
+                "kernel": tall.reshape(len(token), -1),
+                "bias": np.tile(first["bias"], copies),
+            },
+            "Dense_1": {
+                "kernel": wide.reshape(-1, len(token)),
+                "bias": second["bias"][token],
+            },
+        }
+
+    return change
+
+
+def _resample(old: tuple[int, int], new: tuple[int, int]):
+    ups = [bilinear(o, n) for o, n in zip(old, new, strict=True)]
+    downs = [
+        np.linalg.pinv(u) if n > o else bilinear(n, o)
+        for u, o, n in zip(ups, old, new, strict=True)
+    ]
+    up, down = np.kron(*ups), np.kron(*downs)
+
+    def outwards(dense):
+        kernel, bias = dense["kernel"] @ up.T, up @ dense["bias"]
+        return {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
+
+    def change(mixing):
+        if "kernel" in mixing:
+            return outwards(mixing | {"kernel": down.T @ mixing["kernel"]})
+        first, second = mixing["Dense_0"], mixing["Dense_1"]
+        kernel = (down.T @ first["kernel"]).astype(np.float32)
+        return {"Dense_0": first | {"kernel": kernel}, "Dense_1": outwards(second)}
+
+    return change
+
+
+def _resize_positions(table: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
+    """The table of learned positions, [1, rows, D], for the grid `new`, float32.
+
+    Bilinear, the corners of the old grid on those of the new, as vision_transformer does it
+    (`scipy.ndimage.zoom` of order 1), in both directions. (`jax.image.resize` and timm put the
+    outer edges on each other instead.)
+
+    Args:
+      table: its last rows are those of the grid `old`, in raster order; what precedes them, the
+        class token's, stays.
+    """
+    count = old[0] * old[1]
+    kept, patches = table[:, :-count], table[0, -count:].reshape(*old, -1)
+    down, across = (_between(o, n) for o, n in zip(old, new, strict=True))
+    patches = np.einsum("ai,bj,ijd->abd", down, across, patches)
+    return np.concatenate([kept, patches.reshape(1, -1, table.shape[2])], 1).astype(np.float32)
+
+
+def _between(old: int, new: int) -> np.ndarray:
+    """[new, old]: of each new place the weights of the two old ones that it lies between."""
+    places = np.linspace(0, old - 1, new)
+    return np.maximum(0, 1 - np.abs(np.arange(old) - places[:, None]))
+
+
+def _by(size) -> str:
+    return " x ".join(map(str, size))

@@ -1,0 +1,89 @@
+"""Parameters for others: a file, `.npz` as published or timm's `.safetensors`, or a Hub folder."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from mixer import errors, storage
+from mixer.checkpoint.model_card import ModelCard
+from mixer.weights import fitting, formats, resize
+from mixer.weights.formats import hub_folder, names
+from mixer.weights.stored import Stored
+
+
+def save_pretrained(
+    path: str | os.PathLike[str],
+    params: dict[str, Any],
+    model,
+    image_size: int | tuple[int, int] | None = None,
+) -> None:
+    """Writes the parameters of a model of any family but HaloNet to `path`.
+
+    Args:
+      path: the file. One ending in .npz has the names and shapes of the family's published files
+        (the tree's own, of a Mixer and where only timm's are known); one in .safetensors timm's
+        names and axis order, as float32. It appears complete or not at all.
+      params: nested dict of arrays that `model` can use.
+      model: the Module that they are for, checked against them.
+      image_size: pixels (height, width), or one number, that they are for; `load_pretrained` then
+        knows their grid. A .safetensors file keeps it, and the model's form of GELU; an .npz file
+        has no place for them.
+
+    Raises:
+      BadInput: what `arranged` refuses, or a place that cannot be written.
+    """
+    arrays = arranged(path, params, model, image_size)
+    size = resize.pair(image_size) if image_size else None
+    formats.write(path, arrays, size, getattr(model, "gelu", None))
+
+
+def arranged(
+    path: str | os.PathLike[str],
+    params: dict[str, Any],
+    model,
+    image_size: int | tuple[int, int] | None = None,
+) -> dict[str, np.ndarray]:
+    """The arrays by name that `save_pretrained` writes, with the same arguments.
+
+    Raises:
+      BadInput: another ending, another family, other names or shapes than the model's, names that
+        such a file has no place for, or numbers that are not finite.
+    """
+    ending = formats.ending(path)
+    flat = traverse_util.flatten_dict(jax.device_get(params), sep="/")
+    flat = {name: np.asarray(flat[name], np.float32) for name in names.in_order(flat)}
+    size = resize.pair(image_size) if image_size else Stored(flat, None, "params").some_size(model)
+    wanted = fitting.shapes(model, size)
+    fitting.compare(flat, traverse_util.flatten_dict(wanted, sep="/"), "params")
+    return names.to_theirs(flat, model, timm=ending == ".safetensors")
+
+
+def save_folder(path: str, params: dict[str, Any], model, card: ModelCard) -> None:
+    """Writes model.safetensors, config.json and README.md to a new folder.
+
+    Args:
+      path: the folder; it appears complete or not at all.
+      params: nested dict of arrays that `model` can use.
+      model: the Module that they are for.
+      card: image size, preprocessing, classes and data of the training.
+
+    Raises:
+      BadInput: the folder exists or cannot be written, timm has no architecture of these sizes, or
+        the parameters are not the model's.
+    """
+    folder = Path(path).expanduser()
+    config = hub_folder.describe(model, card)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with storage.write_whole_folder(folder) as new:
+            weights = new / hub_folder.WEIGHTS
+            save_pretrained(weights, params, model, card.image_size)
+            (new / hub_folder.CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+            (new / "README.md").write_text(hub_folder.readme(folder.name, model, card, config))
+    except OSError as error:
+        raise errors.BadInput(f"{str(path)!r} cannot be written: {error}") from None
