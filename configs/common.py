@@ -187,6 +187,11 @@ def fewshot(config: ConfigDict, datasets: tuple[tuple[str, str, str], ...], ever
     ).lock()
 
 
+def default_evaluator(config: ConfigDict, kind: str) -> ConfigDict:
+    """An entry of this type with nothing set: what a recipe's entry is held against."""
+    return fewshot(config, (), "") if kind == "fewshot" else evaluator(config, "", "", "")
+
+
 def smoke(config: ConfigDict) -> ConfigDict:
     """The same recipe in under a minute on a CPU: digits, two blocks, ten steps."""
     config.dataset = "digits"

@@ -88,10 +88,7 @@ def _defaults(config: ConfigDict) -> ConfigDict:
     found = common.base(arguments, groups.ALL)
     found.run = "train"
     for name, entry in config.evaluators.items():
-        few_shot = entry.type == "fewshot"
-        found.evaluators[name] = (
-            common.fewshot(config, (), "") if few_shot else common.evaluator(config, "", "", "")
-        )
+        found.evaluators[name] = common.default_evaluator(config, entry.type)
     return found
 
 

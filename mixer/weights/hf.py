@@ -19,6 +19,10 @@ _ADDRESS = re.compile(r"hf://([^/@]+/[^/@]+)(?:/([^@]+))?(?:@(.+))?")
 _LOGIN = "log in (`hf auth login`, or set HF_TOKEN)"
 
 
+class NoSuchFile(errors.BadInput):
+    """The repository does not have that file."""
+
+
 class Unreachable(Exception):
     """The Hub does not answer, or may not be asked; the message says why."""
 
@@ -47,11 +51,20 @@ def parse(address: str) -> HubFile:
     return HubFile(found[1], found[2] or "model.safetensors", found[3] or "main")
 
 
+def sibling(address: str, name: str) -> str | None:
+    """The address of another file of a repository that is given without FILE; else None."""
+    found = _ADDRESS.fullmatch(address)
+    if found is None or found[2]:
+        return None
+    return f"hf://{found[1]}/{name}" + (f"@{found[3]}" if found[3] else "")
+
+
 def fetch(address: str) -> Path:
     """The file in the Hub's cache, fetched if it is not there yet.
 
     Raises:
-      BadInput: no such repository, revision or file; one that this login may not read; a cache that
+      NoSuchFile: the repository does not have it.
+      BadInput: no such repository or revision; one that this login may not read; a cache that
         cannot be written; or the library is not installed.
       Unreachable: no connection, or HF_HUB_OFFLINE is set.
     """
@@ -89,7 +102,7 @@ def fetch(address: str) -> Path:
     except hub_errors.RemoteEntryNotFoundError:
         known = _listed(lambda: hub.list_repo_files(repo, revision=revision)) or []
         known = [file for file in known if file.lower().endswith(formats.ENDINGS)]
-        raise errors.unknown(f"file of {page}", name, known) from None
+        raise NoSuchFile(str(errors.unknown(f"file of {page}", name, known))) from None
     except hub_errors.HfHubHTTPError as error:
         status = error.response.status_code
         if status in (401, 403):

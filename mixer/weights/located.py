@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mixer import errors
-from mixer.weights import download, formats, zoo
+from mixer.weights import download, formats, hf, zoo
 from mixer.weights.formats import hub_folder
 
 
@@ -17,7 +17,7 @@ class Located:
       path: the local file, or what was given where that is no file: a workdir, perhaps remote.
       sha256: of a file that was fetched; else None.
       entry: of a published name; else None.
-      folder: of a folder of the Hub; else None.
+      folder: of a folder or a repository of the Hub; else None.
     """
 
     path: str
@@ -52,7 +52,19 @@ def locate(path: str) -> Located:
         shown = download.without_login(address)
         raise errors.BadInput(f"{shown!r}: expected a file that ends in .npz or .safetensors")
     fetched = download.fetch(address)
-    return Located(str(fetched.file), fetched.sha256, entry)
+    folder = None if entry else _of_repository(path, address, fetched.file)
+    return Located(str(fetched.file), fetched.sha256, entry, folder)
+
+
+def _of_repository(path: str, address: str, weights: Path) -> hub_folder.Folder | None:
+    """What hf://ORG/REPO says of its weights; None of a single file, or where it says nothing."""
+    config = hf.sibling(address, hub_folder.CONFIG)
+    if config is None:
+        return None
+    try:
+        return hub_folder.described(path, weights, download.fetch(config).file)
+    except hf.NoSuchFile:
+        return None
 
 
 def is_workdir(path: str) -> bool:

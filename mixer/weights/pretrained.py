@@ -41,7 +41,7 @@ def load_pretrained(
         big_vision's trainer, or of `mixer.save_pretrained`; a .safetensors file of timm's; a folder
         of the Hugging Face Hub's, config.json and model.safetensors; a name of
         `mixer.list_pretrained`; or the address of a file: gs://, https://,
-        hf://ORG/REPO[/FILE][@REVISION].
+        hf://ORG/REPO[/FILE][@REVISION], where a whole REPO is read as such a folder is.
         What is fetched is kept and checked by its SHA-256: see `mixer.weights.download`.
         Prefixes that wrappers put before all names ("module.", "params/") are understood. (timm
         computes with the exact GELU, `gelu="erf"`; the paper's models were trained with "tanh".)

@@ -1,6 +1,7 @@
 """hf:// against a Hub on this machine: its errors are one line each, its cache is the Hub's."""
 
 import builtins
+import dataclasses
 import hashlib
 import os
 import re
@@ -10,12 +11,16 @@ import time
 from pathlib import Path
 
 import huggingface_hub as hub
+import jax
+import numpy as np
 import pytest
 from hub_stand_in import commit_of, serve_hub
 from huggingface_hub import constants, hf_api
 
+import mixer
+from mixer.checkpoint.model_card import ModelCard
 from mixer.errors import BadInput, Failure
-from mixer.weights import download, hf, located
+from mixer.weights import download, fitting, hf, located, saving
 
 OLD, NEW = b"old weights", b"new weights"
 DIGEST = hashlib.sha256(NEW).hexdigest()
@@ -176,6 +181,50 @@ def test_without_the_library_its_extra_is_named(monkeypatch, tmp_path):
 
     monkeypatch.setattr(builtins, "__import__", without)
     assert refused("hf://timm/mixer").endswith("pip install -r requirements-hub.txt")
+
+
+@pytest.fixture
+def repository(server, tmp_path):
+    """A Mixer's folder, uploaded: what it is loaded as from this disk."""
+    model = mixer.create_model(
+        "Mixer-S/32", num_classes=3, num_blocks=8, tokens_mlp_dim=7, channels_mlp_dim=13
+    )
+    shapes = fitting.shapes(model, (32, 64))
+    params = jax.tree.map(lambda s: np.full(s.shape, 0.5, np.float32), shapes)
+    card = ModelCard({"name": "Mixer-S/32"}, (32, 64), "resize", ("a", "b", "c"), "pets")
+    saving.save_folder(str(tmp_path / "pets"), params, model, card)
+    files = {file.name: file.read_bytes() for file in (tmp_path / "pets").iterdir()}
+    server.repos["me/pets"] = {"main": files, "v1": files}
+    return mixer.load(tmp_path / "pets")
+
+
+@pytest.mark.parametrize("address", ["hf://me/pets", "hf://me/pets@v1"])
+def test_a_repository_is_a_folder_of_the_hub(repository, address, monkeypatch):
+    model, params, card = mixer.load(address)
+    expected, expected_params, expected_card = repository
+    assert model == expected and card.class_names == ("a", "b", "c")
+    assert dataclasses.replace(card, path="") == dataclasses.replace(expected_card, path="")
+    jax.tree.map(np.testing.assert_array_equal, params, expected_params)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert mixer.load(address)[0] == model
+
+
+def test_a_repositorys_file_alone_and_one_without_config(server, repository, capsys):
+    given = {"model": "Mixer-S/32", "pretrained_size": (32, 64)}
+    plain = mixer.load("hf://me/pets/model.safetensors", **given)[2]
+    assert plain.class_names == ("0", "1", "2")
+    assert "taken for a Mixer-S/32" in capsys.readouterr().out
+    server.repos["me/bare"] = {"main": dict(server.repos["me/pets"]["main"])}
+    del server.repos["me/bare"]["main"]["config.json"]
+    bare = mixer.load("hf://me/bare", **given)[2]
+    assert dataclasses.replace(bare, path="") == dataclasses.replace(plain, path="")
+
+
+def test_a_repository_of_another_library_is_refused(server, repository):
+    files = server.repos["me/pets"]["main"] | {"config.json": b'{"model_type": "vit"}'}
+    server.repos["me/other"] = {"main": files}
+    with pytest.raises(BadInput, match="'hf://me/other': .* of transformers.*give the file itself"):
+        mixer.load("hf://me/other")
 
 
 def test_offline_the_cache_is_read_and_nothing_asked(server, monkeypatch):

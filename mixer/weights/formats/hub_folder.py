@@ -1,6 +1,7 @@
 """A folder of weights as timm and the Hugging Face Hub have it: config.json, model.safetensors.
 
-`find` reads one; `describe` and `readme` are what to write into a new one.
+`find` reads one on this disk, `described` two files that were fetched. `describe` and `readme` give
+the text of a new one.
 """
 
 import dataclasses
@@ -103,17 +104,29 @@ def find(path: str) -> Folder | None:
     weights, config = folder / WEIGHTS, folder / CONFIG
     if not config.exists() and not weights.exists():
         return None
-    content = _read(config)
     if not weights.exists():
-        if "architecture" not in content:
+        if "architecture" not in _read(config):
             return None  # a workdir without a checkpoint
         others = sorted(file.name for file in folder.iterdir() if file.suffix in formats.PICKLES)
         mend = formats.from_torch(folder / others[0], weights) if others else "it is incomplete"
         if (folder / f"{WEIGHTS}.index.json").exists():
             mend = "its weights are in several files, and only one is read here"
         raise errors.BadInput(f"{path!r} has no {WEIGHTS}: {mend}")
+    return described(path, weights, config)
+
+
+def described(name: str, weights: Path, config: Path) -> Folder:
+    """What the file config.json says of the file of weights.
+
+    Args:
+      name: of both, for messages, and what `locate` finds them by.
+
+    Raises:
+      BadInput: the config is of another library, or of a model not known here.
+    """
+    content = _read(config)
     try:
-        return _folder(path, weights, content)
+        return _folder(name, weights, content)
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise errors.BadInput(f"{str(config)!r} is not as timm writes it: {error!r}") from None
 
@@ -138,7 +151,10 @@ def _folder(path: str, weights: Path, content: dict[str, Any]) -> Folder:
     if not isinstance(asked, str):
         other = ", it is of transformers, whose files are not known here"
         other = other if "model_type" in content else ""
-        raise errors.BadInput(f"{path!r}: its {CONFIG} names no architecture of timm{other}")
+        raise errors.BadInput(
+            f"{path!r}: its {CONFIG} names no architecture of timm{other}: if the weights are of a "
+            f"model that is known here, give the file itself"
+        )
     architecture = _RESOLUTION.sub("", asked.partition(".")[0])
     if architecture not in ARCHITECTURES:
         raise errors.unknown(f"architecture in {path}/{CONFIG}", asked, ARCHITECTURES)
