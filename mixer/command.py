@@ -74,7 +74,7 @@ def _help(argv: list[str]) -> int:
 def _run(config, workdir: str, protocol: str) -> int:
     from mixer import output, runs, storage
     from mixer.errors import BadInput, Failure
-    from mixer.hosts import devices, exchange, joining, parting, peers
+    from mixer.hosts import compiled, devices, exchange, joining, parting, peers
     from mixer.runs import keys
 
     who = ""
@@ -87,6 +87,7 @@ def _run(config, workdir: str, protocol: str) -> int:
         if config.run not in ("doctor", "show"):
             exchange.same_command(keys.flat(keys.as_json(config), "config."), workdir, protocol)
             devices.check(peers.count())
+            compiled.keep()
         runs.load(config.run).run(config, workdir, protocol)
     except BadInput as error:
         return _fail(f"{who}{error}", 2)

@@ -17,6 +17,7 @@ os.environ.setdefault(
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import bucket_stand_in
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -28,6 +29,15 @@ from mixer.data.sources import digits, records
 HERE = Path(__file__).parent
 # The files of tests/quick.txt, without their long tests: a part of each room, in a minute or so.
 QUICK = {HERE / name for name in (HERE / "quick.txt").read_text().split()}
+
+
+def pytest_configure(config):
+    """What one test has compiled, another reads, also in a started run and the next time."""
+    if cache := getattr(config, "cache", None):  # there is none with -p no:cacheprovider
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache.mkdir("compiled"))
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
+        jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses

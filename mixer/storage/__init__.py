@@ -9,6 +9,7 @@ import logging
 import fsspec.config
 
 from mixer.storage.bucket import FileInfo, StoreError
+from mixer.storage.cache import cache_folder
 from mixer.storage.growing import Growing, grow
 from mixer.storage.locks import lock, make_once
 from mixer.storage.moving import move, remove
@@ -32,6 +33,7 @@ __all__ = [
     "StoreError",
     "Unreadable",
     "Unwritable",
+    "cache_folder",
     "copy",
     "grow",
     "is_of_client",

@@ -1,6 +1,6 @@
 """Files from elsewhere: a URL becomes a local file that is fetched once and checked every time.
 
-The cache ($MIXER_CACHE, else $XDG_CACHE_HOME/mixer, else ~/.cache/mixer) mirrors host and path.
+`storage.cache_folder` mirrors host and path.
 Beside each file lies `<file>.sha256`, as `sha256sum` writes it: the digest at the first use. Files
 of the Hub lie in the Hub's own cache, and here only their digests, or what was brought by hand.
 """
@@ -93,8 +93,7 @@ def cache_path(url: str) -> Path:
         raise errors.BadInput(f"{without_login(url)!r}: expected https://HOST/PATH/FILE")
     if parts.query:  # it may choose between contents
         names.insert(-1, hashlib.sha256(parts.query.encode()).hexdigest()[:16])
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "mixer"
-    return Path(os.environ.get("MIXER_CACHE") or caches).expanduser().absolute().joinpath(*names)
+    return storage.cache_folder().joinpath(*names)
 
 
 def fetch(address: str, *, timeout: float = 30.0, attempts: int = 4, pause: float = 1.0) -> Fetched:

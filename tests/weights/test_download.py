@@ -148,7 +148,7 @@ def test_offline_says_how_to_bring_the_file_by_hand(tmp_path, monkeypatch):
 
 def test_of_two_processes_one_fetches(server):
     server.stalls = [1.5]
-    code = "import sys; from mixer.checkpoint import download as d; print(d.fetch(sys.argv[1]))"
+    code = "import sys; from mixer.weights import download as d; print(d.fetch(sys.argv[1]))"
     running = [
         subprocess.Popen(
             [sys.executable, "-c", code, server.url()],

@@ -149,11 +149,9 @@ def _read(config: Path) -> dict[str, Any]:
 def _folder(path: str, weights: Path, content: dict[str, Any]) -> Folder:
     asked = content.get("architecture")
     if not isinstance(asked, str):
-        other = ", it is of transformers, whose files are not known here"
-        other = other if "model_type" in content else ""
+        other = ", it is of transformers" if "model_type" in content else ""
         raise errors.BadInput(
-            f"{path!r}: its {CONFIG} names no architecture of timm{other}: if the weights are of a "
-            f"model that is known here, give the file itself"
+            f"{path!r}: its {CONFIG} names no architecture of timm{other}: give the file itself"
         )
     architecture = _RESOLUTION.sub("", asked.partition(".")[0])
     if architecture not in ARCHITECTURES:

@@ -229,7 +229,7 @@ def test_what_is_no_folder_of_weights_is_said(tmp_path):
         (bare, "has no config.json, .*: give the file itself"),
         (broken, "config.json' cannot be read"),
         (timm_folder(tmp_path / "a", architecture="mixer_s31_224"), "Did you mean 'mixer_s32'"),
-        (timm_folder(tmp_path / "b", architecture=None), "names no architecture of timm: if"),
+        (timm_folder(tmp_path / "b", architecture=None), "names no architecture of timm: give"),
         (
             timm_folder(tmp_path / "c", architecture=None, model_type="vit"),
             "it is of transformers",
