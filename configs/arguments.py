@@ -1,4 +1,4 @@
-"""What may stand behind a config's colon: comma-separated words in any order."""
+"""Parses the words after a config's colon: comma-separated, in any order."""
 
 import contextlib
 import dataclasses
@@ -13,7 +13,7 @@ from mixer.models import registry
 
 @dataclasses.dataclass
 class Arguments:
-    """The words by what they mean; `smoke` asks for the one-minute version."""
+    """The parsed words; `smoke` asks for the one-minute version."""
 
     model: str
     dataset: str
@@ -31,10 +31,12 @@ def parse(
     datasets: Mapping[str, str] = {},
     choices: Sequence[str] = (),
 ) -> Arguments:
-    """Reads a model name, a dataset name, an integer resolution and `smoke`; the rest are defaults.
+    """Parses a model name, a dataset name, an integer resolution and `smoke`.
 
-    `datasets` are short names for some. Of `choices`, words of the recipe's own, one may be given;
-    the first is the default.
+    Args:
+      model, dataset, resolution: the defaults.
+      datasets: short names for datasets.
+      choices: the recipe's own words, of which one may be given; the first is the default.
 
     Raises:
       BadInput: a word that is none of these, or two of one kind.
@@ -43,15 +45,15 @@ def parse(
     for word in _words(words or ""):
         kind, value = ("choice", word) if word in choices else _classify(word, datasets, choices)
         if kind in found:
-            raise errors.BadInput(f"config argument {word!r}: a {kind} is given already")
+            raise errors.BadInput(f"config argument {word!r}: a {kind} was already given")
         found[kind] = value
     if "smoke" in found and "dataset" in found:
-        print(f"smoke: the data are the digits, not {found['dataset']}", flush=True)
+        print(f"smoke: uses the dataset digits, not {found['dataset']}", flush=True)
     defaults = {"model": model, "dataset": dataset, "resolution": resolution}
     return Arguments(**(defaults | {"choice": next(iter(choices), "")} | found))
 
 
-# The keys that a word of each kind sets; of `smoke` they are what the recipe makes of it.
+# The keys that a word of each kind may set; what `smoke` sets is up to the recipe.
 _KEYS = {
     "model": ("model.name", "reproduce"),
     "dataset": ("dataset", "evaluators", "vtab", "reproduce"),
@@ -60,10 +62,10 @@ _KEYS = {
 
 
 def keys_of(words: str) -> dict[str, tuple[str, ...]]:
-    """By model, dataset and resolution among the words, through which keys a run may use it."""
+    """{word: the keys through which a run may use it}, for models, datasets and resolutions."""
     found = {}
     for word in _words(words):
-        with contextlib.suppress(errors.BadInput):  # a word of a recipe of your own
+        with contextlib.suppress(errors.BadInput):  # a user recipe's own word
             kind, _ = _classify(word, dict.fromkeys(vtab_tasks.TASKS, ""))
             if kind in _KEYS:
                 found[f"the word {word!r}"] = _KEYS[kind]
@@ -71,7 +73,7 @@ def keys_of(words: str) -> dict[str, tuple[str, ...]]:
 
 
 def _words(words: str) -> list[str]:
-    """What stands between the commas; a folder's path may itself hold commas."""
+    """The words between the commas; a folder's path may itself contain commas."""
     found, parts = [], words.split(",")
     while parts:
         stop = 1

@@ -3,22 +3,22 @@ r"""Few-shot linear evaluation of a trained model: figures 2 (right) and 4, appe
     python main.py --config=configs/fewshot.py --config.init_from=runs/imagenet21k-b16 \
       --workdir=runs/fewshot
 
-The metrics of results.json are fewshot/<dataset>/<shots>shot. One dataset:
+The metrics in results.json are fewshot/<dataset>/<shots>shot. One dataset:
 configs/fewshot.py:cifar100, or configs/fewshot.py:folder:PATH. Others:
 --config.evaluators.fewshot.datasets="(('cifar100', 'train[:98%]', 'train[98%:]'),)". With
---config.evaluators.fewshot.optional=True those that are not prepared are left out. A file of
-weights needs its model and resolution: configs/fewshot.py:Mixer-B/16,224; with
+--config.evaluators.fewshot.optional=True, datasets that are not prepared are skipped. A weights
+file needs its model and resolution: configs/fewshot.py:Mixer-B/16,224; with
 --config.init_from=random that model stays untrained.
 
-Where the paper leaves the protocol open, there are two rules. `fixed`, big_vision's today: lambda
-is 1024, and accuracies are means over the seeds 0, 1 and 2 that draw the examples; ImageNet's are
+The paper leaves the protocol open, so there are two rules. `fixed`, big_vision's today: lambda is
+1024, and accuracies are means over the seeds 0, 1 and 2 that draw the examples; ImageNet's are
 drawn from the first 65,000. `ranked`, the code of 2021 and so most likely the paper's: the first
-examples of each class as they are stored, and for each number of shots that lambda of 2^-10 ...
-2^19 whose rank, by test accuracy, is best in the mean over the datasets (`fewshot/l2/<shots>shot`).
+stored examples of each class, and for each number of shots the lambda in 2^-10 ... 2^19 with the
+best mean rank, by test accuracy, over the datasets (`fewshot/l2/<shots>shot`).
 
 Hardware: the features take a forward pass over both splits. The regressions run on the host, in
-float64: with ImageNet's 50,000 test images about 10 s a draw on 2 cores, 12 draws by `fixed`; by
-`ranked` 30 predictions for each number of shots, some 10 minutes.
+float64. With ImageNet's 50,000 test images a draw takes about 10 s on 2 cores, and `fixed` makes 12
+draws; `ranked` makes 30 predictions for each number of shots, which takes some 10 minutes.
 """
 
 from configs import arguments, common

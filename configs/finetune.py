@@ -1,36 +1,37 @@
-r"""Fine-tuning on ImageNet-1k, CIFAR-10 and -100, Pets, Flowers, or data of yours: tables 2 and 3.
+r"""Fine-tuning on ImageNet-1k, CIFAR-10 and -100, Pets, Flowers, or your own data: tables 2 and 3.
 
     python main.py --config=configs/finetune.py:Mixer-B/16,cifar10,224 --workdir=runs/cifar10
 
-begins from the model's published ImageNet-21k file, where there is one: for Mixer-B/16 and
-Mixer-L/16. Any other start is --config.init_from=, a name, file or workdir. A workdir brings the
-architecture of its model. The head is a new one.
-From scratch by the same recipe: --config.init_from=random.
+starts from the model's published ImageNet-21k file if there is one (Mixer-B/16 and Mixer-L/16 have
+one). To start from a name, file or workdir of your choice, set --config.init_from=. A workdir also
+determines the architecture. The head is new. From scratch by the same recipe:
+--config.init_from=random.
 
-The rate of 0.03 is one of the four that the paper chooses from by accuracy on a part of the
-training set: configs/sweep.py does that. One training without that part, `dev`, which it measures:
+The learning rate of 0.03 is one of the four from which the paper chooses by accuracy on a part of
+the training set; configs/sweep.py does that. To train once without that part, and measure it as
+`dev`:
 
     --config.input.split='train[:98%]' --config.evaluators.dev.split='train[98%:]'
 
-Data: the TFDS datasets, prepared; a run without them prints the command that prepares them.
+Data: the prepared TFDS datasets; a run without them prints the command that prepares them.
 
-Expected (not run here), with the files of ImageNet-21k: on ImageNet at 224 Mixer-B/16 80.64 % and
-Mixer-L/16 82.89 % (paper, table 3), at 448 Mixer-L/16 84.15 % (table 2; 83.91 % where test images
-keep their aspect ratio, table 3); on CIFAR-10 at 224 Mixer-B/16 96.82 % (vision_transformer's
+Expected (not run here), with the ImageNet-21k files: on ImageNet at 224, Mixer-B/16 80.64 % and
+Mixer-L/16 82.89 % (paper, table 3); at 448, Mixer-L/16 84.15 % (table 2; 83.91 % if test images
+keep their aspect ratio, table 3); on CIFAR-10 at 224, Mixer-B/16 96.82 % (vision_transformer's
 README, with other crops). Batches of 512; steps and warm-up:
 
     imagenet2012       20,000  500
     cifar10, cifar100  10,000  500
     oxford_iiit_pet       500  100
     oxford_flowers102     500  100
-    others              2,500  200  as VTAB-1k's; a tenth of `train` is `dev`
+    others              2,500  200  as for VTAB-1k; a tenth of `train` is `dev`
 
 What the paper leaves open, and what is done here:
-- Warm-up is that of big_vision. Training images are resized to a square of 8/7 of the side (512 for
-  448, 448 for 384), then cropped at random and flipped, as in BiT.
-- Test images keep their aspect ratio at 224 and below, as in table 3, and become a square above, as
-  in table 2, and for BiT on ImageNet; then the centre is cropped.
-- Flowers are trained on with their validation part, the "2k examples" of the paper.
+- Warm-up is big_vision's. Training images are resized to a square of 8/7 of the side (512 for 448,
+  448 for 384), then cropped at random and flipped, as in BiT.
+- Test images keep their aspect ratio at 224 and below, as in table 3. Above, as in table 2, and for
+  BiT on ImageNet they become a square. Then the centre is cropped.
+- Training on Flowers includes its validation split: the paper's "2k examples".
 """
 
 from typing import NamedTuple
@@ -45,7 +46,7 @@ _SMOKE_RESOLUTION = 64
 
 
 class _Task(NamedTuple):
-    """Splits, and durations; `train` is `part` and `dev` together."""
+    """Splits and durations; `train` is the union of `part` and `dev`."""
 
     train: str
     part: str
@@ -103,6 +104,6 @@ def get_config(words: str = "", run: str = "train"):
 
 def _other(dataset: str) -> _Task:
     train = sources.split_to_train_on(dataset)
-    if train != "train":  # its last tenth is measured; that before it is `dev`
+    if train != "train":  # the last tenth is the test part, the tenth before it `dev`
         return _Task(train, "train[:80%]", "train[80%:90%]", "auto", "2_500 steps", "200 steps")
     return _task(90, "auto", "2_500 steps", "200 steps")

@@ -1,11 +1,11 @@
-"""Trains on your own images: PATH/train/<class>/*.jpg, PATH/test/<class>/*.jpg.
+"""Training on your own images: PATH/train/<class>/*.jpg, PATH/test/<class>/*.jpg.
 
     python main.py --config=configs/folder.py:folder:PATH --workdir=runs/mine
 
 Splits may be spelled Training, valid, Testing and the like. Without PATH/test (or PATH/val) a tenth
 of the training images is held out. Other models and resolutions:
-configs/folder.py:folder:PATH,Mixer-B/16,224. The settings are a start for some ten thousand images
-and one device: raise `total` and add regularisation before blaming the data.
+configs/folder.py:folder:PATH,Mixer-B/16,224. The settings are a starting point for some ten
+thousand images and one device: raise `total` and add regularisation before blaming the data.
 """
 
 from configs import arguments, common

@@ -1,13 +1,13 @@
-"""The keys of single runs: a config has a run's keys only when that run is asked for.
+"""Config keys that only some runs have, such as `sweep.grid`; a config has its own run's only.
 
-As in common.py, a meaning is the comment above or beside its key.
+As in common.py, a key's meaning is the comment above or beside it.
 """
 
 from ml_collections import ConfigDict
 
 
 def images(config: ConfigDict) -> None:
-    config.images = ""  # predict: files, folders and globs (** too), comma-separated
+    config.images = ""  # predict: files, folders and globs (also **), comma-separated
 
 
 def sheet(config: ConfigDict) -> None:
@@ -20,51 +20,52 @@ def convert_to(config: ConfigDict) -> None:
 
 def benchmark(config: ConfigDict) -> None:
     config.benchmark = ConfigDict()  # input_benchmark: how fast images are read
-    config.benchmark.images = 2000  # in each measurement
-    config.benchmark.batch_size = 64  # that the images are read in
-    config.benchmark.rounds = 3  # in which all measurements take turns
-    config.benchmark.demand = 500.0  # images/s that each device is to get
-    config.benchmark.tf_data = False  # also the same recipe in tf.data, as a reference
+    config.benchmark.images = 2000  # per measurement
+    config.benchmark.batch_size = 64  # images per batch
+    config.benchmark.rounds = 3  # how often each measurement is taken, in turn with the others
+    config.benchmark.demand = 500.0  # images/s that each device needs
+    config.benchmark.tf_data = False  # also measure the same recipe in tf.data, for comparison
 
 
 def throughput(config: ConfigDict) -> None:
     config.throughput = ConfigDict()  # throughput: images/s of models on these devices
     config.throughput.models = ()  # names; empty: config.model
     config.throughput.resolutions = ()  # pixels; empty: config.image_size
-    config.throughput.training = True  # also of a training step
-    config.throughput.calls = 30  # that are measured of each batch size
-    config.throughput.patience = 10.0  # seconds for a batch size; one call over it is the last
-    config.throughput.largest_batch = 2**14  # of all devices; it is doubled from 1 on each
+    config.throughput.training = True  # also measure training steps
+    config.throughput.calls = 30  # measured calls per batch size
+    # Seconds per batch size. A batch size whose median call takes longer is the last.
+    config.throughput.patience = 10.0
+    config.throughput.largest_batch = 2**14  # over all devices; doubled from 1 per device
 
 
 def sweep(config: ConfigDict) -> None:
-    config.sweep = ConfigDict()  # sweep: chooses values of keys by accuracy on images held out
-    # The values to choose from, in all combinations: "{'schedule.base': (0.003, 0.01), ...}".
+    config.sweep = ConfigDict()  # sweep: chooses values of keys by accuracy on held-out images
+    # The values to try, in all combinations: "{'schedule.base': (0.003, 0.01), ...}".
     config.sweep.grid = ""
-    config.sweep.train = ""  # the split trained on while choosing; then it is input.split
-    config.sweep.dev = ""  # the split that the evaluator `dev` then measures
-    config.sweep.retrain = True  # on input.split with the best values; False: stay with sweep.train
-    config.sweep.seeds = (0, 1, 2)  # of the trainings whose test accuracy counts
-    config.sweep.machine = 0  # which of `machines` this is, from 0; they take turns
-    config.sweep.machines = 1  # that see the workdir, and share the trainings
+    config.sweep.train = ""  # training split while choosing; afterwards it is input.split
+    config.sweep.dev = ""  # held-out split while choosing, measured by the evaluator `dev`
+    config.sweep.retrain = True  # on input.split with the best values; False: keep sweep.train
+    config.sweep.seeds = (0, 1, 2)  # of the final trainings, whose test accuracy is reported
+    config.sweep.machine = 0  # index of this machine, from 0; they take the trainings in turn
+    config.sweep.machines = 1  # how many machines share the workdir and the trainings
 
 
 def vtab(config: ConfigDict) -> None:
     config.vtab = ConfigDict()  # vtab: a sweep for each task
     config.vtab.tasks = ()  # empty: all 19
-    config.vtab.resolution = 0  # of all tasks; 0: 224 for images below 96 x 96 pixels, else 448
-    config.vtab.with_96 = False  # 224 also for images of 96 x 96
+    config.vtab.resolution = 0  # for all tasks; 0: 224 for images below 96 x 96 pixels, else 448
+    config.vtab.with_96 = False  # use 224 for images of 96 x 96, too
 
 
 def reproduce(config: ConfigDict) -> None:
     config.reproduce = ConfigDict()  # reproduce: the runs behind rows of the paper's tables
     config.reproduce.rows = ()  # see configs/paper.py
-    config.reproduce.smoke = False  # each run as its recipe's smoke test
-    config.reproduce.list = False  # print the runs, their commands and cost; do nothing
-    config.reproduce.accelerators = ("v3-8", "v5e-16", "H100")  # that the cost is told for
-    config.reproduce.share = 0.4  # of their peak FLOP/s that training reaches
-    config.reproduce.machine = 0  # which of `machines` this is, from 0; they take turns
-    config.reproduce.machines = 1  # that see the workdir, and share the runs
+    config.reproduce.smoke = False  # run each recipe's smoke test instead
+    config.reproduce.list = False  # only print the runs, their commands and cost
+    config.reproduce.accelerators = ("v3-8", "v5e-16", "H100")  # to estimate the cost for
+    config.reproduce.share = 0.4  # fraction of their peak FLOP/s that training reaches
+    config.reproduce.machine = 0  # index of this machine, from 0; they take the runs in turn
+    config.reproduce.machines = 1  # how many machines share the workdir and the runs
 
 
 def tables(config: ConfigDict) -> None:
@@ -78,29 +79,29 @@ def figures(config: ConfigDict) -> None:
 
 
 def replay(config: ConfigDict) -> None:
-    config.replay = ConfigDict()  # replay: steps of the training in init_from, drawn again
-    config.replay.steps = ""  # such as "812, 900-905"; N is the step of that line in metrics.jsonl
-    config.replay.rows = 36  # of each batch, those of the highest loss, in its contact sheet
-    config.replay.exact = False  # do the updates from the checkpoint before again: the run's losses
-    config.replay.examples = ""  # indices or file names, comma-separated: when were they seen?
+    config.replay = ConfigDict()  # replay: redraws training batches of the run in init_from
+    config.replay.steps = ""  # such as "812, 900-905", numbered as in metrics.jsonl
+    config.replay.rows = 36  # rows of each batch in its contact sheet, highest loss first
+    config.replay.exact = False  # repeat the updates since the last checkpoint, for exact losses
+    config.replay.examples = ""  # indices or file names, comma-separated: list when each was seen
 
 
 def plan(config: ConfigDict) -> None:
-    config.plan = ConfigDict()  # plan: what a step needs, on devices that need not be there
-    config.plan.topology = ""  # chips of a TPU slice, as v3:4x4; empty: this machine's devices
+    config.plan = ConfigDict()  # plan: what a step needs, also on devices you do not have
+    config.plan.topology = ""  # a TPU slice such as v3:4x4; empty: this machine's devices
 
 
 def prepare(config: ConfigDict) -> None:
-    config.prepare = ConfigDict()  # prepare: a dataset in TFDS layout, see docs/prepare.md
+    config.prepare = ConfigDict()  # prepare: writes a dataset in TFDS layout, see docs/prepare.md
     config.prepare.source = ""  # imagenet:PATH, folder:PATH, tar:PATHS or manifest:FILE
     config.prepare.name = ""  # NAME or NAME:VERSION; empty: imagenet2012, or config.dataset
-    config.prepare.split = "train"  # of images for which the source names none
-    config.prepare.shard_size = 256  # MB, about
-    config.prepare.processes = 0  # that write shards; 0: one a core
-    config.prepare.dedup_against = ""  # DATASET:SPLIT,...: drop training images that are in there
+    config.prepare.split = "train"  # for images to which the source assigns none
+    config.prepare.shard_size = 256  # approximately, in MB
+    config.prepare.processes = 0  # processes that write shards; 0: one per core
+    config.prepare.dedup_against = ""  # DATASET:SPLIT,...: drop training images found in these
 
 
-# What each run has besides the keys that all share; each function adds the key of its name.
+# The key groups that each run adds to those of all runs; a function adds the group of its name.
 OF_RUN = {
     "predict": (images,),
     "contact_sheet": (sheet,),
@@ -117,11 +118,11 @@ OF_RUN = {
     "prepare": (prepare,),
 }
 EVERY = dict.fromkeys(group for groups in OF_RUN.values() for group in groups)
-ALL = "show"  # the run that shows the keys of every run
+ALL = "show"  # the run that shows every run's keys
 
 
 def add(config: ConfigDict, run: str) -> None:
-    """Adds the keys of a run, if the config does not have them yet."""
+    """Adds the keys of a run that the config does not have yet."""
     with config.unlocked():
         for group in EVERY if run == ALL else OF_RUN.get(run, ()):
             if group.__name__ not in config:
@@ -129,6 +130,6 @@ def add(config: ConfigDict, run: str) -> None:
 
 
 def runs_with(key: str) -> list[str]:
-    """The runs to which a key "a.b" belongs alone; none where all runs may have it."""
+    """The only runs that have a key "a.b"; empty if all runs have it."""
     name = key.partition(".")[0]
     return [run for run, groups in OF_RUN.items() if name in (g.__name__ for g in groups)]

@@ -1,13 +1,13 @@
-r"""JFT-300M: table 4, rows "Mixer-S JFT-300M" to "Mixer-H JFT-300M"; table 3's.
+r"""JFT-300M: table 4, rows "Mixer-S JFT-300M" to "Mixer-H JFT-300M", and the models of table 3.
 
     python main.py --config=configs/jft.py:Mixer-B/16 --workdir=runs/jft-b16
 
-Data: not public. A manifest of yours becomes `jft`, with one split `full` and the feature `labels`,
-by --config.run=prepare --config.prepare.source=manifest:FILE (docs/prepare.md). JFT-300M has 303
-million images of 18,291 classes, on average 1.26 an image.
+Data: not public. To make `jft`, with one split `full` and the feature `labels`, from your own
+manifest: --config.run=prepare --config.prepare.source=manifest:FILE (docs/prepare.md). JFT-300M has
+303 million images and 18,291 classes, with 1.26 labels per image on average.
 
 Expected (not run here): top-1 on ImageNet after fine-tuning at 224, and TPUv3 core-days of
-pretraining (paper, table 3); the steps are those of 4,096 out of 303 million images:
+pretraining (paper, table 3); steps are for batches of 4,096 and 303 million images:
 
                 epochs      steps  top-1, %  core-days
     Mixer-S/32       5    369,873     68.70         10
@@ -19,9 +19,9 @@ pretraining (paper, table 3); the steps are those of 4,096 out of 303 million im
     Mixer-L/16      14  1,035,645     84.82        450
     Mixer-H/14      14  1,035,645     86.32      1,010
 
-Mixer-L is trained for 7 epochs here; the 14 of table 4 are --config.total='14 epochs'. ViT and BiT
-are trained with Adam too: epochs by table 3, rates and weight decay 0.1 by ViT's own table 3
-(Dosovitskiy et al. 2021), which for ViT-L has 7 epochs as well.
+Mixer-L trains for 7 epochs here; table 4's other setting is --config.total='14 epochs'. ViT and BiT
+are trained with Adam too: epochs from table 3, learning rates and weight decay 0.1 from ViT's own
+table 3 (Dosovitskiy et al. 2021), which also lists 7 epochs for ViT-L.
 
                 epochs   rate  top-1, %  core-days
     ViT-L/16        14   4e-4     85.63        650
@@ -38,16 +38,16 @@ What the paper leaves open, and what is done here:
 - What is held out: as for ImageNet-21k, the first 25,600 images are `test`, the next `val`.
 - Weight decay is on kernels only; the learning rate ends at 1e-5; the head's bias starts at -10, as
   in big_vision. No dropout, no stochastic depth: table 4 has none for these rows.
-- The rate of BiT-R200x3, here R152x2's. Models that no table has take the nearest of their family
-  (ViT-S: ViT-B's), else Mixer-B's row. Gradients are clipped for all, as in section 3; ViT's paper
-  names that for ImageNet only.
+- The learning rate of BiT-R200x3: here R152x2's. Models in no table get the values of the nearest
+  model of their family (ViT-S: ViT-B's), else Mixer-B's row. Gradients are clipped for all, as in
+  section 3; ViT's paper mentions that for ImageNet only.
 """
 
 from configs import arguments, common
 from mixer.data.transforms import before_crop
 from mixer.models import registry
 
-# By a part of the model's name, the first that fits: epochs, learning rate, weight decay.
+# Part of the model's name (the first match counts): epochs, learning rate, weight decay.
 _ROWS = {
     "Mixer-S": (5, 0.003, 0.03),
     "Mixer-B": (7, 0.003, 0.03),
@@ -60,7 +60,7 @@ _ROWS = {
     "BiT-R101": (7, 0.0008, 0.1),
     "BiT-R152x1": (7, 0.0006, 0.1),
 }
-# Of models without a row there, by family; of other families Mixer-B's.
+# For models without a row above, by family; other families get Mixer-B's row.
 _NEAREST = {"ViT": (7, 0.0008, 0.1), "BiT": (14, 0.0006, 0.1)}
 
 

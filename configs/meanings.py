@@ -1,4 +1,4 @@
-"""What each key means, by the comments in common.py and groups.py, and what else people call it."""
+"""The meaning of each key, from the comments in common.py and groups.py, and its aliases."""
 
 import ast
 import difflib
@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from configs import groups
 from mixer.models import fields
 
-# Other names of keys, as other code has them. What begins with "--" is a flag.
+# Names that other code uses for our keys. One that begins with "--" is a flag.
 OTHER_NAMES = {
     "schedule.base": "lr learning_rate base_lr peak_lr init_lr max_lr rate",
     "schedule.decay": "lr_schedule lr_scheduler scheduler sched lr_decay",
@@ -62,9 +62,9 @@ OTHER_NAMES = {
 
 
 def near(name: str, keys: Iterable[str]) -> list[str]:
-    """The likeliest three of the keys that someone who writes `name` means, perhaps a flag."""
-    keys = sorted(keys, key=lambda key: key.count("."))  # stable: those of groups come last
-    if name in keys:  # the flag's form is what is wrong
+    """The three keys (or flags) that `name` most likely means, at most."""
+    keys = sorted(keys, key=lambda key: key.count("."))  # stable; keys in groups come last
+    if name in keys:  # the key is right, its flag is malformed
         return [name]
     *_, last = name.lower().replace("-", "_").split(".")
     meant = [key for key, names in OTHER_NAMES.items() if last in names.split()]
@@ -88,7 +88,7 @@ def _within(group: str, keys: Iterable[str]) -> list[str]:
 
 
 def shown(key: str, prefix: str = "") -> str:
-    """A key for a message, with its meaning where that is short."""
+    """Quotes a key for a message, with its meaning if that is short."""
     if key.startswith("--"):
         return f'"{key}"'
     meaning = of_common().get(key, "")
@@ -96,9 +96,9 @@ def shown(key: str, prefix: str = "") -> str:
 
 
 def of(key: str, config: ConfigDict) -> str:
-    """The meaning of a key "a.b" of this config; of a group too, if it has one.
+    """The meaning of a key "a.b" of this config, or of a group; "" if it has none.
 
-    Those of evaluators are by the type of the entry, those of models by the field.
+    An evaluator's key is looked up by the type of its entry, a model's by the field.
     """
     group, *rest = key.split(".")
     if group == "evaluators" and len(rest) == 2:
@@ -111,14 +111,14 @@ def of(key: str, config: ConfigDict) -> str:
 
 
 def common_keys() -> list[str]:
-    """The keys that all recipes have, those of models and evaluators left out."""
+    """The keys that all recipes have, without those of models and evaluators."""
     groups = {key.rpartition(".")[0] for key in of_common()}
     return [key for key in of_common() if key not in groups]
 
 
 @functools.cache
 def of_common() -> dict[str, str]:
-    """By key or group, in their order, what the comments in the files say of it."""
+    """{key or group: its comment} from common.py and groups.py, in their order."""
     found = _of_keys(_COMMON, _COMMON.functions["base"])
     for group in groups.EVERY:
         found |= _of_keys(_GROUPS, _GROUPS.functions[group.__name__])
@@ -126,7 +126,7 @@ def of_common() -> dict[str, str]:
 
 
 def _of_keys(file: "_File", function: ast.FunctionDef) -> dict[str, str]:
-    """Of the keys that a function sets, in their order."""
+    """{key: its comment} for the keys that a function sets, in their order."""
     found = {}
     for statement in function.body:
         if not isinstance(statement, ast.Assign):
@@ -142,14 +142,14 @@ def _of_keys(file: "_File", function: ast.FunctionDef) -> dict[str, str]:
 
 @functools.cache
 def of_entry(function: str) -> dict[str, str]:
-    """By key, what the comments in `common.evaluator` or `common.fewshot` say of it."""
+    """{key: its comment} from `common.evaluator` or `common.fewshot`."""
     statements = _COMMON.functions[function].body
     (made,) = (part for part in statements if isinstance(part, ast.Return))
     return {name: _COMMON.comment_at(item) for name, item in _items(made).items()}
 
 
 def _items(statement: ast.AST) -> dict[str, ast.expr]:
-    """The keys and values of the dict that stands in the statement, if one does."""
+    """The keys and values of the first dict literal in a statement; {} if it has none."""
     for part in ast.walk(statement):
         if isinstance(part, ast.Dict):
             return {k.value: v for k, v in zip(part.keys, part.values, strict=True)}
@@ -169,7 +169,7 @@ class _File:
         self._alone = {c.start[0] for c in comments if not c.line[: c.start[1]].strip()}
 
     def comment_at(self, node: ast.AST) -> str:
-        """Those right above and those beside it, as one text."""
+        """The comments right above and beside it, as one text."""
         first = node.lineno
         while first - 1 in self._alone:
             first -= 1

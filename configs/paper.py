@@ -1,27 +1,27 @@
-r"""A row of the paper's table, from nothing to the number: every run behind it, in order.
+r"""Reproduces rows of the paper's tables from scratch: every run behind them, in order.
 
     python main.py --config=configs/paper.py:table3,Mixer-B/16,imagenet2012 --workdir=runs/paper \
       --config.reproduce.list=True
 
-lists the runs of that row, their commands, and what they cost; without the last key it does them:
+lists the runs of that row, their commands, and what they cost; without the last key it runs them:
 the pretraining, the sweeps on ImageNet, CIFAR-10, CIFAR-100, Pets and Flowers, ReaL (measured by
 the sweep on ImageNet), VTAB-1k (table 2), the throughput. At the end the table is in
 WORKDIR/tables.md, .csv and .tex: "paper / ours / difference".
 
-Words: table2, table3, figure2_right or figure4; then, to take only some of its rows, a model, what
-it was pretrained on (imagenet2012, imagenet21k, jft), a resolution. `smoke` does the same chain
-with the smoke test of each recipe, in a few minutes on a CPU.
+Words: table2, table3, figure2_right or figure4; then, to select some of its rows, a model, its
+pretraining dataset (imagenet2012, imagenet21k, jft), a resolution. `smoke` runs the same chain with
+each recipe's smoke test, in a few minutes on a CPU.
 
-Each run has a workdir of its own below WORKDIR, and is a run like any other: killed, it goes on;
-complete, it is not done again. Rows that start from the same pretraining share it. A run whose data
-are not there is left out, with the command that prepares them; give the same command again once
-they are. --config.init_from=NAME (a published file, a workdir) takes the place of the pretraining.
-On n machines that see the same workdir, give each --config.reproduce.machines=n and its number from
-0, --config.reproduce.machine.
+Each run has its own workdir below WORKDIR and behaves like any other run: if killed, it resumes; if
+complete, it is not repeated. Rows that start from the same pretraining share it. A run whose data
+are missing is skipped, and the command that prepares them is printed; repeat the same command once
+they are prepared. --config.init_from=NAME (a published file, a workdir) replaces the pretraining.
+On n machines that share the workdir, give each --config.reproduce.machines=n and its index from 0,
+--config.reproduce.machine.
 
-The cost is that of the training steps: FLOPs by the model's equations, at a share of the peak that
---config.reproduce.share states, on --config.reproduce.accelerators. Runs of other workdirs are put
-into the same tables by --config.run=tables (--config.tables.workdirs=).
+The cost covers the training steps: FLOPs by the model's equations, at --config.reproduce.share of
+the peak of --config.reproduce.accelerators. --config.run=tables (--config.tables.workdirs=) puts
+runs from other workdirs into the same tables.
 """
 
 from configs import arguments, common, upstream

@@ -2,15 +2,16 @@
 
     python main.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-Two CPU cores, a minute or so; see the README for the accuracy and the output to expect. The test
-split is looked at, never used to choose anything: the last step's accuracy is the result.
+It takes a minute or so on two CPU cores; the README shows the accuracy and the output to expect.
+The test split is only measured, never used to choose anything: the result is the last step's
+accuracy.
 """
 
 from configs import arguments, common
 
 
 def get_config(words: str = "", run: str = "train"):
-    """Takes a model in the place of the small one, a dataset, a resolution and `smoke`."""
+    """Takes a model to replace the small one, a dataset, a resolution and `smoke`."""
     args = arguments.parse(words, model="", dataset="digits", resolution=24)
     config = common.base(args, run, model=args.model or "Mixer-S/16")
     if not args.model:

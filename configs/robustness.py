@@ -1,17 +1,17 @@
-r"""ImageNet's other test sets: entries for `config.evaluators`, off until they get a split.
+r"""ImageNet-V2, -A, -R and -Sketch: entries for `config.evaluators`, off until they get a split.
 
     --config.evaluators.v2.split=test --config.evaluators.a.split=test \
       --config.evaluators.r.split=test --config.evaluators.sketch.split=test
 
-TFDS gives all four ImageNet's 1,000 labels. Of the classes of ImageNet-A and -R, 200 each, the
-model chooses among those alone.
+In TFDS all four have ImageNet's 1,000 labels. On ImageNet-A and -R, with 200 classes each, the
+model chooses only among those.
 """
 
 from ml_collections import ConfigDict
 
 from configs import common
 
-# By the evaluator's name: dataset, type. They have 10,000, 7,500, 30,000 and 50,889 images.
+# {evaluator: (dataset, type)}. They have 10,000, 7,500, 30,000 and 50,889 images.
 _SETS = {
     "v2": ("imagenet_v2/matched-frequency", "classification"),
     "a": ("imagenet_a", "imagenet_a"),

@@ -1,23 +1,23 @@
-r"""Fine-tuning with the learning rate chosen: the protocol behind tables 2 and 3.
+r"""Fine-tuning with a choice of the learning rate: the protocol behind tables 2 and 3.
 
     python main.py --config=configs/sweep.py:Mixer-B/16,cifar10,224 --workdir=runs/sweep-cifar10
 
-Trains configs/finetune.py with each of four rates on the training set without `dev`, chooses by the
-accuracy on `dev` (the smaller of equal ones), and trains with that rate on the whole set, with the
-seeds 0, 1 and 2. results.json has the mean over the seeds, `test/top1`, and the sample standard
-deviation, `test/top1_std`. With --config.sweep.retrain=False the trainings without `dev` count, as
-in the released code.
+Trains configs/finetune.py with each of four learning rates on the training set without `dev`,
+chooses by the accuracy on `dev` (if equal, the smaller rate), and trains with that rate on the
+whole set, with the seeds 0, 1 and 2. results.json has the mean over the seeds, `test/top1`, and the
+sample standard deviation, `test/top1_std`. With --config.sweep.retrain=False the result is that of
+training without `dev`, as in the released code.
 
-Other keys are varied too, in all combinations:
+Other keys can be varied too, in all combinations:
 
     --config.sweep.grid="{'schedule.base': (0.01, 0.03), 'total': ('500 steps', '1000 steps')}"
 
-Each training is a run of its own in WORKDIR/trials; those that are complete are not done again, and
-the choice is kept in WORKDIR/choice.json before anything is trained by it. On n machines that see
-the same workdir, give each --config.sweep.machines=n and its number from 0, --config.sweep.machine;
-one that has nothing left to do before the others are ready says so, and is started again then.
+Each training is a separate run in WORKDIR/trials. Complete ones are not repeated, and the choice is
+saved in WORKDIR/choice.json before anything is trained with it. On n machines that share the
+workdir, give each --config.sweep.machines=n and its index from 0, --config.sweep.machine. A machine
+that has to wait for the others says so and exits; start it again when they are done.
 
-Expected: what configs/finetune.py says; in machine time seven trainings.
+Expected: the accuracies in configs/finetune.py; the cost is seven trainings.
 """
 
 from configs import finetune

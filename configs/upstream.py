@@ -1,4 +1,4 @@
-"""The recipe by which a dataset is trained on from scratch, for recipes that vary a part of it."""
+"""Picks the from-scratch recipe of a dataset, for recipes that vary a part of it."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,12 @@ from mixer.data.transforms import before_crop
 from mixer.evaluation import fewshot
 
 _RECIPES = {"jft": jft, "imagenet2012": imagenet, "imagenet21k": imagenet21k}
-# As words, also where they are not prepared.
+# Accepted as words even if they are not prepared.
 DATASETS = {name: name for name in _RECIPES}
 
 
 def begin(words: str, run: str, *, model: str, choices: Sequence[str] = ()):
-    """Reads the words; the recipe for their dataset, by default jft, with few-shot accuracy.
+    """Parses the words and loads their dataset's recipe (default jft), with few-shot accuracy.
 
     Returns:
       The config and the `Arguments`.
@@ -31,7 +31,7 @@ def begin(words: str, run: str, *, model: str, choices: Sequence[str] = ()):
 
 
 def _recipe(args: arguments.Arguments, run: str):
-    """That of jft, imagenet or imagenet21k for these datasets, else that of folders of images."""
+    """The config of jft, imagenet or imagenet21k for these datasets, else of configs/folder.py."""
     words = [args.model, str(args.resolution)]
     if args.smoke:
         words.append("smoke")
@@ -41,9 +41,9 @@ def _recipe(args: arguments.Arguments, run: str):
 
 
 def _add_few_shot(config, args: arguments.Arguments) -> None:
-    """Adds the linear few-shot accuracy on ImageNet, where that is prepared, to what is measured.
+    """For jft, adds an evaluator of linear few-shot accuracy on ImageNet, if that is prepared.
 
-    Where the images trained on are ImageNet's or of a folder, their own test images say more.
+    After training on ImageNet or a folder, the accuracy on its own test images says more.
     """
     if args.dataset != "jft":
         return

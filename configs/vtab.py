@@ -1,4 +1,4 @@
-r"""One task of VTAB-1k: fine-tuning on 1,000 images, for tables 2 and 3.
+r"""VTAB-1k: fine-tuning on the 1,000 images of a task, for tables 2 and 3.
 
     python main.py --config=configs/vtab.py:Mixer-B/16,cifar100 \
       --config.init_from=runs/imagenet21k-b16 --workdir=runs/vtab-cifar100
@@ -8,12 +8,12 @@ diabetic_retinopathy; clevr_count clevr_distance dmlab kitti_distance dsprites_l
 dsprites_orientation smallnorb_azimuth smallnorb_elevation.
 
 Data: the task's TFDS dataset, prepared as ArrayRecord; a run without it prints the command that
-prepares it. It must have the version and the number of examples that
-mixer/data/sources/vtab_tasks.py names: the 1,000 images are ranges of it.
+prepares it. Its version and number of examples must be those in mixer/data/sources/vtab_tasks.py,
+because the 1,000 images are ranges of it.
 
 The paper's learning rate is the best of 0.003, 0.01 and 0.03 by the accuracy on 200 of the images
-after training on the other 800; then all 1,000 are trained on. For one task, and for the table's
-row, whose trainings are in the workdir by task (machines: configs/sweep.py):
+after training on the other 800; then it trains on all 1,000. For one task, and for the row of the
+table, with a folder per task in the workdir (on several machines: see configs/sweep.py):
 
     python main.py --config=configs/vtab.py:Mixer-B/16,cifar100 --config.run=sweep \
       --workdir=runs/vtab-cifar100
@@ -23,19 +23,19 @@ Expected (not run here), means over the 19 tasks in %: Mixer-L/16 74.95 (ImageNe
 Mixer-H/14 75.33 (JFT-300M; paper, table 2). 2,500 steps of 512 images, 1,280 passes over the 1,000.
 
 What the paper leaves open, and what is done here:
-- The resolution is BiT's rule: 224 for images of less than 96 x 96 pixels (cifar100 svhn eurosat
-  dsprites), else 448. The tasks with just so many (patch_camelyon, smallnorb) are large by the
-  rule's wording, and small in lists of its authors: configs/vtab.py:patch_camelyon,224, or
+- The resolution follows BiT's rule: 224 for images of less than 96 x 96 pixels (cifar100 svhn
+  eurosat dsprites), else 448. Tasks with exactly 96 x 96 (patch_camelyon, smallnorb) are large by
+  the rule's wording, but its authors list them as small: configs/vtab.py:patch_camelyon,224, or
   --config.vtab.with_96=True for run=vtab.
 - Evaluation resizes to the square, without a crop, as BiT does.
-- The warm-up is 200 steps, as in scenic; the rate, without a sweep, 0.01, as for ViT.
-- The number of seeds is 3, as for the other fine-tuning.
+- The warm-up is 200 steps, as in scenic; the learning rate without a sweep is 0.01, as for ViT.
+- There are 3 seeds, as for the other fine-tuning.
 """
 
 from configs import arguments, common
 from mixer.data.sources import vtab_tasks
 
-# Large images on a CPU would take longer than a smoke test may.
+# At 448, a smoke test on a CPU would take too long.
 _SMOKE_RESOLUTION = 224
 
 

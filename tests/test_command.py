@@ -141,14 +141,13 @@ def test_an_unknown_word_also_suggests_datasets(tmp_path, monkeypatch):
 
 def test_the_meaning_of_a_key_is_its_comment():
     common = meanings.of_common()
-    assert common["seed"] == "of the initial weights, the order, the augmentation, dropout"
-    assert common["init_step"].startswith("of a workdir; empty: the newest; or best")  # in brackets
+    assert common["seed"] == "for the initial weights, data order, augmentation and dropout"
     above = common["init_from"]  # three lines above it
-    assert above.startswith("Weights to start from: a") and above.endswith("all with figures.")
-    assert common["runtime"].startswith("What leaves the numbers alone")
+    assert above.startswith("Weights to start from: a") and above.endswith("published accuracies.")
+    assert common["runtime"].startswith("Settings that do not affect the results")
     assert common["runtime.mesh.fsdp"] == common["runtime.mesh"] == "devices; -1: the rest"
     assert meanings.of_entry("evaluator")["dataset"] == "empty: the one trained on"
-    assert meanings.of_entry("fewshot")["shots"] == "examples a class"
+    assert meanings.of_entry("fewshot")["shots"] == "examples per class"
 
 
 def test_the_version_in_a_clone_is_its_own():

@@ -1,4 +1,4 @@
-"""Image files to RGB arrays: whole, or only the window that is asked for."""
+"""Decodes image files to RGB arrays: the whole image, or only a window of it."""
 
 import dataclasses
 
@@ -10,18 +10,18 @@ from mixer.data import jpeg, orientation, pillow, turbojpeg
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-    """What is made of an image file.
+    """How to decode an image file.
 
     Attributes:
-      as_tensorflow: the pixels that TensorFlow makes of it, which the paper's images went through:
-        EXIF's orientation is ignored, transparency is dropped, and a JPEG that is damaged but has
-        an end is what libjpeg makes of it. Otherwise an image is as people see it: turned upright
-        and laid over white; and a damaged one is an error.
-      fast: JPEGs may be decoded at a half, a quarter or an eighth of their size where a window is
-        then still larger than it has to be: other pixels.
-      max_pixels: an image with more is taken for damage or an attack. ImageNet's largest has 61
+      as_tensorflow: decode to TensorFlow's pixels, as for the paper's images: ignore EXIF's
+        orientation, drop transparency, and accept what libjpeg makes of a JPEG that is damaged but
+        has an end. Otherwise an image is decoded as people see it, turned upright and laid over
+        white, and a damaged one is an error.
+      fast: decode a JPEG at 1/2, 1/4 or 1/8 of its size if a window is then still as large as
+        needed. This changes the pixels.
+      max_pixels: an image with more is treated as damage or an attack. ImageNet's largest has 61
         million.
-      max_aspect_ratio: so many times longer than its other side may a side be.
+      max_aspect_ratio: the maximum ratio of the longer to the shorter side.
     """
 
     as_tensorflow: bool = False
@@ -30,19 +30,19 @@ class Decoding:
     max_aspect_ratio: float = 100.0
 
     def check_size(self, height: int, width: int) -> None:
-        """Raises ValueError if an image of that size is none."""
+        """Raises ValueError if this size is not allowed."""
         size = f"an image of {height:,} x {width:,} pixels"
         if height * width > self.max_pixels:
             raise ValueError(
-                f"{size}: more than {self.max_pixels:,} are taken for damage or an attack. If it "
-                f"is none, raise config.input.max_pixels"
+                f"{size}: more than {self.max_pixels:,} are treated as damage or an attack. If the "
+                f"image is fine, raise config.input.max_pixels"
             )
         if min(height, width) < 2:
             raise ValueError(f"{size}: too small to be a picture")
         if max(height, width) > self.max_aspect_ratio * min(height, width):
             raise ValueError(
                 f"{size}: one side more than {self.max_aspect_ratio:g} times as long as the other "
-                f"is taken for damage. If it is none, raise config.input.max_aspect_ratio"
+                f"is treated as damage. If the image is fine, raise config.input.max_aspect_ratio"
             )
 
 
@@ -50,24 +50,24 @@ UPRIGHT = Decoding()
 
 
 class Encoded:
-    """An image file, decoded as far as it is looked at.
+    """An image file that is decoded lazily, only as far as needed.
 
-    Common JPEGs go to libjpeg-turbo, with version 3 only as much of them as a window needs; the
-    pixels are those of the whole, and of TensorFlow's default (the fast DCT, interpolated chroma),
-    which the paper's images went through. All other files go to Pillow.
+    libjpeg-turbo decodes common JPEGs; version 3 decodes only what a window needs. The pixels are
+    those of the whole image and of TensorFlow's default (fast DCT, interpolated chroma), with which
+    the paper's images were decoded. Pillow decodes all other files.
 
     Attributes:
       height, width: in pixels.
 
     Args:
       data: the file's bytes.
-      decoding: what is made of it.
-      to_the_end: read on below a window, which shows whether the rest is damaged. Once is enough,
-        and costs a fifth more.
+      decoding: how to decode it.
+      to_the_end: also decode what is below a window, to detect damage there. Once per file is
+        enough; it takes a fifth longer.
 
     Raises:
-      ValueError: not an image that can be read, cut short, damaged, or of a size that `decoding`
-        does not allow; also raised by `window` and `pixels`.
+      ValueError: not a readable image, truncated, damaged, or of a size that `decoding` does not
+        allow; also raised by `window` and `pixels`.
     """
 
     def __init__(self, data: bytes, decoding: Decoding = UPRIGHT, *, to_the_end: bool = True):
@@ -98,8 +98,8 @@ class Encoded:
     ) -> np.ndarray:
         """A part of the image, uint8 [height, width, 3].
 
-        With `fast` and `at_least`, a (height, width), the part may come at a half, a quarter or an
-        eighth of its size, but not smaller than that.
+        With `fast` and `at_least`, a (height, width), the part may be returned at 1/2, 1/4 or 1/8
+        of its size, but not smaller than `at_least`.
         """
         if self._pixels is None and self._in_parts:
             shrink = 1
@@ -118,8 +118,8 @@ class Encoded:
 def decode(data: bytes, decoding: Decoding = UPRIGHT) -> np.ndarray:
     """Decodes an image file into uint8 [H, W, 3].
 
-    Grey becomes three equal channels, 16 bits are scaled to 8, CMYK and palettes are converted; of
-    an animation the first image counts.
+    Grey becomes three equal channels, 16 bits become 8, CMYK and palettes are converted. Of an
+    animation the first image is decoded.
 
     Raises:
       ValueError: see `Encoded`.
@@ -135,11 +135,14 @@ def _by_pillow(data: bytes, decoding: Decoding) -> np.ndarray:
 
 
 def opened(image: bytes | np.ndarray, decoding: Decoding, **options) -> Encoded | np.ndarray:
-    """A source's image as the first transform takes it; grey arrays become RGB.
+    """Prepares a source's image for the first transform; grey arrays become RGB.
+
+    Args:
+      options: for `Encoded`.
 
     Raises:
-      ValueError: see `Encoded`, which also takes the options.
-      TypeError: neither bytes nor a uint8 array of one of these shapes.
+      ValueError: see `Encoded`.
+      TypeError: neither bytes nor a uint8 array of shape [H, W, 3], [H, W] or [H, W, 1].
     """
     if isinstance(image, bytes):
         return Encoded(image, decoding, **options)
@@ -154,27 +157,27 @@ def opened(image: bytes | np.ndarray, decoding: Decoding, **options) -> Encoded 
         found = f"{image.dtype} {list(image.shape)}"
     raise TypeError(
         f"its image is {found}: expected uint8 [H, W, 3], uint8 [H, W] (grey), or the bytes of a "
-        f"file{_mend(image)}"
+        f"file{_hint(image)}"
     )
 
 
-def _mend(image) -> str:
-    """What makes an image of what is none yet."""
+def _hint(image) -> str:
+    """How to convert this object to an accepted image; "" if unknown."""
     if isinstance(image, Image.Image):
-        return ". Of Pillow's give the file, or numpy.asarray(image.convert('RGB'))"
+        return ". For a Pillow image pass the file, or numpy.asarray(image.convert('RGB'))"
     if not isinstance(image, np.ndarray):
         return ""
     if not image.size:
         return ". It has no pixels"
     if image.dtype.kind == "f":
-        return ". Of floats in [0, 1] give (255 * image).round().astype('uint8')"
+        return ". For floats in [0, 1] pass (255 * image).round().astype('uint8')"
     if image.dtype.kind in "iu" and image.dtype != np.uint8:
         low, high = image.min(), image.max()
         if low < 0 or high > 255:
-            return f". Its values are {low} to {high}: bring them to 0 to 255"
-        return ". Its values lie in 0 to 255: give image.astype('uint8')"
+            return f". Its values are {low} to {high}: rescale them to 0 to 255"
+        return ". Its values are in 0 to 255: pass image.astype('uint8')"
     if image.ndim == 3 and image.shape[0] in (1, 3):
-        return ". Channels come last: give image.transpose(1, 2, 0)"
+        return ". Channels come last: pass image.transpose(1, 2, 0)"
     if image.ndim == 3 and image.shape[2] == 4:
-        return ". Without the fourth channel, transparency, it is image[..., :3]"
+        return ". Drop the fourth channel, transparency: pass image[..., :3]"
     return ""

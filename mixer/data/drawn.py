@@ -1,7 +1,7 @@
-"""What a training drew for a row of a batch, and when it sees an example; told, not changed.
+"""Replays a training row with the random draws behind it, and finds when an example is seen.
 
-A row is made by the very code that training calls (`Rows`, `Chain`). Each transform is asked what
-it will draw, with a copy of the generator, just before it draws.
+Rows are made by the code that training calls (`Rows`, `Chain`). Just before a transform draws, its
+`drawn` is called with a copy of the generator, so recording changes nothing.
 """
 
 import copy
@@ -18,15 +18,14 @@ from mixer.data.transforms import Transform, size_of
 
 @dataclasses.dataclass
 class Trace:
-    """Looks on while the transforms are applied to an image.
+    """Records what the transforms draw for one image.
 
     Attributes:
-      window: (top, left, height, width) of the part of the source's upright image that is seen, in
-        its pixels; not integers where a crop follows a resize. What `operations` move is not
-        followed.
+      window: (top, left, height, width) of the visible part of the source's upright image, in its
+        pixels; not integers if a crop follows a resize. It does not track what `operations` move.
       flipped: whether left and right are exchanged.
-      operations: such as "rotate(degrees=-30.0)"; "NAME(?)" of a transform that draws and does not
-        say what.
+      operations: such as "rotate(degrees=-30.0)"; "NAME(?)" for a transform that draws without
+        reporting what.
     """
 
     window: tuple[float, float, float, float]
@@ -34,7 +33,7 @@ class Trace:
     operations: list[str] = dataclasses.field(default_factory=list)
 
     def apply(self, transform: Transform, image: Any, rng: np.random.Generator) -> np.ndarray:
-        """`transform(image, rng)`, after noting what it will draw."""
+        """Returns `transform(image, rng)` and records what it draws."""
         if hasattr(transform, "drawn"):
             self._note(transform.drawn(image, copy.deepcopy(rng)), size_of(image))
             return transform(image, rng)
@@ -52,7 +51,7 @@ class Trace:
         self.operations += drawn.get("operations", [])
 
     def _crop(self, top: int, left: int, tall: int, wide: int, height: int, width: int) -> None:
-        """A window of an image of height x width that shows what is seen by now."""
+        """Narrows `self.window` by a crop of the current image, which is height x width."""
         if self.flipped:
             left = width - left - wide
         above, beside, seen_tall, seen_wide = self.window
@@ -61,7 +60,7 @@ class Trace:
 
 
 class _Following:
-    """A chain that keeps the trace of the last image."""
+    """A chain that keeps the `Trace` of its last image."""
 
     def __init__(self, chain: Transform):
         self._chain = chain
@@ -74,13 +73,12 @@ class _Following:
 
 @dataclasses.dataclass(frozen=True)
 class Redrawn:
-    """A row of a training's batch.
+    """One row of a training batch.
 
     Attributes:
       count: the example counter g.
-      meant: the example whose turn it was.
-      index: the example that is there: another where that one, and perhaps more after it, cannot be
-        read.
+      meant: the example that the order selects.
+      index: the example that was used; it differs from `meant` if unreadable ones were skipped.
       image: uint8 [H, W, 3], as it enters the model.
       label: int32 [] or [L], as in `mixer.batch`.
     """
@@ -94,10 +92,10 @@ class Redrawn:
 
 
 def redraw(rows: Rows, number: int) -> Redrawn:
-    """Makes row `number` (step * rows a batch + row) of a training as it was made then.
+    """Makes row `number` (step * rows per batch + row) exactly as training made it.
 
     Raises:
-      BadExample: it cannot be read, and such are not skipped.
+      BadExample: the example cannot be read, and `rows` does not skip such examples.
     """
     following = _Following(rows.transform)
     count, meant = rows.find(number)
@@ -111,12 +109,13 @@ def redraw(rows: Rows, number: int) -> Redrawn:
 def when_seen(
     rows: Rows, wanted: Collection[int], stop: int, report: Callable[[int], None]
 ) -> dict[int, list[int]]:
-    """By example the counters g < `stop` at which it is seen, ascending; none of an unreadable one.
+    """{example: the counters g < `stop` at which it is seen, ascending}.
 
-    Where unreadable examples are skipped, those count at which one stands in for them.
+    If unreadable examples are skipped, this includes the counters at which an example replaces
+    them; an unreadable example has none.
 
     Args:
-      report: is called with the number of counters done, now and then.
+      report: called now and then with the number of counters done.
     """
     seen = {index: [] for index in wanted}
     turns = {turn: index for index in wanted for turn in _turns(rows, index)}
@@ -130,7 +129,7 @@ def when_seen(
 
 
 def _turns(rows: Rows, index: int) -> list[int]:
-    """The examples at whose turn this one is seen: its own, and those that it stands in for."""
+    """The examples at whose turn this one is seen: itself, and those that it replaces."""
     if not rows.skip_bad:
         return [index]
     if not rows.usable(index):

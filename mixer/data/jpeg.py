@@ -1,7 +1,7 @@
-"""A JPEG's segments, and the whole of it as pixels.
+"""Reads a JPEG's segments and decodes whole JPEGs, treating damage as an error.
 
-libjpeg goes on after damage and fills in what it cannot read, with a warning at most. Here a
-warning is an error, unless nothing of the picture can be missing.
+libjpeg continues after damage and fills in what it cannot read, with a warning at most. Here a
+warning is an error, unless no part of the picture can be missing.
 """
 
 import dataclasses
@@ -16,28 +16,28 @@ from mixer.data import orientation
 START, _END = b"\xff\xd8", b"\xff\xd9"
 # Encoders write about ten scans of a progressive JPEG. Each costs a pass over the whole image.
 MOST_SCANS = 100
-# What begins a segment: no stuffed zero, fill byte or restart marker.
+# Starts a segment; matches no stuffed zero, fill byte or restart marker.
 _MARKER = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])")
 _JFIF, _EXIF, _SCAN = 0xE0, 0xE1, 0xDA
 _FRAMES = {0xC0 + i for i in range(16)} - {0xC4, 0xC8, 0xCC}
 _HUFFMAN = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _EXTRA = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
-_READ_AHEAD = 8  # bytes that libjpeg may have taken already, and does not count
-# How libjpeg's warnings begin, unlike its errors, and unlike that a file is cut short.
+_READ_AHEAD = 8  # bytes that libjpeg may have read already and does not count
+# Prefixes of libjpeg's warnings; its errors and that of a truncated file start differently.
 _WARNINGS = ("Corrupt JPEG data", "Inconsistent progression", "Invalid SOS", "Unknown Adobe")
 
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What is known before a pixel is decoded.
+    """What is known before any pixel is decoded.
 
     Attributes:
-      data: the file without what libjpeg warns of though no pixel depends on it.
+      data: the file without the parts that no pixel depends on but libjpeg warns about.
       height, width: in pixels, as stored.
       orientation: EXIF's, 1 ... 8.
-      complete: every bit of every coefficient has come. What a progressive JPEG without its last
-        scans lacks, libjpeg guesses, each version in its own way.
+      complete: every bit of every coefficient is present. If a progressive JPEG lacks its last
+        scans, libjpeg guesses the rest, and each version guesses differently.
     """
 
     data: bytes
@@ -48,11 +48,11 @@ class Header:
 
 
 def read_header(data: bytes) -> Header | None:
-    """Reads up to the first scan, and where there are several up to the last.
+    """Reads up to the first scan, or up to the last if there are several.
 
     Returns:
-      None if libjpeg-turbo cannot make RGB of it, or warns of its header: four colours, more than
-      8 bits, arithmetic coding, or no JPEG at all.
+      None if libjpeg-turbo cannot convert it to RGB or warns about its header: four colours, more
+      than 8 bits, arithmetic coding, or no JPEG at all.
 
     Raises:
       ValueError: more than `MOST_SCANS` scans.
@@ -71,14 +71,14 @@ def read_header(data: bytes) -> Header | None:
             scans += 1
             if scans > MOST_SCANS:
                 raise ValueError(
-                    f"a JPEG image of more than {MOST_SCANS} scans: taken for an attack"
+                    f"a JPEG image of more than {MOST_SCANS} scans: treated as an attack"
                 )
             exact += _exact_coefficients(parts[-1] if scans == 1 else data[start:end])
             if process not in _PROGRESSIVE and exact in (0, 64 * channels):
                 break
     if not exact or process not in _HUFFMAN or bits != 8:
         return None
-    head = b"".join(parts)  # without what lies between the segments
+    head = b"".join(parts)  # drops the bytes between segments
     if not data.startswith(head):
         data = head + data[at:]
     try:
@@ -91,7 +91,7 @@ def read_header(data: bytes) -> Header | None:
 
 
 def _as_usual(kind: int, segment: bytes, process: int) -> bytes:
-    """The segment with what it should say where nothing depends on it."""
+    """The segment with the usual values in fields that no pixel depends on."""
     if kind == _JFIF and segment[4:9] == b"JFIF\0":
         return segment[:9] + b"\1" + segment[10:]  # the version
     if kind == _SCAN and process not in _PROGRESSIVE:
@@ -100,7 +100,7 @@ def _as_usual(kind: int, segment: bytes, process: int) -> bytes:
 
 
 def _exact_coefficients(scan: bytes) -> int:
-    """Of how many of a block's coefficients, of all channels, a scan brings the last bit."""
+    """The number of coefficients per block, over all channels, whose last bit is in this scan."""
     if len(scan) < 8:
         return 0
     first, last, bits = scan[-3:]
@@ -108,7 +108,7 @@ def _exact_coefficients(scan: bytes) -> int:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(kind, start, end) of each up to the end of the image; what lies between is passed over."""
+    """(kind, start, end) of each segment up to the end of the image, skipping bytes in between."""
     at = len(START)
     while (marker := _MARKER.search(data, at)) and marker[0] != _END:
         at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
@@ -116,11 +116,11 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def decode(data: bytes, *, forgiving: bool) -> np.ndarray:
-    """The stored pixels, uint8 [height, width, 3], by the fast DCT.
+    """Decodes the stored pixels, uint8 [height, width, 3], with the fast DCT.
 
     Args:
-      forgiving: accept what libjpeg makes of a damaged JPEG, as TensorFlow does; it must not be cut
-        short, though.
+      forgiving: accept what libjpeg makes of a damaged JPEG, as TensorFlow does, unless it is
+        truncated.
 
     Raises:
       ValueError: damaged.
@@ -138,11 +138,11 @@ def decode(data: bytes, *, forgiving: bool) -> np.ndarray:
 
 
 def check_four_colours(data: bytes) -> None:
-    """Raises ValueError if a JPEG of CMYK is damaged, which Pillow does not say."""
+    """Raises ValueError if a CMYK JPEG is damaged, which Pillow does not report."""
     try:
         if simplejpeg.decode_jpeg_header(data)[2] not in ("CMYK", "YCCK"):
             return
-    except ValueError:  # nothing that can be checked
+    except ValueError:  # cannot be checked
         return
     try:
         simplejpeg.decode_jpeg(data, "CMYK")
@@ -159,11 +159,11 @@ def _strictly(data: bytes) -> np.ndarray:
 
 
 def _before_extra(data: bytes, reason: str) -> np.ndarray | None:
-    """The pixels, if libjpeg only complains of bytes behind the last block that are no part of it.
+    """The pixels, if libjpeg warns only about extra bytes after the last block; else None.
 
-    Some files have such. But the last blocks are left over as well where damage has made others of
-    those before. Only, then the bits behind the last one that was read are any: at the end of a
-    picture they are ones, which fill the byte.
+    Some intact files have extra bytes. But if damage has turned earlier blocks into others, the
+    last blocks are left over as extra bytes, too. The bits after the last one that was read tell
+    the cases apart: at the end of a picture they are ones, which pad the byte, else arbitrary.
     """
     found, end = _EXTRA.search(reason), data.rfind(_END)
     if not found:
@@ -176,7 +176,7 @@ def _before_extra(data: bytes, reason: str) -> np.ndarray | None:
             continue
         if data[stop - 2 : stop] == b"\xff\0":
             return pixels
-        # The lowest zero among the bits must count, then.
+        # Then the lowest zero bit must matter: setting it must change the pixels.
         other = bytes([data[stop - 1] | (data[stop - 1] + 1)])
         other += b"\0" * (other == b"\xff")
         try:

@@ -1,8 +1,8 @@
-"""In what order training reads the examples: a pure function of (seed, counter), O(1) at any step.
+"""The order in which training reads examples: a pure function of (seed, counter), O(1) at any step.
 
-`full` shuffles single examples over the whole split: the choice where a random read is cheap, on a
-local disk. `blocks` shuffles twice, so that a store which is paid by the request is read in runs of
-consecutive records: blocks in random order, then single examples within a window of some blocks.
+`full` shuffles single examples over the whole split, for a local disk, where random reads are
+cheap. `blocks` shuffles blocks of consecutive records, then single examples within a window of
+blocks, for a store, where each request has a cost.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from mixer import calls
 
 @functools.lru_cache(maxsize=4096)
 def _draw(*key: int) -> int:
-    """32 random bits of their own for each key."""
+    """32 random bits, independent for each key."""
     return int(np.random.SeedSequence(key).generate_state(1)[0])
 
 
@@ -34,7 +34,7 @@ def _table(size: int, seed: int) -> np.ndarray:
 
 
 def _shuffle_few(place: int, size: int, seed: int) -> int:
-    # Grain's shuffle walks through 2**16 places at least: 0.3 ms for a place among 128.
+    # Grain's shuffle walks over at least 2**16 places: 0.3 ms for one of 128.
     if size > 2**16:
         return _shuffle(place, size, seed)
     return int(_table(size, seed)[place])
@@ -56,11 +56,11 @@ class Full:
         return (index + 1) % self.size
 
     def before(self, index: int) -> int:
-        """That to which this one is `after`."""
+        """The inverse of `after`."""
         return (index - 1) % self.size
 
     def share(self, rows: Sequence[int]) -> list[range]:
-        """The indices that these rows of the batches ever hold."""
+        """The indices that these rows of the batches can contain."""
         return [range(self.size)] if rows else []
 
 
@@ -74,19 +74,19 @@ class Blocks:
     random order, and every `window / lanes` of them in a row are shuffled as one. Its next n
     examples are another order of the same share.
 
-    So with one lane an epoch (`size` counters from a multiple of `size` on) holds every example
-    exactly once. With more lanes that holds for each lane and its share; as a lane's pass over its
-    share may end within a batch, and shares may differ by one example, counters 0 ... e * size - 1
-    hold every example e times, give or take one. Lanes are part of the order and not of the
-    machine: the same for any number of hosts. A host that makes only rows of some lanes reads
+    So with one lane an epoch (`size` counters from a multiple of `size`) contains every example
+    exactly once. With more lanes this is true of each lane and its share. A lane's pass over its
+    share may end within a batch, and shares may differ by one example, so counters
+    0 ... e * size - 1 contain every example e times, give or take one. Lanes are part of the order,
+    which is the same for any number of hosts. A host that makes only the rows of some lanes reads
     only their shares.
 
     Attributes:
       size: examples.
       batch_size: rows of a global batch; a multiple of `lanes`.
-      block: consecutive examples that are read at once.
-      window: blocks that are shuffled together, those of all lanes; a multiple of `lanes`.
-      lanes: parts of the batch and of the data.
+      block: number of consecutive examples that are read at once.
+      window: number of blocks that are shuffled together, over all lanes; a multiple of `lanes`.
+      lanes: number of parts of the batch and of the data.
 
     Raises:
       ValueError: numbers that do not fit together.
@@ -118,7 +118,7 @@ class Blocks:
         return share[self._shuffled(place, len(share), (self.seed, epoch, lane))]
 
     def share(self, rows: Sequence[int]) -> list[range]:
-        """The indices that these rows of the batches ever hold."""
+        """The indices that these rows of the batches can contain."""
         return [self._share(lane) for lane in self._lanes_of(rows)]
 
     def after(self, index: int) -> int:
@@ -127,19 +127,19 @@ class Blocks:
         return share[(index + 1 - share.start) % len(share)]
 
     def before(self, index: int) -> int:
-        """That to which this one is `after`."""
+        """The inverse of `after`."""
         share = self._share_of(index)
         return share[(index - 1 - share.start) % len(share)]
 
     def block_of(self, index: int) -> range:
-        """The block that holds an example."""
+        """The block that contains an example."""
         share = self._share_of(index)
         start = index - (index - share.start) % self.block
         return range(start, min(start + self.block, share.stop))
 
     def blocks_at_once(self, rows: Sequence[int]) -> int:
-        """How many blocks the windows that these rows walk through hold at a time."""
-        # A short block moves the later ones across the window's edge: one more.
+        """The most blocks that the current windows of these rows can touch."""
+        # One more than the window: a short block shifts the later ones across its edge.
         return (self.window // self.lanes + 1) * len(self._lanes_of(rows))
 
     def _lanes_of(self, rows: Sequence[int]) -> list[int]:
@@ -156,8 +156,8 @@ class Blocks:
         window, inside = divmod(place, reach)
         start = window * reach
         here = start + _shuffle_few(inside, min(reach, size - start), _draw(*key, 0, window))
-        # From here on `here` is a place in a row of whole blocks, among which the short one lies
-        # anywhere: it is placed by itself because all others then follow by arithmetic.
+        # Now `here` is a place in the sequence of shuffled blocks. The short block is inserted at a
+        # random position of its own, so that the places of all others follow by arithmetic.
         whole, rest = divmod(size, self.block)
         short = _draw(*key, 1) % (whole + 1) * self.block
         if rest and here >= short:
@@ -172,7 +172,7 @@ Order = Full | Blocks
 
 
 def parse(text: str, *, examples: int, seed: int, batch_size: int) -> Order:
-    """Reads `full` or `blocks(size=128, window=16, lanes=1)`.
+    """Parses `full` or `blocks(size=128, window=16, lanes=1)`.
 
     Raises:
       BadInput: anything else, or numbers that do not fit together.

@@ -1,4 +1,4 @@
-"""Which way is up: EXIF's orientation, and the turn that it asks for."""
+"""EXIF's orientation, and how to turn an image upright."""
 
 import dataclasses
 import struct
@@ -11,14 +11,14 @@ _VALUES = {3: "H", 4: "I"}  # by EXIF's type: SHORT, LONG
 
 @dataclasses.dataclass(frozen=True)
 class Turn:
-    """How stored pixels become upright ones: transposed, then flipped."""
+    """Turns stored pixels upright: transpose, then flip."""
 
     transpose: bool
     down: bool
     across: bool
 
     def upright(self, stored: np.ndarray) -> np.ndarray:
-        """Turns pixels [H, W, 3]."""
+        """Turns stored pixels [H, W, 3]."""
         image = stored.swapaxes(0, 1) if self.transpose else stored
         image = image[::-1] if self.down else image
         return image[:, ::-1] if self.across else image
@@ -26,7 +26,7 @@ class Turn:
     def stored(
         self, top: int, left: int, height: int, width: int, full_height: int, full_width: int
     ) -> tuple[int, int, int, int]:
-        """A window's place among the stored pixels; all arguments are those of the upright ones."""
+        """Maps a window of the upright image to the stored one: (top, left, height, width)."""
         top = full_height - top - height if self.down else top
         left = full_width - left - width if self.across else left
         return (left, top, width, height) if self.transpose else (top, left, height, width)
@@ -46,7 +46,7 @@ TURNS = {
 
 
 def of_exif(tiff: bytes) -> int:
-    """What EXIF's first directory says, 1 ... 8; 1 if it says nothing or is damaged."""
+    """The orientation in EXIF's first directory, 1 ... 8; 1 if it is missing or damaged."""
     order = "<" if tiff[:2] == b"II" else ">"
     try:
         (start,) = struct.unpack_from(f"{order}I", tiff, 4)

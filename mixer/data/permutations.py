@@ -1,8 +1,8 @@
-"""Figure 4's input permutations: the pixels of every image, moved by one fixed permutation.
+"""Figure 4's input permutations: one fixed permutation moves the pixels of every image.
 
 `permute_patches` is case (b) of the figure, `permute_pixels` case (c); without either it is (a).
-Both move whole pixels, all three channels together, and take and return uint8 [H, W, 3]. They come
-last in a chain, in training and evaluation, with the same seed.
+Both move whole pixels, all three channels together, and take and return uint8 [H, W, 3]. Put them
+last in the chain, with the same seed in training and evaluation.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ def _pixel_order(pixels: int, seed: int) -> np.ndarray:
 @register_transform("permute_patches")
 @dataclasses.dataclass(frozen=True)
 class PermutePatches:
-    """Shuffles the order of P x P patches, and the pixels within each: the same way in all."""
+    """Shuffles the P x P patches, and the pixels within each patch in the same way for all."""
 
     patch_size: int
     seed: int = 0
@@ -58,7 +58,7 @@ class PermutePatches:
 @register_transform("permute_pixels")
 @dataclasses.dataclass(frozen=True)
 class PermutePixels:
-    """Shuffles all pixels of the image, wherever they are."""
+    """Shuffles all pixels of the image."""
 
     seed: int = 0
 

@@ -1,4 +1,4 @@
-"""Image files that libjpeg-turbo does not read, by Pillow: every format but the usual JPEG."""
+"""Decodes with Pillow the image files that libjpeg-turbo does not read: all but common JPEGs."""
 
 import contextlib
 import io
@@ -10,7 +10,7 @@ from PIL import Image
 
 from mixer.data import orientation
 
-# The formats that are read, by Pillow's names, and the endings of their files.
+# {format, by Pillow's name: its file extensions}.
 _ENDINGS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "PNG": (".png",),
@@ -28,27 +28,27 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PPM = re.compile(
     rb"P[2356]" + 2 * rb"(?:\s|#.*\n)+\d+" + rb"(?:\s|#.*\n)+(\d+)"
 )  # width, height, white
-_NOTES = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")  # chunks of a PNG that no pixel depends on
+_NOTES = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")  # PNG chunks that no pixel depends on
 
 
 def decode(
     data: bytes, check_size: Callable[[int, int], None], *, as_tensorflow: bool
 ) -> np.ndarray:
-    """The first image of a file, uint8 [H, W, 3].
+    """Decodes the first image of a file, uint8 [H, W, 3].
 
     Args:
-      check_size: is called with height and width before a pixel is decoded.
-      as_tensorflow: keep the pixels as they are stored, and drop what makes some of them
-        transparent. Otherwise the image is turned upright and laid over white.
+      check_size: called with height and width before any pixel is decoded.
+      as_tensorflow: keep the pixels as stored, and drop transparency. Otherwise the image is turned
+        upright and laid over white.
 
     Raises:
-      ValueError: not readable; values of which the file does not say what is white; or what
-        `check_size` raises.
+      ValueError: not readable, a file that does not say which value is white, or what `check_size`
+        raises.
     """
     try:
         image = _opened(data, check_size)
     except ValueError:
-        # Pillow refuses a PNG with long texts, which could fill the memory.
+        # Pillow refuses a PNG with long text chunks, which could fill the memory.
         plain = _without_notes(data)
         if plain == data:
             raise
@@ -61,7 +61,7 @@ def decode(
         pixels = _of_bytes(image, bits, transparent)
     if bits == 16 and pixels[..., :3].max() <= 16 and b"sBIT" not in data[: data.find(b"IDAT")]:
         raise ValueError(
-            "a 16-bit image of values up to a sixteenth of white: it holds 12 bits or fewer, and "
+            "a 16-bit image of values up to a sixteenth of white: it has 12 bits or fewer, and "
             "would be nearly black. Rescale it to 8 bits"
         )
     if as_tensorflow:
@@ -83,12 +83,12 @@ def _opened(data: bytes, check_size: Callable[[int, int], None]) -> Image.Image:
 def _all_errors_alike(data: bytes) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # Pillow's readers raise of many kinds on damaged files
+    except Exception as error:  # on damaged files Pillow raises many kinds
         raise ValueError(f"not a readable image ({len(data)} bytes): {error}") from error
 
 
 def _recognised(data: bytes) -> Image.Image:
-    """`Image.open` of our formats alone; that one also warns of sizes that `check_size` allows."""
+    """`Image.open`, but only of our formats and without warnings of sizes that we allow."""
     Image.init()
     for name in FORMATS:
         reader, accepts = Image.OPEN[name]
@@ -98,7 +98,7 @@ def _recognised(data: bytes) -> Image.Image:
 
 
 def _without_notes(data: bytes) -> bytes:
-    """A PNG without its texts and colour profile; other files as they are."""
+    """Drops the text chunks and colour profile of a PNG; returns other files unchanged."""
     if not data.startswith(_PNG):
         return data
     parts, at = [_PNG], len(_PNG)
@@ -111,7 +111,7 @@ def _without_notes(data: bytes) -> bytes:
 
 
 def _bits(image: Image.Image, data: bytes) -> int:
-    """Of a value, as the file says."""
+    """Bits per value, as recorded in the file."""
     if image.format == "PNG":
         return data[24]
     if image.format == "TIFF":
@@ -122,14 +122,14 @@ def _bits(image: Image.Image, data: bytes) -> int:
 
 
 def _of_deep_grey(image: Image.Image, bits: int, transparent: bool) -> np.ndarray:
-    """uint8 [H, W, 3], or 4 with alpha, of more than 8 bits in one channel."""
+    """Converts one channel of more than 8 bits to uint8 [H, W, 3], or 4 with alpha."""
     if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
         raise ValueError(
-            f"a {image.format} of 32-bit or floating-point values, which does not say what is "
-            f"white: save it with 8 bits"
+            f"a {image.format} of 32-bit or floating-point values, which does not say which value "
+            f"is white: save it with 8 bits"
         )
     values = np.asarray(image).astype(np.uint32)
-    if image.format == "PPM":  # which Pillow has brought to 16 bits; colours it rounds to 8
+    if image.format == "PPM":  # Pillow scaled it to 16 bits; it rounds colours to 8
         grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
     else:
         grey = _high_byte(values, bits)
@@ -142,7 +142,7 @@ def _of_deep_grey(image: Image.Image, bits: int, transparent: bool) -> np.ndarra
 
 
 def _of_bytes(image: Image.Image, bits: int, transparent: bool) -> np.ndarray:
-    """uint8 [H, W, 3], or 4 with alpha."""
+    """Converts an image of 8 bits per value to uint8 [H, W, 3], or 4 with alpha."""
     colour = image.info.pop("transparency", None)
     if not transparent:
         return np.asarray(image.convert("RGB"))
@@ -155,12 +155,12 @@ def _of_bytes(image: Image.Image, bits: int, transparent: bool) -> np.ndarray:
 
 
 def _high_byte(values: np.ndarray, bits: int) -> np.ndarray:
-    """uint8, of more than 8 bits as Pillow and TensorFlow make it of colours: cut, not rounded."""
+    """Converts to uint8; truncates more than 8 bits, as Pillow and TensorFlow do for colours."""
     return (values >> bits - 8 if bits > 8 else values * 255 // (2**bits - 1)).astype(np.uint8)
 
 
 def _orientation(image: Image.Image) -> int:
-    """What EXIF says; 1 if it says nothing or is damaged."""
+    """EXIF's orientation; 1 if it is missing or damaged."""
     if exif := image.info.get("exif"):
         return orientation.of_exif(exif.removeprefix(b"Exif\0\0"))
     try:
@@ -171,6 +171,6 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _over_white(pixels: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 4] -> [H, W, 3]."""
+    """Blends onto white, uint8 [H, W, 4] -> [H, W, 3]."""
     colours, alpha = pixels[..., :3].astype(np.uint16), pixels[..., 3:].astype(np.uint16)
     return ((colours * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

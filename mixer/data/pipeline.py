@@ -1,8 +1,8 @@
-"""Batches as a pure function of (seed, step): no state to save, any step can be made again.
+"""Makes batches as a pure function of (seed, step): no state to save, any step can be remade.
 
 Row r of global batch t is example number g = t * batch_size + r of an endless sequence: epoch
-g // N, place g % N in that epoch's permutation. Its pixels follow from the image and a generator
-keyed by (seed, g). So neither threads, worker processes nor hosts change any of it.
+g // N, place g % N in that epoch's permutation. Its pixels depend only on the image and a generator
+keyed by (seed, g), not on threads, worker processes or hosts.
 """
 
 import dataclasses
@@ -21,16 +21,15 @@ from mixer.data.order import Order
 from mixer.data.sources import Source
 from mixer.data.transforms import Transform
 
-# By default.
-_MOST_THREADS = 16
-# RuntimeError: ArrayRecord's, of a damaged record.
+_MOST_THREADS = 16  # by default
+# ArrayRecord raises RuntimeError for a damaged record.
 _UNREADABLE = (ValueError, OSError, RuntimeError)
-# So many unusable examples one after another are no accident.
+# This many unusable examples in a row are not a coincidence.
 _MOST_SKIPPED = 100
 
 
 class BadExample(errors.Failure):
-    """An example that cannot be read or has the wrong size or label; it is named."""
+    """An example that cannot be read or has the wrong size or label; the message names it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,16 +37,16 @@ class Rows:
     """Makes one row from its number; picklable, for Grain's threads and processes.
 
     Attributes:
-      source, transform: what to read and what to do with the pixels.
+      source, transform: what to read and how to transform it.
       order: example counter -> index, for training; None for evaluation, which reads 0, 1, 2 ...
         once and fills up the last batch with `padding`.
       rows: the rows of a global batch that this process makes.
-      ahead: with each row the one `ahead` numbers later is announced to `source.will_read`, so
-        that it can be fetched; 0 announces none.
-      decoding: what is made of image files.
+      decoding: how to decode image files.
       skip_bad: what to do with an example that cannot be read. False: raise `BadExample`. True: in
-        training take the next one in storage order, in evaluation leave it out; the row's
-        `skipped` counts them.
+        training use the next one in storage order, in evaluation leave it out; the row's `skipped`
+        counts them.
+      ahead: with each row, announce the row `ahead` numbers later to `source.will_read`, so that it
+        can be prefetched; 0: do not.
     """
 
     source: Source
@@ -62,7 +61,7 @@ class Rows:
     ahead: int = 0
 
     def find(self, number: int) -> tuple[int, int | None]:
-        """Example counter and index of a row, as the order has it; no index beyond the end."""
+        """Example counter and index of a row; in evaluation no index beyond the end."""
         step, place = divmod(number, len(self.rows))
         count = step * self.batch_size + self.rows[place]
         if self.order is None:
@@ -85,19 +84,19 @@ class Rows:
             except _UNREADABLE as error:
                 bad = BadExample(f"{self.where(index)}: {error}")
                 if not self.skip_bad:
-                    mend = "Replace it, or pass over such: --config.input.on_bad=skip"
-                    raise BadExample(f"{bad}. {mend}") from error
+                    fix = "Replace it, or skip unreadable examples: --config.input.on_bad=skip"
+                    raise BadExample(f"{bad}. {fix}") from error
             if self.order is None:
                 return self.padding | {"skipped": np.int32(1)}
             index = self.order.after(index)
-        raise BadExample(f"{_MOST_SKIPPED} unusable examples one after another, the last: {bad}")
+        raise BadExample(f"{_MOST_SKIPPED} unusable examples in a row, the last: {bad}")
 
     def _row(self, index: int, count: int) -> dict[str, np.ndarray]:
         rng = np.random.Generator(np.random.Philox(key=[self.seed, 0], counter=[0, 0, 0, count]))
         example = self.source[index]
         try:
             opened = self.opened(example["image"], count)
-        except TypeError as error:  # so are all others: nothing to skip
+        except TypeError as error:  # all examples have this type: do not skip
             raise BadExample(f"{self.where(index)}: {error}") from error
         image = np.ascontiguousarray(self.transform(opened, rng))
         expected = self.padding["image"].shape
@@ -105,7 +104,7 @@ class Rows:
             raise ValueError(f"the transforms made {image.shape}, expected {expected}")
         try:
             label = label_row(example["label"], self.padding["label"], len(self.source.classes))
-        except ValueError as error:  # wrong, not unreadable: nothing to skip
+        except ValueError as error:  # wrong, not unreadable: do not skip
             raise BadExample(f"{self.where(index)}: {error}") from error
         return {"image": image, "label": label, "mask": np.bool_(True)}
 
@@ -118,28 +117,27 @@ class Rows:
         return True
 
     def opened(self, image: bytes | np.ndarray, count: int) -> Encoded | np.ndarray:
-        """A source's image as the first transform takes it, `count` examples into the run.
+        """Prepares a source's image for the first transform, `count` examples into the run.
 
-        Unless damaged images are skipped, a training that has seen all of them once need not look
-        for damage again.
+        Unless damaged images are skipped, training checks for damage only in the first epoch.
         """
-        # A lane of `Blocks` may be a batch late with the last examples of its first epoch.
+        # A lane of `Blocks` may reach the last examples of its first epoch a batch late.
         seen = self.order is not None and count >= len(self.source) + self.batch_size
         return opened(image, self.decoding, to_the_end=self.skip_bad or not seen)
 
     def where(self, index: int) -> str:
-        """Names an example, also one that cannot be read."""
+        """Names an example, even one that cannot be read."""
         try:
             return self.source.where(index)
-        except _UNREADABLE:  # the record itself is what cannot be read
+        except _UNREADABLE:  # the record itself is unreadable
             return f"dataset {self.source.name}, split {self.source.split}, example {index}"
 
 
 def label_row(label: int | Sequence[int], padding: np.ndarray, num_classes: int) -> np.ndarray:
-    """The label as the batch holds it, int32 shaped like `padding`: [] or [L], filled up with -1.
+    """The label as stored in a batch, int32 shaped like `padding`: [] or [L], filled up with -1.
 
     Raises:
-      ValueError: more labels than L, or one that is no class.
+      ValueError: more labels than L, or one that is not a class.
     """
     given = np.asarray(label)
     if given.ndim != padding.ndim or (given.size and given.dtype.kind not in "biu"):
@@ -156,13 +154,13 @@ def label_row(label: int | Sequence[int], padding: np.ndarray, num_classes: int)
 
 
 def steps_per_pass(source: Source, batch_size: int) -> int:
-    """Batches that hold every example once, the last one padded."""
+    """The number of batches that contain every example once, the last one padded."""
     return -(-len(source) // batch_size)
 
 
 def _start_worker(index: int, count: int) -> None:
-    signals.leave_to_parent(*signals.STOPS)  # it saves first
-    # Nobody else would end a worker whose parent was killed.
+    signals.leave_to_parent(*signals.STOPS)  # the parent saves first
+    # Nothing else would end a worker whose parent was killed.
     threading.Thread(target=_follow, args=(multiprocessing.parent_process(),), daemon=True).start()
 
 
@@ -174,27 +172,27 @@ def _follow(parent) -> None:
 def batches(
     make_row: Rows, *, start: int, stop: int, threads: int, workers: int
 ) -> grain.DatasetIterator:
-    """This process's rows of the global batches start ... stop-1.
+    """Iterates over this process's rows of the global batches start ... stop-1.
 
     Args:
-      make_row: what a row is.
-      start, stop: global batch numbers; starting later costs nothing.
-      threads: reading threads, in each worker process if there are any; 0 takes one a core, 16
-        at most, or one in each worker process.
-      workers: worker processes; 0 keeps the threads in this process.
+      make_row: makes a row.
+      start, stop: global batch numbers; a later start costs nothing.
+      threads: reading threads, in each worker process if there are any; 0: one per core, at most
+        16, or one in each worker process.
+      workers: worker processes; 0: read with threads in this process.
 
     Returns:
       An iterator of dicts of arrays [rows, ...]: those of `mixer.batch`, and `skipped`. Threads
-      begin to read with `start_prefetch()`, worker processes with the first `next`; `close()` ends
+      start reading at `start_prefetch()`, worker processes at the first `next`; `close()` ends
       both.
     """
     per_batch = len(make_row.rows)
     rows = grain.MapDataset.range(start * per_batch, stop * per_batch).map(make_row)
     if workers:
         if not flags.FLAGS.is_parsed():
-            # Grain's workers read absl flags, which only absl's own entry point parses.
+            # Grain's workers read absl flags, which only absl's entry point parses.
             flags.FLAGS.mark_as_parsed()
-        # Each worker makes every n-th batch; its threads make one each, and are held in memory.
+        # Each of n workers makes every n-th batch; each of its threads makes and buffers one batch.
         options = grain.ReadOptions(num_threads=threads or 1, prefetch_buffer_size=threads or 1)
         processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
         dataset = rows.batch(per_batch).to_iter_dataset(options)

@@ -1,8 +1,8 @@
-"""RandAugment as Google's image models were trained with it: 16 operations, applied always.
+"""RandAugment as used to train Google's image models: 16 operations, always applied.
 
-Cubuk et al. 2020 in the form of the TPU EfficientNet code, which big_vision took over. It differs
-from PyTorch's versions in nearly every operation, so those cannot stand in for it. All operations
-take and return uint8 [H, W, 3].
+Cubuk et al. 2020 as implemented in the TPU EfficientNet code, which big_vision adopted. PyTorch's
+versions differ in nearly every operation, so they cannot replace it. All operations take and return
+uint8 [H, W, 3].
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from mixer.data.transforms import register_transform
 
 FILL = 128
 
-# (image, its arguments by name) -> image
+# (image, keyword arguments) -> image
 Operation = Callable[..., np.ndarray]
 
 
@@ -87,29 +87,32 @@ def _blend_with_constant(value: int, image: np.ndarray, factor: float) -> np.nda
 
 
 def grey(image: np.ndarray) -> np.ndarray:
-    """Luma, uint8 [H, W], with TensorFlow's weights and its way to scale and truncate."""
+    """Luma, uint8 [H, W], weighted, scaled and truncated as in TensorFlow."""
     weights = np.array([0.2989, 0.5870, 0.1140], np.float32)
     return (image.astype(np.float32) / 255 @ weights * np.float32(255.5)).astype(np.uint8)
 
 
 def color(image: np.ndarray, factor: float) -> np.ndarray:
-    """Away from (or, below 1, towards) the grey image."""
+    """Extrapolates away from the grey image, or interpolates towards it for a factor below 1."""
     return blend(cv2.merge([grey(image)] * 3), image, factor)
 
 
 def contrast(image: np.ndarray, factor: float, mean: float | None = None) -> np.ndarray:
-    """Away from one grey: `mean`, or the image's mean grey."""
+    """Like `color`, with the constant grey `mean`, by default the image's mean grey."""
     mean = grey(image).mean() if mean is None else mean
     return _blend_with_constant(min(int(mean), 255), image, factor)
 
 
 def brightness(image: np.ndarray, factor: float) -> np.ndarray:
-    """Away from black."""
+    """Like `color`, with black."""
     return _blend_with_constant(0, image, factor)
 
 
 def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
-    """Away from the image smoothed by ones with a 5 in the middle, over 13; the border stays."""
+    """Like `color`, with the image smoothed by a 3x3 kernel of ones, 5 in the centre, over 13.
+
+    The border pixels do not change.
+    """
     smooth = image.copy()
     total = cv2.boxFilter(image, cv2.CV_16U, (3, 3), normalize=False) + 4 * image.astype(np.uint16)
     smooth[1:-1, 1:-1] = total[1:-1, 1:-1] // np.uint16(13)
@@ -117,7 +120,7 @@ def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def affine(image: np.ndarray, matrix: tuple[float, ...]) -> np.ndarray:
-    """Output (x, y) shows input (ax + by + c, dx + ey + f), nearest pixel; outside is grey."""
+    """Output (x, y) is input (ax + by + c, dx + ey + f), nearest pixel; grey outside the image."""
     a, b, c, d, e, f = map(np.float32, matrix)
     height, width = image.shape[:2]
     x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
@@ -128,12 +131,12 @@ def affine(image: np.ndarray, matrix: tuple[float, ...]) -> np.ndarray:
 
 
 def _nearest(coordinate: np.ndarray) -> np.ndarray:
-    # Halves go away from zero, as in C; the assignment to integers cuts the fraction off.
+    # Halves round away from zero, as in C; the assignment to integers truncates.
     return coordinate + np.copysign(np.float32(0.5), coordinate)
 
 
 def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
-    """About the centre."""
+    """Rotates about the centre."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     w, h = image.shape[1] - 1, image.shape[0] - 1
     c, f = (w - (cos * w - sin * h)) / 2, (h - (sin * w + cos * h)) / 2
@@ -141,22 +144,22 @@ def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def shear_x(image: np.ndarray, slope: float) -> np.ndarray:
-    """Output (x, y) shows input (x + slope y, y)."""
+    """Output (x, y) is input (x + slope y, y)."""
     return affine(image, (1, slope, 0, 0, 1, 0))
 
 
 def shear_y(image: np.ndarray, slope: float) -> np.ndarray:
-    """Output (x, y) shows input (x, slope x + y)."""
+    """Output (x, y) is input (x, slope x + y)."""
     return affine(image, (1, 0, 0, slope, 1, 0))
 
 
 def translate_x(image: np.ndarray, pixels: float) -> np.ndarray:
-    """To the left by `pixels`, rounded."""
+    """Shifts the image left by `pixels`, rounded."""
     return translate_y(image.swapaxes(0, 1), pixels).swapaxes(0, 1)
 
 
 def translate_y(image: np.ndarray, pixels: float) -> np.ndarray:
-    """Upwards by `pixels`, rounded."""
+    """Shifts the image up by `pixels`, rounded."""
     shift = min(max(round(pixels), -len(image)), len(image))
     moved = np.full_like(image, FILL)
     if shift >= 0:
@@ -167,7 +170,7 @@ def translate_y(image: np.ndarray, pixels: float) -> np.ndarray:
 
 
 def cutout(image: np.ndarray, pad: int, x: int, y: int) -> np.ndarray:
-    """A grey square of side 2 pad about (x, y), cut at the image's borders."""
+    """Puts a grey square of side 2 pad at (x, y), clipped at the image's borders."""
     cut = image.copy()
     cut[max(y - pad, 0) : y + pad, max(x - pad, 0) : x + pad] = FILL
     return cut
@@ -176,15 +179,15 @@ def cutout(image: np.ndarray, pad: int, x: int, y: int) -> np.ndarray:
 @register_transform("randaug")
 @dataclasses.dataclass(frozen=True)
 class RandAugment:
-    """`layers` operations, drawn with replacement, all of the same strength.
+    """Applies `layers` operations, drawn with replacement, all with the same magnitude.
 
     Attributes:
-      layers: how many follow each other; the paper takes 2.
-      magnitude: M in 0 ... 20 (table 4: 10, 15, 20). It is not clipped at 10, where the other
-        implementations end. Even M = 0 changes images.
-      quirks: True does as the original program does: contrast's "mean" is the number of pixels
-        over 256, at most 255, whatever the image; solarize's threshold wraps at 256, so that M = 10
-        and 20 invert everything. False takes the true mean and the true threshold.
+      layers: the number of operations in a row; 2 in the paper.
+      magnitude: M in 0 ... 20 (table 4: 10, 15, 20). It is not clipped at 10, the maximum of other
+        implementations. Even M = 0 changes images.
+      quirks: True reproduces the original code: contrast's "mean" is the number of pixels over 256,
+        at most 255, whatever the image; solarize's threshold wraps at 256, so that M = 10 and 20
+        invert everything. False uses the true mean and the true threshold.
     """
 
     layers: int
@@ -212,7 +215,7 @@ class RandAugment:
         }
 
     def _draw(self, image: np.ndarray, rng: np.random.Generator) -> list[tuple[Operation, dict]]:
-        """Of the image, whose size no operation changes, only that is looked at."""
+        """Draws the operations; only the image's size matters, which no operation changes."""
         found = []
         for _ in range(self.layers):
             operation, arguments = OPERATIONS[rng.integers(len(OPERATIONS))]
@@ -251,7 +254,7 @@ def _enhanced(self, size, rng):
     return {"factor": self._enhance()}
 
 
-# Each with what draws its arguments, given (height, width).
+# (operation, function that draws its arguments, given (height, width)).
 OPERATIONS: tuple[tuple[Operation, Callable[..., dict]], ...] = (
     (autocontrast, _none),
     (equalize, _none),

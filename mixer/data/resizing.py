@@ -1,4 +1,4 @@
-"""Images of another size, uint8 [H, W, 3] -> uint8 [height, width, 3], whole or a part of that."""
+"""Resizes images, uint8 [H, W, 3] -> uint8 [height, width, 3], or computes a window of that."""
 
 import math
 
@@ -8,19 +8,20 @@ from PIL import Image
 
 Window = tuple[int, int, int, int]  # top, left, height, width
 
-# Pillow makes a whole image or, at its own rounding, a part: of more pixels than so many, a part.
+# Up to this many pixels, compute the whole bicubic image; above, only the window, which Pillow
+# rounds differently.
 _WHOLE = 2**23
 
 
 def _truncate(image: np.ndarray) -> np.ndarray:
-    # TensorFlow's cast to uint8 cuts the fraction off. OpenCV's weights sum to 1 only to
-    # rounding; the margin keeps a constant image constant.
+    # TensorFlow's cast to uint8 truncates. OpenCV's weights sum to 1 only up to rounding; the
+    # margin keeps a constant image constant.
     image += np.float32(2.0**-11)
     return image.astype(np.uint8)
 
 
 def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear, half-pixel centres, no antialiasing, truncated to uint8."""
+    """Resizes bilinearly: half-pixel centres, no antialiasing, truncated to uint8."""
     if image.shape[:2] == (height, width):
         return image
     resized = cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
@@ -30,10 +31,10 @@ def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
 def resize_area(
     image: np.ndarray, height: int, width: int, window: Window | None = None
 ) -> np.ndarray:
-    """Each new pixel is the mean of the old area under it, truncated to uint8.
+    """Makes each new pixel the mean of the old area under it, truncated to uint8.
 
     Args:
-      window: the part of the new image that is made; by default all of it.
+      window: the part of the new image to compute; by default all of it.
     """
     top, left, tall, wide = window or (0, 0, height, width)
     if image.shape[:2] == (height, width):
@@ -52,11 +53,11 @@ def resize_area(
 
 
 def _area_means(image: np.ndarray, first: int, old: int, new: int, wanted: range) -> np.ndarray:
-    """The wanted ones of `new` rows that `old` rows are divided into, float32.
+    """Resizes `old` rows to `new` rows and returns the `wanted` ones, float32.
 
     Args:
-      image: those of the old rows that lie under the wanted ones, and perhaps more.
-      first: the number of its first row among the old ones.
+      image: at least the old rows that lie under the wanted ones.
+      first: the index of its first row among the old ones.
     """
     edges = np.arange(wanted.start, wanted.stop + 1) * (old / new)
     begin, end = edges[:-1], edges[1:]
@@ -66,7 +67,7 @@ def _area_means(image: np.ndarray, first: int, old: int, new: int, wanted: range
         share = np.clip(np.minimum(end, row + 1) - np.maximum(begin, row), 0, None) * (new / old)
         share = np.where(row < old, share, 0).astype(np.float32)[:, None, None]
         under = image[np.clip(row - first, 0, len(image) - 1)]
-        # Product and sum are rounded once, as processors multiply and add.
+        # Product and sum are rounded only once, like a processor's fused multiply-add.
         means = (means + share.astype(np.float64) * under).astype(np.float32)
     return means
 
@@ -74,10 +75,10 @@ def _area_means(image: np.ndarray, first: int, old: int, new: int, wanted: range
 def resize_bicubic(
     image: np.ndarray, height: int, width: int, window: Window | None = None
 ) -> np.ndarray:
-    """Pillow's: antialiased, along the rows, then the columns, each rounded to uint8.
+    """Resizes as Pillow does: antialiased, along rows, then columns, each rounded to uint8.
 
     Args:
-      window: the part of the new image that is made; by default all of it.
+      window: the part of the new image to compute; by default all of it.
     """
     top, left, tall, wide = window or (0, 0, height, width)
     old = Image.fromarray(image)

@@ -1,15 +1,15 @@
-"""Image transforms, named in the configs: `"inception_crop(224)|flip_lr"`.
+"""Image transforms, named in configs as in `"inception_crop(224)|flip_lr"`.
 
-A transform is a frozen dataclass, called with an image, uint8 [H, W, 3], and a NumPy Generator;
-it returns uint8 [H', W', 3]. It keeps no state, so the pixels follow from the generator alone.
-Sizes are an integer (square) or a pair (height, width), in pixels; left out, they are the config's
-`image_size`. Definitions: big_vision's preprocessing, which the paper's authors released.
+A transform is a frozen dataclass, called with an image, uint8 [H, W, 3], and a NumPy Generator; it
+returns uint8 [H', W', 3]. It keeps no state, so the pixels depend on the generator alone. Sizes are
+an integer (square) or a pair (height, width), in pixels; by default, the config's `image_size`.
+Definitions follow big_vision's preprocessing, which the paper's authors released.
 
-A transform that draws may also say what: `drawn(image, rng)`, given what it is called with (a copy
-of the generator), returns "window", "flipped" or "operations", see `mixer.data.drawn`.
+A transform that draws may also report what: `drawn(image, rng)`, called with the same arguments (a
+copy of the generator), returns "window", "flipped" or "operations"; see `mixer.data.drawn`.
 
-The crops also take an `Encoded` image and decode no more of it than they keep, or an image that is
-to be resized, and resize no more.
+Crops also accept an `Encoded` image, or one still to be resized, and decode or resize only the part
+that they keep.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from mixer.data.resizing import Window, resize_area, resize_bicubic, resize_bili
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 Size = int | tuple[int, int]
 
-# The pipeline has threads of its own.
+# The pipeline has its own threads.
 cv2.setNumThreads(0)
 
 _TRANSFORMS: dict[str, Callable[..., Transform]] = {}
@@ -34,7 +34,7 @@ _TRANSFORMS: dict[str, Callable[..., Transform]] = {}
 def register_transform(name: str, factory: Callable[..., Transform] | None = None):
     """Makes `factory(arguments...) -> transform` available to configs as `name(arguments...)`.
 
-    Without `factory` it is a decorator. A parameter named `size` defaults to the image size.
+    Without `factory` this is a decorator. A parameter named `size` defaults to the image size.
     """
     if factory is None:
         return lambda decorated: register_transform(name, decorated)
@@ -44,7 +44,7 @@ def register_transform(name: str, factory: Callable[..., Transform] | None = Non
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
-    """Transforms one after another; the first may be given an image that is not decoded yet."""
+    """Applies transforms in order; the first may get an image that is not decoded yet."""
 
     transforms: tuple[Transform, ...]
 
@@ -54,19 +54,19 @@ class Chain:
         rng: np.random.Generator,
         apply: Callable = lambda transform, image, rng: transform(image, rng),
     ) -> np.ndarray:
-        """`apply(transform, image, rng)` applies one; another may look on."""
+        """Calls `apply(transform, image, rng)` for each; pass your own to observe them."""
         for transform, following in zip(self.transforms, (*self.transforms[1:], None), strict=True):
             if isinstance(image, Encoded) and not isinstance(transform, _Crop):
                 image = image.pixels()
             if isinstance(transform, ResizeSmall) and isinstance(following, _Crop):
-                image = transform.unmade(image)
+                image = transform.lazily(image)
             else:
                 image = apply(transform, image, rng)
         return image
 
 
 def parse(text: str, image_size: tuple[int, int]) -> Chain:
-    """Reads a chain such as `"resize_small(256)|central_crop(224)"`.
+    """Parses a chain such as `"resize_small(256)|central_crop(224)"`.
 
     Raises:
       BadInput: unknown transform, arguments that do not fit (the signature is shown), or a chain
@@ -87,15 +87,15 @@ def parse(text: str, image_size: tuple[int, int]) -> Chain:
             ) from None
         if made != (*image_size, 3):
             raise errors.BadInput(
-                f"transform {text!r} makes images of {' x '.join(map(str, made[:2]))}, image_size "
-                f"asks for {image_size[0]} x {image_size[1]}: end it with a crop or resize of that "
-                f"size"
+                f"transform {text!r} makes images of {' x '.join(map(str, made[:2]))}, but "
+                f"image_size is {image_size[0]} x {image_size[1]}: end it with a crop or resize to "
+                f"that size"
             )
     return chain
 
 
 def _ordinary_sizes(image_size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Heights and widths as images have them, on which transforms are tried: all large enough."""
+    """Typical (height, width) of images to try transforms on, all larger than the image size."""
     short = 2 * max(image_size) + 1
     shapes = ((1, 1), (3, 4), (4, 3), (1, 2), (2, 1), image_size)
     return [(short * h // min(h, w), short * w // min(h, w)) for h, w in shapes]
@@ -110,7 +110,7 @@ def _pair(size: Size) -> tuple[int, int]:
 
 
 def before_crop(side: int) -> int:
-    """The size that comes before a crop of `side` pixels: 8/7 of it, 256 for 224; 448 for 384."""
+    """The size to resize to before a crop of `side` pixels: 8/7 of it, but 448 for 384."""
     return {384: 448}.get(side, round(side * 8 / 7))
 
 
@@ -124,7 +124,7 @@ class _Sized:
 
 @register_transform("resize")
 class Resize(_Sized):
-    """To exactly `size`, the aspect ratio given up; bilinear without antialiasing."""
+    """Resizes to exactly `size`, ignoring the aspect ratio; bilinear, without antialiasing."""
 
     def __call__(self, image, rng):
         return resize_bilinear(image, *_pair(self.size))
@@ -133,10 +133,10 @@ class Resize(_Sized):
 @register_transform("resize_small")
 @dataclasses.dataclass(frozen=True)
 class ResizeSmall:
-    """The shorter side to `side` pixels, the aspect ratio kept.
+    """Resizes the shorter side to `side` pixels, keeping the aspect ratio.
 
-    By "area", the longer side rounded to the nearest; or "bicubic" and rounded down, as torchvision
-    does to Pillow's images, by which timm evaluates.
+    The method is "area", which rounds the longer side to the nearest pixel, or "bicubic", which
+    rounds it down, as torchvision does with Pillow images in timm's evaluation.
     """
 
     side: int
@@ -148,8 +148,8 @@ class ResizeSmall:
         if self.method not in ("area", "bicubic"):
             raise ValueError(f"method {self.method!r} is neither 'area' nor 'bicubic'")
 
-    def unmade(self, image: np.ndarray) -> "_Resized":
-        """For a crop, which has only what it keeps made."""
+    def lazily(self, image: np.ndarray) -> "_Resized":
+        """The resized image for a crop, which computes only what it keeps."""
         height, width = image.shape[:2]
         if self.method == "bicubic":
             short = min(height, width)
@@ -159,13 +159,13 @@ class ResizeSmall:
         return _Resized(image, round(height * scale), round(width * scale), resize_area)
 
     def __call__(self, image, rng):
-        resized = self.unmade(image)
+        resized = self.lazily(image)
         return resized.window(0, 0, resized.height, resized.width)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Resized:
-    """To a crop what an `Encoded` is: an image whose windows can be had."""
+    """A resized image of which windows are computed on demand; a crop takes it like `Encoded`."""
 
     image: np.ndarray
     height: int
@@ -177,12 +177,12 @@ class _Resized:
 
 
 def size_of(image: "np.ndarray | Encoded | _Resized") -> tuple[int, int]:
-    """(height, width), also of an image that is not decoded or not resized yet."""
+    """(height, width), even of an image that is not decoded or resized yet."""
     return image.shape[:2] if isinstance(image, np.ndarray) else (image.height, image.width)
 
 
 class _Crop(_Sized):
-    """Draws a window from the size of an image and keeps that."""
+    """Chooses a window from the image's size and crops to it."""
 
     def window(self, height: int, width: int, rng: np.random.Generator) -> Window:
         """(top, left, height, width) inside an image of height x width."""
@@ -198,23 +198,27 @@ class _Crop(_Sized):
         return image.window(*window, at_least=_pair(self.size))
 
     def drawn(self, image, rng: np.random.Generator) -> dict[str, Window]:
-        """The window in the image that it is given."""
+        """The window, in the given image's pixels."""
         return {"window": self.window(*size_of(image), rng)}
 
     def room(self, height: int, width: int) -> tuple[int, int]:
-        """How much higher and wider than `size` the image is."""
+        """How much taller and wider than `size` the image is.
+
+        Raises:
+          ValueError: it is smaller than `size`.
+        """
         tall, wide = _pair(self.size)
         if height < tall or width < wide:
             raise ValueError(
-                f"cannot crop {tall} x {wide} out of {height} x {width}: resize first, to shorter "
-                f"sides of {max(tall, wide)} or more"
+                f"cannot crop {tall} x {wide} out of {height} x {width}: first resize to a shorter "
+                f"side of {max(tall, wide)} or more"
             )
         return height - tall, width - wide
 
 
 @register_transform("central_crop")
 class CentralCrop(_Crop):
-    """The middle `size` of the image; offsets are rounded down."""
+    """Crops the central `size` of the image; offsets are rounded down."""
 
     def window(self, height, width, rng):
         tall, wide = self.room(height, width)
@@ -223,7 +227,7 @@ class CentralCrop(_Crop):
 
 @register_transform("random_crop")
 class RandomCrop(_Crop):
-    """A window of `size` anywhere in the image, all places alike."""
+    """Crops a window of `size` at a uniformly random place in the image."""
 
     def window(self, height, width, rng):
         tall, wide = self.room(height, width)
@@ -233,12 +237,12 @@ class RandomCrop(_Crop):
 @register_transform("inception_crop")
 @dataclasses.dataclass(frozen=True)
 class InceptionCrop(_Crop):
-    """A random window by TensorFlow's sampling law, resized to `size` (bilinear).
+    """Crops a random window by TensorFlow's sampling law and resizes it to `size` (bilinear).
 
     The aspect ratio w/h is uniform in [0.75, 1.33]; then the height is uniform over the integers
-    for which the window's share of the image lies in `area` (percent) and that fit; then the
-    place is uniform, except that a window which leaves room below or to the right of it never
-    touches that border. After 100 windows that miss `area`, the whole image is taken.
+    that fit the image and give the window a share of it in `area` (percent); then the place is
+    uniform, except that a window that leaves room below or to its right never touches that border.
+    If 100 windows miss `area`, the whole image is used.
     """
 
     area: tuple[float, float] = (5, 100)
@@ -259,7 +263,7 @@ class InceptionCrop(_Crop):
                 tallest -= 1
             shortest = min(round((least / aspect) ** 0.5), tallest)
             tall = int(rng.integers(shortest, tallest + 1))
-            # One pixel more or less where rounding alone has missed `area`.
+            # Correct by one pixel if rounding alone missed `area`.
             tall += (tall * round(tall * aspect) < least) - (tall * round(tall * aspect) > most)
             wide = round(tall * aspect)
             if 0 < tall <= height and 0 < wide <= width and least <= tall * wide <= most:
@@ -281,5 +285,5 @@ class FlipLeftRight:
         return cv2.flip(image, 1) if self.drawn(image, rng)["flipped"] else image
 
     def drawn(self, image, rng: np.random.Generator) -> dict[str, bool]:
-        """Whether it is mirrored."""
+        """Whether the image is mirrored."""
         return {"flipped": bool(rng.random() < 0.5)}

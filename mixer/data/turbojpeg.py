@@ -1,6 +1,6 @@
-"""Part of a JPEG: libjpeg-turbo 3 skips what lies outside a window, where other decoders cannot.
+"""Decodes a window of a JPEG with libjpeg-turbo 3, which can skip what lies outside it.
 
-Its C library is the system's if that is new enough, or else the one inside the wheel `pylibjxl`:
+The C library is the system's if that is new enough, else the one inside the wheel `pylibjxl`:
 Debian 12 and Ubuntu 22.04, and so TPU VMs, have version 2.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 # TurboJPEG's constants: turbojpeg.h.
 _DECOMPRESS, _RGB = 1, 0
 _SUBSAMPLING, _WIDTH, _HEIGHT, _FAST_DCT = 4, 5, 6, 10
-# Width in pixels of the unit that is decoded at once, by the kind of chroma subsampling.
+# {chroma subsampling: width in pixels of the unit that is decoded at once}.
 _UNIT = {0: 8, 1: 16, 2: 16, 3: 8, 4: 8, 5: 32, 6: 8}
 
 
@@ -32,7 +32,7 @@ class _Scale(ctypes.Structure):
 
 @functools.cache
 def _found() -> tuple[ctypes.CDLL, str] | None:
-    """The library, and what it is called."""
+    """The library and its name; None if there is no version 3."""
     for path, name in _places():
         try:
             library = ctypes.CDLL(path)
@@ -55,7 +55,7 @@ def _found() -> tuple[ctypes.CDLL, str] | None:
 def _places() -> Iterator[tuple[str, str]]:
     if system := ctypes.util.find_library("turbojpeg"):
         yield system, ""
-    # Its one extension module has all of the library inside, and lets others call it.
+    # The wheel's only extension module contains the whole library and exports its functions.
     with contextlib.suppress(metadata.PackageNotFoundError):
         wheel = metadata.distribution("pylibjxl")
         for file in wheel.files or ():
@@ -64,20 +64,20 @@ def _places() -> Iterator[tuple[str, str]]:
 
 
 def _file_of(name: str, path: str) -> str:
-    """The file that was loaded as `path`: its name has the version, as in libturbojpeg.so.0.4.0."""
-    with contextlib.suppress(OSError, StopIteration):  # Linux alone tells
+    """The name of the file loaded as `path`, with the version, such as libturbojpeg.so.0.4.0."""
+    with contextlib.suppress(OSError, StopIteration):  # only Linux has this file
         mapped = Path("/proc/self/maps").read_text().splitlines()
         path = next(line.split()[-1] for line in mapped if name in line)
     return Path(path).resolve().name
 
 
 def available() -> bool:
-    """Whether the library was found, in version 3 or later."""
+    """Whether version 3 or later of the library was found."""
     return _found() is not None
 
 
 def decoder() -> str:
-    """What decodes JPEGs on this machine, and whether by windows; for records."""
+    """Names the JPEG decoder of this machine, and whether it decodes windows; for results.json."""
     if found := _found():
         return f"libjpeg-turbo 3, by windows ({found[1]})"
     return f"libjpeg-turbo, whole (simplejpeg {metadata.version('simplejpeg')})"
@@ -85,7 +85,7 @@ def decoder() -> str:
 
 @contextlib.contextmanager
 def _decompressor() -> Iterator[tuple[ctypes.CDLL, int]]:
-    # One that has read another file lends its tables to a file that lacks them.
+    # Not reused: a decompressor applies the tables of one file to the next file that lacks them.
     library, _ = _found()
     handle = library.tj3Init(_DECOMPRESS)
     try:
@@ -103,13 +103,13 @@ def window(
     shrink: int = 1,
     to_the_end: bool = True,
 ) -> np.ndarray | None:
-    """Decodes a window, bit for bit as if it were cut out of the whole image.
+    """Decodes a window, bit for bit as if cropped from the whole image.
 
     Args:
       data: the JPEG.
-      top, left, height, width: of the window, in pixels of the image divided by `shrink`.
-      shrink: 1, 2, 4 or 8: the image is decoded at that fraction of its size.
-      to_the_end: decode what is below the window too, as damage there cannot be seen otherwise.
+      top, left, height, width: the window, in pixels of the image divided by `shrink`.
+      shrink: 1, 2, 4 or 8; decode the image at 1/shrink of its size.
+      to_the_end: also decode what is below the window, to detect damage there.
 
     Returns:
       uint8 [height, width, 3], RGB; None if anything about the file is unusual.
@@ -124,7 +124,7 @@ def window(
         full_height, full_width = -(-full_height // shrink), -(-full_width // shrink)
         if top + height > full_height or left + width > full_width:
             return None
-        # Chroma is interpolated across units: one more on each side makes the borders exact.
+        # Chroma is interpolated across units: one more unit on each side makes the borders exact.
         unit //= min(shrink, unit)
         begin = max(left // unit - 1, 0) * unit
         end = min((-(-(left + width) // unit) + 1) * unit, full_width)

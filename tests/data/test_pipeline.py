@@ -202,7 +202,7 @@ def test_a_dataset_of_bad_examples_ends_the_run(image_folder, make_rows):
     for file in (image_folder / "train").rglob("*.png"):
         file.write_bytes(b"")
     source = sources.open_source(f"folder:{image_folder}", "train")
-    with pytest.raises(pipeline.BadExample, match="100 unusable examples one after another"):
+    with pytest.raises(pipeline.BadExample, match="100 unusable examples in a row"):
         collect(make_rows(source=source, skip_bad=True), stop=1)
 
 

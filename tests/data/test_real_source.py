@@ -139,7 +139,7 @@ def test_tfds_own_dataset_gives_the_same_accuracy(data_dir, tmp_path):
 
 
 def test_other_images_are_refused(data_dir):
-    with pytest.raises(errors.BadInput, match="no file 'n01440764_.*take split validation"):
+    with pytest.raises(errors.BadInput, match="no labels for file 'n014.*: use split validation"):
         sources.open_source("real", "train", data_dir)
 
 
@@ -159,7 +159,7 @@ def test_the_file_may_lie_in_a_store(data_dir, noise_dir, server):
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ("[[1], [2]]", "expected 50,000 lists"),
         (json.dumps([[]] * 50_000), "expected 50,000 lists"),
         (json.dumps([[1]] * 49_999 + [[1000]]), "from 0 to 999"),

@@ -73,11 +73,11 @@ def test_damage_that_stays_is_named(put, server):
 def test_other_files_are_refused(put, server, tmp_path):
     part = put([b"a", b"b"])
     with pytest.raises(
-        remote_shards.DamagedShard, match="holds 2 records, its dataset's metadata say 9"
+        remote_shards.DamagedShard, match="has 2 records, but its dataset's metadata say 9"
     ):
         remote_shards.read_index(URL, 9)
     put([b"a"] * 4, "group_size:4")
-    with pytest.raises(remote_shards.DamagedShard, match="4 records a group, expected 1"):
+    with pytest.raises(remote_shards.DamagedShard, match="4 records per group, expected 1"):
         remote_shards.read_index(URL, 4)
     for content in (b"", b"short", bytes(200_000), bytes(range(256)) * 1000):
         (tmp_path / "x.array_record").write_bytes(content)

@@ -153,11 +153,11 @@ def test_what_cannot_be_staged_is_refused(noise_dir, server, image_folder, tmp_p
     refused("lacks noise/1.0.0/noise-train.array_record-00002-of-00003", origin=copy)
     info = copy / "noise" / "1.0.0" / "dataset_info.json"
     info.write_text(info.read_text().replace("Noise.", "Others."))
-    refused("holds the copy of another preparation", folder=copy)
+    refused("contains a copy of a different preparation", folder=copy)
     shutil.copytree(noise_dir, tmp_path / "same")
     sums = tmp_path / "same" / "noise" / "1.0.0" / "SHA256SUMS"
     sums.write_text("of shards with other labels")
     again = tmp_path / "again"
     shutil.copytree(noise_dir, again)
     (again / "noise" / "1.0.0" / "SHA256SUMS").write_text("of these")
-    refused("holds the copy of another preparation", origin=again, folder=tmp_path / "same")
+    refused("contains a copy of a different preparation", origin=again, folder=tmp_path / "same")

@@ -93,8 +93,8 @@ def test_several_labels_are_those_of_the_names_too(data_dir):
 
 
 REFUSED = {
-    "features coarse_label, fine_label, img, .* none is called image: set .*image_key=img": {},
-    "none is called label or labels or real_label: set .*label_key=coarse_label or fine_label": {
+    "features coarse_label, fine_label, img, .* none is named image: set .*image_key=img": {},
+    "none is named label or labels or real_label: set .*label_key=coarse_label or fine_label": {
         "image_key": "img"
     },
     "unknown feature in config.input.image_key 'imgs'. Did you mean 'img'": {"image_key": "imgs"},
@@ -102,7 +102,7 @@ REFUSED = {
         "image_key": "img",
         "label_key": "number",
     },
-    "its feature text is Text.*, no label": {"image_key": "img", "label_key": "text"},
+    "its feature text is Text.*, not a label": {"image_key": "img", "label_key": "text"},
 }
 
 
@@ -147,5 +147,5 @@ def test_a_damaged_info_of_splits_is_no_dataset_of_none(data_dir, tmp_path):
     info = json.loads((place / "dataset_info.json").read_text())
     info["splits"][0]["shardLengths"] = []
     (place / "dataset_info.json").write_text(json.dumps(info))
-    with pytest.raises(errors.BadInput, match="holds no examples; it has test"):
+    with pytest.raises(errors.BadInput, match="contains no examples; the dataset has test"):
         sources.open_source("digits", "train", tmp_path)

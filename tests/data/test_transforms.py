@@ -223,7 +223,7 @@ def test_sizes_follow_the_image_size_and_keep_their_order():
         ("resize_small(8, method='cubic')", "method 'cubic' is neither 'area' nor 'bicubic'"),
         ("resize(__import__('os'))", "cannot read"),
         ("resize(8).x", "cannot read"),
-        ("resize(9)", "makes images of 9 x 9, image_size asks for 8 x 8"),
+        ("resize(9)", "makes images of 9 x 9, but image_size is 8 x 8"),
         ("resize(4)|central_crop(8)", "cannot crop 8 x 8 out of 4 x 4"),
     ],
 )
@@ -235,7 +235,7 @@ def test_bad_transforms_are_refused(text, message):
 @pytest.mark.parametrize("crop", ["central_crop", "random_crop"])
 def test_a_crop_that_only_some_images_can_have_is_refused(crop):
     """The shorter side of a square or a wide image would be lower than the crop."""
-    with pytest.raises(errors.BadInput, match=r"cannot crop 64 x 32 .*shorter sides of 64 or more"):
+    with pytest.raises(errors.BadInput, match="cannot crop 64 x 32 .* side of 64 or more"):
         transforms.parse(f"resize_small(37)|{crop}", (64, 32))
     chain = transforms.parse(f"resize_small(73)|{crop}", (64, 32))
     for shape in ((30, 90), (90, 30), (50, 50)):

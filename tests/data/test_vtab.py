@@ -246,7 +246,7 @@ def test_a_dataset_of_the_right_size_is_read(data_dir):
 
 
 def test_another_version_than_the_protocols_is_said(tmp_path, monkeypatch):
-    for name, said in (("pets", "version 4.0.0 and was 3 in the protocol"), ("dtd", "")):
+    for name, said in (("pets", "version 4.0.0 but 3 in the protocol"), ("dtd", "")):
         task = stand_ins.small_task(monkeypatch, name, tmp_path)
         line = sources.summary(sources.open_source(f"vtab:{name}", "val200", tmp_path))
         assert f"vtab:{name} val200: 8 images, {task.num_classes} classes: " in line

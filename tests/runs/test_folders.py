@@ -73,7 +73,7 @@ def test_labels_are_those_of_the_models_classes(tmp_path):
     assert source.classes == ("green", "red", "blue") and source.split == "Testing"
     assert {file.split("/")[1]: label for file, label in source.files} == {"red": 1, "blue": 2}
     fill(tmp_path / "other" / "Testing", 1, ("Gren",))
-    with pytest.raises(errors.BadInput, match="no class of the 3 expected .*Did you mean 'green'"):
+    with pytest.raises(errors.BadInput, match="none of the 3 expected .*Did you mean 'green'"):
         measured(trained, config)
 
 
@@ -254,7 +254,7 @@ def test_files_that_are_not_there_are_named(names, pictures):
     with pytest.raises(errors.BadInput, match=f"no file '{pictures}") as raised:
         image_files.expand(asked, image_files.Counter())
     assert missing in str(raised.value)
-    with pytest.raises(errors.BadInput, match="holds no images, only 1 .txt"):
+    with pytest.raises(errors.BadInput, match="contains no images, only 1 .txt"):
         image_files.expand(f"{pictures}/*.txt", image_files.Counter())
 
 

@@ -46,8 +46,8 @@ BAD = [
     ("--config.images=a.png", "config.images=a.png would not be used: config.run=train"),
     ("--config.model.dtype=float16", "Take bfloat16"),
     ("--config.best=test/top2", "Did you mean 'test/top"),
-    ("--config.input.split=train[:0]", "holds no examples"),
-    ("--config.input.fraction=0.0001", "fraction=0.0001 of 1,437 examples is none"),
+    ("--config.input.split=train[:0]", "contains no examples"),
+    ("--config.input.fraction=0.0001", "fraction=0.0001 of 1,437 examples leaves none"),
     ("extra", "unexpected argument 'extra'"),
     ("--learning_rate=1", "flag 'learning_rate'. Did you mean \"--config.schedule.base\""),
 ]

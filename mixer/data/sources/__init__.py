@@ -1,14 +1,14 @@
-"""Where examples come from: random access to undecoded images and their labels.
+"""Opens datasets as sources: random access to undecoded images and their labels.
 
 A source has `name`, `split`, `classes` (names; the label is the index), `__len__`, `__getitem__(i)`
 -> {"image": bytes of a file or uint8 [H, W, 3], "label": int}, and `where(i)`, which names example
 i in error messages. It pickles, and imports no JAX.
 
-It may have `max_labels`: above 0, an example's label is a sequence of at most so many ints, perhaps
-none, perhaps some twice. `identity`: what tells its examples from those of a source that is
-otherwise alike. `summary()`: a line on how they are understood. `published`: one of TFDS's own
-datasets, whose images are meant as TensorFlow decodes them. `read(start, stop)`, which gives a
-list of examples at the cost of one, and `remote`: each read is a request to another machine.
+Optional attributes: `max_labels`: if above 0, a label is a sequence of at most this many ints,
+possibly empty or with repeats. `identity`: distinguishes its examples from those of an otherwise
+equal source. `summary()`: one line on how the examples were interpreted. `published`: whether it is
+one of TFDS's own datasets, whose images are meant as TensorFlow decodes them. `read(start, stop)`:
+returns a list of examples at the cost of one. `remote`: each read is a request to another machine.
 """
 
 import dataclasses
@@ -45,10 +45,9 @@ class Source(Protocol):
 
 
 def fingerprint(source: Source) -> str:
-    """Changes with the examples of a source, as far as can be told without reading them.
+    """A hash that changes with the examples of a source, as far as is known without reading them.
 
-    A source that tells its examples apart by `identity` may go by another name, as a folder does
-    that was moved.
+    The name of a source with an `identity` does not count, so a folder may be moved.
     """
     identity = getattr(source, "identity", None)
     named = (source.name,) if identity is None else identity
@@ -62,7 +61,7 @@ def max_labels(source: Source) -> int:
 
 
 def summary(source: Source) -> str:
-    """One line that says how the examples are understood: `source.summary()`, if it has such."""
+    """One line on how the examples were interpreted: `source.summary()`, if it has one."""
     if own := getattr(source, "summary", None):
         return own()
     classes = f"{len(source.classes):,} classes: {errors.shown(source.classes)}"
@@ -74,7 +73,7 @@ _SOURCES: dict[str, Factory] = {"real": RealSource.open, "vtab": VtabSource.open
 
 
 def register_source(name: str, factory: Factory) -> None:
-    """Makes datasets called `name` or `name:ARGUMENT` come from your own code.
+    """Registers your own code for datasets called `name` or `name:ARGUMENT`.
 
     `factory(argument, split, data_dir)` returns a `Source`; `argument` is what follows the colon.
     """
@@ -82,9 +81,10 @@ def register_source(name: str, factory: Factory) -> None:
 
 
 def split_to_measure(dataset: str, trained_on: str = "") -> str:
-    """The split that "auto" stands for: test, else validation, else a part of train.
+    """The split that "auto" means in an evaluation: test, else validation, else from train.
 
-    That is the tenth that training holds out, of the dataset `trained_on`; of another, all of it.
+    From train it is the tenth that training holds out if the model was trained on this dataset
+    (`trained_on`), else all of it.
     """
     kind, _, path = dataset.partition(":")
     if kind != "folder":
@@ -98,7 +98,7 @@ def split_to_measure(dataset: str, trained_on: str = "") -> str:
 
 
 def split_to_train_on(dataset: str) -> str:
-    """train; of a folder that has neither test nor validation, nine tenths of it."""
+    """train; for a folder with neither test nor validation, nine tenths of it."""
     kind, _, path = dataset.partition(":")
     return usual_splits(path)[0] if kind == "folder" else splits.TRAIN
 
@@ -107,10 +107,10 @@ _LOCAL = "~/tensorflow_datasets"
 
 
 def place(directory: str) -> Path | str:
-    """A folder as an absolute path; gs://BUCKET/FOLDER stays a string.
+    """Makes a folder an absolute path; gs://BUCKET/FOLDER stays a string.
 
     Raises:
-      BadInput: another URL.
+      BadInput: another kind of URL.
     """
     if storage.is_remote(directory):
         if not directory.startswith("gs://"):
@@ -126,13 +126,13 @@ def default_data_dir() -> Path | str:
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What a dataset does not say of itself.
+    """What a dataset does not record about itself.
 
     Attributes:
-      classes: the names in the order of the labels, for a folder of images, for labels that are
-        numbers, and for a TFDS dataset whose own names are among them; (): the dataset's, a
-        folder's being those of its training split, sorted as text.
-      num_classes: of labels that are numbers without names.
+      classes: the class names in label order, for an image folder, for labels that are numbers, and
+        for a TFDS dataset whose own names are among them; (): the dataset's own, which for a folder
+        are those of its training split, sorted as text.
+      num_classes: the number of classes, if labels are numbers without names.
       image_key, label_key: the features of a TFDS dataset; "": image, and label, labels or
         real_label.
     """
@@ -158,15 +158,15 @@ def open_source(
       dataset: "digits", "folder:PATH", "real" or "real:PATH" (`RealSource`), "vtab:TASK"
         (`VtabSource`), a registered source, or the name of a prepared TFDS dataset such as
         "imagenet2012" or "cifar10:3.0.2".
-      split: in TFDS's notation, for instance "train[:98%]" or "train+validation". Of a folder and
-        of a TFDS dataset train, validation and test may be spelled otherwise than there.
-      reading: what the dataset does not say of itself.
-      data_dir: where TFDS datasets lie, a folder or gs://BUCKET/FOLDER (never written to: the
-        digits are then in TFDS's own local folder); by default `default_data_dir()`.
+      split: in TFDS's notation, for instance "train[:98%]" or "train+validation". For folders and
+        TFDS datasets, train, validation and test may be spelled differently than in the dataset.
+      data_dir: the folder or gs://BUCKET/FOLDER of TFDS datasets, by default `default_data_dir()`.
+        A bucket is never written to: the digits are then in TFDS's default local folder.
+      reading: what the dataset does not record about itself.
 
     Raises:
       BadInput: unknown dataset or split, a dataset that is not prepared, or a `data_dir` that
-        does not answer.
+        does not respond.
     """
     kind, _, argument = dataset.partition(":")
     data_dir = data_dir or default_data_dir()
@@ -182,19 +182,19 @@ def open_source(
         except OSError as error:
             raise errors.BadInput(
                 f"the digits cannot be written to {data_dir}: {error}. Set config.runtime.data_dir "
-                f"or $TFDS_DATA_DIR to a folder that can be written"
+                f"or $TFDS_DATA_DIR to a writable folder"
             ) from None
     known = ("digits", *_SOURCES)
     return TfdsSource.open(dataset, split, data_dir, known, **dataclasses.asdict(reading))
 
 
 def is_tfds(dataset: str) -> bool:
-    """Whether it is one in TFDS's layout, which has features by name."""
+    """Whether the dataset is in TFDS's layout, with named features."""
     return dataset.partition(":")[0] not in ("folder", *_SOURCES)
 
 
 def datasets() -> list[str]:
-    """Names of datasets: ours, registered ones, TFDS's, and what lies in `default_data_dir()`."""
+    """Names of datasets: ours, registered ones, TFDS's, and those in `default_data_dir()`."""
     found = [
         "digits",
         "folder:PATH",
@@ -210,7 +210,7 @@ def datasets() -> list[str]:
 def is_dataset(name: str) -> bool:
     """Whether `name` looks like a dataset.
 
-    A folder, a registered source, one of TFDS's, or one that lies prepared in `default_data_dir()`.
+    That is a folder, a registered source, one of TFDS's, or a prepared one in `default_data_dir()`.
     """
     kind = name.partition(":")[0]
     if kind in _SOURCES or kind in ("folder", "digits"):

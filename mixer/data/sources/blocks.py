@@ -1,4 +1,4 @@
-"""Blocks of consecutive examples in memory, fetched before they are needed."""
+"""Prefetches blocks of consecutive examples into memory."""
 
 import functools
 import threading
@@ -9,26 +9,25 @@ from typing import Any
 from mixer.data.order import Blocks, Order
 from mixer.data.sources import Source
 
-_CONNECTIONS = 8  # fetches at a time
-_SEQUENTIAL = 128  # examples a block where they are read in order
+_CONNECTIONS = 8  # concurrent fetches
+_SEQUENTIAL = 128  # examples per block when reading in order
 
 
 class BlockSource:
-    """A source that is read by whole blocks, of which the last used ones are kept.
+    """Reads a source in whole blocks and caches the most recently used ones.
 
-    What it holds is the examples of `keep` blocks at most, as they are stored (undecoded); eight
-    blocks are fetched at a time. Threads share the blocks. It pickles without them: each worker
-    process fetches blocks of its own.
+    It caches at most `keep` blocks of examples, as stored (undecoded), and fetches eight blocks at
+    a time. Threads share the cache. It is not pickled: each worker process fetches its own blocks.
 
     Args:
-      source: one with `read(start, stop)`, which gives a list of examples.
-      block_of: index -> the indices of the block that holds it.
+      source: one with `read(start, stop)`, which returns a list of examples.
+      block_of: index -> the indices of the block that contains it.
     """
 
     def __init__(self, source: Source, block_of: Callable[[int], range], keep: int):
         self.source, self.block_of, self.keep = source, block_of, keep
         self._lock = threading.Lock()
-        self._blocks: dict[range, Future] = {}  # the last used one is the last
+        self._blocks: dict[range, Future] = {}  # the most recently used is last
         self._pool: ThreadPoolExecutor | None = None
 
     def __getstate__(self):
@@ -38,7 +37,7 @@ class BlockSource:
         self.__init__(*state)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # not yet there, while it is unpickled
+        if name.startswith("_"):  # not set yet, during unpickling
             raise AttributeError(name)
         return getattr(self.source, name)
 
@@ -53,11 +52,11 @@ class BlockSource:
             return self.source[index]
 
     def will_read(self, index: int) -> None:
-        """Begins to fetch the block of an example that is to be read soon."""
+        """Starts fetching the block of an example that will be read soon."""
         self._fetch(self.block_of(index))
 
     def close(self) -> None:
-        """Lets the blocks and the threads go; the next read begins anew."""
+        """Frees the blocks and the threads; the next read starts over."""
         with self._lock:
             pool, self._pool, self._blocks = self._pool, None, {}
         if pool is not None:
@@ -76,16 +75,16 @@ class BlockSource:
 
 
 def in_blocks(source: Source, order: Order | None, rows: Sequence[int]) -> tuple[Source, int]:
-    """Lets a source be read by blocks where the order, or a remote store, asks for it.
+    """Wraps a source in a `BlockSource` if the order, or reading a remote store in order, needs it.
 
     Args:
-      order: of the examples; None if they are read once, one after the other.
-      rows: those of a global batch that this process makes.
+      order: the training order; None if the examples are read once, in sequence.
+      rows: the rows of a global batch that this process makes.
 
     Returns:
-      The source or a `BlockSource`, and how many rows ahead an example is to be announced to it:
-      one window, so that while a window is read the next one is fetched. Both are kept, and at an
-      epoch's end, whose last window may be short, the one after that.
+      The source or a `BlockSource`, and how many rows ahead examples must be announced to it: one
+      window, so that the next window is fetched while one is read. It keeps three windows, because
+      the last window of an epoch may be short, and then the one after the next is fetched, too.
     """
     if isinstance(order, Blocks) and hasattr(source, "read"):
         keep = 3 * order.blocks_at_once(rows)

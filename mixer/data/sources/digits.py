@@ -1,7 +1,7 @@
-"""The embedded dataset: scikit-learn's 1,797 real handwritten digits, 8 x 8 pixels, 17 greys.
+"""The built-in dataset `digits`: scikit-learn's 1,797 handwritten digits, 8 x 8 pixels, 17 greys.
 
-It is written once as an ArrayRecord dataset and then read by the path that ImageNet is read by,
-so that the first command a newcomer types needs no network and exercises the whole input side.
+It is written once as an ArrayRecord dataset and then read by the same code as ImageNet, so that a
+newcomer's first command needs no network and exercises the whole input pipeline.
 """
 
 import io
@@ -19,7 +19,7 @@ VERSION = "1.0.0"
 
 
 def prepare(data_dir: Path) -> None:
-    """Writes `<data_dir>/digits/1.0.0` unless it is there.
+    """Writes `<data_dir>/digits/1.0.0` unless it exists.
 
     Every fifth digit in hash order is `test` (360), the others are `train` (1,437).
     """

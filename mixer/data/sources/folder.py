@@ -1,4 +1,4 @@
-"""A folder of images as a source."""
+"""The source `folder:PATH`: a folder of images."""
 
 import dataclasses
 import re
@@ -14,16 +14,16 @@ from mixer.data.sources.folder_layout import EXPECTED, Layout
 
 @dataclasses.dataclass(frozen=True)
 class FolderSource:
-    """Images as PATH/<split>/<class>/**/*.jpg; without split folders, all of PATH is `train`.
+    """Images in PATH/<split>/<class>/**/*.jpg; without split folders, all of PATH is `train`.
 
-    `Layout` says what the splits and the classes are. Files are listed in the order of a hash of
-    their path below PATH, so that a range of a split holds every class in proportion.
+    `Layout` determines the splits and classes. Files are listed in the order of a hash of their
+    path below PATH, so that a range of a split contains every class in proportion.
 
     Attributes:
       files: (path below `root`, label) of each image.
       beside: the folders in PATH that are not read for this split.
-      left_out: how many files are no images, by their endings.
-      sorted_names: whether the classes are in the order of their names as text.
+      left_out: (extension, number) of the files that are not images.
+      sorted_names: whether the classes are sorted by name, as text.
     """
 
     name: str
@@ -40,13 +40,13 @@ class FolderSource:
         """Lists the images of a split.
 
         Args:
-          split: in TFDS's notation; a split may be called as its folder is, or by another usual
-            spelling: "validation[:50%]" of PATH/valid.
-          classes: the names in the order of the labels; none: those of the training split, sorted.
+          split: in TFDS's notation, with the name of the split's folder or another usual spelling:
+            "validation[:50%]" for PATH/valid.
+          classes: the names in label order; empty: those of the training split, sorted.
 
         Raises:
-          BadInput: a layout that cannot be understood, an unknown split, one without images, a
-            class that is unknown, or one of the training split's that has no images.
+          BadInput: a layout that is ambiguous or has too few classes, an unknown split, one without
+            images, an unknown class, or a class of the training split without images.
         """
         layout = Layout.of(path, classes)
         split = splits.as_spelled(split, layout.splits)
@@ -64,12 +64,12 @@ class FolderSource:
             files += listed[part][chosen]
         if not files:
             only = f"; left out: {image_files.counted(left_out)}" if left_out else ""
-            mend = EXPECTED
+            fix = EXPECTED
             if any(sizes.values()):
-                mend = "take a larger part, or put images into PATH/test"
+                fix = "use a larger part, or put images into PATH/test"
             raise errors.BadInput(
-                f"{layout.name}: split {split!r} holds no images. It has {splits.listed(sizes)}"
-                f"{only}: {mend}"
+                f"{layout.name}: split {split!r} contains no images. The dataset has "
+                f"{splits.listed(sizes)}{only}: {fix}"
             )
         everything = {*layout.splits, *layout.others} if layout.has_splits else set(asked)
         return cls(
@@ -101,7 +101,7 @@ class FolderSource:
         )
 
     def summary(self) -> str:
-        """One line: the classes in their order, images in each, and what is left out."""
+        """One line: the number of images, the classes in order, and the files left out."""
         counts = Counter(label for _, label in self.files)
         least, most = min(counts.values()), max(counts.values())
         each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
@@ -116,17 +116,17 @@ class FolderSource:
 
 
 def _unread(layout: Layout) -> str:
-    """What a missing split may be: the folders beside those that are there."""
+    """Names the folders next to the splits, one of which may be the missing split."""
     if not layout.others:
         return ""
     folders = [f"{name}/" for name in layout.others]
     return (
-        f". {errors.shown(folders)} in {layout.root} are not read, as they lie beside splits: "
-        f"classes belong into {layout.root}/train"
+        f". {errors.shown(folders)} in {layout.root} are not read, because they are next to "
+        f"splits: put classes into {layout.root}/train"
     )
 
 
 def _natural(name: str) -> list:
-    """Numbers by their value and letters without case, as timm and file managers sort."""
+    """Sort key: numbers by value, letters ignoring case, as in timm and file managers."""
     parts = re.split(r"([0-9]+)", name)  # text, digits, text ...
     return [int(part) if i % 2 else part.lower() for i, part in enumerate(parts)]

@@ -1,4 +1,4 @@
-"""What the folders in a folder of images are: splits, classes, or neither."""
+"""Decides whether the folders in a folder of images are splits, classes, or neither."""
 
 import dataclasses
 import os
@@ -16,17 +16,18 @@ EXPECTED = "expected PATH/train/<class>/*.jpg (or PATH/<class>/*.jpg) with two o
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What the folders in PATH are.
+    """The splits and classes of a folder of images.
 
-    A folder that is called like a split and holds folders is a split, and those are its classes. If
-    there is none, the folders in PATH are the classes, and all images are `train`.
+    A folder that is named like a split and contains folders is a split, and these are its classes.
+    If there is none, the folders in PATH are the classes, and all images are `train`.
 
     Attributes:
       name: the dataset's, for messages.
-      splits: each split's folder by its name: that of the folder, or `train` for PATH itself.
+      splits: {split: its folder}; the split is named like the folder, or `train` for PATH itself.
       classes: the names; the label is the index.
-      taught_by: the split whose folders are the classes, "" if these were given or come from all.
-      others: the folders beside the splits, which are not read.
+      taught_by: the split whose folders define the classes; "" if they were given or come from all
+        splits.
+      others: the folders next to the splits, which are not read.
     """
 
     name: str
@@ -38,11 +39,11 @@ class Layout:
 
     @classmethod
     def of(cls, path: str, classes: Sequence[str] = ()) -> "Layout":
-        """Looks at the folders; `classes` are the names in the order of the labels, if known.
+        """Inspects the folders; `classes` are the names in label order, if known.
 
         Raises:
-          Missing: PATH is no folder.
-          BadInput: it has fewer than two classes, or could be understood in two ways.
+          Missing: PATH is not a folder.
+          BadInput: it has fewer than two classes, or is ambiguous.
         """
         name, root = f"folder:{path}", Path(path).expanduser().absolute()
         if not root.is_dir():
@@ -61,7 +62,7 @@ class Layout:
         if len(names) < 2:
             where = places[train] if train else root
             raise errors.BadInput(
-                f"{name}: {where} holds {len(names)} folders: {EXPECTED}{_hint(where)}"
+                f"{name}: {where} contains {len(names)} folders: {EXPECTED}{_hint(where)}"
             )
         return cls(name, root, places, tuple(names), train, others)
 
@@ -71,17 +72,17 @@ class Layout:
         return self.root not in self.splits.values()
 
     def images(self, split: str, left_out: Counter) -> Iterator[tuple[str, int]]:
-        """(path below `root`, label) of the images in a split's folder, class by class.
+        """Yields (path below `root`, label) of the images in a split's folder, class by class.
 
         Args:
-          left_out: counts the files that are no images by their endings.
+          left_out: counts the files that are not images, by extension.
 
         Raises:
-          BadInput: a class that is not among `classes`, or one of the training split's without
-            images; the latter at the end.
+          BadInput: a class that is not among `classes`, or a class of the training split without
+            images.
         """
         place, above = self.splits[split], f"{str(self.root).rstrip('/')}/"
-        # A name that a Mac has written may be other characters than the same name elsewhere.
+        # A Mac may encode a name in other Unicode characters than other systems do.
         label_of = {unicodedata.normalize("NFC", c): i for i, c in enumerate(self.classes)}
         seen = set()
         for folder in image_files.folders(place):
@@ -89,7 +90,7 @@ class Layout:
             if label is None:
                 raise self._strange(place, label_of)
             if label in seen:
-                raise errors.BadInput(f"{self.name}: {place} holds two folders {folder!r}")
+                raise errors.BadInput(f"{self.name}: {place} contains two folders {folder!r}")
             count, before = 0, left_out.copy()
             for file in image_files.below(place / folder, left_out):
                 count += 1
@@ -97,7 +98,7 @@ class Layout:
             if not count and split == self.taught_by:
                 only = image_files.counted(left_out - before)
                 raise errors.BadInput(
-                    f"{self.name}: class {folder!r} holds no images{only and f', only {only}'}: "
+                    f"{self.name}: class {folder!r} contains no images{only and f', only {only}'}: "
                     f"fill or remove {place / folder}. The classes: {errors.shown(self.classes)}"
                 )
             seen.add(label)
@@ -117,21 +118,21 @@ class Layout:
         ]
         if self.taught_by:
             return errors.BadInput(
-                f"{self.name}: {place} holds classes that the training split lacks: "
+                f"{self.name}: {place} contains classes that the training split lacks: "
                 f"{', '.join(strange)}"
             )
         first = str(errors.unknown("class", strange[0], self.classes)).split(" Known:")[0]
         return errors.BadInput(
-            f"{self.name}: {place} holds {len(strange)} folders that are no class of the "
-            f"{len(self.classes):,} expected ({errors.shown(self.classes)}): {first}"
+            f"{self.name}: {place} contains {len(strange)} folders that are none of the "
+            f"{len(self.classes):,} expected classes ({errors.shown(self.classes)}): {first}"
         )
 
 
 def split_folders(path: str) -> dict[str, Path]:
-    """The folders in PATH that are splits, by their names; none if the classes lie in PATH itself.
+    """{name: folder} of the splits in PATH; {} if PATH directly contains the classes.
 
     Raises:
-      BadInput: two of them mean the same split.
+      BadInput: two folders mean the same split.
     """
     root = Path(path).expanduser().absolute()
     found = [name for name in image_files.folders(root) if splits.meaning(name)]
@@ -142,13 +143,13 @@ def split_folders(path: str) -> dict[str, Path]:
         if other != name:
             raise errors.BadInput(
                 f"folder:{path}: {other} and {name} both mean the split "
-                f"{splits.meaning(name)}: join them, or move one away"
+                f"{splits.meaning(name)}: merge them, or move one away"
             )
     return places
 
 
 def usual_splits(path: str) -> tuple[str, str]:
-    """What to train on, and what to measure on: test, else validation, else a tenth of train."""
+    """The splits to train on and to evaluate on: test, else validation, else a tenth of train."""
     root = Path(path).expanduser()
     meant = {splits.meaning(name) for name in split_folders(path)} if root.is_dir() else set()
     measured = next((part for part in (splits.TEST, splits.VALIDATION) if part in meant), None)
@@ -156,30 +157,30 @@ def usual_splits(path: str) -> tuple[str, str]:
 
 
 def _check_classes(name: str, root: Path, found: list[str], classes: Sequence[str]) -> None:
-    """Refuses class folders in PATH that are rather splits, or rather hold splits."""
+    """Refuses class folders in PATH that appear to be splits or to contain splits."""
     if alike := splits.mistaken([folder for folder in found if folder not in classes]):
         raise errors.BadInput(
-            f"{name}: {', '.join(alike)} in {root} look like splits, and are none: a split is "
-            f"called train, validation or test (or another usual spelling) and holds a folder for "
-            f"each class. If they are classes, put all classes into {root}/train"
+            f"{name}: {', '.join(alike)} in {root} look like splits but are not: a split is named "
+            f"train, validation or test (or another usual spelling) and contains a folder for each "
+            f"class. If they are classes, put all classes into {root}/train"
         )
     for folder in found:
         inner = [i for i in image_files.folders(root / folder) if splits.meaning(i)]
         whole = [i for i in inner if image_files.folders(root / folder / i)]
         if whole:
             raise errors.BadInput(
-                f"{name}: {root / folder} holds {', '.join(inner)}, which look like splits; did "
+                f"{name}: {root / folder} contains {', '.join(inner)}, which look like splits; did "
                 f"you mean folder:{Path(name.removeprefix('folder:')) / folder}?"
             )
         if len({splits.meaning(i) for i in inner}) > 1:
             raise errors.BadInput(
-                f"{name}: {root / folder} holds {', '.join(inner)}, which look like splits of one "
-                f"class: expected PATH/<split>/<class>, not PATH/<class>/<split>"
+                f"{name}: {root / folder} contains {', '.join(inner)}, which look like splits of "
+                f"one class: expected PATH/<split>/<class>, not PATH/<class>/<split>"
             )
 
 
 def _hint(where: Path) -> str:
-    """What else there is where classes were expected."""
+    """Suggests a fix from what is found where classes were expected."""
     below = image_files.folders(where)
     for place in (where / folder for folder in below):
         while len(inner := image_files.folders(place)) == 1 and not splits.meaning(inner[0]):
@@ -189,8 +190,8 @@ def _hint(where: Path) -> str:
     names = sorted(e.name for e in os.scandir(where) if e.is_file())
     if images := sum(map(image_files.is_image, names)):
         return (
-            f". {images:,} images lie in it itself: a table of their labels can be prepared, "
-            f"config.prepare.source=manifest:FILE"
+            f". It directly contains {images:,} images: if you have a table of their labels, "
+            f"prepare it with config.prepare.source=manifest:FILE"
         )
     archives = [n for n in names if n.endswith((".zip", ".tar", ".tgz", ".gz", ".rar", ".7z"))]
     return f". Unpack {archives[0]} first" if archives else ""

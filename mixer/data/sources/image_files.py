@@ -9,31 +9,31 @@ from pathlib import Path
 from mixer import errors
 from mixer.data.pillow import SUFFIXES
 
-# What macOS and Synology put beside the images: thumbnails, which are not meant.
+# Folders of thumbnails that macOS and Synology add next to the images.
 _FOREIGN = ("__MACOSX", "@eaDir")
 
 
 def is_image(name: str) -> bool:
-    """By its ending; hidden files are none."""
+    """Decides by the extension; hidden files are not images."""
     last = name.rpartition("/")[2]
     return last.lower().endswith(SUFFIXES) and not is_hidden(last)
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is left out without a word."""
+    """Whether a file or folder is silently ignored."""
     return name.startswith(".") or name in _FOREIGN
 
 
 def ending(name: str) -> str:
-    """The ending by which a file that is no image is counted."""
+    """The extension under which a file that is not an image is counted."""
     return os.path.splitext(name)[1].lower() or "no ending"
 
 
 def folders(path: Path) -> list[str]:
-    """The names of the folders in a folder, sorted; hidden ones are left out.
+    """The names of the folders in a folder, sorted, without hidden ones.
 
     Raises:
-      BadInput: it cannot be read.
+      BadInput: the folder cannot be read.
     """
     try:
         return sorted(e.name for e in os.scandir(path) if e.is_dir() and not is_hidden(e.name))
@@ -42,10 +42,10 @@ def folders(path: Path) -> list[str]:
 
 
 def below(folder: Path, left_out: Counter) -> Iterator[str]:
-    """The paths of all images below a folder, sorted within each folder; links are followed.
+    """Yields the paths of all images below a folder, sorted within each folder; follows links.
 
     Args:
-      left_out: counts the other files by their endings; hidden ones do not count.
+      left_out: counts the other files by extension, except hidden ones.
 
     Raises:
       BadInput: a folder that cannot be read.
@@ -64,23 +64,23 @@ def below(folder: Path, left_out: Counter) -> Iterator[str]:
 
 
 def expand(names: str, left_out: Counter, asked_by: str = "config.images") -> list[str]:
-    """The files that a list of files, folders and globs stands for, each once.
+    """Expands a list of files, folders and globs to files, each once.
 
-    Folders are looked through to the bottom, and so are those that a glob without `**` matches; in
-    folders and by globs only images are found. A file that is called like a glob is that file.
+    Folders are searched recursively, also those that a glob without `**` matches. Folders and globs
+    yield only images. A file whose name looks like a glob is that file.
 
     Args:
-      names: with commas between them; a name may hold commas too.
+      names: separated by commas; a name may also contain commas.
       left_out: see `below`.
-      asked_by: what the names were given as, for messages.
+      asked_by: the key or argument that gave the names, for messages.
 
     Raises:
-      BadInput: nothing of a name is there.
+      BadInput: a name does not exist or contains no images.
     """
     whole = _matches(names.strip(), left_out, asked_by)
     found, parts = whole or [], [] if whole else names.split(",")
     while parts:
-        for stop in range(1, len(parts) + 1):  # the shortest name that is there
+        for stop in range(1, len(parts) + 1):  # the shortest name that exists
             files = _matches(",".join(parts[:stop]).strip(), left_out, asked_by)
             if files is not None:
                 found += files
@@ -94,8 +94,8 @@ def expand(names: str, left_out: Counter, asked_by: str = "config.images") -> li
 
 
 def _matches(name: str, left_out: Counter, asked_by: str) -> list[str] | None:
-    """The files that one name stands for; None if there is nothing of this name."""
-    if not name:  # after a last comma
+    """Expands one name to files; None if nothing has this name."""
+    if not name:  # after a trailing comma
         return []
     path = os.path.expanduser(name)
     if os.path.isfile(path):
@@ -114,12 +114,12 @@ def _matches(name: str, left_out: Counter, asked_by: str) -> list[str] | None:
             files += below(Path(match), left_out)
     if not files:
         only = f", only {counted(left_out)}" if left_out else ""
-        raise errors.BadInput(f"{asked_by}: {name!r} holds no images{only}")
+        raise errors.BadInput(f"{asked_by}: {name!r} contains no images{only}")
     return files
 
 
 def _leads_up(parent: str, name: str) -> bool:
-    """Whether a folder is a link to one that it lies in, which would never end."""
+    """Whether a folder is a link to one of its parents; following it would never end."""
     path = os.path.join(parent, name)
     if not os.path.islink(path):
         return False
@@ -127,5 +127,5 @@ def _leads_up(parent: str, name: str) -> bool:
 
 
 def counted(left_out: Counter | dict[str, int]) -> str:
-    """For messages: "12 .txt, 3 .heic"; the most frequent first."""
+    """Formats counts for messages, most frequent first: "12 .txt, 3 .heic"."""
     return ", ".join(f"{count:,} {kind}" for kind, count in Counter(left_out).most_common())

@@ -17,13 +17,13 @@ _IMAGES = 50_000
 
 @dataclasses.dataclass(frozen=True)
 class RealSource:
-    """A split of imagenet2012, its images' labels replaced by those that people saw in them.
+    """A split of imagenet2012 with the labels replaced by ReaL's, from human raters.
 
-    3,163 of the 50,000 images have none; accuracy is counted on the others, as the evaluator
-    `multilabel` does.
+    3,163 of the 50,000 images have none; the evaluator `multilabel` measures accuracy on the
+    others.
 
     Attributes:
-      images: where the images come from; their file names say which labels are theirs.
+      images: the source of the images; their file names determine their labels.
       labels: entry i belongs to ILSVRC2012_val_%08d.JPEG with number i + 1.
     """
 
@@ -36,7 +36,7 @@ class RealSource:
         """Joins imagenet2012 with the file `path`, by default real.json in the data_dir.
 
         Raises:
-          BadInput: one of them is not there or not what it should be, or the split has other files.
+          BadInput: one of them is missing or malformed, or the split has other files.
         """
         images = TfdsSource.open("imagenet2012", split, data_dir)
         file = path or f"{str(data_dir).rstrip('/')}/real.json"
@@ -44,12 +44,12 @@ class RealSource:
         try:
             source[0]
         except errors.Failure as error:
-            raise errors.BadInput(f"{source.where(0)}: {error}: take split validation") from None
+            raise errors.BadInput(f"{source.where(0)}: {error}: use split validation") from None
         return source
 
     @property
     def split(self) -> str:
-        """The images'."""
+        """The split of the images."""
         return self.images.split
 
     @property
@@ -59,12 +59,12 @@ class RealSource:
 
     @property
     def max_labels(self) -> int:
-        """Of any image; 9 in the published file."""
+        """The most labels of any image; 9 in the published file."""
         return max(map(len, self.labels))
 
     @property
     def published(self) -> bool:
-        """The images'."""
+        """Whether the images are those of TFDS's own dataset."""
         return self.images.published
 
     def __len__(self) -> int:
@@ -75,8 +75,8 @@ class RealSource:
         file = record["file_name"].decode()
         match = _FILE.fullmatch(file)
         if match is None or not 1 <= int(match[1]) <= _IMAGES:
-            # No ValueError: it is not the example that is bad, so it is not to be skipped.
-            raise errors.Failure(f"ReaL labels no file {file!r}")
+            # Not a ValueError: the example is not bad, so it must not be skipped.
+            raise errors.Failure(f"ReaL has no labels for file {file!r}")
         return {"image": record["image"], "label": self.labels[int(match[1]) - 1]}
 
     def where(self, index: int) -> str:
@@ -87,11 +87,11 @@ def _read(file: str, num_classes: int) -> list[list[int]]:
     try:
         content = storage.read(file)
     except (OSError, storage.StoreError) as error:
-        raise errors.Missing(f"{file} cannot be read: {error}. Put there once: {_URL}") from None
+        raise errors.Missing(f"{file} cannot be read: {error}. Put it there once: {_URL}") from None
     try:
         labels = json.loads(content)
     except ValueError as error:
-        raise errors.BadInput(f"{file} is no JSON: {error}") from None
+        raise errors.BadInput(f"{file} is not JSON: {error}") from None
     well_formed = isinstance(labels, list) and all(
         isinstance(several, list) and all(type(k) is int and 0 <= k < num_classes for k in several)
         for several in labels

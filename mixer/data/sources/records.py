@@ -17,20 +17,20 @@ from mixer import storage
 def write_shard(
     path: Path, features: tfds.features.FeaturesDict, examples: Iterable[dict]
 ) -> dict[str, int]:
-    """Writes the file of a shard, the same bytes for the same examples, and reads it back.
+    """Writes a shard file, deterministically, and reads it back to verify it.
 
     Args:
       features: of the examples. An image given as a binary file object is stored byte for byte.
 
     Returns:
-      Numbers of `records`, of `bytes` in them, and the file's `size`.
+      The number of `records`, the `bytes` in them, and the `size` of the file.
 
     Raises:
-      OSError: the disk does not take it, or what is read back is not what was written.
+      OSError: writing failed, or what is read back differs from what was written.
     """
     serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
     with _trouble_of_the_disk():
-        # One record a group: what random access reads fastest.
+        # One record per group is fastest for random access.
         writer = ArrayRecordWriter(str(path), "group_size:1")
     count = size = 0
     written, found = hashlib.blake2b(), hashlib.blake2b()
@@ -48,13 +48,13 @@ def write_shard(
             found.update(reader.read([i])[0])
         reader.close()
     if written.digest() != found.digest():
-        raise OSError(f"{path} was not read back as it was written")
+        raise OSError(f"{path} reads back differently from what was written")
     return {"records": count, "bytes": size, "size": path.stat().st_size}
 
 
 @contextlib.contextmanager
 def _trouble_of_the_disk() -> Iterator[None]:
-    """ArrayRecord's errors, which are of one kind whatever is wrong, as an OSError."""
+    """Turns ArrayRecord's RuntimeError, which it raises whatever is wrong, into an OSError."""
     try:
         yield
     except RuntimeError as error:
@@ -73,9 +73,9 @@ def write_info(
     """Writes TFDS's JSON files beside finished shards.
 
     Args:
-      folder: where the shards lie now.
-      directory: `<data_dir>/<name>/<version>`, where they will lie.
-      shards: what `write_shard` returned, for each split in order.
+      folder: where the shards are now.
+      directory: `<data_dir>/<name>/<version>`, where they will be moved.
+      shards: what `write_shard` returned, for each split, in order.
       metadata: for `builder.info.metadata`; JSON.
     """
     infos = [
@@ -107,16 +107,16 @@ def write_dataset(
     splits: Mapping[str, Iterable[dict]],
     description: str,
 ) -> None:
-    """Writes `<data_dir>/<name>/<version>`, readable by `tfds.builder(name)`, one shard a split.
+    """Writes `<data_dir>/<name>/<version>`, readable by `tfds.builder(name)`, one shard per split.
 
     Args:
-      directory: that path; it appears complete (written beside and renamed) or not at all.
+      directory: that path; written to a temporary folder and renamed, so never incomplete.
       features: see `write_shard`.
-      splits: the examples of each split in the order to store them.
+      splits: the examples of each split, in storage order.
       description: one sentence for the metadata.
 
     Raises:
-      Unwritable: the disk does not take it.
+      Unwritable: writing failed.
     """
     name = directory.parent.name
     with storage.naming(directory):

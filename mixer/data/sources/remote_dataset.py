@@ -1,4 +1,4 @@
-"""TFDS datasets in an object store, opened without TensorFlow: their metadata are copied first."""
+"""Opens TFDS datasets in an object store without TensorFlow, after copying their metadata."""
 
 import contextlib
 import dataclasses
@@ -19,15 +19,15 @@ _SHARD = re.compile(r"-\d{5,}-of-\d{5,}$")
 
 
 def is_metadata(name: str) -> bool:
-    """Whether a file of a TFDS dataset is no shard."""
+    """Whether a file of a TFDS dataset is not a shard."""
     return not _SHARD.search(name)
 
 
 def files(dataset: str, data_dir: str) -> list[storage.FileInfo]:
-    """All that a store holds of a dataset, whatever config and version.
+    """Lists a dataset's files in a store, for all configs and versions.
 
     Raises:
-      BadInput: it cannot be listed.
+      BadInput: they cannot be listed.
     """
     name = re.split("[/:]", dataset)[0]
     try:
@@ -38,10 +38,10 @@ def files(dataset: str, data_dir: str) -> list[storage.FileInfo]:
 
 @contextlib.contextmanager
 def metadata(dataset: str, data_dir: Path | str) -> Iterator[Path]:
-    """Gives a local TFDS data_dir with the dataset's metadata, while the context is open.
+    """Yields a local TFDS data_dir that contains the dataset's metadata while the context is open.
 
     Raises:
-      BadInput: `data_dir` does not answer.
+      BadInput: `data_dir` does not respond.
     """
     if not storage.is_remote(data_dir):
         timeout.look(data_dir)
@@ -65,7 +65,7 @@ def _copy_metadata(dataset: str, data_dir: str, folder: Path) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """What TFDS's own data source is for local shards. Pickles without the metadata's folder."""
+    """Replaces TFDS's data source, which reads local shards. Pickles without its metadata."""
 
     features: tfds.features.FeaturesDict
     decoders: dict[str, Any]
@@ -80,7 +80,7 @@ class Records:
         folder: Path,
         data_dir: str,
     ) -> "Records":
-        """A split whose metadata lie below `folder` and whose shards below `data_dir`."""
+        """Opens a split with its metadata below `folder` and its shards below `data_dir`."""
         parts = [
             ShardPart(
                 f"{data_dir.rstrip('/')}/{Path(i.filename).relative_to(folder).as_posix()}",

@@ -1,10 +1,10 @@
-"""ArrayRecord shards in an object store: any run of records by one ranged request.
+"""Reads ArrayRecord shards in an object store, any run of records with one ranged request.
 
-The reader of the array_record package can read `gs://` itself, but its ranges have no end: a store
+The array_record package's reader can read `gs://` itself, but its ranges have no end, so a store
 sends about twice the bytes that are read. Here a run of 128 records of 110 kB is one request, which
-brings 1.001 times their bytes. What it brings is laid into an unnamed sparse file of the shard's
-size, beside the shard's own index. From that the package's reader reads as from the shard: it
-decompresses each record and checks its hash.
+returns 1.001 times their bytes. They are placed in an unnamed sparse file of the shard's size, with
+the shard's own index. The package's reader reads that file like the shard: it decompresses each
+record and checks its hash.
 """
 
 import bisect
@@ -24,16 +24,16 @@ from mixer.storage import bucket
 
 # Riegeli's file format: a header interrupts the chunks at every block.
 _BLOCK, _BLOCK_HEADER, _CHUNK_HEADER = 2**16, 24, 40
-_ATTEMPTS = 3  # to get bytes whose hashes are right
+_ATTEMPTS = 3  # to get bytes with correct hashes
 _MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
 
 class DamagedShard(errors.Failure):
-    """What the store gives is no ArrayRecord shard, or not the one that the metadata describe."""
+    """A file in the store is not an ArrayRecord shard, or not the one in the metadata."""
 
 
 class ShardPart(NamedTuple):
-    """Records skip ... skip+take-1 of a shard that has `records` of them."""
+    """Records skip ... skip+take-1 of a shard with `records` records."""
 
     url: str
     skip: int
@@ -42,12 +42,12 @@ class ShardPart(NamedTuple):
 
 
 class Index(NamedTuple):
-    """Where a shard's records lie.
+    """The positions of a shard's records.
 
     Attributes:
-      size: of the shard, bytes.
-      offsets: int64 [records + 1]; record i lies in bytes offsets[i] ... offsets[i+1]-1.
-      end: the shard's bytes from offsets[-1] on, without the zeros that follow.
+      size: of the shard, in bytes.
+      offsets: int64 [records + 1]; record i is bytes offsets[i] ... offsets[i+1]-1.
+      end: the shard's bytes from offsets[-1] on, without trailing zeros.
     """
 
     size: int
@@ -56,11 +56,10 @@ class Index(NamedTuple):
 
 
 class RemoteShards:
-    """The records of some parts of shards, one after the other, as bytes.
+    """The records of a sequence of shard parts, as bytes.
 
-    Takes the place of TFDS's source of records. Safe to use from many threads; pickles without what
-    it has read. It keeps the indices of the shards that were touched: some 25 bytes a record and up
-    to 64 KiB a shard.
+    Replaces TFDS's source of records. Thread-safe; pickles without what it has read. It caches the
+    indices of the shards that were read: some 25 bytes per record and up to 64 KiB per shard.
     """
 
     def __init__(self, parts: Sequence[ShardPart]):
@@ -82,7 +81,7 @@ class RemoteShards:
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[int]) -> list[bytes]:
-        """The records of these keys; neighbours within a shard come with one request."""
+        """Reads these records, with one request for each run of consecutive keys in a shard."""
         records = []
         for _, run in itertools.groupby(enumerate(keys), lambda pair: pair[1] - pair[0]):
             run = [key for _, key in run]
@@ -113,35 +112,35 @@ def read_index(url: str, records: int) -> Index:
     """Reads a shard's index, usually with one request.
 
     Args:
-      records: how many the shard has, by the dataset's metadata.
+      records: how many the shard has, according to the dataset's metadata.
 
     Raises:
-      DamagedShard: no such shard.
-      StoreError: the store does not answer.
+      DamagedShard: not such a shard.
+      StoreError: the store does not respond.
     """
-    # The index takes up to 24 bytes a record before compression. Zeros follow it up to the next
-    # block, and then a block that says where it is.
+    # The index takes up to 24 bytes per record before compression. It is followed by zeros up to
+    # the next block, and then by a block that contains its position.
     expected = 2 * _BLOCK + 4096 + 24 * records
     entries, index = _undamaged(f"{url}: its index", lambda: _fetch_index(url, expected))
     if any(entry[3] != 1 for entry in entries):
         raise DamagedShard(
-            f"{url} holds {entries[0][3]} records a group, expected 1 (as TFDS writes): it cannot "
-            f"be read by ranges. Read a copy on a disk (docs/data.md)"
+            f"{url} has {entries[0][3]} records per group, expected 1 (as TFDS writes), so ranges "
+            f"of it cannot be read. Read a copy on a disk (docs/data.md)"
         )
     if len(entries) != records:
         raise DamagedShard(
-            f"{url} holds {len(entries):,} records, its dataset's metadata say {records:,}: copy "
-            f"or prepare both anew"
+            f"{url} has {len(entries):,} records, but its dataset's metadata say {records:,}: copy "
+            f"or prepare both again"
         )
     return index
 
 
 def read_records(url: str, index: Index, start: int, stop: int) -> list[bytes]:
-    """Records start ... stop-1 of a shard, by one request; by more if the bytes are damaged.
+    """Reads records start ... stop-1 of a shard with one request, or more if bytes are damaged.
 
     Raises:
       DamagedShard: they stay damaged.
-      StoreError: the store does not answer.
+      StoreError: the store does not respond.
     """
     first, last = int(index.offsets[start]), int(index.offsets[stop])
 
@@ -159,13 +158,13 @@ def _undamaged(what: str, fetch: Callable[[], Any]) -> Any:
             return fetch()
         except (RuntimeError, ValueError, IndexError, KeyError) as error:
             damage = str(error).partition("\n")[0]
-    raise DamagedShard(f"{what} cannot be read: {damage}. Copy or prepare the shard anew")
+    raise DamagedShard(f"{what} cannot be read: {damage}. Copy or prepare the shard again")
 
 
 @contextlib.contextmanager
 def _laid_out(size: int, pieces: dict[int, bytes]) -> Iterator[ArrayRecordReader]:
-    """A reader of a shard of which only these pieces, by their offsets, are there."""
-    # Unnamed: nothing is left behind however the process ends.
+    """A reader of a shard that contains only these pieces, given by offset."""
+    # Unnamed, so that nothing is left behind however the process ends.
     with tempfile.TemporaryFile(dir=_MEMORY, buffering=0) as file:
         file.truncate(size)
         for offset, content in pieces.items():
@@ -183,7 +182,7 @@ def _put(file: int, content: bytes, offset: int) -> None:
     except OSError as error:
         raise errors.Failure(f"{_MEMORY} cannot be written: {error}") from None
     if written < len(content):
-        raise errors.Failure(f"{_MEMORY} is full: blocks of records are put there to be read")
+        raise errors.Failure(f"{_MEMORY} is full: it buffers the blocks of records being read")
 
 
 def _fetch_index(url: str, expected: int) -> tuple[list[dict[int, int]], Index]:
@@ -194,15 +193,15 @@ def _fetch_index(url: str, expected: int) -> tuple[list[dict[int, int]], Index]:
         end = bucket.read(url, offset, size)
     end = end[offset - size :]
     with _laid_out(size, {offset: end}):
-        pass  # its hash is right
+        pass  # checks its hash
     entries = [_fields(entry) for entry in _read_chunk(end, offset)[1:]]
     offsets = np.array([*(entry[1] for entry in entries), offset], np.int64)
     return entries, Index(size, offsets, end.rstrip(b"\0"))
 
 
 def _read_chunk(content: bytes, position: int) -> list[bytes]:
-    """The records of the chunk of simple encoding at a position of the file."""
-    import pyarrow  # takes 0.2 s to import; only stores need it
+    """The records of the simple-encoded chunk at a position of the file."""
+    import pyarrow  # takes 0.2 s to import, and only object stores need it
 
     def decompress(data: bytes) -> bytes:
         if compression == 0:
@@ -213,7 +212,7 @@ def _read_chunk(content: bytes, position: int) -> list[bytes]:
 
     content = _without_block_headers(content, position)
     if len(content) < _CHUNK_HEADER or content[24:25] != b"r":
-        raise ValueError("no chunk of records where it should be")
+        raise ValueError("no chunk of records at the expected position")
     size = int.from_bytes(content[8:16], "little")
     count = int.from_bytes(content[25:32], "little")
     data = content[_CHUNK_HEADER : _CHUNK_HEADER + size]
@@ -237,7 +236,7 @@ def _without_block_headers(content: bytes, position: int) -> bytes:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A protobuf varint and the place after it."""
+    """A protobuf varint and the position after it."""
     value = shift = 0
     while True:
         byte = data[at]
@@ -249,7 +248,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _fields(message: bytes) -> dict[int, int]:
-    """The fields of a protobuf message that has only varints."""
+    """The fields of a protobuf message that contains only varints."""
     fields, at = {}, 0
     while at < len(message):
         key, at = _varint(message, at)

@@ -1,4 +1,4 @@
-"""Splits: how their names are spelled, and TFDS's notation for parts of them."""
+"""Spellings of split names, and TFDS's notation for parts of splits."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from mixer import errors
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
-# The one list of names by which a split is known, in any case.
+# The only list of names by which a split is known; case does not matter.
 _SPELLINGS = {
     TRAIN: ("train", "training"),
     VALIDATION: ("validation", "val", "valid", "dev"),
@@ -18,22 +18,22 @@ _MEANING = {spelling: name for name, several in _SPELLINGS.items() for spelling 
 
 
 def meaning(name: str) -> str | None:
-    """train, validation or test, for a usual spelling of it in any case; None for other names."""
+    """train, validation or test for a usual spelling of it, ignoring case; None for other names."""
     return _MEANING.get(name.lower())
 
 
 def resembles(name: str) -> str | None:
-    """The split of which a usual spelling is a word of the name, as in train2017 or seg_test."""
+    """The split whose usual spelling is a word of the name, as in train2017 or seg_test."""
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
     return next(filter(None, map(meaning, words)), None)
 
 
 def mistaken(classes: Sequence[str]) -> list[str]:
-    """Those of the supposed classes that are rather splits, because of how they are called."""
+    """The supposed classes that are probably splits, judging by their names."""
     alike = {name: resembles(name) for name in classes}
     alike = {name: split for name, split in alike.items() if split}
     called = {meaning(name) for name in alike} - {None}
-    # One class among others may well be the train that runs on rails.
+    # A single class `train` among others may be the vehicle.
     several = len(set(alike.values())) > 1 or len(alike) == len(classes)
     return list(alike) if several or called - {TRAIN} else []
 
@@ -44,9 +44,9 @@ def parts(split: str) -> list[str]:
 
 
 def as_spelled(split: str, names: Iterable[str]) -> str:
-    """The split with each name as it is among `names`: "val[:9]" is "valid[:9]" if that is there.
+    """Spells each name in a split as in `names`: "val[:9]" becomes "valid[:9]" if that exists.
 
-    A name that is there, or that nothing there means, stays as it is.
+    A name that exists, or that has no equivalent in `names`, does not change.
     """
     names = list(names)
 
@@ -60,10 +60,10 @@ def as_spelled(split: str, names: Iterable[str]) -> str:
 
 
 def absolute_ranges(dataset: str, split: str, sizes: dict[str, int]) -> list[tuple[str, slice]]:
-    """TFDS's split notation -> [(split's name, slice)].
+    """Parses TFDS's split notation to [(split's name, slice)].
 
     Raises:
-      BadInput: a split that is not there, or that cannot be read.
+      BadInput: an unknown split or a malformed notation.
     """
     infos = {
         name: tfds.core.SplitInfo(name=name, shard_lengths=[size], num_bytes=0)
@@ -80,5 +80,5 @@ def absolute_ranges(dataset: str, split: str, sizes: dict[str, int]) -> list[tup
 
 
 def listed(sizes: dict[str, int]) -> str:
-    """For messages: "test (360), train (1,437)"."""
+    """Formats sizes for messages: "test (360), train (1,437)"."""
     return ", ".join(f"{name} ({size:,})" for name, size in sorted(sizes.items()))

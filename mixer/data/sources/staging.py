@@ -1,4 +1,4 @@
-"""A TFDS dataset copied once to a local disk or to memory, and read there."""
+"""Copies a TFDS dataset once to a local disk or to memory, and reads it there."""
 
 import dataclasses
 import os
@@ -15,13 +15,13 @@ from mixer.data.sources import AS_IT_IS, Reading, Source, TfdsSource, open_sourc
 from mixer.data.sources.tfds_builder import open_prepared
 from mixer.storage import FileInfo, timeout
 
-_CONNECTIONS = 8  # shards at a time
-_EVERY = 10.0  # seconds between two lines of progress
+_CONNECTIONS = 8  # concurrent copies
+_EVERY = 10.0  # seconds between progress lines
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardCopy:
-    """A shard to be copied, and the examples of the split that it holds."""
+    """A shard to copy, and the examples of the split that it contains."""
 
     origin: FileInfo
     copy: Path
@@ -29,20 +29,20 @@ class ShardCopy:
 
     @property
     def there(self) -> bool:
-        """Whether the copy is complete: it gets its name when it is."""
+        """Whether the copy is complete: it gets its name only then."""
         return self.copy.exists() and self.copy.stat().st_size == self.origin.size
 
 
 @dataclasses.dataclass(frozen=True)
 class StagedSource:
-    """A source that reads copies, which `stage` must have made before the first read."""
+    """A source that reads copies of shards; `stage` must make them before the first read."""
 
     source: Source
     folder: Path
     shards: Sequence[ShardCopy]
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "source":  # not yet there, while it is unpickled
+        if name.startswith("_") or name == "source":  # not set yet, during unpickling
             raise AttributeError(name)
         return getattr(self.source, name)
 
@@ -53,35 +53,34 @@ class StagedSource:
         return self.source[index]
 
     def check_space(self, share: Sequence[range]) -> None:
-        """Refuses a folder that is too small for the shards that are to come.
+        """Checks that the folder has space for the missing shards.
 
         Args:
-          share: the examples that are to be read.
+          share: the examples that will be read.
 
         Raises:
-          BadInput: names the sizes.
+          BadInput: it does not; the message has the sizes.
         """
         missing = sum(shard.origin.size for shard in self._missing(share))
         free = shutil.disk_usage(self.folder).free
         if missing > free:
             raise errors.BadInput(
                 f"config.input.stage={self.folder} has {free / 1e9:,.3f} GB free, {self.name} "
-                f"{self.split} needs {missing / 1e9:,.3f} GB more: free some, or take another disk"
+                f"{self.split} needs {missing / 1e9:,.3f} GB more: free some, or use another disk"
             )
 
     def stage(self, share: Sequence[range], say: Callable[[str], None] = print) -> None:
-        """Copies the shards that hold these examples, unless they are there.
+        """Copies the shards that contain these examples, unless they are already copied.
 
-        Copied shards stay whenever it is stopped. Two processes copy one after the other.
+        If it is interrupted, complete copies stay. A lock lets only one process copy at a time.
 
         Args:
-          share: the examples that are to be read.
-          say: takes a line of progress now and then.
+          share: the examples that will be read.
+          say: called with a progress line now and then.
 
         Raises:
-          BadInput: no space.
-          DamagedCopy, StoreError, Failure: the origin does not give the shards, or the folder does
-            not take them.
+          BadInput: not enough space.
+          DamagedCopy, StoreError, Failure: the shards cannot be read or the folder not written.
         """
         if not self._missing(share):
             return
@@ -109,19 +108,19 @@ def open_staged(
     folder: Path | str,
     reading: Reading = AS_IT_IS,
 ) -> StagedSource:
-    """Opens the copy in `folder` of a split that lies in `data_dir`; copies only the metadata.
+    """Opens a split from `data_dir` to be read from its copy in `folder`; copies only metadata.
 
     Raises:
-      BadInput: what `open_source` refuses, a folder that cannot be written or holds the copy of
-        another preparation.
+      BadInput: what `open_source` refuses, or a folder that cannot be written or that contains a
+        copy of a different preparation.
     """
     if storage.is_remote(folder):
         raise errors.BadInput(f"config.input.stage={folder}: expected a local folder")
     source = open_source(dataset, split, data_dir, reading)
     if not isinstance(source, TfdsSource):
         raise errors.BadInput(
-            f"config.input.stage={folder} is for prepared TFDS datasets: leave it empty, {dataset} "
-            f"is read where it lies"
+            f"config.input.stage={folder} is for prepared TFDS datasets: leave it empty, because "
+            f"{dataset} is read in place"
         )
     with open_prepared(dataset, data_dir) as prepared:
         builder = prepared.builder
@@ -149,7 +148,7 @@ def open_staged(
 
 
 def _origins(dataset: str, data_dir: Path | str, version: Path, below: Path) -> dict[str, FileInfo]:
-    """The shards by their names."""
+    """{name: shard} of the files in `data_dir`."""
     if storage.is_remote(data_dir):
         folder = f"{data_dir.rstrip('/')}/{below.as_posix()}/"
         files = remote_dataset.files(dataset, data_dir)
@@ -163,10 +162,10 @@ def _copy_metadata(version: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     files = [p for p in version.iterdir() if p.is_file() and remote_dataset.is_metadata(p.name)]
     contents = {folder / path.name: path.read_bytes() for path in files}
-    # Among them, from config.run=prepare, are the checksums of the shards.
+    # config.run=prepare adds a file with the checksums of the shards.
     if any(copy.exists() and copy.read_bytes() != new for copy, new in contents.items()):
         raise errors.BadInput(
-            f"{folder} holds the copy of another preparation of this dataset: delete it"
+            f"{folder} contains a copy of a different preparation of this dataset: delete it"
         )
     for copy, content in contents.items():
         with storage.write_whole(copy) as file:

@@ -1,4 +1,4 @@
-"""A part of a split, such that a smaller part lies within a larger one (figure 2, right)."""
+"""A random part of a split; smaller parts lie within larger ones (figure 2, right)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from mixer.data.sources import Source
 
 @dataclasses.dataclass(frozen=True)
 class Subset:
-    """`count` consecutive examples of `whole` from `start` on, beyond its end from its beginning.
+    """`count` consecutive examples of `whole` from `start`, wrapping around at its end.
 
-    The examples of a split are stored in the order of a hash, so a range of it is a random sample,
-    and a cheap one where the records are far away. (Of a sum such as "train+validation" it is a
-    sample of one part before it reaches the next.)
+    The examples of a split are stored in the order of a hash, so a range is a random sample, and
+    cheap to read from a remote store. (In a sum such as "train+validation" the range covers one
+    split before it reaches the next.)
     """
 
     whole: Source
@@ -31,12 +31,12 @@ class Subset:
 
     @property
     def split(self) -> str:
-        """The whole split's."""
+        """The name of the whole split."""
         return self.whole.split
 
     @property
     def classes(self) -> Sequence[str]:
-        """The dataset's, whether or not the part has examples of each."""
+        """The dataset's, even those without examples in this part."""
         return self.whole.classes
 
     @property
@@ -56,17 +56,17 @@ class Subset:
 
     @property
     def identity(self) -> tuple:
-        """Which part of what, for `sources.fingerprint`."""
+        """Identifies the part and the whole, for `sources.fingerprint`."""
         return self.start, sources.fingerprint(self.whole)
 
     @property
     def beside(self) -> tuple[str, ...]:
-        """The folders of a folder of images that are not read."""
+        """The folders that are not read, if the whole is a folder of images."""
         return self.whole.beside
 
     @property
     def files(self) -> list[tuple[str, int]]:
-        """Those of the part, where the whole is a folder of images."""
+        """The files of the part, if the whole is a folder of images."""
         files = self.whole.files
         return [
             file
@@ -75,7 +75,7 @@ class Subset:
         ]
 
     def summary(self) -> str:
-        """One line, as `sources.summary`."""
+        """See `sources.summary`."""
         return f"{self.count:,} of: {sources.summary(self.whole)}"
 
     def __len__(self) -> int:
@@ -85,14 +85,14 @@ class Subset:
         return self.whole[self._of_whole(index)]
 
     def where(self, index: int) -> str:
-        """As the whole split names it."""
+        """Names the example as the whole split does."""
         return self.whole.where(self._of_whole(index))
 
     def _of_whole(self, index: int) -> int:
         return (self.start + index) % len(self.whole)
 
     def __getattr__(self, name: str) -> Any:
-        # What a source may have, with ranges of examples as arguments.
+        # Optional methods of a source, with ranges of examples as arguments.
         if name == "read":
             read = self.whole.read
             return lambda start, stop: [
@@ -106,7 +106,7 @@ class Subset:
         raise AttributeError(name)
 
     def _parts(self, indices: range) -> list[range]:
-        """The same examples in `whole`: two ranges where its end lies between."""
+        """The same examples as indices of `whole`: two ranges if they wrap around its end."""
         size = len(self.whole)
         start, stop = self.start + indices.start, self.start + indices.stop
         parts = range(start, min(stop, size)), range(max(start, size) - size, max(stop - size, 0))
@@ -114,13 +114,13 @@ class Subset:
 
 
 def fraction_of(source: Source, fraction: float, seed: int) -> Source:
-    """round(fraction * N) of the N examples; all of them are `source` itself.
+    """A part with round(fraction * N) of the N examples; `source` itself if that is all of them.
 
-    With the same seed a smaller fraction's examples are among a larger one's.
+    With the same seed a larger fraction includes the examples of a smaller one.
 
     Args:
       fraction: above 0, at most 1.
-      seed: draws where the range starts.
+      seed: determines where the range starts.
 
     Raises:
       BadInput: no example is left.
@@ -130,7 +130,7 @@ def fraction_of(source: Source, fraction: float, seed: int) -> Source:
     count = round(fraction * len(source))
     if not count:
         raise errors.BadInput(
-            f"config.input.fraction={fraction} of {len(source):,} examples is none: expected "
+            f"config.input.fraction={fraction} of {len(source):,} examples leaves none: expected "
             f"{1 / len(source):.2g} or more"
         )
     (drawn,) = np.random.SeedSequence(seed).generate_state(1, np.uint64)

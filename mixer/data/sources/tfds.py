@@ -1,4 +1,4 @@
-"""Prepared TFDS datasets as a source."""
+"""The source of prepared TFDS datasets."""
 
 import dataclasses
 import os
@@ -14,7 +14,7 @@ from mixer.data.sources import splits
 from mixer.data.sources.tfds_builder import open_prepared, published_names
 
 _LABEL_FEATURES = ("label", "labels", "real_label")
-# Of TFDS's own datasets, which do not record it.
+# For TFDS's own datasets, which do not record it.
 _MAX_LABELS = {"imagenet2012_real": 9}
 
 
@@ -22,11 +22,11 @@ _MAX_LABELS = {"imagenet2012_real": 9}
 class TfdsSource:
     """A prepared TFDS dataset of images with labels, stored as ArrayRecord.
 
-    Where examples have several labels, the feature of these is a sequence of class labels, and the
-    dataset's metadata record `max_labels`; or it is TFDS's `imagenet2012_real`.
+    If examples have several labels, the label feature is a sequence of class labels, and the
+    dataset's metadata record `max_labels`, except for TFDS's `imagenet2012_real`.
 
     Attributes:
-      labels: where the stored labels are others, by these the labels; (): they are the same.
+      labels: maps a stored label to the label in `classes`; (): they are the same.
     """
 
     name: str
@@ -56,9 +56,9 @@ class TfdsSource:
         """See `sources.open_source` and `open_prepared`.
 
         Args:
-          classes: the names in the order of the labels, if those that are stored are among them or
-            there are none.
-          num_classes: of labels that are numbers without names.
+          classes: the names in label order, used if they include the stored names or if none are
+            stored.
+          num_classes: the number of classes, if labels are numbers without names.
           image_key, label_key: the features; by default image, and label, labels or real_label.
         """
         with open_prepared(dataset, data_dir, also_known) as prepared:
@@ -70,7 +70,7 @@ class TfdsSource:
             ranges = splits.absolute_ranges(dataset, split, sizes)
             if not any(len(range(sizes[part])[chosen]) for part, chosen in ranges):
                 raise errors.BadInput(
-                    f"dataset {dataset!r}: split {split!r} holds no examples; it has "
+                    f"dataset {dataset!r}: split {split!r} contains no examples; the dataset has "
                     f"{splits.listed(sizes)}"
                 )
             several = isinstance(features[label], tfds.features.Sequence)
@@ -100,8 +100,8 @@ class TfdsSource:
 
     def _example(self, record: dict[str, Any]) -> dict[str, Any]:
         image = record[self.image_feature]
-        if image is None:  # ArrayRecord gives such for what lies beyond a file's end
-            raise ValueError("the record is empty: its file was cut short")
+        if image is None:  # ArrayRecord returns empty records beyond a file's end
+            raise ValueError("the record is empty: its file is truncated")
         label = record[self.label_feature]
         if not self.max_labels:
             return {"image": image, "label": self._ours(int(label))}
@@ -125,30 +125,30 @@ class TfdsSource:
 def _classes(
     dataset: str, features: Any, label: str, classes: Sequence[str], num_classes: int | None
 ) -> tuple[Sequence[str], tuple[int, ...]]:
-    """The names of the classes, and by stored label the label among them, as `_by_name`."""
+    """The names of the classes, and the map from stored labels to these, as from `_by_name`."""
     stored = getattr(features[label], "feature", features[label])
     if hasattr(stored, "names"):
         labels = _by_name(stored.names, classes)
         return classes if labels else stored.names, labels
     if not np.issubdtype(stored.np_dtype, np.integer) or stored.shape:
         raise errors.BadInput(
-            f"dataset {dataset!r}: its feature {label} is {stored!r}, no label: set "
+            f"dataset {dataset!r}: its feature {label} is {stored!r}, not a label: set "
             f"config.input.label_key to another of {', '.join(sorted(features))}"
         )
     names = classes or tuple(map(str, range(num_classes or 0)))
     if not names:
         raise errors.BadInput(
-            f"dataset {dataset!r}: its feature {label} is a number, and how many classes there "
-            f"are is not recorded: set config.model.num_classes, or config.input.class_names "
-            f"to a file with their names"
+            f"dataset {dataset!r}: its feature {label} is a number, and the number of classes is "
+            f"not recorded: set config.model.num_classes, or config.input.class_names to a file "
+            f"with their names"
         )
     return names, ()
 
 
 def _by_name(stored: Sequence[str], classes: Sequence[str]) -> tuple[int, ...]:
-    """By stored label the label among `classes`; () if they are the same, or other classes.
+    """Maps each stored label to its index in `classes`; () if they are the same or do not match.
 
-    Numbers are no names: class 3 of ten is not class 3 of a thousand.
+    Numbers are not names: class 3 of ten is not class 3 of a thousand.
     """
     place = {name: i for i, name in enumerate(classes)}
     known = place.keys() == set(stored) if numbers(stored) else place.keys() >= set(stored)
@@ -158,12 +158,12 @@ def _by_name(stored: Sequence[str], classes: Sequence[str]) -> tuple[int, ...]:
 
 
 def numbers(classes: Sequence[str]) -> bool:
-    """Whether the classes are only counted."""
+    """Whether the classes have only numbers as names."""
     return all(map(str.isdecimal, classes))
 
 
 def _features(dataset: str, features: Any, image_key: str, label_key: str) -> tuple[str, str]:
-    """The names of the features that hold the image and its label or labels."""
+    """The names of the features that contain the image and its label or labels."""
     kinds = (
         ("image", image_key, ("image",), tfds.features.Image),
         ("label", label_key, _LABEL_FEATURES, tfds.features.ClassLabel),
@@ -178,7 +178,7 @@ def _features(dataset: str, features: Any, image_key: str, label_key: str) -> tu
             like = sorted(n for n, feature in ours.items() if isinstance(feature, kind))
             raise errors.BadInput(
                 f"dataset {dataset!r} has the features {', '.join(sorted(features))}, and none is "
-                f"called {' or '.join(usual)}: set config.input.{what}_key="
+                f"named {' or '.join(usual)}: set config.input.{what}_key="
                 f"{' or '.join(like) or 'NAME'}"
             )
         found.append(name)
@@ -190,7 +190,7 @@ def _max_labels(dataset: str, builder: tfds.core.DatasetBuilder) -> int:
     if not isinstance(most, int) or most < 1:
         found = "is not recorded" if most is None else f"is recorded as {most!r}"
         raise errors.BadInput(
-            f"dataset {dataset!r}: its examples have several labels, and how many at most {found}: "
-            f'write {{"max_labels": NUMBER}} into {builder.data_path}/metadata.json'
+            f"dataset {dataset!r}: its examples have several labels, and their maximum number "
+            f'{found}: write {{"max_labels": NUMBER}} into {builder.data_path}/metadata.json'
         )
     return most

@@ -1,4 +1,4 @@
-"""Prepared TFDS datasets, opened without TensorFlow; what is wrong with one is said."""
+"""Opens prepared TFDS datasets without TensorFlow, and explains what is wrong with a broken one."""
 
 import contextlib
 import dataclasses
@@ -15,18 +15,18 @@ from mixer.data.sources import remote_dataset
 
 
 def published_names() -> list[str]:
-    """Of the datasets that come with TFDS."""
+    """The names of the datasets that come with TFDS."""
     return tfds.list_builders(with_community_datasets=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A dataset in TFDS's layout, while its metadata are at hand.
+    """A dataset in TFDS's layout, valid while its metadata are available locally.
 
     Attributes:
-      name: as it was asked for.
-      data_dir: where it lies.
-      local: that, or a folder with the metadata of a remote one.
+      name: as requested.
+      data_dir: the folder or bucket that contains it.
+      local: the same, or a local folder with the metadata of a remote dataset.
     """
 
     name: str
@@ -35,10 +35,10 @@ class Prepared:
     builder: tfds.core.DatasetBuilder
 
     def records(self, split: str) -> Any:
-        """A split with random access to its records, their images as the files that were stored.
+        """Random access to a split's records, with images as stored files, not decoded.
 
         Raises:
-          BadInput: it is stored as TFRecord.
+          BadInput: the dataset is stored as TFRecord.
         """
         features = self.builder.info.features.items()
         images = (name for name, kind in features if isinstance(kind, tfds.features.Image))
@@ -56,15 +56,15 @@ class Prepared:
 def open_prepared(
     dataset: str, data_dir: Path | str, also_known: Sequence[str] = ()
 ) -> Iterator[Prepared]:
-    """Opens a prepared dataset; the metadata of a remote one are copied meanwhile.
+    """Opens a prepared dataset; copies the metadata of a remote one while the context is open.
 
     Args:
-      also_known: other datasets that there are, to guess a name from.
+      also_known: other known datasets, for suggestions if the name is unknown.
 
     Raises:
-      Missing: it is not prepared, or nobody knows it.
-      BadInput: its name or its files cannot be read, its version is unknown, or `data_dir` does not
-        answer.
+      Missing: the dataset is not prepared or not known.
+      BadInput: its name is malformed, its files are damaged, its version is unknown, or `data_dir`
+        does not respond.
     """
     with remote_dataset.metadata(dataset, data_dir) as local:
         yield Prepared(dataset, data_dir, local, _builder(dataset, data_dir, local, also_known))
@@ -75,8 +75,8 @@ def _builder(
 ) -> tfds.core.DatasetBuilder:
     if dataset.startswith("huggingface:"):
         raise errors.BadInput(
-            f"dataset {dataset!r}: datasets of the Hugging Face Hub are not read from there. Save "
-            f"the images as PATH/<split>/<class>/*.jpg and take folder:PATH"
+            f"dataset {dataset!r}: datasets cannot be read from the Hugging Face Hub. Save the "
+            f"images as PATH/<split>/<class>/*.jpg and use folder:PATH"
         )
     try:
         builder = tfds.builder(dataset, data_dir=local, try_gcs=False)
@@ -87,10 +87,10 @@ def _builder(
         found = errors.unknown("dataset", dataset, known)
         line = str(found).split(" Known:")[0]
         raise errors.Missing(
-            f"{line} It is none of TFDS's, and not prepared in {data_dir}. Your own images: "
+            f"{line} It is not one of TFDS's, and not prepared in {data_dir}. Your own images: "
             f"folder:PATH, with PATH/train/<class>/*.jpg; millions of them: config.run=prepare"
         ) from None
-    except Exception as error:  # of many kinds, where the dataset's files are damaged
+    except Exception as error:  # TFDS raises many kinds if the dataset's files are damaged
         first = (str(error).strip() or repr(error)).splitlines()[0]
         wrong = _damage(dataset, data_dir, local) or f"dataset {dataset!r}: {first}"
         raise errors.BadInput(wrong) from None
@@ -100,7 +100,7 @@ def _builder(
 
 
 def _damage(dataset: str, data_dir: Path | str, local: Path) -> str | None:
-    """What is wrong with the files that describe a prepared dataset; None if nothing is found."""
+    """What is wrong with the metadata files of a prepared dataset; None if nothing is found."""
     name, _, version = dataset.partition(":")
     files = [*(local / name).glob("**/*.json"), *(local / name).glob("**/*record*")]
     folders = {file.parent for file in files if re.fullmatch(r"[\d.]+", file.parent.name)}
@@ -120,20 +120,20 @@ def _damage(dataset: str, data_dir: Path | str, local: Path) -> str | None:
                     trouble = f"is damaged: {str(error).splitlines()[0]}"
             place = f"{str(data_dir).rstrip('/')}/{folder.relative_to(local).as_posix()}"
             return (
-                f"dataset {dataset!r}: {place}/{file} {trouble}. Copy it anew from where the "
-                f"dataset is from, or delete {place} and prepare the dataset again"
+                f"dataset {dataset!r}: {place}/{file} {trouble}. Copy it again from the dataset's "
+                f"origin, or delete {place} and prepare the dataset again"
             )
     return None
 
 
 def _how_to_prepare(dataset: str, data_dir: Path | str) -> str:
-    missing = f"dataset {dataset!r} is not prepared in {data_dir}. Once: "
+    missing = f"dataset {dataset!r} is not prepared in {data_dir}. Run once: "
     if dataset.split(":")[0] == "imagenet2012":
         return missing + (
             f"{errors.command()} --config=imagenet --config.run=prepare "
             f"--config.prepare.source=imagenet:PATH --config.runtime.data_dir={data_dir} "
-            f"--workdir=runs/prepare, with PATH the folder of ILSVRC2012_img_train.tar and "
-            f"ILSVRC2012_img_val.tar"
+            f"--workdir=runs/prepare, where PATH is the folder that contains "
+            f"ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar"
         )
     return missing + (
         f"pip install -r requirements-prepare.txt && "
@@ -145,7 +145,8 @@ def _how_to_prepare(dataset: str, data_dir: Path | str) -> str:
 
 def _how_to_convert(dataset: str, path: str) -> str:
     return (
-        f"dataset {dataset!r} at {path} is stored as TFRecord, which has no random access. Once: "
+        f"dataset {dataset!r} at {path} is stored as TFRecord, which has no random access. Run "
+        f"once: "
         f"pip install -r requirements-prepare.txt && tfds convert_format "
         f"--dataset_version_dir={path} --out_file_format=array_record"
     )

@@ -1,4 +1,4 @@
-"""A task of VTAB-1k as a source."""
+"""The source `vtab:TASK`: a task of VTAB-1k."""
 
 import dataclasses
 import os
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from mixer import errors
 from mixer.data.sources import tfds_builder, vtab_tasks
 
-# Under which TFDS's builders keep the name of an example's file.
+# Features in which TFDS's builders store the name of an example's file.
 _FILE_FEATURES = ("file_name", "filename", "image/file_name", "name")
 
 
@@ -33,7 +33,7 @@ class VtabSource:
         """See `sources.open_source`; `name` is the task's.
 
         Raises:
-          BadInput: also if its examples or classes are not as many as the protocol's.
+          BadInput: also if the number of examples or classes differs from the protocol's.
         """
         task = vtab_tasks.task(name)
         if split not in task.splits:
@@ -56,14 +56,14 @@ class VtabSource:
         return {"image": self.task.image(record), "label": self.task.rule(record)}
 
     def summary(self) -> str:
-        """One line; also if the dataset has another version than the protocol's."""
+        """One line, with a note if the dataset's version is not the protocol's."""
         classes = f"{len(self.classes):,} classes: {errors.shown(self.classes)}"
         line = f"{self.name} {self.split}: {len(self):,} images, {classes}"
         if self.task.protocol_version:
             dataset, _, version = self.task.builder.partition(":")
             line += (
-                f"; {dataset} is version {version} and was {self.task.protocol_version} in the "
-                f"protocol, whose published numbers may be of other images"
+                f"; {dataset} is version {version} but {self.task.protocol_version} in the "
+                f"protocol, whose published numbers may be for other images"
             )
         return line
 
@@ -78,6 +78,6 @@ class VtabSource:
 def _expect(task: str, builder: str, what: str, found: int, expected: int) -> None:
     if found != expected:
         raise errors.BadInput(
-            f"{task} is defined on another {builder}: it has {found:,} {what}, expected "
-            f"{expected:,}. Prepare that version anew"
+            f"{task} is defined on a different {builder}: this one has {found:,} {what}, expected "
+            f"{expected:,}. Prepare that version again"
         )

@@ -1,4 +1,4 @@
-"""What the tasks of VTAB-1k make of a raw TFDS record: a label and an image.
+"""Labels and images of VTAB-1k's tasks, computed from raw TFDS records.
 
 Definitions: google-research/task_adaptation, data/{clevr,kitti,dsprites}.py.
 """
@@ -32,7 +32,7 @@ class Stored:
 
 @dataclasses.dataclass(frozen=True)
 class Derived:
-    """The label is a function of the record; no class where the record holds what none may."""
+    """The label is a function of the record; not a valid class if the record is out of range."""
 
     function: Callable[[Record], int]
     classes: tuple[str, ...]
@@ -46,9 +46,9 @@ class Derived:
 
 
 def bin_of(value: float, thresholds: Sequence[float]) -> int:
-    """The last threshold that is below `value`, by its index; -1 if none is.
+    """The index of the last threshold below `value`; -1 if there is none.
 
-    A value that equals a threshold belongs to the bin below.
+    A value that equals a threshold belongs to the bin below it.
     """
     return bisect.bisect_left(thresholds, value) - 1
 
@@ -82,7 +82,7 @@ def _dsprites_orientation(record: Record) -> int:
 
 
 def _ranges(numbers: int, function: Callable[[int], int]) -> tuple[str, ...]:
-    """Names such as "3-4" for what `function` maps to one class."""
+    """Class names such as "3-4" for the numbers that `function` maps to one class."""
     members: dict[int, list[int]] = {}
     for number in range(numbers):
         members.setdefault(function(number), []).append(number)
@@ -104,12 +104,12 @@ DSPRITES_ORIENTATION = Derived(
 
 
 def as_stored(record: Record) -> bytes:
-    """The image's file. Decoding makes three channels of CLEVR's four and SmallNORB's one."""
+    """The image file. Decoding converts CLEVR's four channels and SmallNORB's one to three."""
     return record["image"]
 
 
 def times_255(record: Record) -> np.ndarray:
-    """dSprites' zeros and ones as black and white, uint8 [64, 64, 3].
+    """Converts dSprites' zeros and ones to black and white, uint8 [64, 64, 3].
 
     Raises:
       ValueError: other values.

@@ -1,8 +1,8 @@
-"""The 19 tasks of VTAB-1k (Zhai et al. 2019, arXiv 1910.04867) as MLP-Mixer fine-tunes them.
+"""The 19 tasks of VTAB-1k (Zhai et al. 2019, arXiv 1910.04867), fine-tuned as for MLP-Mixer.
 
-Splits and labels are those of google-research/task_adaptation. Which examples they hold follows
-from the order in which TFDS stores the dataset, so a dataset of another size is another task. Crop
-and flip are BiT's exceptions (arXiv 1912.11370, appendix F), the resolution its HyperRule with the
+Splits and labels are those of google-research/task_adaptation. The examples in a split depend on
+the order in which TFDS stores the dataset, so a dataset of another size is another task. Crop and
+flip follow BiT's exceptions (arXiv 1912.11370, appendix F), the resolution its HyperRule with the
 paper's 224 and 448.
 """
 
@@ -18,7 +18,7 @@ from mixer.data.sources import vtab_labels
 from mixer.data.sources.vtab_labels import Derived, Record, Stored
 from mixer.data.transforms import before_crop
 
-# Images of so many pixels a side and more are fine-tuned at the larger resolution.
+# Images with at least this many pixels per side are fine-tuned at the larger resolution.
 _SIDE = 96
 
 
@@ -28,15 +28,15 @@ class Task:
 
     Attributes:
       group: natural, specialized or structured.
-      builder: TFDS's, with the version.
-      protocol_version: that of task_adaptation, if it is another.
-      sizes: examples in those of its splits that are used.
-      val200, test: parts of them, in TFDS's notation.
-      num_classes: of the labels.
-      rule: record -> label, and the classes' names.
+      builder: the TFDS dataset, with its version.
+      sizes: {split: number of examples} for the splits that are used.
+      val200, test: parts of these splits, in TFDS's notation.
+      num_classes: number of classes.
+      rule: record -> label, and the class names.
       image: record -> file or uint8 [H, W, 3].
-      side: of small square images, in pixels; infinite for all that are larger.
-      crop, flip: whether training may.
+      side: of small square images, in pixels; infinite for all larger images.
+      crop, flip: whether training may crop and flip.
+      protocol_version: the dataset's version in task_adaptation, if different.
     """
 
     group: str
@@ -54,7 +54,7 @@ class Task:
 
     @property
     def splits(self) -> dict[str, str]:
-        """TFDS's notation by the protocol's names: train800, val200, train1000 (both), test."""
+        """{protocol's name: TFDS's notation} for train800, val200, train1000 (both), test."""
         train800 = "train[:800]"
         return {
             "train800": train800,
@@ -64,20 +64,20 @@ class Task:
         }
 
     def resolution(self, *, with_96: bool = False) -> int:
-        """224 for images of less than 96 x 96 pixels, or, `with_96`, of exactly so many; else 448.
+        """224 for images of less than 96 x 96 pixels, or, `with_96`, of exactly 96 x 96; else 448.
 
-        BiT's rule reads "below", which makes the three tasks with 96 x 96 pixels large. Lists of
-        its authors sort them with the small ones.
+        BiT's rule says "below", which makes the three tasks with 96 x 96 pixels large, but its
+        authors list them as small.
         """
         return 224 if self.side < _SIDE or (with_96 and self.side == _SIDE) else 448
 
     def train_transform(self, resolution: int) -> str:
-        """A square of 8/7 of the side and a crop, a flip; what the task forbids is left out."""
+        """Resizes to a square of 8/7 of the side, crops and flips, unless the task forbids it."""
         crop = f"resize({before_crop(resolution)})|random_crop" if self.crop else "resize"
         return f"{crop}|flip_lr" if self.flip else crop
 
 
-# Straight to the square, as BiT evaluates; the paper does not say.
+# Directly to the square, as BiT does; the paper does not say.
 TEST_TRANSFORM = "resize"
 
 _natural, _specialized, _structured = (
@@ -190,7 +190,7 @@ TASKS: dict[str, Task] = {
     ),
     "kitti_distance": _structured(
         "kitti:3.3.0",
-        {"train": 6_347, "validation": 423, "test": 711},  # by TFDS's catalog; 7,481 in all
+        {"train": 6_347, "validation": 423, "test": 711},  # from TFDS's catalog; 7,481 in total
         "validation[:200]",
         "test",
         4,
@@ -211,7 +211,7 @@ def task(name: str) -> Task:
     """One of `TASKS`.
 
     Raises:
-      BadInput: there is none of this name.
+      BadInput: there is no task of this name.
     """
     if name not in TASKS:
         raise errors.unknown("VTAB-1k task", name, TASKS)
@@ -219,10 +219,10 @@ def task(name: str) -> Task:
 
 
 def means(accuracies: Mapping[str, float]) -> dict[str, float | None]:
-    """The score: {"mean", "natural", "specialized", "structured"}, plain means over tasks.
+    """The score {"mean", "natural", "specialized", "structured"}: unweighted means over tasks.
 
     Args:
-      accuracies: by task, of all or of some; a mean that would lack one is None.
+      accuracies: {task: accuracy} for all or some tasks; a mean with a task missing is None.
     """
     found = {name: accuracies.get(name) for name in TASKS}
     if strange := set(accuracies) - set(found):
