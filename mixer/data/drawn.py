@@ -59,7 +59,7 @@ class Trace:
         self.window = above + top * down, beside + left * along, tall * down, wide * along
 
 
-class _Following:
+class _TracingChain:
     """A chain that keeps the `Trace` of its last image."""
 
     def __init__(self, chain: Transform):
@@ -97,13 +97,13 @@ def redraw(rows: Rows, number: int) -> Redrawn:
     Raises:
       BadExample: the example cannot be read, and `rows` does not skip such examples.
     """
-    following = _Following(rows.transform)
+    tracing = _TracingChain(rows.transform)
     count, meant = rows.find(number)
-    made = dataclasses.replace(rows, transform=following, ahead=0)(number)
+    made = dataclasses.replace(rows, transform=tracing, ahead=0)(number)
     index = meant
     for _ in range(int(made["skipped"])):
         index = rows.order.after(index)
-    return Redrawn(count, meant, index, made["image"], made["label"], following.trace)
+    return Redrawn(count, meant, index, made["image"], made["label"], tracing.trace)
 
 
 def when_seen(

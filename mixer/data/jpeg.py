@@ -61,7 +61,7 @@ def read_header(data: bytes) -> Header | None:
     process, bits, channels, turned, scans, exact = 0, 0, 0, None, 0, 0
     for kind, start, end in _segments(data):
         if not scans:
-            parts.append(_as_usual(kind, data[start:end], process))
+            parts.append(_normalized(kind, data[start:end], process))
             at = end
         if kind in _FRAMES and start + 10 <= min(end, len(data)):
             process, bits, channels = kind, data[start + 4], data[start + 9]
@@ -90,7 +90,7 @@ def read_header(data: bytes) -> Header | None:
     return Header(data, height, width, turned or 1, complete) if rgb else None
 
 
-def _as_usual(kind: int, segment: bytes, process: int) -> bytes:
+def _normalized(kind: int, segment: bytes, process: int) -> bytes:
     """The segment with the usual values in fields that no pixel depends on."""
     if kind == _JFIF and segment[4:9] == b"JFIF\0":
         return segment[:9] + b"\1" + segment[10:]  # the version
@@ -126,12 +126,12 @@ def decode(data: bytes, *, forgiving: bool) -> np.ndarray:
       ValueError: damaged.
     """
     try:
-        return _strictly(data)
+        return _decode_strict(data)
     except ValueError as error:
         reason = str(error)
     if forgiving and reason.startswith(_WARNINGS):
         return simplejpeg.decode_jpeg(data, fastdct=True, strict=False)
-    pixels = _before_extra(data, reason)
+    pixels = _without_extra_bytes(data, reason)
     if pixels is None:
         raise _damaged(reason)
     return pixels
@@ -154,11 +154,11 @@ def _damaged(reason: str) -> ValueError:
     return ValueError(f"not a readable image, the JPEG is damaged: {reason}")
 
 
-def _strictly(data: bytes) -> np.ndarray:
+def _decode_strict(data: bytes) -> np.ndarray:
     return simplejpeg.decode_jpeg(data, fastdct=True)
 
 
-def _before_extra(data: bytes, reason: str) -> np.ndarray | None:
+def _without_extra_bytes(data: bytes, reason: str) -> np.ndarray | None:
     """The pixels, if libjpeg warns only about extra bytes after the last block; else None.
 
     Some intact files have extra bytes. But if damage has turned earlier blocks into others, the
@@ -171,7 +171,7 @@ def _before_extra(data: bytes, reason: str) -> np.ndarray | None:
     most = end - int(found[1])
     for stop in range(max(most - _READ_AHEAD, 2), most + 1):
         try:
-            pixels = _strictly(data[:stop] + _END)
+            pixels = _decode_strict(data[:stop] + _END)
         except ValueError:
             continue
         if data[stop - 2 : stop] == b"\xff\0":
@@ -180,7 +180,7 @@ def _before_extra(data: bytes, reason: str) -> np.ndarray | None:
         other = bytes([data[stop - 1] | (data[stop - 1] + 1)])
         other += b"\0" * (other == b"\xff")
         try:
-            counts = not np.array_equal(_strictly(data[: stop - 1] + other + _END), pixels)
+            counts = not np.array_equal(_decode_strict(data[: stop - 1] + other + _END), pixels)
         except ValueError:
             counts = True
         return pixels if counts else None

@@ -28,7 +28,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PPM = re.compile(
     rb"P[2356]" + 2 * rb"(?:\s|#.*\n)+\d+" + rb"(?:\s|#.*\n)+(\d+)"
 )  # width, height, white
-_NOTES = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")  # PNG chunks that no pixel depends on
+_TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")  # PNG chunks that no pixel depends on
 
 
 def decode(
@@ -46,13 +46,13 @@ def decode(
         raises.
     """
     try:
-        image = _opened(data, check_size)
+        image = _load(data, check_size)
     except ValueError:
         # Pillow refuses a PNG with long text chunks, which could fill the memory.
-        plain = _without_notes(data)
+        plain = _without_text_chunks(data)
         if plain == data:
             raise
-        image = _opened(plain, check_size)
+        image = _load(plain, check_size)
     bits = _bits(image, data)
     transparent = image.has_transparency_data and not as_tensorflow
     if image.mode.startswith(("I", "F")):
@@ -70,24 +70,24 @@ def decode(
     return _over_white(upright) if transparent else upright
 
 
-def _opened(data: bytes, check_size: Callable[[int, int], None]) -> Image.Image:
-    with _all_errors_alike(data):
-        image = _recognised(data)
+def _load(data: bytes, check_size: Callable[[int, int], None]) -> Image.Image:
+    with _as_value_error(data):
+        image = _open_by_signature(data)
     check_size(image.height, image.width)
-    with _all_errors_alike(data):
+    with _as_value_error(data):
         image.load()
     return image
 
 
 @contextlib.contextmanager
-def _all_errors_alike(data: bytes) -> Iterator[None]:
+def _as_value_error(data: bytes) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # on damaged files Pillow raises many kinds
         raise ValueError(f"not a readable image ({len(data)} bytes): {error}") from error
 
 
-def _recognised(data: bytes) -> Image.Image:
+def _open_by_signature(data: bytes) -> Image.Image:
     """`Image.open`, but only of our formats and without warnings of sizes that we allow."""
     Image.init()
     for name in FORMATS:
@@ -97,14 +97,14 @@ def _recognised(data: bytes) -> Image.Image:
     raise ValueError(f"it begins with {data[:8]!r}, like none of {', '.join(FORMATS)}")
 
 
-def _without_notes(data: bytes) -> bytes:
+def _without_text_chunks(data: bytes) -> bytes:
     """Drops the text chunks and colour profile of a PNG; returns other files unchanged."""
     if not data.startswith(_PNG):
         return data
     parts, at = [_PNG], len(_PNG)
     while at < len(data):
         end = at + 12 + int.from_bytes(data[at : at + 4])
-        if data[at + 4 : at + 8] not in _NOTES:
+        if data[at + 4 : at + 8] not in _TEXT_CHUNKS:
             parts.append(data[at:end])
         at = end
     return b"".join(parts)

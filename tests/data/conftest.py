@@ -15,6 +15,6 @@ def noise_dir(tmp_path_factory):
 
 @pytest.fixture
 def server(noise_dir, monkeypatch):
-    """Serves `noise_dir` as gs://bucket/data. Retries come quickly."""
+    """Serves `noise_dir` as gs://bucket/data; retries are fast."""
     with object_server.as_google(noise_dir.parent, monkeypatch) as server:
         yield server

@@ -1,4 +1,4 @@
-"""A TFDS dataset of several shards with images of noise, whatever can write such."""
+"""Writes a TFDS dataset of noise images in several shards."""
 
 import io
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Makes tensorflow_pixels.npz: what TensorFlow's fused decode and crop, then resize, make of JPEGs.
+"""Makes tensorflow_pixels.npz: JPEGs after TensorFlow's fused decode and crop, then resize.
 
     python tests/data/tensorflow_pixels.py                 needs TensorFlow
     python tests/data/tensorflow_pixels.py 'PATH/*.jpg'    compares with ours, writes nothing
@@ -24,7 +24,7 @@ def photographs() -> dict[str, bytes]:
 
 
 def damaged(data: bytes) -> bytes:
-    """With zeros in its middle: libjpeg goes on behind them."""
+    """The JPEG with zeros in its middle, after which libjpeg continues."""
     middle = len(data) // 2
     return data[:middle] + bytes(500) + data[middle + 500 :]
 

@@ -38,7 +38,7 @@ def assert_same(first, second):
 
 @pytest.mark.parametrize("shuffle", ["full", "blocks(size=16, window=4)", ""])
 @pytest.mark.parametrize("split", ["train", "train[30:200]+test"])
-def test_a_store_with_faults_gives_what_the_disk_gives(noise_dir, server, shuffle, split):
+def test_a_faulty_store_returns_the_same_as_the_disk(noise_dir, server, shuffle, split):
     faults = {3: "status", 5: "cut", 8: "damage", 11: 429, 12: 500, 14: "cut"}
     server.fail = faults.get
     remote = batches(rows(REMOTE, shuffle, split=split), stop=6)
@@ -46,12 +46,12 @@ def test_a_store_with_faults_gives_what_the_disk_gives(noise_dir, server, shuffl
     assert_same(remote, batches(rows(noise_dir, shuffle, split=split), stop=6))
 
 
-def test_an_epoch_costs_a_request_a_block(server):
+def test_an_epoch_takes_one_request_per_block(server):
     made = rows(REMOTE)
     opened = server.asked()
     batches(made)  # 384 of 383 images
-    # 24 blocks, of which two cross from shard to shard, and three indices; above that a window
-    # that is fetched ahead, and an index that two threads miss at a time.
+    # 24 blocks, two of which span two shards, and three indices; in addition a prefetched window
+    # and an index that two threads may fetch at once.
     assert 24 + 2 + 3 <= server.asked() - opened <= 24 + 2 + 3 + 5 + 2 + 8
     made = rows(REMOTE, "full")
     opened = server.asked()
@@ -59,7 +59,7 @@ def test_an_epoch_costs_a_request_a_block(server):
     assert 384 + 3 <= server.asked() - opened <= 384 + 3 * 4
 
 
-def test_evaluation_is_read_by_blocks_too(server):
+def test_evaluation_also_reads_in_blocks(server):
     made = rows(REMOTE, "", split="test")
     opened = server.asked()
     assert sum(batch["mask"].sum() for batch in batches(made, stop=2)) == 40
@@ -70,7 +70,7 @@ def test_worker_processes_read_the_same(noise_dir, server):
     assert_same(batches(rows(REMOTE), stop=4, workers=2), batches(rows(noise_dir), stop=4))
 
 
-def test_blocks_are_fetched_ahead_and_let_go(server):
+def test_blocks_are_prefetched_and_freed(server):
     made = rows(REMOTE)
     source = made.source
     walk = [made.order[i] for i in range(383 * 3)]
@@ -104,13 +104,13 @@ def test_it_pickles_without_its_blocks(server):
 
 
 def test_a_block_of_a_lane_is_one_request(server):
-    """Lanes' shares, of 95 or 96 examples, are cut into blocks of their own: 6 each."""
+    """Each lane's share, of 95 or 96 examples, is cut into its own 6 blocks."""
     made = rows(REMOTE, "blocks(size=16, window=8, lanes=4)")
     opened = server.asked()
-    for lane in range(4):  # a pass of each lane over its share, without looking ahead
+    for lane in range(4):  # a pass of each lane over its share, without prefetching
         for index in made.order.share([lane * 8])[0]:
             made.source[index]
-    # Each of three shards' index and each block once; two blocks lie in two shards.
+    # The index of each of three shards and each block once; two blocks span two shards.
     assert server.asked() - opened == 3 + 4 * 6 + 2
     made.source.close()
 
@@ -139,8 +139,8 @@ def test_a_failed_block_can_be_read_later(server):
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, ValueError])
-def test_a_bad_example_spoils_none_of_its_block(kind):
-    """Neither a record that is damaged, nor an empty one."""
+def test_a_bad_example_does_not_affect_the_rest_of_its_block(kind):
+    """Whether the record is damaged or empty."""
 
     class Spoilt:
         def __getitem__(self, index):

@@ -26,7 +26,7 @@ def pixels():
     return np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.uint8)
 
 
-def test_lossless_formats_come_back_as_they_are(pixels):
+def test_lossless_formats_round_trip(pixels):
     image = Image.fromarray(pixels)
     np.testing.assert_array_equal(decode(encoded(image, "PNG")), pixels)
     np.testing.assert_array_equal(decode(encoded(image, "WEBP", lossless=True)), pixels)
@@ -59,7 +59,7 @@ def test_exif_orientation_is_applied_but_not_by_tensorflow(pixels):
 
 
 @pytest.mark.parametrize("spoil", [lambda d: b"", lambda d: d[: len(d) // 2], lambda d: b"GIF" + d])
-def test_bad_files_are_one_kind_of_error(pixels, spoil):
+def test_bad_files_all_raise_the_same_kind_of_error(pixels, spoil):
     data = encoded(Image.fromarray(pixels.repeat(30, 0).repeat(30, 1)), "JPEG")
     with pytest.raises(ValueError, match="not a readable image"):
         decode(spoil(data))
@@ -102,7 +102,7 @@ def library(request, monkeypatch):
     ],
 )
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_a_window_is_cut_out_of_the_image(library, options, mode):
+def test_a_window_equals_a_crop_of_the_image(library, options, mode):
     """The same pixels at every border of every window; about those of Pillow's accurate DCT."""
     data = encoded(photo(61, 83).convert(mode), "JPEG", **options)
     whole = decode(data)
@@ -129,7 +129,7 @@ def test_windows_of_turned_jpegs(library, orientation):
         np.testing.assert_array_equal(got, whole[top : top + height, left : left + width])
 
 
-def test_what_decodes_is_said(monkeypatch):
+def test_the_decoder_is_reported(monkeypatch):
     said = turbojpeg.decoder()
     assert ("by windows" in said) == turbojpeg.available()
     monkeypatch.setattr(turbojpeg, "_found", lambda: None)
@@ -139,13 +139,13 @@ def test_what_decodes_is_said(monkeypatch):
 @pytest.mark.skipif(
     (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="the wheel is for these"
 )
-def test_the_install_brings_what_decodes_windows(monkeypatch):
+def test_the_install_includes_a_library_that_decodes_windows(monkeypatch):
     monkeypatch.setattr(turbojpeg.ctypes.util, "find_library", lambda name: None)
     _, name = turbojpeg._found.__wrapped__()
     assert name.startswith("pylibjxl ")
 
 
-def test_fast_decoding_shrinks_only_what_is_large_enough():
+def test_fast_decoding_shrinks_only_large_enough_windows():
     if not turbojpeg.available():
         pytest.skip("libjpeg-turbo 3 is not installed")
     data = encoded(photo(256, 320), "JPEG", quality=95)
@@ -163,7 +163,7 @@ def test_fast_decoding_shrinks_only_what_is_large_enough():
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_sizes_that_are_no_picture_are_refused(kind):
+def test_implausible_image_sizes_are_refused(kind):
     small = Decoding(max_pixels=1000, max_aspect_ratio=5)
     with pytest.raises(ValueError, match=r"an image of 26 x 39 pixels: more than 1,000"):
         Encoded(encoded(photo(26, 39), kind), small)
@@ -174,7 +174,7 @@ def test_sizes_that_are_no_picture_are_refused(kind):
     assert decode(encoded(photo(45, 9), kind), small).shape == (45, 9, 3)
 
 
-def test_a_jpeg_cut_short_is_reported_whatever_the_window(library):
+def test_a_truncated_jpeg_is_reported_whatever_the_window(library):
     data = encoded(photo(64, 64), "JPEG", quality=95)
     for share in (0.3, 0.9, 0.98):
         with pytest.raises(ValueError, match="not a readable image"):
@@ -182,7 +182,7 @@ def test_a_jpeg_cut_short_is_reported_whatever_the_window(library):
 
 
 def damaged(originals, count, seed=0):
-    """JPEGs that are cut, have zeros, gaps, flipped bits or other headers."""
+    """JPEGs that are truncated or have zeros, gaps, flipped bits or other headers."""
     rng = np.random.default_rng(seed)
     for i in range(count):
         data = bytearray(originals[i % len(originals)])
@@ -203,8 +203,8 @@ def damaged(originals, count, seed=0):
         yield bytes(data)
 
 
-def looked_at(data, decoding):
-    """What comes of a window, and what of the whole."""
+def results(data, decoding):
+    """The pixels of a window and of the whole image, or None for an error."""
     found = []
     for look in (lambda file: file.window(1, 2, file.height // 2, file.width // 2), Encoded.pixels):
         try:
@@ -216,8 +216,8 @@ def looked_at(data, decoding):
 
 
 @pytest.mark.parametrize("decoding", [Decoding(), AS_TENSORFLOW])
-def test_damaged_jpegs_are_one_thing_on_all_ways(monkeypatch, decoding):
-    """The same error or the same pixels: by windows, whole, and without libjpeg-turbo 3."""
+def test_damaged_jpegs_decode_the_same_on_all_paths(monkeypatch, decoding):
+    """All give the same error or the same pixels: a window, the whole, without libjpeg-turbo 3."""
     if not turbojpeg.available():
         pytest.skip("libjpeg-turbo 3 is not installed")
     options = [{}, {"progressive": True}, {"subsampling": "4:4:4", "restart_marker_rows": 1}]
@@ -225,12 +225,12 @@ def test_damaged_jpegs_are_one_thing_on_all_ways(monkeypatch, decoding):
         encoded(photo(48, 64, seed), "JPEG", quality=30 + 10 * seed, **options[seed % 3])
         for seed in range(6)
     ]
-    looks = [(data, *looked_at(data, decoding)) for data in damaged(originals, 1400)]
+    with_windows = [(data, *results(data, decoding)) for data in damaged(originals, 1400)]
     monkeypatch.setattr(turbojpeg, "available", lambda: False)
     decoded = 0
-    for data, part, whole in looks:
+    for data, part, whole in with_windows:
         assert (part is None) == (whole is None)
-        for before, after in zip((part, whole), looked_at(data, decoding), strict=True):
+        for before, after in zip((part, whole), results(data, decoding), strict=True):
             np.testing.assert_array_equal(before, after)
         if whole is not None:
             height, width = whole.shape[0] // 2, whole.shape[1] // 2
@@ -239,16 +239,16 @@ def test_damaged_jpegs_are_one_thing_on_all_ways(monkeypatch, decoding):
     assert 200 < decoded < 1200
 
 
-def test_damage_inside_is_an_error_though_libjpeg_goes_on(library):
+def test_damage_inside_is_an_error_although_libjpeg_continues(library):
     data = encoded(photo(200, 300), "JPEG", quality=90)
     zeros = data[: len(data) // 2] + bytes(400) + data[len(data) // 2 + 400 :]
     for broken in (zeros, data[: len(data) // 2] + b"\xff\xd9"):
         for look in (lambda file: file.window(0, 0, 8, 300), Encoded.pixels):
             with pytest.raises(ValueError, match=r"image, the JPEG is damaged: Corrupt JPEG data"):
                 look(Encoded(broken))
-        # As TensorFlow has it, the rows above the damage are those of the whole file.
+        # Decoded as TensorFlow does, the rows above the damage are those of the intact file.
         np.testing.assert_array_equal(decode(broken, AS_TENSORFLOW)[:64], decode(data)[:64])
-        # The second look at a file need not go to its end.
+        # After the first epoch, a file need not be decoded to its end.
         if turbojpeg.available():
             Encoded(broken, to_the_end=False).window(0, 0, 8, 300)
     cmyk = encoded(photo(200, 300).convert("CMYK"), "JPEG", quality=90)
@@ -257,7 +257,7 @@ def test_damage_inside_is_an_error_though_libjpeg_goes_on(library):
 
 
 @pytest.mark.parametrize("extra", [bytes(40), b"a remark that nobody needs", b"\xff\xff\0\xff"])
-def test_bytes_that_belong_to_no_picture_do_no_harm(library, extra):
+def test_extra_bytes_do_no_harm(library, extra):
     data = encoded(photo(40, 60), "JPEG", quality=90)
     whole = decode(data)
     tables, frame = data.index(b"\xff\xdb"), data.index(b"\xff\xc0")
@@ -267,8 +267,8 @@ def test_bytes_that_belong_to_no_picture_do_no_harm(library, extra):
         np.testing.assert_array_equal(file.pixels(), whole)
 
 
-def test_what_no_pixel_depends_on_may_be_wrong(library):
-    """The version of JFIF, and in one scan of all coefficients which they are."""
+def test_fields_that_no_pixel_depends_on_may_be_wrong(library):
+    """The JFIF version, and the range of coefficients in a scan that has all of them."""
     data = encoded(photo(40, 60), "JPEG", quality=90)
     version, scan = data.index(b"JFIF") + 5, data.index(b"\xff\xda")
     last = scan + 5 + 2 * data[scan + 4] + 1
@@ -278,8 +278,8 @@ def test_what_no_pixel_depends_on_may_be_wrong(library):
         np.testing.assert_array_equal(Encoded(other).window(3, 5, 20, 30), decode(data)[3:23, 5:35])
 
 
-def test_a_file_without_tables_is_not_read_with_those_of_another(library):
-    """As libjpeg would, which keeps them."""
+def test_a_file_without_tables_does_not_use_another_files_tables(library):
+    """libjpeg would use them, because it keeps them."""
     data = encoded(photo(40, 60), "JPEG", quality=90)
     table = data.index(b"\xff\xdb")
     length = 2 + int.from_bytes(data[table + 2 : table + 4])
@@ -289,7 +289,7 @@ def test_a_file_without_tables_is_not_read_with_those_of_another(library):
 
 
 def test_a_progressive_jpeg_without_its_last_scans(library):
-    """No damage; but what libjpeg guesses in their place differs at the borders of windows."""
+    """This is not damage, but libjpeg's guess of the rest differs at the borders of windows."""
     data = encoded(photo(120, 160), "JPEG", progressive=True, quality=80)
     scans = [at for at in range(len(data)) if data[at : at + 2] == b"\xff\xda"]
     tables = [data.rfind(b"\xff\xc4", 0, at) for at in scans]
@@ -313,7 +313,7 @@ def test_too_many_scans_are_refused_before_they_are_decoded():
 
 
 def test_pixels_are_tensorflows(library):
-    """Fused decode and crop, then resize, of two photographs: tensorflow_pixels.py made them."""
+    """Fused decode and crop, then resize, of two photographs, as made by tensorflow_pixels.py."""
     fixture = np.load(tensorflow_pixels.FIXTURE)
     for name, data in tensorflow_pixels.photographs().items():
         places, pixels = fixture[f"{name}_windows"], fixture[f"{name}_pixels"]
@@ -322,7 +322,7 @@ def test_pixels_are_tensorflows(library):
             assert np.abs(ours.astype(int) - theirs).mean() < 0.1
 
 
-def test_a_damaged_jpeg_is_what_tensorflow_makes_of_it(library):
+def test_a_damaged_jpeg_is_decoded_as_by_tensorflow(library):
     fixture = np.load(tensorflow_pixels.FIXTURE)
     for name, data in tensorflow_pixels.photographs().items():
         broken = tensorflow_pixels.damaged(data)
@@ -343,7 +343,7 @@ def exif(orientation, order, kind):
 
 @pytest.mark.parametrize("order", ["little", "big"])
 @pytest.mark.parametrize("kind", [3, 4])
-def test_orientation_is_found_wherever_it_stands(library, order, kind):
+def test_orientation_is_found_anywhere_in_the_file(library, order, kind):
     data = encoded(photo(20, 40), "JPEG")
     segment = exif(6, order, kind)
     comment = b"\xff\xfe" + (7).to_bytes(2) + b"hello"
@@ -353,7 +353,7 @@ def test_orientation_is_found_wherever_it_stands(library, order, kind):
         data[:2] + segment + data[2:],
         data[:2] + comment + segment + data[2:],
         data[:2] + b"\xff\xff" + segment + b"\xff" + data[2:],  # fill bytes
-        data[:frame] + segment + data[frame:],  # behind the tables
+        data[:frame] + segment + data[frame:],  # after the tables
     ):
         np.testing.assert_array_equal(decode(turned), upright)
         np.testing.assert_array_equal(Encoded(turned).window(3, 2, 9, 7), upright[3:12, 2:9])

@@ -8,7 +8,7 @@ from mixer.data.sources import digits, open_source
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits files as a full disk does")
-def test_digits_on_a_full_disk_are_one_line_and_then_written(tmp_path):
+def test_digits_on_a_full_disk_fail_with_one_line_and_are_written_later(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
     try:

@@ -1,4 +1,4 @@
-"""Image folders as people have them: what is understood, what is refused, and what is said."""
+"""Real-world image folders: which are accepted, which are refused, and the messages."""
 
 import os
 import shutil
@@ -61,15 +61,15 @@ def test_splits_may_be_spelled_in_any_usual_way(place, tmp_path):
     assert sources.split_to_measure(dataset) == "validation"
 
 
-def test_names_of_splits_are_changed_only_where_another_spelling_is_there():
+def test_split_names_change_only_if_another_spelling_exists():
     assert splits.as_spelled("val[:9]+train", ["valid", "train"]) == "valid[:9]+train"
     assert splits.as_spelled("test", ["train"]) == "test"
     assert splits.as_spelled("val", ["val", "validation"]) == "val"
     assert splits.as_spelled("full[5:]", ["full"]) == "full[5:]"
 
 
-def test_a_folder_without_splits_is_held_out_of_or_measured_whole(tmp_path, monkeypatch):
-    """By whether it is the one that was trained on, however that is written."""
+def test_a_folder_without_splits_is_held_out_from_or_evaluated_whole(tmp_path, monkeypatch):
+    """A part is held out if it was trained on, however its path is written."""
     classes_in(tmp_path, "mine", 30)
     dataset = f"folder:{tmp_path}/mine"
     assert sources.split_to_train_on(dataset) == "train[:90%]"
@@ -115,21 +115,21 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("message", REFUSED)
-def test_what_could_be_meant_otherwise_is_refused(message, tmp_path):
+def test_ambiguous_folders_are_refused(message, tmp_path):
     fill(tmp_path, *REFUSED[message])
     path = tmp_path / "dataset" if "dataset/dataset" in message else tmp_path
     with pytest.raises(errors.BadInput, match=message):
         open_(path, "train")
 
 
-def test_a_train_on_rails_is_a_class(tmp_path):
+def test_train_can_be_a_class(tmp_path):
     fill(tmp_path, "bus/1.png", "train/1.png", "plane/1.png")
     assert open_(tmp_path, "train").classes == ("bus", "plane", "train")
     classes_in(tmp_path / "split", "train", 2, ("test", "train", "val"))
     assert open_(tmp_path / "split", "train").classes == ("test", "train", "val")
 
 
-def test_a_split_of_nothing_says_how_much_there_is(tmp_path):
+def test_the_error_of_an_empty_split_has_the_sizes(tmp_path):
     classes_in(tmp_path, "train", 2)
     with pytest.raises(
         errors.BadInput, match=r"'train\[90%:\]' .* no images.* has train \(4\): use"
@@ -137,8 +137,8 @@ def test_a_split_of_nothing_says_how_much_there_is(tmp_path):
         open_(tmp_path, "train[90%:]")
 
 
-def test_classes_beside_splits_are_named_where_a_split_is_missing(tmp_path):
-    """Of a folder whose images were only in part moved into splits."""
+def test_classes_next_to_splits_are_named_if_a_split_is_missing(tmp_path):
+    """In a folder where only some of the images were moved into splits."""
     for name in ("cat", "dog", "test/cat", "test/dog"):
         (tmp_path / name).mkdir(parents=True)
         Image.new("RGB", (6, 5)).save(tmp_path / name / "0.png")
@@ -146,8 +146,8 @@ def test_classes_beside_splits_are_named_where_a_split_is_missing(tmp_path):
         sources.open_source(f"folder:{tmp_path}", "train")
 
 
-def test_what_is_found_and_what_is_left_out_is_said(tmp_path):
-    """All endings that are decoded, in any case; files of file managers do not count."""
+def test_the_summary_says_what_is_found_and_left_out(tmp_path):
+    """All supported extensions are found, ignoring case; file managers' own files do not count."""
     files = ["a/1.jfif", "a/2.ppm", "a/3.png", "a/deep/er/4.png", "b/1.png", "b/2.png"]
     others = ["a/notes.txt", "b/x.heic", "b/y.HEIC", "b/noending"]
     junk = ["a/.hidden.png", "b/@eaDir/1.png", "__MACOSX/a/._1.png"]
@@ -160,11 +160,11 @@ def test_what_is_found_and_what_is_left_out_is_said(tmp_path):
     assert "6 images, 2 to 4 in each of 2 classes: a, b; left out: 2 .heic, " in line
     assert "1 .txt" in line and "1 no ending" in line
     assert "1 images outside of class folders" in line
-    # A folder of images without classes is no split.
+    # A folder of images without classes is not a split.
     assert source.beside == ("annotations", "test", "valid")
 
 
-def test_the_order_of_the_classes_is_said_where_others_sort_otherwise(tmp_path):
+def test_the_class_order_is_reported_if_others_sort_differently(tmp_path):
     classes_in(tmp_path, "train", 1, ("1", "2", "10"))
     line = sources.summary(open_(tmp_path, "train"))
     assert "1, 10, 2 (sorted as text; config.input.class_names=FILE gives another order)" in line
@@ -177,7 +177,7 @@ def test_the_order_of_the_classes_is_said_where_others_sort_otherwise(tmp_path):
     )
 
 
-def test_a_models_classes_label_whatever_part_of_them_is_there(tmp_path):
+def test_a_models_classes_label_a_folder_with_some_of_them(tmp_path):
     classes = ("zebra", "dog", "ant", "cat")
     classes_in(tmp_path, "flat", 3, ("cat", "dog"))
     classes_in(tmp_path, "only/test", 2, ("dog",))
@@ -194,7 +194,7 @@ def test_a_models_classes_label_whatever_part_of_them_is_there(tmp_path):
 
 
 def test_names_that_are_not_utf_8(tmp_path):
-    """They are listed and read; the order of ordinary names is that of their text's hash."""
+    """They are listed and read; ordinary names are sorted by the hash of their text."""
     classes_in(tmp_path, "train", 4)
     os.rename(tmp_path / "train/cat/0.png", os.fsencode(tmp_path / "train/cat") + b"/caf\xe9.png")
     source = open_(tmp_path, "train")
@@ -206,7 +206,7 @@ def test_names_that_are_not_utf_8(tmp_path):
 
 
 def test_a_class_may_be_written_by_a_mac(tmp_path):
-    """One name of two forms in Unicode: that of macOS, and the other systems'."""
+    """A name can have two forms in Unicode: macOS's and that of other systems."""
     composed = "café"
     decomposed = unicodedata.normalize("NFD", composed)
     assert composed != decomposed
@@ -219,7 +219,7 @@ def test_a_class_may_be_written_by_a_mac(tmp_path):
         open_(tmp_path, "test")
 
 
-def test_links_are_followed_but_not_in_circles(tmp_path):
+def test_links_are_followed_but_not_in_cycles(tmp_path):
     classes_in(tmp_path, "elsewhere", 3)
     (tmp_path / "data" / "train").mkdir(parents=True)
     for name in ("cat", "dog"):
@@ -230,7 +230,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_folder_that_may_not_be_read_is_named(tmp_path):
+def test_an_unreadable_folder_is_named(tmp_path):
     classes_in(tmp_path, "train", 2)
     (tmp_path / "train/dog").chmod(0)
     try:

@@ -1,4 +1,4 @@
-"""Several labels an image, from the stored records to the rows of a batch."""
+"""Several labels per image, from the stored records to the rows of a batch."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def collect(rows, stop):
     return list(pipeline.batches(rows, start=0, stop=stop, threads=2, workers=0))
 
 
-def test_batches_hold_the_labels_that_tfds_reads(data_dir):
+def test_batches_contain_the_labels_that_tfds_reads(data_dir):
     source = sources.open_source("jft", "full[:60]", data_dir)
     assert source.max_labels == 3 and len(source.classes) == 18_291
     made = collect(rows_of(source, 3), 3)
@@ -62,7 +62,7 @@ def test_worker_processes_and_the_order_change_nothing(data_dir):
 
 
 class Made:
-    """A user's own source; without `max_labels` it has one label an image."""
+    """A user's own source; without `max_labels` it has one label per image."""
 
     name, split, classes = "made", "train", ("a", "b", "c")
 
@@ -93,7 +93,7 @@ class Made:
     ],
 )
 def test_labels_that_do_not_fit_are_named(label, max_labels, message):
-    for skip_bad in (False, True):  # a wrong label is no unreadable image
+    for skip_bad in (False, True):  # a wrong label does not make the image unreadable
         with pytest.raises(pipeline.BadExample, match=message):
             rows_of(Made(label), max_labels, skip_bad=skip_bad)(0)
 
@@ -112,7 +112,7 @@ def test_a_row_is_the_labels_then_minus_one():
     assert (padding == -1).all()
 
 
-def test_how_many_labels_must_be_recorded(data_dir, tmp_path):
+def test_the_maximum_number_of_labels_must_be_recorded(data_dir, tmp_path):
     copy = tmp_path / "jft" / "1.0.0"
     shutil.copytree(data_dir / "jft" / "1.0.0", copy)
     for metadata, found in (
@@ -128,7 +128,7 @@ def test_how_many_labels_must_be_recorded(data_dir, tmp_path):
         sources.open_source("jft", "full", tmp_path)
 
 
-def test_what_lies_prepared_is_a_dataset(data_dir, monkeypatch):
+def test_a_prepared_dataset_is_recognised(data_dir, monkeypatch):
     assert sources.is_dataset("jft") and sources.is_dataset("jft:1.0.0")
     for name in ("jfk", "imagenet21", "..", ".", "*", "/", ""):
         assert not sources.is_dataset(name), name

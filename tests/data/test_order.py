@@ -26,16 +26,16 @@ def test_an_epoch_is_a_permutation_and_epochs_and_seeds_differ(text, size):
 
 
 @pytest.mark.parametrize("size", [1000, 1024])
-def test_a_window_is_some_whole_blocks(size):
+def test_a_window_consists_of_whole_blocks(size):
     made = parse("blocks(size=32, window=4)", size)
     epoch = walk(made, size, 2 * size)
     touched = [set(window // 32) for window in np.split(epoch, range(128, size, 128))]
-    # Five where the window begins within a block, after the short one.
+    # Five if the window starts within a block, after the short one.
     assert all(len(blocks) <= made.blocks_at_once(range(64)) == 5 for blocks in touched)
     assert sum(map(len, touched)) <= size // 32 + len(touched)
 
 
-def test_the_short_block_lies_anywhere():
+def test_the_short_block_can_be_anywhere():
     made = parse("blocks(size=32, window=1)", 32 * 9 + 5)
     firsts = []
     for epoch in range(400):
@@ -56,7 +56,7 @@ def test_blocks_come_in_uniform_random_order():
 
 
 def test_a_window_mixes_its_blocks_evenly():
-    """Within a window every batch holds each block's examples as drawing without return does."""
+    """Within a window, batches contain a block's examples as if drawn without replacement."""
     made = parse("blocks(size=128, window=16)", 128 * 160, batch_size=256)
     walked = walk(made, 0, made.size)
     batches = walked.reshape(-1, 256) // 128
@@ -65,10 +65,10 @@ def test_a_window_mixes_its_blocks_evenly():
         blocks = np.unique(window)
         assert len(blocks) == 16
         counts += [[np.sum(batch == block) for block in blocks] for batch in window]
-    # Hypergeometric: 256 drawn of 2048, 128 of them of a block: mean 16, variance 13.13.
+    # Hypergeometric: 256 drawn from 2048, 128 of which are of a block: mean 16, variance 13.13.
     assert np.mean(counts) == 16
     assert 11 < np.var(counts) < 15.5
-    # Neighbours of a batch are neighbours in storage as seldom as chance has it: 127 in 2047 * 128.
+    # Neighbours in a batch are rarely neighbours in storage; by chance, 127 in 2047 * 128.
     together = np.mean(np.abs(np.diff(walked)) == 1)
     assert together < 0.003
 

@@ -1,4 +1,4 @@
-"""Files of every format, made chunk by chunk where Pillow cannot write them."""
+"""Decoding files of every format, built chunk by chunk if Pillow cannot write them."""
 
 import io
 import struct
@@ -53,7 +53,7 @@ ALPHA = np.tile(np.array([0, 255, 0, 255, 1, 128, 254, 255], np.uint8), (6, 1))
 RGBA, LA = np.dstack([RGB, ALPHA]), np.dstack([GREY, ALPHA])
 
 
-# Where one grey or one colour is to be transparent.
+# For images in which one grey or one colour is transparent.
 KEY, COLOUR = int(GREY[2, 3]), RGB[2, 3].astype(int)
 BUT_KEY = np.where(GREY == KEY, 0, 255).astype(np.uint8)
 BUT_COLOUR = np.where((RGB == COLOUR).all(-1), 0, 255).astype(np.uint8)
@@ -85,13 +85,13 @@ def key(*values):
         ),
     ],
 )
-def test_transparent_pixels_lie_on_white_or_are_those_stored(data, pixels, alpha):
+def test_transparent_pixels_are_laid_over_white_or_kept_as_stored(data, pixels, alpha):
     np.testing.assert_array_equal(decode(data), on_white(pixels, alpha))
     np.testing.assert_array_equal(decode(data, AS_TENSORFLOW), pixels)
 
 
 def test_opaque_pixels_are_the_same_either_way():
-    """As those of CLEVR, whose PNGs have four channels."""
+    """As in CLEVR, whose PNGs have four channels."""
     data = encoded(np.dstack([RGB, np.full_like(GREY, 255)]), "PNG")
     np.testing.assert_array_equal(decode(data), RGB)
     np.testing.assert_array_equal(decode(data, AS_TENSORFLOW), RGB)
@@ -105,7 +105,7 @@ TWELVE = GREY.astype(np.uint16) * 16
     [
         (png(GREY_16, 16, 0), three(GREY)),
         (png(RGB_16, 16, 2), RGB),
-        (png(TWELVE, 16, 0, (b"sBIT", b"\x0c")), three(TWELVE >> 8)),  # dark, and says so
+        (png(TWELVE, 16, 0, (b"sBIT", b"\x0c")), three(TWELVE >> 8)),  # dark, as declared
         (png(GREY >> 7, 1, 0), three((GREY >> 7) * np.uint8(255))),
         (png(GREY >> 4, 4, 0), three((GREY >> 4) * 17)),
         (encoded(GREY_16, "TIFF"), three(GREY)),
@@ -120,13 +120,13 @@ TWELVE = GREY.astype(np.uint16) * 16
         (encoded(RGB, "TIFF", compression="tiff_lzw", tiffinfo={274: 6}), np.rot90(RGB, -1)),
     ],
 )
-def test_values_are_scaled_by_what_the_file_says_of_them(data, want):
+def test_values_are_scaled_by_the_files_bit_depth(data, want):
     np.testing.assert_array_equal(decode(data), want)
 
 
 @pytest.mark.parametrize("as_tensorflow", [False, True])
-def test_16_bits_are_cut_alike_in_grey_and_in_colour(as_tensorflow):
-    """PNGs to the high byte, as TensorFlow cuts them; PPMs are rounded."""
+def test_16_bits_are_truncated_alike_in_grey_and_colour(as_tensorflow):
+    """PNGs are truncated to the high byte, as in TensorFlow; PPMs are rounded."""
     grey = np.tile(np.array([0, 1, 255, 256, 32767, 32768, 65279, 65280, 65535]), (2, 1))
     size = b"\n9 2 65535\n"
     rounded = (grey / 257 + 0.5).astype(np.uint8)
@@ -146,7 +146,7 @@ def test_16_bits_are_cut_alike_in_grey_and_in_colour(as_tensorflow):
 
 
 def test_a_transparent_colour_of_16_bits_is_found():
-    """Also one whose bytes are not the same."""
+    """Even if its two bytes differ."""
     values = np.tile(np.array([0x80FF, 0x4000, 0x1234]), (2, 1))
     for value in (0x80FF, 0x4000):
         want = three(np.where(values == value, 255, values >> 8))
@@ -173,7 +173,7 @@ def test_values_without_a_white_are_refused(data, message):
         decode(data)
 
 
-def test_of_an_animation_the_first_image_counts():
+def test_the_first_image_of_an_animation_is_decoded():
     images = [Image.fromarray(pixels).quantize(48) for pixels in (RGB, 255 - RGB)]
     first = np.asarray(images[0].convert("RGB"))
     for kind, options in (("GIF", {}), ("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {})):
@@ -197,7 +197,7 @@ def test_long_texts_and_profiles_of_a_png_do_no_harm(orientation):
 
 
 def test_other_formats_are_not_opened(monkeypatch):
-    """Of those that Pillow knows; its reader of PostScript starts a program."""
+    """Even if Pillow supports them; its PostScript reader starts a program."""
     opened = []
     monkeypatch.setattr(Image, "OPEN", {k: v for k, v in Image.OPEN.items() if k in FORMATS})
     monkeypatch.setattr(Image, "init", lambda: opened.append("all"))
@@ -223,7 +223,7 @@ def test_the_endings_are_lower_case_and_each_has_a_format():
 
 
 def test_an_image_too_large_is_refused_before_it_is_decoded():
-    """The limit is ours alone: Pillow would warn of this size."""
+    """Only our limit applies: Pillow would also warn about this size."""
     data = bytearray(encoded(GREY, "BMP"))
     data[18:26] = struct.pack("<ii", 10_000, 9_000)
     with pytest.raises(ValueError, match="9,000 x 10,000 pixels: more than 67,108,864"):

@@ -60,7 +60,7 @@ def test_threads_change_nothing(make_rows):
 
 
 def test_worker_processes_change_nothing(make_rows):
-    """Run from pytest, whose absl flags nobody has parsed."""
+    """pytest does not parse absl's flags."""
     assert_same(collect(make_rows()), collect(make_rows(), workers=2))
 
 
@@ -136,7 +136,7 @@ def test_images_of_the_wrong_kind_are_named_and_never_skipped(data_dir, make_row
 
 
 def test_damage_below_the_crops_is_found_in_the_first_epoch(image_folder, make_rows):
-    """Later ones need not look for it, unless they are to skip what is damaged."""
+    """Later epochs do not check for it, unless damaged images are skipped."""
     noise = np.random.default_rng(0).integers(0, 256, (400, 300, 3)).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).save(file, "JPEG")
@@ -207,7 +207,7 @@ def test_a_dataset_of_bad_examples_ends_the_run(image_folder, make_rows):
 
 
 def test_a_damaged_record_is_named_or_passed_over(data_dir, make_rows):
-    """ArrayRecord's hashes raise RuntimeError."""
+    """ArrayRecord raises RuntimeError for a wrong hash."""
     source = sources.open_source("digits", "train", data_dir)
 
     class Damaged(type(source)):

@@ -38,7 +38,7 @@ def test_invert_posterize_solarize_equalize_are_pillows(image):
 
 
 def test_autocontrast(image):
-    """TensorFlow's operations in float32, one by one, for all that a channel may range over."""
+    """TensorFlow's float32 operations, one by one, for all ranges of a channel's values."""
     low, high = np.triu_indices(256, 1)
     shares = [(low * (8 - share) + high * share) // 8 for share in range(9)]
     values = np.array(shares).astype(np.float32)  # [9, pairs]
@@ -68,7 +68,7 @@ def exact_blend(degenerate, image, factor):
 def test_enhancements(image, factor):
     x = image.astype(np.float64)
     grey = np.trunc((x / 255 * [0.2989, 0.5870, 0.1140]).sum(-1) * 255.5)
-    # Where the luma lies at an integer, float32 and float64 may fall to different sides.
+    # If the luma is close to an integer, float32 and float64 may fall on different sides of it.
     clear = np.abs((x / 255 * [0.2989, 0.5870, 0.1140]).sum(-1) * 255.5 % 1 - 0.5) < 0.49
     assert clear.mean() > 0.9
     got = ra.color(image, factor)
@@ -130,7 +130,7 @@ def test_rotation_is_about_the_centre(image, degrees):
     np.testing.assert_array_equal(np.rot90(square, 2), ra.rotate(square, 180))
 
 
-def test_cutout_is_a_grey_square_cut_at_the_borders(image):
+def test_cutout_is_a_grey_square_clipped_at_the_borders(image):
     cut = ra.cutout(image, 5, x=2, y=20)
     grey = (cut == 128).all(-1) & (cut != image).any(-1)
     assert grey[15:25, 0:7].mean() > 0.9
@@ -143,7 +143,7 @@ def test_levels_are_the_tables():
         assert ra.RandAugment(2, magnitude)._enhance() == pytest.approx(enhance)
     square = np.full((224, 224, 3), 60, np.uint8)
     rng = np.random.default_rng(0)
-    # The mean that is none: 224 * 224 / 256 = 196, whatever the image.
+    # The quirky "mean": 224 * 224 / 256 = 196, whatever the image.
     size = square.shape[:2]
     quirky = ra.contrast(square, **ra.RandAugment(2, 10)._contrast(size, rng))
     np.testing.assert_array_equal(quirky, exact_blend(196, square, 1.9))
@@ -158,7 +158,7 @@ def test_levels_are_the_tables():
         np.testing.assert_array_equal(plain, square)
 
 
-def test_all_sixteen_are_drawn_alike(monkeypatch):
+def test_all_sixteen_are_equally_likely(monkeypatch):
     seen = []
     spies = tuple(((lambda x, i=i: seen.append(i) or x), lambda *_: {}) for i in range(16))
     assert len(ra.OPERATIONS) == 16
@@ -171,7 +171,7 @@ def test_all_sixteen_are_drawn_alike(monkeypatch):
     np.testing.assert_allclose(counts / 8000, 1 / 16, atol=0.012)
 
 
-def test_signs_are_fair_and_images_keep_their_form(image):
+def test_signs_are_fair_and_images_keep_their_shape(image):
     augment = ra.RandAugment(2, 15)
     signs = [np.sign(augment._signed(1, np.random.default_rng(i))) for i in range(1000)]
     assert abs(np.mean(signs)) < 0.1
@@ -184,6 +184,6 @@ def test_signs_are_fair_and_images_keep_their_form(image):
 @pytest.mark.parametrize(
     "text", ["randaug(2, 30)", "randaug(-1, 5)", "randaug(2.5, 5)", "randaug(2)"]
 )
-def test_bad_strengths_are_refused(text):
+def test_bad_magnitudes_are_refused(text):
     with pytest.raises(errors.BadInput, match=r"randaug\(layers, magnitude, quirks=True\)"):
         transforms.parse(text, (8, 8))

@@ -16,12 +16,12 @@ from mixer.evaluation.registry import evaluate
 from mixer.runs.reader import open_reader
 from mixer.training import meshes
 
-# How many of the 50,000 published lists have so many labels.
+# LENGTHS[n] of the 50,000 published lists have n labels.
 LENGTHS = (3163, 39_394, 5408, 1319, 411, 161, 88, 41, 13, 2)
 
 
 class Images:
-    """50,000 records as TFDS's data source gives them, in an order of their own."""
+    """50,000 records as TFDS's data source returns them, in a different order."""
 
     def __init__(self, order):
         self.order = order
@@ -35,7 +35,7 @@ class Images:
 
 
 class Validation:
-    """What stands for the TfdsSource."""
+    """Replaces the TfdsSource."""
 
     split, classes = "validation", tuple(map(str, range(1000)))
 
@@ -64,7 +64,7 @@ def test_the_published_counts(published):
         assert several is published[order[i]]
         labels[i, : len(several)] = several
     assert (labels >= 0).sum() == 57_553
-    # A model that always gives class 7, in batches whose last is padded.
+    # A model that always predicts class 7, in batches with the last one padded.
     evaluator = MultiLabel(lambda params, images: images, 1000)
     logits = np.zeros((4096, 1000), np.float32)
     logits[:, 7] = 1
@@ -116,7 +116,7 @@ def test_tfds_own_dataset_gives_the_same_accuracy(data_dir, tmp_path):
         assert own[i]["image"] == joined[i]["image"]
         assert list(own[i]["label"]) == joined[i]["label"]
 
-    def logits(params, images):  # class 7, whatever is seen
+    def logits(params, images):  # class 7 for all images
         return jax.nn.one_hot(jnp.full(len(images), 7), 1000)
 
     evaluator = MultiLabel(logits, 1000)
@@ -134,7 +134,7 @@ def test_tfds_own_dataset_gives_the_same_accuracy(data_dir, tmp_path):
         )
         with reader.batches() as batches:
             measured = evaluate(evaluator, jax.jit(evaluator.update), {}, batches)
-        # Of the 16 images 4 have no label: they count nowhere.
+        # 4 of the 16 images have no label and are not counted.
         assert measured["top1"] == pytest.approx(6 / 12)
 
 
@@ -143,12 +143,12 @@ def test_other_images_are_refused(data_dir):
         sources.open_source("real", "train", data_dir)
 
 
-def test_a_file_that_is_not_there_is_missing(data_dir, tmp_path):
+def test_a_missing_file_is_reported_as_missing(data_dir, tmp_path):
     with pytest.raises(errors.Missing, match="nowhere.json cannot be read.*there once: https"):
         sources.open_source(f"real:{tmp_path}/nowhere.json", "validation", data_dir)
 
 
-def test_the_file_may_lie_in_a_store(data_dir, noise_dir, server):
+def test_the_file_may_be_in_a_store(data_dir, noise_dir, server):
     with pytest.raises(errors.Missing, match="gs://bucket/data/real.json cannot be read"):
         sources.open_source("real:gs://bucket/data/real.json", "validation", data_dir)
     shutil.copy(data_dir / "real.json", noise_dir / "real.json")

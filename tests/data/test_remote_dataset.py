@@ -45,7 +45,7 @@ def test_bad_stores_are_refused(server):
     refused("status 401.*requirements-gcs.txt.*Storage Object Viewer")
 
 
-def test_what_does_not_answer_is_refused_in_time(server, tmp_path, monkeypatch):
+def test_an_unresponsive_data_dir_is_refused_in_time(server, tmp_path, monkeypatch):
     monkeypatch.setattr(timeout, "SECONDS", 0.2)
     server.fail = lambda number: "hang"
     with pytest.raises(errors.BadInput, match=r"gs://bucket/data cannot be opened within 0.2 s.*"):
@@ -61,7 +61,7 @@ def test_what_does_not_answer_is_refused_in_time(server, tmp_path, monkeypatch):
     lost.set()
 
 
-def test_what_answers_with_an_error_raises_it():
+def test_an_error_is_raised_not_treated_as_a_timeout():
     with pytest.raises(ZeroDivisionError):
         timeout.within("here", lambda: 1 / 0)
     assert timeout.within("here", lambda: 7) == 7

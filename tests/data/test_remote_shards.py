@@ -29,7 +29,7 @@ def records(rng_bytes, sizes):
 @pytest.mark.parametrize("coding", ["", ",uncompressed", ",brotli", ",zstd:1"])
 @pytest.mark.parametrize(
     "sizes",
-    # Around the format's blocks of 64 KiB with headers of 24 bytes, and empty records.
+    # Sizes around the format's blocks of 64 KiB with headers of 24 bytes, and empty records.
     [
         [1],
         [0, 5, 0, 0, 7],
@@ -59,7 +59,7 @@ def test_one_request_for_the_index_and_one_for_a_run(put, server):
     assert len(server.requests) == 4, "a run of two, and one alone"
 
 
-def test_damage_that_stays_is_named(put, server):
+def test_persistent_damage_is_named(put, server):
     part = put([bytes(50_000)] * 4, "group_size:1,uncompressed")
     made = remote_shards.RemoteShards([part])
     made[0]

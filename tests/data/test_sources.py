@@ -81,7 +81,7 @@ def test_folder_without_splits_is_all_train(image_folder):
         sources.open_source(f"folder:{image_folder / 'train'}", "test")
 
 
-def test_a_range_of_a_folder_holds_every_class_in_proportion(tmp_path):
+def test_a_range_of_a_folder_contains_every_class_in_proportion(tmp_path):
     sizes = {"a": 3000, "b": 2000, "c": 1000}
     for name, size in sizes.items():
         (tmp_path / "train" / name).mkdir(parents=True)
@@ -94,7 +94,7 @@ def test_a_range_of_a_folder_holds_every_class_in_proportion(tmp_path):
         assert (np.abs(counts - expected) < 4 * np.sqrt(expected)).all(), split
 
 
-def test_order_of_a_folder_does_not_depend_on_where_it_lies(image_folder, tmp_path):
+def test_order_of_a_folder_does_not_depend_on_its_location(image_folder, tmp_path):
     first = sources.open_source(f"folder:{image_folder}", "train")
     moved = tmp_path / "elsewhere"
     image_folder.rename(moved)
@@ -119,7 +119,7 @@ def test_bad_datasets_are_refused(tmp_path, image_folder, data_dir):
     refused(f"folder:{image_folder}", "test", "classes that the training split lacks: fox")
 
 
-def test_imagenet_that_is_not_prepared_is_answered_with_our_own_command(tmp_path):
+def test_the_error_for_unprepared_imagenet_has_our_own_command(tmp_path):
     with pytest.raises(errors.BadInput, match="--config.run=prepare .*ILSVRC2012_img_train.tar"):
         sources.open_source("imagenet2012", "train", tmp_path)
 

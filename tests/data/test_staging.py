@@ -44,7 +44,7 @@ def test_a_copy_is_read_like_the_origin(noise_dir, server, tmp_path, origin):
     assert server.asked() == asked and len(said) == 2, "nothing is copied twice"
 
 
-def test_only_the_shards_of_the_split_and_the_share_come(server, tmp_path):
+def test_only_the_shards_of_the_split_and_the_share_are_copied(server, tmp_path):
     def staged(split, share=None):
         folder = tmp_path / split / str(share)
         source = staging.open_staged("noise", split, REMOTE, folder)
@@ -61,7 +61,7 @@ def test_only_the_shards_of_the_split_and_the_share_come(server, tmp_path):
     assert staged("train", made.share(range(4, 8))) == ["train1", "train2"]
 
 
-def test_what_arrives_damaged_is_copied_again(noise_dir, server, tmp_path):
+def test_a_damaged_copy_is_copied_again(noise_dir, server, tmp_path):
     source = staging.open_staged("noise", "train", REMOTE, tmp_path)
     opened = server.asked()
     server.fail = {opened: "damage", opened + 1: "cut", opened + 2: "status"}.get
@@ -72,7 +72,7 @@ def test_what_arrives_damaged_is_copied_again(noise_dir, server, tmp_path):
     server.fail = lambda number: "damage"
     with pytest.raises(storage.DamagedCopy, match=r"noise-train.*not what its size and md5 say, 3"):
         other.stage(ALL)
-    assert not any(s.there for s in other.shards)
+    assert not any(s.complete for s in other.shards)
 
 
 def test_without_checksums_the_size_counts(noise_dir, server, tmp_path):
@@ -84,8 +84,8 @@ def test_without_checksums_the_size_counts(noise_dir, server, tmp_path):
     assert examples(source) == examples(sources.open_source("noise", "train", noise_dir))
 
 
-def test_killed_in_the_middle_it_goes_on(noise_dir, server, tmp_path):
-    """The second shard hangs, and the process is killed then."""
+def test_a_killed_copy_is_resumed(noise_dir, server, tmp_path):
+    """The process is killed while the second shard hangs."""
     server.fail = lambda number: "hang" if shard(1) in server.requests[number][0] else None
     script = f"""
         import sys
@@ -104,7 +104,7 @@ def test_killed_in_the_middle_it_goes_on(noise_dir, server, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     source = staging.open_staged("noise", "train", REMOTE, tmp_path)
-    assert [s.there for s in source.shards] == [True, False, False]
+    assert [s.complete for s in source.shards] == [True, False, False]
     server.fail = lambda number: None
     source.stage(ALL)
     assert [server.asked(shard(i)) for i in range(3)] == [1, 2, 1]
@@ -125,17 +125,17 @@ def test_two_at_once_copy_once(noise_dir, server, tmp_path):
     assert examples(made[1]) == examples(sources.open_source("noise", "train", noise_dir))
 
 
-def test_no_space_is_refused_before_anything_is_copied(noise_dir, tmp_path, monkeypatch):
+def test_too_little_space_is_refused_before_copying(noise_dir, tmp_path, monkeypatch):
     source = staging.open_staged("noise", "train", noise_dir, tmp_path)
     usage = shutil.disk_usage(tmp_path)._replace(free=300_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(errors.BadInput, match=r"has 0.000 GB free, noise train needs 0.000 GB"):
         source.stage(ALL)
-    assert not any(s.there for s in source.shards)
+    assert not any(s.complete for s in source.shards)
     source.check_space([range(140, 160)])  # two shards fit
 
 
-def test_what_cannot_be_staged_is_refused(noise_dir, server, image_folder, tmp_path):
+def test_invalid_staging_is_refused(noise_dir, server, image_folder, tmp_path):
     def refused(message, dataset="noise", split="train", origin=noise_dir, folder=tmp_path / "a"):
         with pytest.raises(errors.BadInput, match=message):
             staging.open_staged(dataset, split, origin, folder)

@@ -10,7 +10,7 @@ from mixer.data.sources.subset import Subset, fraction_of
 
 
 class Numbers:
-    """Example i is labelled i."""
+    """Example i has label i."""
 
     name, split = "numbers", "train"
 
@@ -45,7 +45,7 @@ def test_smaller_parts_lie_within_larger_ones(seed):
         assert (steps == 1).all(), "a range, which may wrap around"
 
 
-def test_seeds_draw_where_it_starts():
+def test_seeds_determine_where_it_starts():
     starts = [labels(fraction_of(Numbers(), 0.03, seed))[0] for seed in range(400)]
     counts = np.bincount(np.array(starts) // 100, minlength=10)
     assert (np.abs(counts - 40) < 4 * np.sqrt(40)).all()
@@ -53,7 +53,7 @@ def test_seeds_draw_where_it_starts():
     assert any(0 in part[1:] for part in wrapped), "some go on at the beginning"
 
 
-def test_a_part_passes_on_what_the_whole_is(data_dir):
+def test_a_part_has_the_attributes_of_the_whole(data_dir):
     whole = sources.open_source("jft", "full", data_dir)
     part = pickle.loads(pickle.dumps(fraction_of(whole, 0.5, 3)))
     assert (part.name, part.split, part.max_labels) == ("jft", "full", 3)
@@ -66,7 +66,7 @@ def test_a_part_passes_on_what_the_whole_is(data_dir):
     assert sources.max_labels(fraction_of(Numbers(), 0.5, 0)) == 0
 
 
-def test_fingerprints_tell_parts_apart(image_folder):
+def test_fingerprints_distinguish_parts(image_folder):
     whole = sources.open_source(f"folder:{image_folder}", "train")
     seeds = [fraction_of(whole, 0.5, seed) for seed in (0, 1)]
     sizes = [fraction_of(whole, fraction, 0) for fraction in (0.4, 0.6)]
@@ -85,7 +85,7 @@ def test_a_part_without_examples_is_refused():
         fraction_of(Numbers(), 0.0001, 0)
 
 
-def test_a_part_is_read_by_ranges_of_the_whole(data_dir):
+def test_a_part_is_read_in_ranges_of_the_whole(data_dir):
     whole = sources.open_source("jft", "full", data_dir)
     asked = []
 

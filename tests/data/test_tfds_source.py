@@ -1,4 +1,4 @@
-"""TFDS datasets that are not as one expects: features of other names, labels without, damage."""
+"""Unusual TFDS datasets: features with other names, labels without names, damage."""
 
 import io
 import json
@@ -59,8 +59,8 @@ def test_numbers_need_their_classes(odd):
     assert labels(odd, label_key="number", classes=names) == (names, [0, 1, 2, 3])
 
 
-def test_labels_are_those_of_the_names_that_are_given(odd):
-    """A model's, say, which may be more; other names change nothing."""
+def test_labels_follow_the_given_names(odd):
+    """For example a model's, which may be more; names that do not match have no effect."""
     for classes, wanted in (
         (("bear", "apple"), [1, 0, 1, 0]),
         (("ant", "apple", "cat", "bear"), [1, 3, 1, 3]),
@@ -71,8 +71,8 @@ def test_labels_are_those_of_the_names_that_are_given(odd):
     assert others == (("apple", "bear"), [0, 1, 0, 1])
 
 
-def test_numbers_are_no_names(data_dir):
-    """Class 3 of ten is not class 3 of a thousand; the same numbers in another order are."""
+def test_numbers_are_not_names(data_dir):
+    """Class 3 of ten is not class 3 of a thousand; the same numbers in another order do match."""
 
     def opened(*classes):
         return sources.open_source("digits", "train", data_dir, sources.Reading(classes))
@@ -83,7 +83,7 @@ def test_numbers_are_no_names(data_dir):
     assert [other[i]["label"] for i in range(20)] == [9 - own[i]["label"] for i in range(20)]
 
 
-def test_several_labels_are_those_of_the_names_too(data_dir):
+def test_several_labels_also_follow_the_given_names(data_dir):
     own = sources.open_source("jft", "full[:9]", data_dir)
     names = ("more", *reversed(own.classes))
     other = sources.open_source("jft", "full[:9]", data_dir, sources.Reading(names))
@@ -131,17 +131,17 @@ def test_damaged_descriptions_are_named(file, damage, name, data_dir, tmp_path):
     assert "\n" not in message and "Did you mean" not in message
 
 
-def test_versions_that_are_there_are_named(odd):
+def test_existing_versions_are_named(odd):
     with pytest.raises(errors.BadInput, match="'odd' is prepared in version 1.0.0, not 2.0.0"):
         sources.open_source("odd:2.0.0", "valid", odd)
 
 
-def test_the_hugging_face_hub_is_no_place_to_read_from(tmp_path):
+def test_hugging_face_datasets_are_refused(tmp_path):
     with pytest.raises(errors.BadInput, match="'huggingface:cifar10': .*PATH/<split>/<class>"):
         sources.open_source("huggingface:cifar10", "train", tmp_path)
 
 
-def test_a_damaged_info_of_splits_is_no_dataset_of_none(data_dir, tmp_path):
+def test_a_split_whose_metadata_lists_no_examples_is_refused(data_dir, tmp_path):
     place = tmp_path / "digits" / "1.0.0"
     shutil.copytree(data_dir / "digits" / "1.0.0", place)
     info = json.loads((place / "dataset_info.json").read_text())

@@ -50,7 +50,7 @@ def area(image, height, width):
 
 
 def assert_truncated(got, want):
-    """Equal to the truncated float result, but where rounding decides at an integer."""
+    """Equal to the truncated float result, except where rounding decides near an integer."""
     assert got.dtype == np.uint8
     low, high = np.floor(want - 2e-3), np.floor(want + 2e-3)
     assert ((got == low) | (got == high)).all()
@@ -70,7 +70,7 @@ def test_area_enlarging_by_an_integer_repeats_blocks():
 
 
 def pillow_bicubic(image, size, axis):
-    """Keys' cubic (a = -0.5) as wide as the old pixels under a new one; 22 bits of fraction."""
+    """Keys' cubic (a = -0.5), as wide as the old pixels under a new one, with 22 fraction bits."""
     old = image.shape[axis]
     scale = max(old / size, 1)
     weights = np.zeros((size, old))
@@ -88,7 +88,7 @@ def pillow_bicubic(image, size, axis):
 
 @pytest.mark.parametrize("size", [(8, 8), (13, 29), (60, 45), (37, 20)])
 def test_bicubic_against_numpy(size):
-    """The columns are made from rows that are rounded already."""
+    """The columns are computed from rounded rows."""
     image = picture(37, 29)
     want = pillow_bicubic(pillow_bicubic(image, size[1], axis=1), size[0], axis=0)
     np.testing.assert_array_equal(transforms.resize_bicubic(image, *size), want)
@@ -122,7 +122,7 @@ def test_evaluation_crop_of_the_paper():
 
 @pytest.mark.parametrize("method", ["area", "bicubic"])
 @pytest.mark.parametrize("side", [20, 29, 64])  # smaller, as large as it is, larger
-def test_a_crop_has_its_part_of_a_resized_image_made(method, side):
+def test_a_crop_computes_only_its_part_of_a_resized_image(method, side):
     image = picture(37, 29)
     resize = transforms.ResizeSmall(side, method)
     whole = resize(image, rng())
@@ -135,8 +135,8 @@ def test_a_crop_has_its_part_of_a_resized_image_made(method, side):
 
 @pytest.mark.parametrize("method", ["area", "bicubic"])
 @pytest.mark.parametrize("shape", [(2, 2000), (20, 4000), (3000, 2)])
-def test_thin_images_need_no_more_memory_than_others(shape, method):
-    """Enlarged as a whole, they would have up to 400 million pixels."""
+def test_thin_images_need_no_extra_memory(shape, method):
+    """If enlarged whole, they would have up to 400 million pixels."""
     image = picture(*shape)
     text = f"resize_small(256, method='{method}')|central_crop(224)"
     chain = transforms.parse(text, (224, 224))
@@ -157,7 +157,7 @@ def test_bicubic_parts_of_large_images_are_those_of_the_whole(monkeypatch):
         assert abs(part - whole[top : top + height, left : left + width]).max() <= 1
 
 
-def test_random_crop_reaches_every_place_alike():
+def test_random_crop_places_are_uniform():
     image = np.arange(5 * 4).reshape(5, 4, 1).repeat(3, -1).astype(np.uint8)
     crop = transforms.RandomCrop((3, 2))
     corners = [int(crop(image, rng(i))[0, 0, 0]) for i in range(3000)]
@@ -192,7 +192,7 @@ def test_inception_crop_follows_tensorflows_law():
 
 
 def test_inception_crop_leaves_a_border_as_tensorflow_does():
-    """Its kernel draws the place below H - h and W - w, not up to them."""
+    """TensorFlow draws the position below H - h and W - w, excluding these."""
     crop, generator = transforms.InceptionCrop(8), rng()
     windows = np.array([crop.window(10, 12, generator) for _ in range(4000)])
     top, left, height, width = windows.T
@@ -203,7 +203,7 @@ def test_inception_crop_leaves_a_border_as_tensorflow_does():
             np.testing.assert_array_equal(np.unique(place[room == some]), np.arange(some))
 
 
-def test_inception_crop_that_cannot_be_met_takes_the_whole_image():
+def test_an_impossible_inception_crop_uses_the_whole_image():
     assert transforms.InceptionCrop(8).window(1000, 10, rng()) == (0, 0, 1000, 10)
 
 
@@ -233,8 +233,8 @@ def test_bad_transforms_are_refused(text, message):
 
 
 @pytest.mark.parametrize("crop", ["central_crop", "random_crop"])
-def test_a_crop_that_only_some_images_can_have_is_refused(crop):
-    """The shorter side of a square or a wide image would be lower than the crop."""
+def test_a_crop_that_does_not_fit_all_images_is_refused(crop):
+    """The shorter side of a square or a wide image would be smaller than the crop."""
     with pytest.raises(errors.BadInput, match="cannot crop 64 x 32 .* side of 64 or more"):
         transforms.parse(f"resize_small(37)|{crop}", (64, 32))
     chain = transforms.parse(f"resize_small(73)|{crop}", (64, 32))

@@ -36,7 +36,7 @@ PROTOCOL = {
     "smallnorb_azimuth": ("structured", 12_150, 18, "96", True, False),
     "smallnorb_elevation": ("structured", 12_150, 9, "96", True, True),
 }
-# Where the 200 start in what task_adaptation holds out, as a share of which split's examples.
+# {task: (share, examples)}: task_adaptation's 200 held-out examples start at this share of a split.
 HELD_OUT = {
     "caltech101": (0.9, 3_060),
     "cifar100": (0.9, 50_000),
@@ -52,7 +52,7 @@ HELD_OUT = {
 
 
 def examples_of(task, split):
-    """The (split of TFDS, number) that a split of the protocol holds, in order."""
+    """The (TFDS split, index) pairs in a split of the protocol, in order."""
     return [
         (part, i)
         for part, chosen in absolute_ranges(task.builder, task.splits[split], task.sizes)
@@ -60,7 +60,7 @@ def examples_of(task, split):
     ]
 
 
-def test_the_table_is_the_protocols():
+def test_the_table_matches_the_protocol():
     assert vtab_tasks.TASKS.keys() == PROTOCOL.keys()
     for name, task in vtab_tasks.TASKS.items():
         group, _, num_classes, size, crop, flip = PROTOCOL[name]
@@ -175,7 +175,7 @@ def test_smallnorb_takes_the_stored_labels():
     assert label("smallnorb_elevation", **record) == 8
 
 
-def test_bins_are_those_of_the_definition():
+def test_bins_match_the_definition():
     thresholds = [-1.0, 0.0, 2.5]
     for value in (-1.0, -0.5, 0.0, 1e-6, 2.5, 2.6, 1e9):
         below = [i for i, threshold in enumerate(thresholds) if threshold < value]
@@ -183,7 +183,7 @@ def test_bins_are_those_of_the_definition():
 
 
 @pytest.mark.parametrize("name", ["clevr_distance", "kitti_distance", "smallnorb_azimuth"])
-def test_the_source_reads_what_tfds_has_stored(name, tmp_path, monkeypatch):
+def test_the_source_reads_what_tfds_stored(name, tmp_path, monkeypatch):
     task = stand_ins.small_task(monkeypatch, name, tmp_path)
     known = tfds.builder(task.builder, data_dir=tmp_path, try_gcs=False).as_data_source("train")
     whole = sources.open_source(f"vtab:{name}", "train1000", tmp_path)
@@ -214,7 +214,7 @@ def test_images_have_three_channels_and_all_the_greys(tmp_path, monkeypatch):
     np.testing.assert_array_equal(image, np.stack([255 * ones] * 3, axis=-1))
     with pytest.raises(ValueError, match="values up to 2: expected 0 and 1"):
         _ = source[1]
-    # CLEVR's files have an opacity, which changes no colour, as TensorFlow decodes them.
+    # CLEVR's files have an alpha channel, which does not change colours in TensorFlow's decoding.
     assert source.published
     rgba = rng.integers(0, 256, (32, 48, 4)).astype(np.uint8)
     stored = vtab_tasks.TASKS["clevr_count"].image({"image": stand_ins.png(rgba).read()})
@@ -245,7 +245,7 @@ def test_a_dataset_of_the_right_size_is_read(data_dir):
     assert train.where(800).endswith("train1000, example 800, file image_2754.jpg")
 
 
-def test_another_version_than_the_protocols_is_said(tmp_path, monkeypatch):
+def test_a_version_other_than_the_protocols_is_reported(tmp_path, monkeypatch):
     for name, said in (("pets", "version 4.0.0 but 3 in the protocol"), ("dtd", "")):
         task = stand_ins.small_task(monkeypatch, name, tmp_path)
         line = sources.summary(sources.open_source(f"vtab:{name}", "val200", tmp_path))
@@ -253,8 +253,8 @@ def test_another_version_than_the_protocols_is_said(tmp_path, monkeypatch):
         assert said in line and ("protocol" in line) == bool(said)
 
 
-def test_512_of_1000_images_are_repeated_and_shuffled_anew():
-    """A batch goes on where the last one ended; each pass has every image, in its own order."""
+def test_512_of_1000_images_are_repeated_and_reshuffled():
+    """A batch continues where the last one ended; each pass has every image, in its own order."""
     draws = order.Full(1000, seed=3)
     passes = np.array([draws[i] for i in range(6 * 512)])[:3000].reshape(3, 1000)
     assert (np.sort(passes, axis=1) == np.arange(1000)).all()

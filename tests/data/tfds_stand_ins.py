@@ -1,4 +1,4 @@
-"""Small datasets of random examples under the names of TFDS's and with their very features."""
+"""Small datasets of random examples with the names and features of TFDS's datasets."""
 
 import dataclasses
 import io
@@ -9,7 +9,7 @@ from PIL import Image
 
 from mixer.data.sources import records, vtab_tasks
 
-# Of a task of VTAB-1k with 40 examples.
+# For a VTAB-1k task with 40 examples.
 SPLITS = {
     "train800": "train[:24]",
     "val200": "train[24:32]",
@@ -19,7 +19,7 @@ SPLITS = {
 
 
 def png(pixels):
-    """An image file, as TFDS takes it."""
+    """An image file, in the form that TFDS accepts."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     file.seek(0)
@@ -27,12 +27,12 @@ def png(pixels):
 
 
 def builder_of(dataset):
-    """As the installed TFDS declares it."""
+    """The builder in the installed TFDS."""
     return tfds.builder(dataset, data_dir="nowhere", try_gcs=False)
 
 
 def examples_of(dataset, count):
-    """Random ones."""
+    """Random examples."""
     rng, features = np.random.default_rng(0), builder_of(dataset).info.features
     return [example(features, rng) for _ in range(count)]
 
@@ -41,7 +41,7 @@ def write(data_dir, dataset, splits):
     """Prepares a dataset from the examples of its splits."""
     builder = builder_of(dataset)
     name, version = dataset.partition(":")[0], str(builder.version)
-    # A config is a folder between the dataset's, which gives the files their name, and this.
+    # A config adds a folder between this one and the dataset's, which gives the files their name.
     written = data_dir / "written" / builder.name / version
     records.write_dataset(written, builder.info.features, splits, "A stand-in.")
     (data_dir / name).mkdir(parents=True)
@@ -77,7 +77,7 @@ def _near(feature):
 
 
 def small_task(monkeypatch, name, data_dir, examples=None):
-    """Makes a task of VTAB-1k one of few examples, and prepares these; returns the task."""
+    """Shrinks a VTAB-1k task to a few examples and prepares them; returns the task."""
     task = vtab_tasks.TASKS[name]
     examples = examples or examples_of(task.builder, 40)
     replaced = dataclasses.replace(task, sizes={"train": len(examples)})

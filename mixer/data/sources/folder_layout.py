@@ -25,8 +25,7 @@ class Layout:
       name: the dataset's, for messages.
       splits: {split: its folder}; the split is named like the folder, or `train` for PATH itself.
       classes: the names; the label is the index.
-      taught_by: the split whose folders define the classes; "" if they were given or come from all
-        splits.
+      classes_from: the split whose folders define the classes; "" if all do or they were given.
       others: the folders next to the splits, which are not read.
     """
 
@@ -34,7 +33,7 @@ class Layout:
     root: Path
     splits: dict[str, Path]
     classes: tuple[str, ...]
-    taught_by: str
+    classes_from: str
     others: tuple[str, ...]
 
     @classmethod
@@ -88,14 +87,14 @@ class Layout:
         for folder in image_files.folders(place):
             label = label_of.get(unicodedata.normalize("NFC", folder))
             if label is None:
-                raise self._strange(place, label_of)
+                raise self._unknown_classes(place, label_of)
             if label in seen:
                 raise errors.BadInput(f"{self.name}: {place} contains two folders {folder!r}")
             count, before = 0, left_out.copy()
             for file in image_files.below(place / folder, left_out):
                 count += 1
                 yield file.removeprefix(above), label
-            if not count and split == self.taught_by:
+            if not count and split == self.classes_from:
                 only = image_files.counted(left_out - before)
                 raise errors.BadInput(
                     f"{self.name}: class {folder!r} contains no images{only and f', only {only}'}: "
@@ -110,13 +109,13 @@ class Layout:
         """`images` in hash order."""
         return sorted(self.images(split, left_out), key=lambda file: hash_key(file[0]))
 
-    def _strange(self, place: Path, known: dict[str, int]) -> errors.BadInput:
+    def _unknown_classes(self, place: Path, known: dict[str, int]) -> errors.BadInput:
         strange = [
             folder
             for folder in image_files.folders(place)
             if unicodedata.normalize("NFC", folder) not in known
         ]
-        if self.taught_by:
+        if self.classes_from:
             return errors.BadInput(
                 f"{self.name}: {place} contains classes that the training split lacks: "
                 f"{', '.join(strange)}"

@@ -10,7 +10,7 @@ from mixer import errors
 from mixer.data.pillow import SUFFIXES
 
 # Folders of thumbnails that macOS and Synology add next to the images.
-_FOREIGN = ("__MACOSX", "@eaDir")
+_SYSTEM_FOLDERS = ("__MACOSX", "@eaDir")
 
 
 def is_image(name: str) -> bool:
@@ -21,7 +21,7 @@ def is_image(name: str) -> bool:
 
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is silently ignored."""
-    return name.startswith(".") or name in _FOREIGN
+    return name.startswith(".") or name in _SYSTEM_FOLDERS
 
 
 def ending(name: str) -> str:
@@ -55,7 +55,9 @@ def below(folder: Path, left_out: Counter) -> Iterator[str]:
         raise errors.BadInput(f"{error.filename} cannot be read: {error.strerror}")
 
     for parent, inner, names in os.walk(folder, followlinks=True, onerror=unreadable):
-        inner[:] = sorted(i for i in inner if not is_hidden(i) and not _leads_up(parent, i))
+        inner[:] = sorted(
+            i for i in inner if not is_hidden(i) and not _links_to_ancestor(parent, i)
+        )
         for name in sorted(names):
             if is_image(name):
                 yield os.path.join(parent, name)
@@ -118,8 +120,8 @@ def _matches(name: str, left_out: Counter, asked_by: str) -> list[str] | None:
     return files
 
 
-def _leads_up(parent: str, name: str) -> bool:
-    """Whether a folder is a link to one of its parents; following it would never end."""
+def _links_to_ancestor(parent: str, name: str) -> bool:
+    """Whether a folder is a link to one of its ancestors; following it would never end."""
     path = os.path.join(parent, name)
     if not os.path.islink(path):
         return False

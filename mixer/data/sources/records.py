@@ -29,7 +29,7 @@ def write_shard(
       OSError: writing failed, or what is read back differs from what was written.
     """
     serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
-    with _trouble_of_the_disk():
+    with _disk_errors():
         # One record per group is fastest for random access.
         writer = ArrayRecordWriter(str(path), "group_size:1")
     count = size = 0
@@ -37,11 +37,11 @@ def write_shard(
     for example in examples:
         message = serializer.get_tf_example(features.encode_example(example))
         record = message.SerializeToString(deterministic=True)
-        with _trouble_of_the_disk():
+        with _disk_errors():
             writer.write(record)
         written.update(record)
         count, size = count + 1, size + len(record)
-    with _trouble_of_the_disk():
+    with _disk_errors():
         writer.close()
         reader = ArrayRecordReader(str(path))
         for i in range(reader.num_records()):
@@ -53,7 +53,7 @@ def write_shard(
 
 
 @contextlib.contextmanager
-def _trouble_of_the_disk() -> Iterator[None]:
+def _disk_errors() -> Iterator[None]:
     """Turns ArrayRecord's RuntimeError, which it raises whatever is wrong, into an OSError."""
     try:
         yield

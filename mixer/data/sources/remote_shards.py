@@ -121,7 +121,7 @@ def read_index(url: str, records: int) -> Index:
     # The index takes up to 24 bytes per record before compression. It is followed by zeros up to
     # the next block, and then by a block that contains its position.
     expected = 2 * _BLOCK + 4096 + 24 * records
-    entries, index = _undamaged(f"{url}: its index", lambda: _fetch_index(url, expected))
+    entries, index = _retry_if_damaged(f"{url}: its index", lambda: _fetch_index(url, expected))
     if any(entry[3] != 1 for entry in entries):
         raise DamagedShard(
             f"{url} has {entries[0][3]} records per group, expected 1 (as TFDS writes), so ranges "
@@ -146,13 +146,13 @@ def read_records(url: str, index: Index, start: int, stop: int) -> list[bytes]:
 
     def fetch():
         pieces = {first: bucket.read(url, first, last), int(index.offsets[-1]): index.end}
-        with _laid_out(index.size, pieces) as reader:
+        with _sparse_reader(index.size, pieces) as reader:
             return reader.read(start, stop)
 
-    return _undamaged(f"{url}: records {start}-{stop - 1} (bytes {first}-{last - 1})", fetch)
+    return _retry_if_damaged(f"{url}: records {start}-{stop - 1} (bytes {first}-{last - 1})", fetch)
 
 
-def _undamaged(what: str, fetch: Callable[[], Any]) -> Any:
+def _retry_if_damaged(what: str, fetch: Callable[[], Any]) -> Any:
     for _ in range(_ATTEMPTS):
         try:
             return fetch()
@@ -162,13 +162,13 @@ def _undamaged(what: str, fetch: Callable[[], Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _laid_out(size: int, pieces: dict[int, bytes]) -> Iterator[ArrayRecordReader]:
+def _sparse_reader(size: int, pieces: dict[int, bytes]) -> Iterator[ArrayRecordReader]:
     """A reader of a shard that contains only these pieces, given by offset."""
     # Unnamed, so that nothing is left behind however the process ends.
     with tempfile.TemporaryFile(dir=_MEMORY, buffering=0) as file:
         file.truncate(size)
         for offset, content in pieces.items():
-            _put(file.fileno(), content, offset)
+            _write_at(file.fileno(), content, offset)
         reader = ArrayRecordReader(
             f"/dev/fd/{file.fileno()}", "readahead_buffer_size:0,max_parallelism:0"
         )
@@ -176,7 +176,7 @@ def _laid_out(size: int, pieces: dict[int, bytes]) -> Iterator[ArrayRecordReader
         reader.close()
 
 
-def _put(file: int, content: bytes, offset: int) -> None:
+def _write_at(file: int, content: bytes, offset: int) -> None:
     try:
         written = os.pwrite(file, content, offset)
     except OSError as error:
@@ -192,7 +192,7 @@ def _fetch_index(url: str, expected: int) -> tuple[list[dict[int, int]], Index]:
     if offset < size - len(end):
         end = bucket.read(url, offset, size)
     end = end[offset - size :]
-    with _laid_out(size, {offset: end}):
+    with _sparse_reader(size, {offset: end}):
         pass  # checks its hash
     entries = [_fields(entry) for entry in _read_chunk(end, offset)[1:]]
     offsets = np.array([*(entry[1] for entry in entries), offset], np.int64)

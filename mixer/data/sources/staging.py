@@ -16,7 +16,7 @@ from mixer.data.sources.tfds_builder import open_prepared
 from mixer.storage import FileInfo, timeout
 
 _CONNECTIONS = 8  # concurrent copies
-_EVERY = 10.0  # seconds between progress lines
+_REPORT_SECONDS = 10.0  # seconds between progress lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ShardCopy:
     examples: range
 
     @property
-    def there(self) -> bool:
+    def complete(self) -> bool:
         """Whether the copy is complete: it gets its name only then."""
         return self.copy.exists() and self.copy.stat().st_size == self.origin.size
 
@@ -98,7 +98,7 @@ class StagedSource:
         def needed(held: range) -> bool:
             return any(held.start < part.stop and part.start < held.stop for part in share)
 
-        return [s for s in self.shards if needed(s.examples) and not s.there]
+        return [s for s in self.shards if needed(s.examples) and not s.complete]
 
 
 def open_staged(
@@ -189,7 +189,7 @@ def _copy_all(shards: Sequence[ShardCopy], what: str, say: Callable[[str], None]
                 checks.add(future.result())
                 copied += futures[future].origin.size
                 now = time.monotonic()
-                if now - said >= _EVERY:
+                if now - said >= _REPORT_SECONDS:
                     rate = copied / (now - began)
                     say(
                         f"staged {done:,} of {len(shards):,} shards, {copied / 1e9:,.1f} of "

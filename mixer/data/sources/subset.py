@@ -82,13 +82,13 @@ class Subset:
         return self.count
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.whole[self._of_whole(index)]
+        return self.whole[self._index_in_whole(index)]
 
     def where(self, index: int) -> str:
         """Names the example as the whole split does."""
-        return self.whole.where(self._of_whole(index))
+        return self.whole.where(self._index_in_whole(index))
 
-    def _of_whole(self, index: int) -> int:
+    def _index_in_whole(self, index: int) -> int:
         return (self.start + index) % len(self.whole)
 
     def __getattr__(self, name: str) -> Any:

@@ -104,13 +104,13 @@ class TfdsSource:
             raise ValueError("the record is empty: its file is truncated")
         label = record[self.label_feature]
         if not self.max_labels:
-            return {"image": image, "label": self._ours(int(label))}
+            return {"image": image, "label": self._label_of(int(label))}
         return {
             "image": image,
-            "label": [self._ours(each) for each in label] if self.labels else label,
+            "label": [self._label_of(each) for each in label] if self.labels else label,
         }
 
-    def _ours(self, label: int) -> int:
+    def _label_of(self, label: int) -> int:
         if not self.labels:
             return label
         return self.labels[label] if 0 <= label < len(self.labels) else -1
