@@ -57,7 +57,7 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     # The label feature of a TFDS dataset; empty: label, labels or real_label.
     config.input.label_key = ""
     config.input.fraction = 1.0  # of the split to use; an epoch still counts the whole split
-    config.input.fraction_seed = 0  # which part; smaller parts lie within larger ones of one seed
+    config.input.fraction_seed = 0  # which part; with one seed, smaller parts are in larger ones
     config.input.shuffle = "full"  # or "blocks(size=128, window=16, lanes=1)", see docs/data.md
     config.input.stage = ""  # a local folder to copy the needed shards to, once
     config.input.transform = "inception_crop|flip_lr"  # see mixer/data/transforms.py
@@ -92,7 +92,7 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     config.schedule.end = 0.00001  # the final learning rate, absolute
     config.schedule.warmup = "10_000 steps"  # the learning rate rises from 0 during these
     config.schedule.cooldown = "0 steps"  # the last part of `total`: a linear decay to 0
-    config.ema_decay = 0.0  # of averaged parameters, evaluated beside the raw ones; 0: none
+    config.ema_decay = 0.0  # of averaged parameters, evaluated alongside the raw ones; 0: none
 
     config.evaluators = ConfigDict()  # what to measure, one entry each
     config.best = ""  # the metric whose best checkpoint is kept, such as "val/top1"

@@ -88,7 +88,7 @@ REFUSED = {
     "test in .* look like splits": ["cat/1.png", "dog/1.png", "test/2.png"],
     "testA, trainA in .* look like splits": ["trainA/a/1.png", "testA/a/1.png"],
     "seg_test, seg_train in .* look": ["seg_pred/1.png", "seg_test/a/1.png", "seg_train/a/1.png"],
-    "images holds test, train, which look .* did you mean folder:.*/images": [
+    "images contains test, train, which look .* did you mean folder:.*/images": [
         *("images/train/a/1.png", "images/train/b/1.png", "images/test/a/1.png"),
         "annotations/trimaps/1.png",
     ],

@@ -31,7 +31,7 @@ def test_a_copy_is_read_like_the_origin(noise_dir, server, tmp_path, origin):
     source = staging.open_staged("noise", "train", data_dir, tmp_path / "fast")
     wanted = sources.open_source("noise", "train", data_dir)
     assert sources.fingerprint(source) == sources.fingerprint(wanted)
-    assert not list(tmp_path.rglob("*array_record-*")), "shards come when they are asked for"
+    assert not list(tmp_path.rglob("*array_record-*")), "shards are copied only on request"
     said = []
     source.stage(ALL, said.append)
     assert said[-1].endswith("checked: size alone" if origin == "disk" else "checked: size and md5")

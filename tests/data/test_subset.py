@@ -50,7 +50,7 @@ def test_seeds_determine_where_it_starts():
     counts = np.bincount(np.array(starts) // 100, minlength=10)
     assert (np.abs(counts - 40) < 4 * np.sqrt(40)).all()
     wrapped = [labels(fraction_of(Numbers(), 0.5, seed)) for seed in range(20)]
-    assert any(0 in part[1:] for part in wrapped), "some go on at the beginning"
+    assert any(0 in part[1:] for part in wrapped), "some wrap around to the beginning"
 
 
 def test_a_part_has_the_attributes_of_the_whole(data_dir):

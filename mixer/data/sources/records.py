@@ -70,7 +70,7 @@ def write_info(
     description: str,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes TFDS's JSON files beside finished shards.
+    """Writes TFDS's JSON files next to finished shards.
 
     Args:
       folder: where the shards are now.
