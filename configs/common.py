@@ -58,7 +58,7 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     config.input.label_key = ""
     config.input.fraction = 1.0  # of the split to use; an epoch still counts the whole split
     config.input.fraction_seed = 0  # which part; with one seed, smaller parts are in larger ones
-    config.input.shuffle = "full"  # or "blocks(size=128, window=16, lanes=1)", see docs/data.md
+    config.input.shuffle = "full"  # or "blocks(size=128, window=16, lanes=1)"; see docs/data.md
     config.input.stage = ""  # a local folder to copy the needed shards to, once
     config.input.transform = "inception_crop|flip_lr"  # see mixer/data/transforms.py
     config.input.fast_decode = False  # decode JPEGs at 1/2, 1/4 or 1/8 size where that is enough
@@ -68,12 +68,12 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     config.input.decoding = "auto"
     config.input.max_pixels = 2**26  # an image with more pixels is an error
     config.input.max_aspect_ratio = 100.0  # an image more elongated than this is an error
-    config.input.on_bad = "error"  # at an unreadable example; "skip": use the next one instead
+    config.input.on_bad = "error"  # at an unreadable example: error, or skip (use the next one)
     config.batch_size = 4096  # over all devices
     config.micro_batches = 1  # parts that each batch is split into, to save memory
-    config.total = "300 epochs"  # durations: "N steps", "N epochs" or "N examples"
+    config.total = "300 epochs"  # a duration: "N steps", "N epochs" or "N examples"
 
-    config.loss = "softmax_xent"  # or sigmoid_xent
+    config.loss = "softmax_xent"  # softmax_xent or sigmoid_xent
     config.label_smoothing = 0.0  # share of the target that is spread evenly over all classes
     config.mixup = 0.0  # p of lambda ~ Beta(p, p); 0: none
     config.optimizer = ConfigDict()
@@ -88,10 +88,10 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     config.skip_nonfinite = 0
     config.schedule = ConfigDict()
     config.schedule.base = 0.001  # the learning rate after warm-up
-    config.schedule.decay = "linear"  # or cosine, constant
+    config.schedule.decay = "linear"  # linear, cosine or constant
     config.schedule.end = 0.00001  # the final learning rate, absolute
-    config.schedule.warmup = "10_000 steps"  # the learning rate rises from 0 during these
-    config.schedule.cooldown = "0 steps"  # the last part of `total`: a linear decay to 0
+    config.schedule.warmup = "10_000 steps"  # how long the learning rate rises from 0
+    config.schedule.cooldown = "0 steps"  # linear decay of the learning rate to 0 at the end
     config.ema_decay = 0.0  # of averaged parameters, evaluated alongside the raw ones; 0: none
 
     config.evaluators = ConfigDict()  # what to measure, one entry each
@@ -99,16 +99,17 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     # Settings that do not affect the results, and so may change when a run is resumed.
     config.runtime = ConfigDict()
     config.runtime.data_dir = ""  # of TFDS datasets; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets
-    config.runtime.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})  # devices; -1: the rest
-    config.runtime.strategy = "replicate"  # how parameters are sharded; or fsdp, tensor
+    # Number of devices along the axis; -1: all that remain.
+    config.runtime.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})
+    config.runtime.strategy = "replicate"  # of parameter sharding: replicate, fsdp or tensor
     # Sharding rules tried before the strategy's: (("regex", "fsdp"), ("regex", (None, ...))).
     config.runtime.rules = ()
     config.runtime.scan = False  # run the blocks as a loop: compiles sooner, copies the parameters
-    # Recompute activations to save memory: dots (all but matrix products) or full.
+    # Recompute activations to save memory: none, dots (all but matrix products) or full.
     config.runtime.remat = "none"
     config.runtime.threads = 0  # 0: one per core, at most 16; with workers: in each, 0: one
     config.runtime.workers = 0  # processes that read and transform images; 0: threads only
-    config.runtime.log_every = "50 steps"  # a line on the console and in metrics.jsonl
+    config.runtime.log_every = "50 steps"  # how often to log to the console and metrics.jsonl
     config.runtime.checkpoint_every = "1000 steps"  # how often the state is saved
     config.runtime.keep_checkpoints = 2  # how many of the newest, besides the best
     config.runtime.profile = ""  # "11-20": a trace of these steps, into WORKDIR/profile
@@ -179,7 +180,7 @@ def fewshot(config: ConfigDict, datasets: tuple[tuple[str, str, str], ...], ever
     return ConfigDict(
         {
             "type": "fewshot",  # linear regressions on the features of a few examples
-            "rule": "fixed",  # lambda 1024, three draws; or ranked: the rule of 2021
+            "rule": "fixed",  # fixed (lambda 1024, three draws) or ranked (the rule of 2021)
             "shots": (1, 5, 10, 25),  # examples per class
             "datasets": datasets,  # ((name, training split, test split), ...); empty: the rule's
             "transform": "",  # empty: resize to 8/7 of the image size, central crop

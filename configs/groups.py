@@ -44,7 +44,7 @@ def sweep(config: ConfigDict) -> None:
     config.sweep.grid = ""
     config.sweep.train = ""  # training split while choosing; afterwards it is input.split
     config.sweep.dev = ""  # held-out split while choosing, measured by the evaluator `dev`
-    config.sweep.retrain = True  # on input.split with the best values; False: keep sweep.train
+    config.sweep.retrain = True  # final trainings on input.split; False: on sweep.train
     config.sweep.seeds = (0, 1, 2)  # of the final trainings, whose test accuracy is reported
     config.sweep.machine = 0  # index of this machine, from 0; they take the trainings in turn
     config.sweep.machines = 1  # how many machines share the workdir and the trainings

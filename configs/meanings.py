@@ -62,7 +62,7 @@ OTHER_NAMES = {
 
 
 def near(name: str, keys: Iterable[str]) -> list[str]:
-    """The three keys (or flags) that `name` most likely means, at most."""
+    """Up to three keys or flags that `name` most likely means."""
     keys = sorted(keys, key=lambda key: key.count("."))  # stable; keys in groups come last
     if name in keys:  # the key is right, its flag is malformed
         return [name]

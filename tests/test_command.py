@@ -145,7 +145,8 @@ def test_the_meaning_of_a_key_is_its_comment():
     above = common["init_from"]  # three lines above it
     assert above.startswith("Weights to start from: a") and above.endswith("published accuracies.")
     assert common["runtime"].startswith("Settings that do not affect the results")
-    assert common["runtime.mesh.fsdp"] == common["runtime.mesh"] == "devices; -1: the rest"
+    assert common["runtime.mesh.fsdp"] == common["runtime.mesh"]
+    assert common["runtime.mesh"] == "Number of devices along the axis; -1: all that remain."
     assert meanings.of_entry("evaluator")["dataset"] == "empty: the one trained on"
     assert meanings.of_entry("fewshot")["shots"] == "examples per class"
 

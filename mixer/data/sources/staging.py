@@ -162,7 +162,7 @@ def _copy_metadata(version: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     files = [p for p in version.iterdir() if p.is_file() and remote_dataset.is_metadata(p.name)]
     contents = {folder / path.name: path.read_bytes() for path in files}
-    # config.run=prepare adds a file with the checksums of the shards.
+    # If config.run=prepare made the dataset, these include the checksums of the shards.
     if any(copy.exists() and copy.read_bytes() != new for copy, new in contents.items()):
         raise errors.BadInput(
             f"{folder} contains a copy of a different preparation of this dataset: delete it"
