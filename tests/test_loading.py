@@ -313,7 +313,7 @@ def test_bad_arguments_are_refused(of_a_workdir, of_an_npz, tmp_path):
         ("no checkpoint of step 3; it has", of_a_workdir[0], {"step": 3}),
         ("no known parameters: expected .* found weights", tmp_path / "other.npz", {}),
         ("there is no such file", tmp_path / "none.npz", {}),
-        ("is no workdir", tmp_path / "none", {}),
+        ("is not the workdir", tmp_path / "none", {}),
         ("unknown published model", f"{TINY}:none", {}),
     ):
         with pytest.raises(mixer.BadInput, match=message):

@@ -1,1 +1,1 @@
-"""The checkpoints of a run."""
+"""Saving, restoring and verifying the checkpoints of a run."""

@@ -1,4 +1,4 @@
-"""What proves that a checkpoint is what was written: sums over its arrays, a digest of its JSON."""
+"""Checksums that detect a damaged checkpoint: one per array, and a SHA-256 of its JSON meta."""
 
 import hashlib
 import json
@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from mixer import errors
 from mixer.checkpoint.damage import DamagedCheckpoint
 
-# The first had neither this number nor the digest. Raise it when an older program must not read
-# what a newer one writes.
+# Format version; the first format had no version and no digest. Raise it when older versions of
+# this program must not read what newer ones write.
 _FORMAT = 2
 
 
@@ -29,10 +29,11 @@ def _sums(leaves: list[jax.Array]) -> list[jax.Array]:
 
 
 def checksums(tree) -> dict[str, int]:
-    """{name of the leaf: sum of its bits as unsigned words, modulo 2^32}.
+    """{leaf name: sum of its bits as unsigned words, modulo 2^32}.
 
-    Words have 32 bits, or the dtype's 8 or 16. Integers add up to the same in any order, so the
-    sum, made on the devices, is the same on any mesh; any single flipped bit changes it.
+    Words have 32 bits, or 8 or 16 if the dtype does. The sum is computed on the devices; integer
+    addition is exact in any order, so every mesh gives the same sum. Any single flipped bit
+    changes it.
     """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
@@ -40,20 +41,20 @@ def checksums(tree) -> dict[str, int]:
     return {name: int(value) for name, value in zip(names, sums, strict=True)}
 
 
-def guarded(meta: dict[str, Any]) -> dict[str, Any]:
-    """`meta` with what `checked` needs."""
+def with_digest(meta: dict[str, Any]) -> dict[str, Any]:
+    """`meta` with the format number and the digest that `verified` checks."""
     meta = meta | {"format": _FORMAT}
     return meta | {"sha256": _digest(meta)}
 
 
-def checked(content: dict[str, Any], where: str) -> dict[str, Any]:
-    """Inverse of `guarded`, after a disk.
+def verified(content: dict[str, Any], where: str) -> dict[str, Any]:
+    """Checks what was read back from disk and returns the original meta: undoes `with_digest`.
 
     Args:
-      where: for messages.
+      where: names the file in error messages.
 
     Raises:
-      DamagedCheckpoint: it is not what was written.
+      DamagedCheckpoint: it differs from what was written.
       BadInput: it was written by a newer version of this program.
     """
     meta = dict(content)
@@ -66,15 +67,15 @@ def checked(content: dict[str, Any], where: str) -> dict[str, Any]:
         )
     if number > _FORMAT:
         raise errors.BadInput(
-            f"{where} has format {number}, of a newer version of this program; this one reads up "
-            f"to {_FORMAT}: use the newer one"
+            f"{where} has format {number}, written by a newer version of this program; this one "
+            f"reads formats up to {_FORMAT}: use the newer version"
         )
     del meta["format"]
     return meta
 
 
 def _digest(meta: dict[str, Any]) -> str:
-    """Of one of the many spellings that JSON has for the same content."""
-    # There and back: keys become strings, tuples lists.
+    """SHA-256 of the canonical JSON text of `meta`: the same content can be written many ways."""
+    # The round trip turns keys into strings and tuples into lists.
     text = json.dumps(json.loads(json.dumps(meta)), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

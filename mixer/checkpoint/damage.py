@@ -1,4 +1,4 @@
-"""What goes wrong between Orbax and the disk, as one error each."""
+"""Turns the many errors of Orbax, TensorStore and the disk into one error per cause."""
 
 import contextlib
 import errno
@@ -15,9 +15,9 @@ from mixer.errors import Failure
 from mixer.storage import is_of_client, trouble
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# What a disk says of a file that is not there, or that is something else by now.
+# The disk's errors for a file that does not exist, or is no longer a file.
 _NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
-# What a ValueError of TensorStore's, or of gcsfs', begins with when a store does not answer.
+# How a ValueError from TensorStore or gcsfs begins when an object store does not answer.
 _NO_ANSWER = re.compile(
     "(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED|RESOURCE_EXHAUSTED|PERMISSION_DENIED"
     "|UNAUTHENTICATED|Bad Request):"
@@ -29,29 +29,29 @@ class DamagedCheckpoint(Failure):
 
 
 class Unreachable(Failure):
-    """A checkpoint of which nothing is known, for the disk or the store does not answer."""
+    """A checkpoint that may be intact: the disk or the object store does not answer."""
 
 
 @contextlib.contextmanager
 def reading(where: str) -> Iterator[None]:
-    """Turns whatever is raised on bad files into one `DamagedCheckpoint`.
+    """Wraps the reading of a checkpoint: whatever bad files raise becomes a `DamagedCheckpoint`.
 
     Raises:
       DamagedCheckpoint: content is missing or altered.
-      Unreachable: the disk or the store failed, or refused.
+      Unreachable: the disk or the object store failed, or refused access.
     """
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError):
-        raise  # the machine's trouble
+        raise  # the machine's fault, not the checkpoint's
     except Exception as error:
         cause = error
-        while cause.__cause__:  # Orbax wraps what TensorStore says
+        while cause.__cause__:  # Orbax wraps TensorStore's error
             cause = cause.__cause__
-        if _no_answer(cause):
+        if _is_unreachable(cause):
             raise Unreachable(
-                f"{where} cannot be reached now: {trouble(cause)[1]}. The same command tries "
-                f"again; if that never helps, move this checkpoint away, and the one before is used"
+                f"{where} cannot be reached now: {trouble(cause)[1]}. Run the same command again; "
+                f"if that never helps, move this checkpoint away to use the one before it"
             ) from error.with_traceback(None)
         array = re.search(r'"([\w.]+)/(?:\.zarray|[\d.]+)"', str(cause))
         named = f"array {array[1].replace('.', '/')}: " if array else ""
@@ -61,36 +61,36 @@ def reading(where: str) -> Iterator[None]:
         ) from error.with_traceback(None)
 
 
-def _no_answer(error: BaseException) -> bool:
+def _is_unreachable(error: BaseException) -> bool:
     if isinstance(error, FileNotFoundError):
         return False
     number, _ = trouble(error)
     if number is not None:
         return number not in _NO_FILE
-    way = isinstance(error, OSError) or is_of_client(error)
-    return way or bool(_NO_ANSWER.match(str(error)))
+    known = isinstance(error, OSError) or is_of_client(error)
+    return known or bool(_NO_ANSWER.match(str(error)))
 
 
 @contextlib.contextmanager
 def writing(where: str) -> Iterator[None]:
-    """Turns whatever Orbax raises on a disk that takes no more into one `Failure`."""
+    """Wraps the writing of a checkpoint: whatever Orbax raises if it fails becomes a `Failure`."""
     try:
         yield
     except (MemoryError, TimeoutError, ConnectionError, jax.errors.JaxRuntimeError, Unreachable):
-        raise  # the machine's or another process's trouble, or told already
+        raise  # the fault of the machine or another process, or already explained
     except Exception as error:
         number, reason = trouble(error)
         if number is None and where not in str(error) and jax.process_count() > 1:
             raise  # most likely another process was lost
-        mended = "there is room" if number in _NO_ROOM else "that is mended"
+        fixed = "there is room" if number in _NO_ROOM else "that is fixed"
         raise Failure(
-            f"a checkpoint in {where} could not be written: {reason}. Those before "
-            f"it stand; when {mended} the same command goes on"
+            f"a checkpoint in {where} could not be written: {reason}. Earlier checkpoints are "
+            f"intact; once {fixed}, the same command resumes the run"
         ) from error
 
 
 def hush_orbax() -> None:
-    """When one array fails, Orbax's readers of the others complain that nobody waits any more."""
+    """Silences complaints of Orbax's coroutines, not awaited once one array has failed."""
     warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
     show, folder = sys.unraisablehook, os.path.dirname(ocp.__file__)
 

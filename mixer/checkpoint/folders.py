@@ -1,6 +1,7 @@
-"""The folders of a workdir's checkpoints: which are whole, and where one lies that is replaced.
+"""The checkpoint folders of a workdir: which are complete, and how a step is replaced safely.
 
-A step that is saved again lies in `<workdir>/replaced` until the new one is whole.
+When a step is saved again, its old checkpoint is kept in `<workdir>/replaced` until the new one is
+complete.
 """
 
 import re
@@ -10,53 +11,53 @@ from etils import epath
 
 from mixer import storage
 
-# What Orbax writes last into a checkpoint in an object store.
+# The file that Orbax writes last into a checkpoint in an object store.
 SEAL = "commit_success.txt"
 _REPLACED = re.compile(r"\d+(\.\d+)?")
 
 
 def replaced(directory: epath.Path) -> epath.Path:
-    """Where steps of `<workdir>/checkpoints` lie that are saved again."""
+    """The folder that keeps the old checkpoints of steps in `directory` that are saved again."""
     return directory.parent / "replaced"
 
 
-def is_whole(folder: epath.Path) -> bool:
-    """Whether all of a checkpoint is there."""
-    # In an object store the folder is there before all of it is.
+def is_complete(folder: epath.Path) -> bool:
+    """Whether a checkpoint is complete."""
+    # In an object store the folder exists before all of its files do.
     return (folder / SEAL if storage.is_remote(folder) else folder).exists()
 
 
 def newest(directory: epath.Path) -> epath.Path | None:
-    """The newest whole checkpoint, be it one that the next start puts back; None without any."""
-    kept = max(_whole(directory, str.isdecimal), key=_order, default=None)
-    aside = max(_whole(replaced(directory), _REPLACED.fullmatch), key=_order, default=None)
+    """The newest complete checkpoint, even one in `replaced` for the next start to restore."""
+    kept = max(_complete(directory, str.isdecimal), key=_order, default=None)
+    aside = max(_complete(replaced(directory), _REPLACED.fullmatch), key=_order, default=None)
     if aside and (kept is None or _order(aside)[0] > _order(kept)[0]):
         return aside
     return kept
 
 
 def put_back(directory: epath.Path) -> None:
-    """Puts back the step whose saving again was not finished.
+    """Restores the old checkpoint of a step that was being saved again but did not finish.
 
     Raises:
-      Unwritable: the disk or the store does not take it.
+      Unwritable: the disk or the object store refuses the change.
     """
     found = newest(directory)
     if found and found.parent == replaced(directory):
         place = directory / found.name.partition(".")[0]
         with storage.naming(place):
-            place.rmtree(missing_ok=True)  # a part of what was to replace it
+            place.rmtree(missing_ok=True)  # the incomplete replacement
         storage.move(found, place, SEAL)
 
 
 def set_aside(checkpoint: epath.Path, folder: epath.Path) -> epath.Path:
-    """Moves a checkpoint into a folder where one of that name may be already.
+    """Moves a checkpoint into a folder that may already contain one of the same name.
 
     Returns:
-      Where it lies now.
+      Its new path.
 
     Raises:
-      Unwritable: the disk or the store does not take it.
+      Unwritable: the disk or the object store refuses the change.
     """
     step = checkpoint.name
     names = [step, *(f"{step}.{i}" for i in range(1, 1000))]
@@ -65,11 +66,11 @@ def set_aside(checkpoint: epath.Path, folder: epath.Path) -> epath.Path:
     return target
 
 
-def _whole(folder: epath.Path, of_a_checkpoint: Callable) -> list[epath.Path]:
+def _complete(folder: epath.Path, is_checkpoint_name: Callable) -> list[epath.Path]:
     entries = folder.iterdir() if folder.exists() else ()
-    return [entry for entry in entries if of_a_checkpoint(entry.name) and is_whole(entry)]
+    return [entry for entry in entries if is_checkpoint_name(entry.name) and is_complete(entry)]
 
 
 def _order(checkpoint: epath.Path) -> tuple[int, ...]:
-    """The step; of several in `replaced` the one that was the newest."""
+    """Sorts by step, and several of one step in `replaced` by when they were replaced."""
     return tuple(map(int, checkpoint.name.split(".")))

@@ -1,4 +1,4 @@
-"""Orbax's CheckpointManager, set up as `mixer.checkpoint.store` needs it."""
+"""Orbax's CheckpointManager as `mixer.checkpoint.store` needs it: which checkpoints are kept."""
 
 import contextlib
 import logging
@@ -13,21 +13,20 @@ from mixer import storage
 from mixer.checkpoint.damage import hush_orbax
 from mixer.checkpoint.folders import SEAL
 
-# Remarks of Orbax's, and what its threads log of a failure that is raised here, are of no use to
-# our users.
+# Orbax's remarks do not help users, and what its threads log about a failure is also raised here.
 for _name in ("absl", "asyncio"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 hush_orbax()
 
-# By this name Orbax knows what the best is chosen by.
+# The name under which Orbax gets the metric that selects the best checkpoint.
 BEST = "best"
 _policies = ocp.checkpoint_managers
 
 
 class Reader(ocp.CheckpointManager):
-    """To load only.
+    """A read-only manager.
 
-    It waits for no other process, so that one that cannot read its part does not hold up all.
+    It waits for no other process, so that a process that cannot read its part blocks no other.
     """
 
     def __init__(self, directory: epath.Path):
@@ -46,18 +45,18 @@ class Reader(ocp.CheckpointManager):
         )
 
     def metrics(self, step: int) -> None:
-        """Orbax asks at the start for those of all steps, which may be damaged: none are needed."""
+        """None: Orbax reads the metrics of all steps at the start, but some may be damaged."""
 
 
 class Writer(ocp.CheckpointManager):
-    """To save: leaves preemption to the training loop, which counts it, and removal to `remover`.
+    """A manager that saves. Preemption is up to the training loop; `remover` removes old steps.
 
     Args:
-      directory: made if it is missing.
-      keep: how many of the newest are kept.
-      score: of a step on the disk, what the best is chosen by, which is kept besides; None if it
-        was not evaluated. Without this function none is.
-      remover: of old ones.
+      directory: created if it is missing.
+      keep: how many of the newest checkpoints are kept.
+      score: returns the value that selects the best step, which is kept too, for a step on disk;
+        None if the step was not evaluated. If `score` itself is None, no best step is kept.
+      remover: removes old checkpoints.
     """
 
     def __init__(
@@ -82,20 +81,20 @@ class Writer(ocp.CheckpointManager):
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=_policies.AnyPreservationPolicy(policies),
                 cleanup_tmp_directories=True,
-                # Threads would wait minutes for a folder that another one cannot make.
+                # Otherwise threads wait minutes for a folder that another thread cannot create.
                 async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
             ),
         )
-        # Orbax's own removes file by file under the old name, and fails the save if it cannot.
+        # Orbax's own deleter removes file by file in place, and if it cannot, the save fails.
         self._checkpoint_deleter = remover
 
     def metrics(self, step: int) -> dict[str, float] | None:
-        """As Orbax asks at the start, for all steps at once, from threads of its own."""
+        """Orbax calls it at the start, for all steps at once, from its own threads."""
         score = self._score(step) if self._score else None
         return None if score is None else {BEST: score}
 
     def forget(self, step: int) -> None:
-        """Of a step that was moved away. `reload` would list the folder, which may be old news."""
+        """Drops a step that was moved away. `reload` would list the folder, which may be stale."""
         self._checkpoints.delete_if(lambda info: info.step == step)
 
     def reached_preemption(self, step: int) -> bool:
@@ -103,7 +102,7 @@ class Writer(ocp.CheckpointManager):
 
 
 class Remover:
-    """Removes old checkpoints. What it cannot remove does no harm, and is told by `say`."""
+    """Removes old checkpoints. One that cannot be removed does no harm; `say` warns about it."""
 
     def __init__(self, directory: epath.Path):
         self._directory = directory
@@ -111,43 +110,45 @@ class Remover:
         self._left: list[tuple[Callable[[epath.Path], None], epath.Path]] = []
 
     def delete_steps(self, steps: Sequence[int]) -> None:
-        """As Orbax calls it, in a thread of its own."""
+        """Orbax calls it from its own thread."""
         for step in steps if jax.process_index() == 0 else ():
             self.remove(self._directory / str(step))
 
     def remove(self, folder: epath.Path) -> None:
-        """Removes one of them."""
-        with self._noting(self.remove, folder):
+        """Removes one checkpoint."""
+        with self._recording(self.remove, folder):
             storage.remove(folder, SEAL)
 
     def clear(self, folder: epath.Path) -> None:
-        """Removes a folder of them; it need not be there."""
-        with self._noting(self.clear, folder):
+        """Removes a folder of checkpoints if it exists."""
+        with self._recording(self.clear, folder):
             if folder.exists():
-                # Each with its own seal.
+                # One by one: each has its own seal.
                 for part in folder.iterdir() if storage.is_remote(folder) else (folder,):
                     storage.remove(part, SEAL)
 
     def try_again(self) -> None:
-        """Removes what could not be removed: a disk may have refused it just once."""
+        """Retries what could not be removed: the disk may have refused it just once."""
         left, self._left = self._left, []
         for remove, folder in left:
             if folder.exists():
                 remove(folder)
 
     @contextlib.contextmanager
-    def _noting(self, remove: Callable[[epath.Path], None], folder: epath.Path) -> Iterator[None]:
+    def _recording(
+        self, remove: Callable[[epath.Path], None], folder: epath.Path
+    ) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # stores have many kinds
+        except Exception as error:  # each object store's client has its own types
             self._left.append((remove, folder))
             reason = storage.trouble(error)[1]
             self._troubles.append(f"{folder} cannot be removed: {reason}")
 
     def say(self) -> None:
-        """Warns of what could not be removed since the last time."""
+        """Prints a warning for each folder that could not be removed since the last call."""
         while self._troubles:
-            print(f"warning: {self._troubles.pop()}; the newer one is written", flush=True)
+            print(f"warning: {self._troubles.pop()}; the newer one was written", flush=True)
 
     def close(self) -> None:
-        """As Orbax calls it; nothing is left to do."""
+        """Orbax calls it; there is nothing to close."""

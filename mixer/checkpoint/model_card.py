@@ -1,4 +1,4 @@
-"""What travels with parameters: all that is needed to use them."""
+"""The model card stored with parameters: all that is needed to use them, such as preprocessing."""
 
 import dataclasses
 from typing import Any
@@ -8,17 +8,17 @@ from mixer import errors
 
 @dataclasses.dataclass(frozen=True)
 class ModelCard:
-    """Of a training's checkpoint, a Hub folder or a published name.
+    """The card of a training run's checkpoint, a Hub folder or a published name.
 
     Attributes:
       model: {"name": registered name, and every field's value}.
-      image_size: (height, width) in pixels of the training; with the patch size, the grid.
-      transform: the evaluation preprocessing, in the language of `mixer.data.transforms`.
-      classes: the names, in the head's order.
-      dataset: what they were trained on.
-      imports: modules that define the model or the transforms, comma-separated.
-      multi_label: whether an image may have several of the classes.
-      decoding: `config.input.decoding` of the training.
+      image_size: (height, width) in training, in pixels; divided by the patch size, the grid.
+      transform: the evaluation preprocessing, as a `mixer.data.transforms` string.
+      classes: class names, in the order of the head's outputs.
+      dataset: the training dataset.
+      imports: comma-separated modules that define the model or the transforms.
+      multi_label: whether an image may have several classes.
+      decoding: `config.input.decoding` of the training run.
     """
 
     model: dict[str, Any]
@@ -32,17 +32,17 @@ class ModelCard:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The public name of `classes`, which checkpoints keep under that one."""
+        """`classes` under its public name; checkpoints store it as "classes"."""
         return self.classes
 
     @classmethod
     def from_json(cls, content: dict) -> "ModelCard":
-        """Inverse of `dataclasses.asdict` after JSON has made lists of tuples.
+        """Inverse of `dataclasses.asdict`, after JSON has turned tuples into lists.
 
-        What an older version of this program did not write gets its default.
+        Fields that an older version of this program did not write get their defaults.
 
         Raises:
-          BadInput: a newer version wrote more.
+          BadInput: a newer version of this program wrote fields that this one does not know.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if strange := sorted(content.keys() - known):
@@ -55,7 +55,7 @@ class ModelCard:
 
 
 def with_tuples(value: Any) -> Any:
-    """A value of JSON, which knows lists only, with tuples in their place, as configs have them."""
+    """A JSON value with every list turned into a tuple, as configs have them."""
     if isinstance(value, dict):
         return {key: with_tuples(inner) for key, inner in value.items()}
     return tuple(map(with_tuples, value)) if isinstance(value, list) else value
@@ -63,12 +63,12 @@ def with_tuples(value: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoadedCard(ModelCard):
-    """What `mixer.load` gives: a card and where it is from, which no checkpoint keeps.
+    """The card that `mixer.load` returns: a model card plus its origin, which is not stored.
 
     Attributes:
-      path: what was asked for, without a password.
-      step: of a workdir's checkpoint; None of anything else.
-      sha256: of the file of weights; None of a workdir, whose arrays have checksums of their own.
+      path: the path that was requested, without any password.
+      step: the checkpoint's step in a workdir; None for any other source.
+      sha256: of the weights file; None for a workdir, whose arrays have their own checksums.
     """
 
     path: str

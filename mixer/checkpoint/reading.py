@@ -1,4 +1,4 @@
-"""Reading a run's checkpoints, also while the run trains on and removes what is being read."""
+"""Reads a run's checkpoints, even while the run is training and removes old ones."""
 
 import contextlib
 import functools
@@ -20,21 +20,21 @@ from mixer.checkpoint.store import Store
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
-# How often a checkpoint may vanish while it is read.
+# How many times loading may start over because the checkpoint was removed.
 _ATTEMPTS = 20
 
 
 class Gone(errors.BadInput):
-    """A checkpoint that is not there any more."""
+    """A checkpoint that no longer exists."""
 
 
 def again_if_gone(load: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """Makes `load` begin anew when the run that trains there removed what was being loaded.
+    """Makes `load` start over when the run removed the checkpoint that was being loaded.
 
-    It takes the checkpoints that are there then, so all that it loads is of one step.
+    Each attempt chooses among the checkpoints that exist then, so all it loads is from one step.
 
     Raises:
-      Gone: one that was asked for by its number; or all that were tried.
+      Gone: the requested step no longer exists, or a checkpoint was removed in every attempt.
     """
 
     @functools.wraps(load)
@@ -49,8 +49,8 @@ def again_if_gone(load: Callable[_Arguments, _Result]) -> Callable[_Arguments, _
                 before = error
                 time.sleep(0.1)
         raise Gone(
-            f"{before}. So it went {_ATTEMPTS} times: raise config.runtime.checkpoint_every of the "
-            f"run that trains there, or wait until it is done"
+            f"{before}. This happened {_ATTEMPTS} times: raise config.runtime.checkpoint_every of "
+            f"the run that is training there, or wait until it is done"
         )
 
     return loading
@@ -61,18 +61,18 @@ def read_meta(path: str, step: int | str | None = None) -> dict:
     """The checkpoint's meta: "step", "card", "results" and what resuming needs.
 
     Raises:
-      BadInput: no checkpoint there, or a damaged one.
+      BadInput: `path` has no checkpoint, or it is damaged.
     """
     with _open(path) as store:
         chosen = _pick(store, path, step)
         try:
             return store.meta(chosen)
         except DamagedCheckpoint as error:
-            raise _trouble(store, path, chosen, error) from None
+            raise _unreadable(store, path, chosen, error) from None
 
 
 def newest_card(workdir: epath.Path) -> ModelCard | None:
-    """That of the newest checkpoint in a workdir which is not damaged; None if there is none."""
+    """The card of the newest undamaged checkpoint in a workdir; None if there is none."""
     if folders.newest(workdir / "checkpoints") is None:
         return None
     with _open(str(workdir)) as store:
@@ -93,7 +93,7 @@ def read_arrays(
       item: "params", or "ema" for the averaged ones.
 
     Raises:
-      BadInput: no such checkpoint, a damaged one, or no averaged parameters.
+      BadInput: the checkpoint does not exist, is damaged, or has no averaged parameters.
     """
     with _open(path) as store:
         chosen = _pick(store, path, step)
@@ -102,25 +102,25 @@ def read_arrays(
             card = ModelCard.from_json(meta["card"])
             if item not in meta["checksums"]:
                 raise errors.BadInput(
-                    f"{path} keeps no averaged parameters: it was trained without config.ema_decay"
+                    f"{path} has no averaged parameters: it was trained without config.ema_decay"
                 )
             here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
             abstract = store.abstract(chosen, item, here)
             stored = jax.device_get(store.restore(chosen, {item: abstract})[item])
         except DamagedCheckpoint as error:
-            raise _trouble(store, path, chosen, error) from None
+            raise _unreadable(store, path, chosen, error) from None
     return traverse_util.flatten_dict(stored, sep="/"), card, chosen
 
 
 def _open(path: str) -> Store:
     directory = epath.Path(path).expanduser() / "checkpoints"
-    # While the only step is saved again it lies in the second; in a bucket the first is then gone.
-    there = [f for f in (directory, folders.replaced(directory)) if f.exists()]
-    if not there:
+    # While the only step is saved again, it is in the second; in a bucket the first is then gone.
+    existing = [f for f in (directory, folders.replaced(directory)) if f.exists()]
+    if not existing:
         raise errors.BadInput(
-            f"{str(path)!r} is no workdir of a training run: {directory} does not exist"
+            f"{str(path)!r} is not the workdir of a training run: {directory} does not exist"
         )
-    for folder in there:
+    for folder in existing:
         store = Store(folder, read_only=True)
         if store.steps():
             break
@@ -130,14 +130,14 @@ def _open(path: str) -> Store:
 def _pick(store: Store, path: str, step: int | str | None) -> int:
     steps = store.steps()
     if not steps:
-        # A list that is made while checkpoints come and go may miss the old and the new one.
-        raise Gone(f"{path} holds no checkpoint yet")
+        # A listing made while checkpoints are replaced may miss both the old and the new one.
+        raise Gone(f"{path} has no checkpoint yet")
     if step is None:
         return steps[-1]
     if step == "best":
         scored = {s: score for s in steps if (score := _score(store, s)) is not None}
         if not scored:
-            raise errors.BadInput(f"{path} keeps no best checkpoint: train it with config.best set")
+            raise errors.BadInput(f"{path} has no best checkpoint: train it with config.best set")
         return max(scored, key=lambda each: scored[each])
     if step not in steps:
         raise Gone(f"{path} has no checkpoint of step {step!r}; it has {steps}")
@@ -145,17 +145,17 @@ def _pick(store: Store, path: str, step: int | str | None) -> int:
 
 
 def _score(store: Store, step: int) -> float | None:
-    """What the best is chosen by, where it is known."""
+    """The value that selects the best step; None if it is not recorded or cannot be read."""
     try:
         return store.meta(step).get("best")
     except DamagedCheckpoint as error:
         if store.holds(step):
-            print(f"damaged checkpoint, passed over: {error}", flush=True)
+            print(f"damaged checkpoint, skipped: {error}", flush=True)
         return None
 
 
-def _trouble(store: Store, path: str, step: int, error: DamagedCheckpoint) -> errors.BadInput:
-    """The error to raise, which tells a damaged checkpoint from one that is there no more."""
+def _unreadable(store: Store, path: str, step: int, error: DamagedCheckpoint) -> errors.BadInput:
+    """The error to raise: the checkpoint is damaged, or it was removed while it was read."""
     if store.holds(step):
         return errors.BadInput(f"damaged checkpoint: {error}")
     return Gone(f"{path}: checkpoint {step} was removed while it was read")

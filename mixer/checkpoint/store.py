@@ -1,6 +1,6 @@
-"""A run's checkpoints: Orbax, asynchronous and atomic, every array checked when it comes back.
+"""Saves and restores a run's checkpoints: Orbax, asynchronous, atomic, every array verified.
 
-What a training puts into one is in mixer/runs/checkpoints.py.
+mixer/runs/checkpoints.py decides what a training run puts into one.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from etils import epath
 
 from mixer import storage
 from mixer.checkpoint import folders
-from mixer.checkpoint.checksum import checked, checksums, guarded
+from mixer.checkpoint.checksum import checksums, verified, with_digest
 from mixer.checkpoint.damage import DamagedCheckpoint, Unreachable, reading, writing
 from mixer.checkpoint.manager import BEST, Reader, Remover, Writer
 from mixer.errors import BadInput, Failure
@@ -24,15 +24,15 @@ _META, _META_FILE = "meta", "meta/metadata"  # as Orbax names it
 
 
 class Store:
-    """Named trees of arrays ("items") and a JSON `meta`, one directory a step.
+    """One directory per step, with named trees of arrays ("items") and a JSON `meta`.
 
     Args:
-      directory: `<workdir>/checkpoints`; made if it is missing, unless `read_only`.
-      keep: how many of the newest are kept.
-      best: name of the metric whose highest checkpoint is kept besides; "" for none.
-      read_only: to load only.
-      first_message: for a run of several processes, all of which call it at the same points: takes
-        this process's message or None, returns the first that any process has.
+      directory: `<workdir>/checkpoints`; created if it is missing, unless `read_only`.
+      keep: how many of the newest checkpoints are kept.
+      best: the metric whose best (highest) checkpoint is kept too; "" for none.
+      read_only: whether nothing is saved.
+      first_message: with several processes, all call it at the same points: takes this process's
+        message or None, returns the first message of any process.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class Store:
         self._remover, self._under_way, self._replacing = Remover(self._directory), False, False
         if not read_only:
             with writing(str(self._directory)):
-                # Before the folder is listed: an NFS client shows for a while what it has seen.
-                self._in_one(self._put_in_order)
+                # Before the folder is listed: an NFS client caches a listing for a while.
+                self._on_first_process(self._clean_up)
         self._reader = self._manager = Reader(self._directory)
         self._writer: Writer | None = None
         if not read_only:
@@ -61,17 +61,17 @@ class Store:
             with writing(str(self._directory)):
                 self._writer = Writer(self._directory, keep, score, self._remover)
             self._manager = self._writer
-            self._check_alike()
+            self._check_processes_agree()
 
     def __enter__(self) -> "Store":
         return self
 
     def __exit__(self, kind, error, _) -> None:
         if kind and self._under_way and self._manager.is_saving_in_progress():
-            # Which a store out of reach holds up. Perhaps nobody reads any more.
+            # It may wait for an unreachable store. OSError: the output may be closed.
             with contextlib.suppress(OSError):
-                print("ending once the checkpoint under way is written", flush=True)
-        # The error that ends the run is the one to be told.
+                print("exiting once the checkpoint in progress is written", flush=True)
+        # Report the error that ends the run, not one of the checkpoint.
         with contextlib.suppress(Failure) if kind else contextlib.nullcontext():
             self.wait()
             for manager in {self._manager, self._reader}:
@@ -81,39 +81,41 @@ class Store:
                 self._remove_abandoned()
 
     def steps(self) -> list[int]:
-        """Steps with a checkpoint, ascending."""
+        """The steps that have a checkpoint, ascending."""
         return sorted(self._manager.all_steps())
 
     def holds(self, step: int) -> bool:
-        """Whether the checkpoint is there now, whole."""
-        return folders.is_whole(self._directory / str(step))
+        """Whether the checkpoint of `step` now exists and is complete."""
+        return folders.is_complete(self._directory / str(step))
 
     def save(
         self, step: int, items: dict[str, Any], meta: dict, metrics: dict[str, float] | None
     ) -> None:
-        """Begins to write `step`; an error of the write before is raised here.
+        """Starts writing `step`; raises the error, if any, of the previous write.
 
-        A checkpoint of the same step is replaced, once the new one is whole. Where a best one is
-        kept, `meta` gets the metric that it is chosen by as "best".
+        A checkpoint of the same step is replaced once the new one is complete. If a best
+        checkpoint is kept, the metric that selects it is added to `meta` as "best".
 
         Raises:
-          Failure: it cannot be written; those before it stand.
-          RuntimeError: Orbax would not save.
+          Failure: it cannot be written; earlier checkpoints are intact.
+          RuntimeError: Orbax refused to save.
         """
         self.wait()
         sums = {name: checksums(tree) for name, tree in items.items()}
-        # A copy: Orbax writes it from a thread, when the caller may have counted on.
+        # A copy: Orbax writes it from a thread, when the caller may have changed its counts.
         meta = copy.deepcopy(meta) | {"step": step, "checksums": sums}
         score = (metrics or {}).get(self._best)
         if self._best:
             meta["best"] = score
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
-        args[_META] = ocp.args.JsonSave(guarded(meta))
+        args[_META] = ocp.args.JsonSave(with_digest(meta))
         with writing(str(self._directory)):
             replaces = step in self._manager.all_steps()
             if replaces:
                 folder = folders.replaced(self._directory)
-                self._in_one(lambda: folders.set_aside(self._directory / str(step), folder))
+                self._on_first_process(
+                    lambda: folders.set_aside(self._directory / str(step), folder)
+                )
                 self._writer.forget(step)
             accepted = self._manager.save(
                 step,
@@ -123,45 +125,45 @@ class Store:
         self._under_way, self._replacing = True, replaces
         if not accepted:
             raise RuntimeError(
-                f"Orbax refused to save step {step} in {self._directory}: it holds {self.steps()}"
+                f"Orbax refused to save step {step} in {self._directory}, which has {self.steps()}"
             )
 
     def wait(self) -> None:
         """Returns when the last save is on disk.
 
         Raises:
-          Failure: it could not be written; those before it stand.
+          Failure: it could not be written; earlier checkpoints are intact.
         """
         with writing(str(self._directory)):
-            # If this fails, what was to be replaced is put back by the next start.
+            # If this fails, the next start restores the checkpoint that was being replaced.
             replacing, self._replacing, self._under_way = self._replacing, False, False
             self._manager.wait_until_finished()
         if replacing and jax.process_index() == 0:
             self._remover.clear(folders.replaced(self._directory))
         self._remover.say()
 
-    def _in_one(self, change: Callable[[], None]) -> None:
-        """Changes folders, in one process, and all go on when it is done, or raise."""
+    def _on_first_process(self, change: Callable[[], None]) -> None:
+        """Runs `change` on process 0; all processes wait until it is done, or raise its error."""
         failed = None
         try:
             if jax.process_index() == 0:
                 change()
-        except Exception as error:  # stores have many kinds
+        except Exception as error:  # each object store's client has its own types
             failed = error
         trouble = self._first_message(failed and (str(failed) or type(failed).__name__))
         if trouble:
             raise failed or Failure(trouble)
 
-    def _check_alike(self) -> None:
-        """That all processes see the same checkpoints; from here on each counts for itself."""
+    def _check_processes_agree(self) -> None:
+        """Checks that all processes see the same checkpoints: from now on each has its own list."""
         mine = str(self.steps())
         first = self._first_message(mine)
-        differs = f"{self._directory} holds {first} for one process, {mine} for another"
+        differs = f"{self._directory} has steps {first} for one process, {mine} for another"
         if trouble := self._first_message(differs if mine != first else None):
-            raise Unreachable(f"{trouble}. The same command, for all processes, tries again")
+            raise Unreachable(f"{trouble}. Run the same command again for all processes")
 
-    def _put_in_order(self) -> None:
-        """Removes what was being removed when the run was killed, puts back what was replaced."""
+    def _clean_up(self) -> None:
+        """Finishes what a killed run left: removals, and the restoring of a replaced checkpoint."""
         self._remove_abandoned()
         folders.put_back(self._directory)
         self._remover.clear(folders.replaced(self._directory))
@@ -175,17 +177,17 @@ class Store:
         """The JSON saved with `step`.
 
         Raises:
-          DamagedCheckpoint: it cannot be read, was altered or is of another step.
-          Unreachable: the disk or the store does not answer; so `restore` and `abstract` too.
+          DamagedCheckpoint: it cannot be read, was altered or belongs to another step.
+          Unreachable: the disk or the store does not answer; `restore` and `abstract` raise it too.
           BadInput: it was written by a newer version of this program.
         """
         where = f"{self._directory}/{step}: {_META}"
         with reading(where):
-            # Without Orbax, whose threads ask for the scores of all steps at once.
+            # Not with Orbax: its threads ask for the scores of all steps at once.
             content = {**json.loads((self._directory / str(step) / _META_FILE).read_bytes())}
-        meta = checked(content, where)
+        meta = verified(content, where)
         if meta.get("step") != step:
-            raise DamagedCheckpoint(f"{where} says that it is of step {meta.get('step')}")
+            raise DamagedCheckpoint(f"{where} records another step: {meta.get('step')}")
         return meta
 
     def _score(self, step: int) -> float | None:
@@ -195,7 +197,7 @@ class Store:
             return None
 
     def restore(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
-        """Reads items back into the shapes, dtypes and placements of `abstract`, and checks them.
+        """Restores items with the shapes, dtypes and shardings of `abstract`; verifies checksums.
 
         Raises:
           DamagedCheckpoint: names the array that is missing, unreadable or altered.
@@ -226,7 +228,7 @@ class Store:
         """Shapes and dtypes of a saved item as plain nested dicts and lists, for `restore`.
 
         Raises:
-          DamagedCheckpoint: there is no such item or it cannot be read.
+          DamagedCheckpoint: the item does not exist or cannot be read.
         """
         with reading(f"{self._directory}/{step}: {item}"):
             with ocp.StandardCheckpointer() as reader:
@@ -241,22 +243,22 @@ class Store:
         report: Callable[[str], None],
         check: Callable[[dict], None] = lambda meta: None,
     ) -> tuple[dict[str, Any], dict] | None:
-        """The newest undamaged checkpoint and its meta; None if there is none at all.
+        """The items and meta of the newest undamaged checkpoint; None if there is no checkpoint.
 
-        Damaged ones are reported; once an older one is read they are moved to `<workdir>/damaged`,
-        out of the way of the steps that will be saved again. `check(meta)` may refuse one before
-        its arrays are read.
+        Damaged checkpoints are reported. Once an older one has been read, they are moved to
+        `<workdir>/damaged` so that their steps can be saved again. `check(meta)` may raise to
+        refuse a checkpoint before its arrays are read.
 
         Raises:
-          DamagedCheckpoint: there are checkpoints and none can be read; all stay where they are.
+          DamagedCheckpoint: there are checkpoints but none can be read; none are moved.
           Unreachable: it is not known whether the newest is damaged.
         """
         bad = []
         for step in reversed(self.steps()):
             try:
-                meta = self._agreed(lambda step=step: self.meta(step))
+                meta = self._read_on_all(lambda step=step: self.meta(step))
                 check(meta)
-                items = self._agreed(lambda step=step: self._read(step, abstract))
+                items = self._read_on_all(lambda step=step: self._read(step, abstract))
                 found = self._check(step, items, meta), meta
             except DamagedCheckpoint as error:
                 report(f"damaged checkpoint: {error}")
@@ -272,8 +274,8 @@ class Store:
             )
         return None
 
-    def _agreed(self, read: Callable[[], Any]) -> Any:
-        """`read()`; a checkpoint that one process cannot reach, or finds damaged, is so for all."""
+    def _read_on_all(self, read: Callable[[], Any]) -> Any:
+        """`read()`; if one process cannot reach the checkpoint or finds it damaged, all raise."""
         found, troubles = None, dict.fromkeys((Unreachable, DamagedCheckpoint))
         try:
             found = read()
@@ -286,5 +288,5 @@ class Store:
 
     def _set_aside(self, step: int, report: Callable[[str], None]) -> None:
         old, folder = self._directory / str(step), self._directory.parent / "damaged"
-        self._in_one(lambda: report(f"moved to {folders.set_aside(old, folder)}"))
+        self._on_first_process(lambda: report(f"moved to {folders.set_aside(old, folder)}"))
         self._writer.forget(step)

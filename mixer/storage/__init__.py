@@ -1,7 +1,7 @@
-"""Files near and far: read, listed, copied; written whole or not at all, grown, locked, moved.
+"""Local and bucket files: read, list, copy, write atomically, append, lock, move, remove.
 
-Two clients lead to a bucket. Data are read by `bucket`, whose text has the figures; workdirs are
-read and written by gcsfs (through etils.epath), as Orbax does it.
+Buckets have two clients. `bucket` reads data (its docstring has the measurements); workdirs are
+read and written with gcsfs (through etils.epath), which Orbax also uses.
 """
 
 import logging
@@ -53,8 +53,8 @@ __all__ = [
     "write_whole_folder",
 ]
 
-# Other processes and machines write to the same bucket. Who remembers what was there does not see
-# their files, and reads those that have grown only up to their old end.
+# Other processes and machines write to the same bucket. With cached listings, their new files are
+# not seen, and files that have grown are read only up to their old end.
 fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
-# What its client logs, with pages of traces, is raised here too.
+# gcsfs logs errors with pages of tracebacks; they are raised too.
 logging.getLogger("gcsfs").setLevel(logging.CRITICAL)

@@ -1,13 +1,13 @@
-"""Google Cloud Storage, read over HTTP: byte ranges and listings. Errors are retried.
+"""Reads Google Cloud Storage over HTTP: byte ranges and listings, with retries.
 
-Blocks of shards are read from here, which other clients do more slowly or cannot do. Against the
-stand-in of the tests with 20 ms an answer, 8 threads, on two busy CPU cores: 14 MB at a time took
-3.5 ms of processor time a request and came at 200 to 245 MB/s, by gcsfs 11 ms and 27 to 34 MB/s;
-records of 110 kB came at 110 to 123 a second, by gcsfs at 47. TensorStore took as little processor
-time as this, but lists names alone: neither sizes nor the checksums that copies are compared with.
+It reads blocks of shards, which other clients do more slowly or cannot do. Measured with the tests'
+stand-in server at 20 ms per answer, 8 threads, two busy CPU cores: 14 MB reads took 3.5 ms of CPU
+time per request and reached 200 to 245 MB/s (gcsfs: 11 ms and 27 to 34 MB/s); 110 kB records came
+at 110 to 123 per second (gcsfs: 47). TensorStore took as little CPU time as this, but lists names
+only: neither sizes nor the checksums that copies are compared with.
 
 Without the package google-auth, requests are anonymous. As in Google's own clients,
-$CLOUD_STORAGE_EMULATOR_ENDPOINT names another server, which is asked without credentials.
+$CLOUD_STORAGE_EMULATOR_ENDPOINT names another server, which gets requests without credentials.
 """
 
 import contextlib
@@ -28,15 +28,15 @@ _SCHEME = "gs://"
 _ATTEMPTS = 8
 _FIRST_PAUSE = 0.1  # seconds; doubled after each failure: 12 s in all
 _TIMEOUT = 20  # seconds without a byte
-_PASSING = (408, 429, 500, 502, 503, 504)  # statuses that may be other the next time
-_idle: list[http.client.HTTPConnection] = []  # open ones, for whichever thread asks next
+_TRANSIENT = (408, 429, 500, 502, 503, 504)  # HTTP statuses worth a retry
+_idle: list[http.client.HTTPConnection] = []  # open connections, for any thread to use next
 
 
 class StoreError(errors.Failure):
-    """The store does not give what was asked for; names URL, status and what to do.
+    """A failed request; the message has the URL, the status and what to do.
 
     Attributes:
-      status: of the last answer; None without one.
+      status: the HTTP status of the last answer; None if there was none.
     """
 
     def __init__(self, message: str, status: int | None):
@@ -45,7 +45,7 @@ class StoreError(errors.Failure):
 
 
 class FileInfo(NamedTuple):
-    """A file: where it lies, its bytes, and the checksums (base64) that a store knows of it."""
+    """A file's path, its size in bytes, and the checksums (base64) that the store records."""
 
     path: str
     size: int
@@ -54,23 +54,23 @@ class FileInfo(NamedTuple):
 
 
 def read(url: str, start: int = 0, stop: int | None = None) -> bytes:
-    """An object's bytes from `start` to before `stop` (None: to its end), with one request.
+    """An object's bytes [start, stop) with one request; stop=None is its end.
 
     Raises:
-      BadInput: no gs:// URL.
-      StoreError: after the retries, or at once if repeating is no use. So do the others here.
+      BadInput: `url` is not a gs:// URL.
+      StoreError: after the last retry, or at once if a retry cannot help; from all functions here.
     """
     if not start and stop is None:
         return _get(url, _media(url), {})[0]
     wanted = f"{start}-{'' if stop is None else stop - 1}"
     content, headers = _get(url, _media(url), {"Range": f"bytes={wanted}"})
     if not re.match(rf"bytes {wanted}\b", headers.get("Content-Range", "")):
-        raise StoreError(f"{url}: asked for bytes {wanted}, got others: is it cut off?", None)
+        raise StoreError(f"{url}: requested bytes {wanted}, got others: is it truncated?", None)
     return content
 
 
 def read_end(url: str, size: int) -> tuple[bytes, int]:
-    """The last `size` bytes of an object (all, if it has fewer), and how many it has."""
+    """The last `size` bytes of an object (all, if it has fewer), and its total size."""
     content, headers = _get(url, _media(url), {"Range": f"bytes=-{size}"})
     return content, int(headers.get("Content-Range", f"/{len(content)}").rpartition("/")[2])
 
@@ -110,7 +110,7 @@ def _media(url: str) -> str:
 
 
 def _get(url: str, path: str, headers: dict[str, str]) -> tuple[bytes, http.client.HTTPMessage]:
-    """One GET, repeated while there is hope."""
+    """One GET request, with retries of transient errors."""
     pause = _FIRST_PAUSE
     for attempt in range(1, _ATTEMPTS + 1):
         status, said = None, ""
@@ -123,15 +123,15 @@ def _get(url: str, path: str, headers: dict[str, str]) -> tuple[bytes, http.clie
             if status in (200, 206):
                 return content, answer.headers
             said = f"status {status} {answer.reason}"
-            if status not in _PASSING:
+            if status not in _TRANSIENT:
                 break
         except (OSError, http.client.HTTPException) as error:
-            # Also an answer that ends too early, and a connection that the server has closed.
+            # This includes an answer that ends too early, and a connection the server has closed.
             said = f"{type(error).__name__}: {error}"
             connection.close()
-            close()  # the others are as old
+            close()  # the other idle connections are as old
         if attempt < _ATTEMPTS:
-            # Not all at the same moment: many threads and hosts meet the same outage.
+            # Random, as many threads and hosts run into the same outage at the same time.
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause *= 2
     raise StoreError(
@@ -145,12 +145,12 @@ def _what_to_do(status: int | None) -> str:
     if status in (401, 403):
         who = "with credentials" if _credentials() else "without credentials"
         return (
-            f"It was asked {who}: for a bucket that is not public, pip install -r "
+            f"The request was sent {who}: for a bucket that is not public, pip install -r "
             f"requirements-gcs.txt, and give the VM's service account (or yourself: gcloud auth "
             f"application-default login) the role Storage Object Viewer"
         )
     if status == 404:
-        return "Check bucket and name"
+        return "Check the bucket and the name"
     return "Run the same command again when the store answers, or read a copy (docs/data.md)"
 
 
@@ -168,7 +168,7 @@ def _connect() -> http.client.HTTPConnection:
 
 
 def close() -> None:
-    """Closes the connections that no thread uses."""
+    """Closes all idle connections."""
     with contextlib.suppress(IndexError):
         while True:
             _idle.pop().close()
@@ -179,7 +179,7 @@ _refreshing = threading.Lock()
 
 @functools.cache
 def _credentials():
-    """google-auth's default ones; None for anonymous requests."""
+    """google-auth's default credentials; None for anonymous requests."""
     if os.environ.get("CLOUD_STORAGE_EMULATOR_ENDPOINT"):
         return None
     try:
@@ -206,8 +206,8 @@ def _authorization() -> dict[str, str]:
                 credentials.refresh(requests.Request())
             except exceptions.GoogleAuthError as error:
                 raise StoreError(
-                    f"Google's credentials cannot be renewed: {error}. Yours: gcloud auth "
-                    f"application-default login",
+                    f"Google's credentials cannot be refreshed: {error}. To renew your own: gcloud "
+                    f"auth application-default login",
                     None,
                 ) from None
         return {"Authorization": f"Bearer {credentials.token}"}

@@ -1,4 +1,4 @@
-"""Files that grow while a run goes on: appended to on a disk, uploaded whole to an object store."""
+"""Append-only files of a run: appended to on a disk, uploaded whole to an object store."""
 
 import io
 import os
@@ -12,37 +12,37 @@ from etils import epath
 
 from mixer.storage.whole import is_remote, naming, write_whole
 
-# Seconds between two uploads that nobody waits for: a store takes one a second of an object.
+# Seconds between background uploads: a store accepts one per second of the same object.
 _PAUSE = 5
 
 
 class Growing(Protocol):
-    """A file that is written at its end alone.
+    """An append-only file.
 
     Every method may raise `Unwritable`.
     """
 
     def write(self, content: bytes) -> None:
-        """Adds to the end."""
+        """Appends `content`."""
 
     def flush(self) -> None:
-        """Returns when all that was written outlives a power cut, or raises."""
+        """Returns once everything written would survive a power cut, or raises."""
 
     def close(self) -> None:
-        """Flushes, and frees what the file holds."""
+        """Flushes, and frees the file's resources."""
 
 
 def grow(
     path: str | os.PathLike, content: bytes = b"", check_ours: Callable[[], None] = lambda: None
 ) -> Growing:
-    """The file `path`, from now on with this content, whatever it held before.
+    """Opens `path` for appending; `content` replaces whatever it contained before.
 
     Args:
-      check_ours: for a file in a store, where each upload replaces what others may have written:
-        raises when it is theirs. Called before each upload, also from a thread.
+      check_ours: called before each upload to an object store, also from a thread. An upload
+        replaces what another run may have written; raises if the file is now another run's.
 
     Raises:
-      Unwritable: the disk or the store does not take it.
+      Unwritable: the disk or the object store refuses it.
     """
     return _Uploaded(path, content, check_ours) if is_remote(path) else _Appended(path, content)
 
@@ -58,7 +58,7 @@ class _Appended:
 
     def write(self, content: bytes) -> None:
         with naming(self._path):
-            while content:  # a disk that is almost full takes a part
+            while content:  # a nearly full disk accepts only a part
                 content = content[self._file.write(content) :]
 
     def flush(self) -> None:
@@ -71,16 +71,16 @@ class _Appended:
 
 
 class _Uploaded:
-    """All of it is kept here: an object has no end to write at.
+    """Keeps all content in memory, as one cannot append to an object.
 
-    A thread uploads, so that a slow store does not hold up who writes. What comes meanwhile goes
-    with the next upload, and so does what a store in trouble has not taken: only `flush` insists.
+    A thread uploads, so that a slow store does not block the writer. What is written meanwhile, and
+    what a failing store has not accepted, goes with the next upload: only `flush` raises its error.
     """
 
     def __init__(self, path: str | os.PathLike, content: bytes, check_ours: Callable[[], None]):
         self._path, self._content = epath.Path(path), bytearray(content)
         self._check_ours = check_ours
-        self._stored = -1  # so much of it has arrived
+        self._stored = -1  # bytes uploaded so far
         self._thread = futures.ThreadPoolExecutor(1)
         self._begin()
         self._upload.result()

@@ -1,4 +1,4 @@
-"""Locks between the processes of a machine."""
+"""File locks between the processes of one machine."""
 
 import contextlib
 import errno
@@ -6,21 +6,22 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 
-# What flock says on a file system that has no locks, such as Lustre mounted without them.
+# Errors of flock on a file system without locks, such as Lustre mounted without them.
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
 def lock(path: str | os.PathLike, busy: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Holds an exclusive lock on the local file `path`, which is made if it is missing.
+    """Holds an exclusive lock on the local file `path`, which is created if it is missing.
 
-    The system frees it if the process dies. On a file system without locks it says so and goes on.
+    The system releases it if the process dies. If the file system has no locks, it prints so and
+    continues without one.
 
     Args:
-      busy: called where another process holds the lock: it says so, and we wait; or it raises.
+      busy: called if another process holds the lock: may print so before we wait, or raise.
 
     Raises:
-      OSError: the file cannot be opened, or is a symbolic link: a lock is never followed elsewhere.
+      OSError: the file cannot be opened, or is a symbolic link, which a lock never follows.
     """
     with contextlib.ExitStack() as stack:
         while True:
@@ -69,15 +70,15 @@ def make_once(
     lock_file: str | os.PathLike,
     busy: Callable[[], None] = lambda: None,
 ) -> None:
-    """Calls `make`, after which `path` is there, unless it is; of several processes one does.
+    """Calls `make`, which creates `path`, if `path` is missing; only one process calls it.
 
-    `path` must appear whole, as by `write_whole` and `write_whole_folder`.
+    `make` must create `path` atomically, as `write_whole` and `write_whole_folder` do.
 
     Args:
       lock_file, busy: see `lock`.
 
     Raises:
-      OSError: see `lock`; and what `make` raises.
+      OSError: see `lock`; also whatever `make` raises.
     """
     if os.path.exists(path):
         return

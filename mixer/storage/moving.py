@@ -1,8 +1,8 @@
-"""Folders that get another place or are removed, on a disk or in an object store.
+"""Moves and removes folders, on a disk or in an object store.
 
-In a store a `seal` matters: the name of the file that says that a folder is whole. There is no
-renaming there: objects are copied, then removed, the seal being the last copied and the first
-removed. So a folder that has it is whole, whenever we are killed.
+In a store each folder has a `seal`: a file whose presence means that the folder is complete.
+Objects cannot be renamed: they are copied, then removed, and the seal is copied last and removed
+first. So a folder with a seal is complete, whenever the process is killed.
 """
 
 import os
@@ -15,14 +15,14 @@ from mixer.storage.whole import beside, is_remote, naming, sync_folder
 
 
 def move(source: epath.Path, target: epath.Path, seal: str) -> None:
-    """Moves a folder; the one above `target` is made if it is missing.
+    """Moves a folder; the parent of `target` is created if it is missing.
 
     Args:
-      target: nothing may be there.
-      seal: see above.
+      target: must not exist.
+      seal: the name of the seal file; used in a store only.
 
     Raises:
-      Unwritable: the disk does not take it.
+      Unwritable: the disk refuses it.
     """
     if is_remote(target):
         _move_objects(os.fspath(source), os.fspath(target), seal)
@@ -35,13 +35,13 @@ def move(source: epath.Path, target: epath.Path, seal: str) -> None:
 
 
 def remove(folder: epath.Path, seal: str) -> None:
-    """Removes a folder; what is left if we are killed, or fail, does not look whole.
+    """Removes a folder; if we are killed or fail, what is left does not look complete.
 
     Args:
-      seal: see above.
+      seal: the name of the seal file; used in a store only.
 
     Raises:
-      OSError: the disk does not let us.
+      OSError: the disk refuses it.
     """
     if is_remote(folder):
         (folder / seal).unlink(missing_ok=True)

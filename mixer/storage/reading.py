@@ -1,4 +1,4 @@
-"""Files near and far, read alike: a path of this machine, or gs://BUCKET/PATH."""
+"""Reads, lists and copies files, given a local path or gs://BUCKET/PATH."""
 
 import base64
 import contextlib
@@ -14,19 +14,19 @@ from mixer.storage import bucket
 from mixer.storage.bucket import FileInfo
 from mixer.storage.whole import is_remote, write_whole
 
-_PIECE = 2**24  # bytes a request
-_ATTEMPTS = 3  # at a copy whose checksum is wrong
+_PIECE = 2**24  # bytes per request
+_ATTEMPTS = 3  # to get a copy with the right checksum
 
 
 class DamagedCopy(errors.Failure):
-    """What arrives has another checksum than the store says, again and again."""
+    """What arrives repeatedly differs from the checksum that the store records."""
 
 
 def read(path: str | os.PathLike, start: int = 0, stop: int | None = None) -> bytes:
-    """The bytes of a file from `start` to before `stop`; None: to its end.
+    """The bytes [start, stop) of a file; stop=None is its end.
 
     Raises:
-      OSError: a file of this machine that cannot be read.
+      OSError: a local file cannot be read.
       BadInput, StoreError: see `bucket.read`.
     """
     if is_remote(path):
@@ -37,10 +37,10 @@ def read(path: str | os.PathLike, start: int = 0, stop: int | None = None) -> by
 
 
 def list_files(folder: str | os.PathLike) -> list[FileInfo]:
-    """The files in a folder and below it.
+    """All files in a folder and its subfolders.
 
     Raises:
-      BadInput, StoreError: a store that cannot be listed.
+      BadInput, StoreError: the store cannot be listed.
     """
     if is_remote(folder):
         return bucket.listing(f"{os.fspath(folder).rstrip('/')}/")
@@ -49,17 +49,17 @@ def list_files(folder: str | os.PathLike) -> list[FileInfo]:
 
 
 def copy(origin: FileInfo, target: Path, check_wanted: Callable[[], None] = lambda: None) -> str:
-    """Copies a file, whole or not at all, and compares the best checksum that there is.
+    """Copies a file atomically, and compares it with the best checksum available.
 
     Args:
-      check_wanted: called between pieces of 16 MiB; raises where the copy is not wanted any more.
+      check_wanted: called between pieces of 16 MiB; raises if the copy is no longer wanted.
 
     Returns:
       What was compared, such as "size and md5".
 
     Raises:
-      DamagedCopy: three copies were other than their checksum says.
-      Unwritable: the disk does not take it.
+      DamagedCopy: three copies did not match the size or the checksum.
+      Unwritable: the disk refuses it.
       OSError, StoreError: as `read`.
     """
     for _ in range(_ATTEMPTS):
@@ -75,17 +75,17 @@ def copy(origin: FileInfo, target: Path, check_wanted: Callable[[], None] = lamb
                 raise _Differs
             return check
     raise DamagedCopy(
-        f"{origin.path}: what arrives is not what its {check} say, {_ATTEMPTS} times. Put the file "
-        f"there anew"
+        f"{origin.path}: what arrives does not match its {check}, tried {_ATTEMPTS} times. Upload "
+        f"the file again"
     )
 
 
 class _Differs(Exception):
-    """A copy that is not its origin."""
+    """A copy that does not match the original."""
 
 
 def _checksum(origin: FileInfo) -> tuple[str, Any, bytes | None]:
-    """What is compared, the object to update with all bytes, and what its digest must be."""
+    """(what is compared, the hash object to update with all bytes, the expected digest)."""
     if origin.md5:
         return "size and md5", hashlib.md5(usedforsecurity=False), base64.b64decode(origin.md5)
     if origin.crc32c:
@@ -97,9 +97,9 @@ def _checksum(origin: FileInfo) -> tuple[str, Any, bytes | None]:
 
 
 def sha256(path: str | os.PathLike) -> str:
-    """Of the bytes of a file of this machine, in hexadecimal digits.
+    """The SHA-256 of a local file, in hexadecimal digits.
 
-    Asked again, it is not read again unless its size or its time have changed.
+    A later call reads the file again only if its size or modification time has changed.
 
     Raises:
       OSError: it cannot be read.

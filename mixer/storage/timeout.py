@@ -1,4 +1,4 @@
-"""A store that does not answer is refused, not waited for."""
+"""A time limit for the first access to data: a disk or store that does not answer is an error."""
 
 import os
 import threading
@@ -11,14 +11,14 @@ SECONDS = 30.0
 
 
 def within(path: object, action: Callable[[], Any]) -> Any:
-    """Returns what `action` does with `path`, if it ends in 30 s.
+    """Returns `action()` if it ends within 30 s.
 
     Args:
-      path: for the message.
-      action: may hang in the system, as a look at a lost mount does; it is then left to itself.
+      path: what `action` accesses, for the message.
+      action: may hang in a system call, as on a lost mount; its thread is then abandoned.
 
     Raises:
-      BadInput: it does not; names the choices.
+      BadInput: it did not end in time; the message lists what to do.
     """
     outcome = {}
 
@@ -44,7 +44,7 @@ def within(path: object, action: Callable[[], Any]) -> Any:
 
 
 def look(folder: str | os.PathLike) -> None:
-    """Returns when a folder has answered, also that it does not exist.
+    """Lists a folder, or finds that it does not exist, only to see whether it answers.
 
     Raises:
       BadInput: it does not answer in time.

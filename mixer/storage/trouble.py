@@ -1,10 +1,10 @@
-"""What the system said when a disk or a file failed."""
+"""The operating system's reason for an error, and whether an object store's client raised it."""
 
 import errno
 import os
 import re
 
-# Libraries in C++ say it somewhere in the middle of what they raise.
+# C++ libraries have the system's words somewhere in the middle of their messages.
 _WORDS = {
     os.strerror(number): number
     for number in (
@@ -14,17 +14,17 @@ _WORDS = {
     )
 }
 
-# The modules of object stores' clients, which raise errors of their own.
+# Modules of the object stores' clients, which have their own error types.
 _CLIENTS = re.compile(r"(aiohttp|gcsfs|google\.auth|google\.api_core|requests)\b")
 
 
 def is_of_client(error: BaseException) -> bool:
-    """Whether an object store's client raised it: the store does not answer, or refuses."""
+    """Whether an object store's client raised it: the store does not answer, or refuses access."""
     return bool(_CLIENTS.match(type(error).__module__))
 
 
 def trouble(error: Exception) -> tuple[int | None, str]:
-    """The number and the words of the system's answer; None and the error's own words else."""
+    """(errno, the system's reason); (None, the error's own text) if the system gave none."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno, error.strerror or os.strerror(error.errno)
     text = " ".join(str(error).split()) or type(error).__name__

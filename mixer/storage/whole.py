@@ -1,8 +1,8 @@
-"""Files and folders that appear under their names when they are complete, or not at all.
+"""Atomic writes: files and folders that appear under their names complete, or not at all.
 
-On a disk they are written beside, under a name that nobody can guess, and renamed once they are
-safe from a power cut. While they are written they are locked: what is not locked belongs to a
-process that was killed, and whoever writes in that folder next removes it.
+On a disk they are written in the same folder under an unguessable temporary name, and renamed once
+they would survive a power cut. They are locked while being written. One that is not locked was left
+by a killed process; whichever process writes to that folder next removes it.
 """
 
 import contextlib
@@ -24,26 +24,26 @@ from mixer import errors
 from mixer.storage.trouble import trouble
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.incomplete")
-# What fsync says of a folder where the file system has no such thing.
+# Errors of fsync on a folder if the file system does not support it.
 _NO_SYNC = (errno.EINVAL, errno.EBADF, errno.EOPNOTSUPP)
 
 
 class Unwritable(errors.Failure, OSError):
-    """An OSError that says which file could not be written, and why."""
+    """An OSError whose message names the file that could not be written, and the reason."""
 
     def __str__(self) -> str:
         return f"{self.filename} cannot be written: {self.strerror}"
 
 
 class Unreadable(errors.Failure, OSError):
-    """An OSError that says which file could not be read, or looked for, and why."""
+    """An OSError whose message names the file that could not be read or found, and the reason."""
 
     def __str__(self) -> str:
         return f"{self.filename} cannot be read: {self.strerror}"
 
 
 def is_remote(path: str | os.PathLike) -> bool:
-    """Whether it lies in an object store."""
+    """Whether the path is in an object store."""
     return "://" in os.fspath(path)
 
 
@@ -51,13 +51,13 @@ def is_remote(path: str | os.PathLike) -> bool:
 def naming(
     path: str | os.PathLike, kind: type[Unwritable | Unreadable] = Unwritable
 ) -> Iterator[None]:
-    """Turns any OSError into an error of that kind, which names `path`; of a store, any error."""
+    """Turns an OSError, or any error of an object store's path, into a `kind` that names `path`."""
     try:
         yield
-    except errors.Failure:  # says it already
+    except errors.Failure:  # names it already
         raise
     except Exception as error:
-        # The clients of object stores have errors of their own.
+        # Clients of object stores have their own error types.
         if not isinstance(error, OSError) and not is_remote(path):
             raise
         number, reason = trouble(error)
@@ -66,12 +66,12 @@ def naming(
 
 @contextlib.contextmanager
 def write_whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """A file to write, of bytes, that its readers see whole or not at all; it replaces an older.
+    """Opens a binary file that replaces `path` when the block ends; readers never see a part of it.
 
-    The folder must be there. If the block raises, nothing is changed.
+    The folder must exist. If the block raises, nothing is changed.
 
     Raises:
-      Unwritable: the disk or the store does not take it.
+      Unwritable: the disk or the object store refuses it.
     """
     if is_remote(path):
         content = io.BytesIO()
@@ -85,7 +85,7 @@ def write_whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
     with naming(path):
         new, descriptor = _begin(path, lambda new: os.open(new, flags, 0o666))
     try:
-        # Renamed before it is closed, which would free the lock.
+        # Renamed before it is closed, as closing releases the lock.
         with io.BufferedWriter(_File(descriptor, path)) as file:
             yield file
             with naming(path):
@@ -101,10 +101,10 @@ def write_whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def write_whole_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """A local folder to fill, which appears as `path` when the block ends, or not at all.
+    """Yields a local folder to fill, which is renamed to `path` if the block ends without an error.
 
     Raises:
-      Unwritable: the disk does not take it, or `path` is there and not empty.
+      Unwritable: the disk refuses it, or `path` exists and is not empty.
     """
     path = Path(path)
 
@@ -123,12 +123,12 @@ def write_whole_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def put_in_place(made: Path, path: Path) -> None:
-    """Renames a finished file or folder to `path`, once all of it is safe from a power cut.
+    """Renames a finished file or folder to `path`, once all of it would survive a power cut.
 
-    A file replaces an older one.
+    A file replaces an existing one.
 
     Raises:
-      Unwritable: the disk does not take it, or `path` is a folder and not empty.
+      Unwritable: the disk refuses it, or `path` is a non-empty folder.
     """
     with naming(path):
         if made.is_file():
@@ -142,7 +142,7 @@ def put_in_place(made: Path, path: Path) -> None:
 
 
 class _File(io.FileIO):
-    """A file whose errors name the path that it will have."""
+    """A file whose errors name its final path."""
 
     def __init__(self, descriptor: int, path: Path):
         super().__init__(descriptor, "wb")
@@ -154,12 +154,12 @@ class _File(io.FileIO):
 
 
 def _begin(path: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
-    """Makes and locks something beside `path`: its name and descriptor."""
+    """Creates and locks a temporary file or folder beside `path`: its name and descriptor."""
     remove_abandoned(path.parent)
     while True:
         new = beside(path)
         descriptor = make(new)
-        with contextlib.suppress(OSError):  # without locks nothing is ever taken for abandoned
+        with contextlib.suppress(OSError):  # without locks nothing is considered abandoned
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.path.lexists(new):
             return new, descriptor
@@ -167,13 +167,13 @@ def _begin(path: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
 
 
 def beside(path: Path) -> Path:
-    """Another name in the same folder, which nobody can guess, for what is not whole."""
-    # A name may have 255 bytes, and a character up to four.
+    """An unguessable name in the same folder, for an incomplete file or folder."""
+    # A name may have 255 bytes, a character up to four.
     return path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex}.incomplete")
 
 
 def remove_abandoned(folder: str | os.PathLike) -> None:
-    """Removes what killed processes left in a local folder, as far as that is possible."""
+    """Removes what killed processes left in a local folder, as far as possible."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         names = [entry.path for entry in entries if _TEMPORARY.fullmatch(entry.name)]
         for name in names:
@@ -184,7 +184,7 @@ def remove_abandoned(folder: str | os.PathLike) -> None:
 def _remove_unlocked(name: str) -> None:
     flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        descriptor = os.open(name, os.O_RDWR | flags)  # NFS locks none that is open to read alone
+        descriptor = os.open(name, os.O_RDWR | flags)  # NFS locks no file opened read-only
     except IsADirectoryError:
         descriptor = os.open(name, os.O_RDONLY | flags)
     try:
@@ -206,7 +206,7 @@ def _sync(path: str | os.PathLike) -> None:
 
 
 def sync_folder(folder: str | os.PathLike) -> None:
-    """Makes the names in a folder safe from a power cut, where the file system knows how."""
+    """Makes a folder's entries survive a power cut, if the file system supports it."""
     try:
         _sync(folder)
     except OSError as error:

@@ -16,27 +16,27 @@ GLOO = RuntimeError("Gloo AllGather failed: Read error [127.0.0.1]:48294: Connec
 
 
 @pytest.mark.parametrize(
-    ("number", "mended"),
+    ("number", "fixed"),
     [
         (errno.ENOSPC, "there is room"),
         (errno.EDQUOT, "there is room"),
-        (errno.EIO, "that is mended"),
-        (errno.EROFS, "that is mended"),
+        (errno.EIO, "that is fixed"),
+        (errno.EROFS, "that is fixed"),
     ],
 )
 @pytest.mark.parametrize("text", ["", "UNKNOWN: Error writing 'a/0' in OCDBT database: {}"])
-def test_what_the_disk_says_is_said(number, mended, text):
+def test_the_message_has_the_systems_reason(number, fixed, text):
     words = os.strerror(number)
     error = ValueError(text.format(words)) if text else OSError(number, words, "/w/1/params")
     with pytest.raises(Failure) as failure, writing("/w"):
         raise error
     assert str(failure.value) == (
-        f"a checkpoint in /w could not be written: {words}. Those before it stand; when {mended} "
-        f"the same command goes on"
+        f"a checkpoint in /w could not be written: {words}. Earlier checkpoints are intact; "
+        f"once {fixed}, the same command resumes the run"
     )
 
 
-def test_another_process_that_is_lost_is_not_the_disk(monkeypatch):
+def test_a_lost_process_is_not_reported_as_a_disk_error(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     for error in (GLOO, TimeoutError("barrier"), ConnectionResetError(104, "reset")):
         with pytest.raises(type(error)), writing("/w"):
@@ -47,7 +47,7 @@ def test_another_process_that_is_lost_is_not_the_disk(monkeypatch):
 
 
 def wrapped(text):
-    """As Orbax passes on what TensorStore says."""
+    """TensorStore's error as Orbax wraps it."""
     try:
         raise Exception("Encountered error while reading array") from ValueError(text)
     except Exception as error:
@@ -70,9 +70,9 @@ def wrapped(text):
     ],
     ids=repr,
 )
-def test_a_disk_or_a_store_that_does_not_answer_says_nothing_of_the_checkpoint(error):
-    there = pytest.raises(Unreachable, match="^/w/2: meta cannot be reached now: .+ tries again")
-    with there, reading("/w/2: meta"):
+def test_a_checkpoint_on_a_disk_or_store_that_does_not_answer_is_unreachable(error):
+    match = "^/w/2: meta cannot be reached now: .+ Run the same command again"
+    with pytest.raises(Unreachable, match=match), reading("/w/2: meta"):
         raise error
 
 
@@ -87,21 +87,21 @@ def test_a_disk_or_a_store_that_does_not_answer_says_nothing_of_the_checkpoint(e
     ],
     ids=repr,
 )
-def test_content_that_is_missing_or_altered_is_damage(error):
-    there = pytest.raises(DamagedCheckpoint, match="^/w/2: meta cannot be read: ")
-    with there, reading("/w/2: meta"):
+def test_missing_or_altered_content_is_damage(error):
+    damaged = pytest.raises(DamagedCheckpoint, match="^/w/2: meta cannot be read: ")
+    with damaged, reading("/w/2: meta"):
         raise error
 
 
-def test_the_array_that_is_damaged_is_named():
+def test_the_damaged_array_is_named():
     text = 'FAILED_PRECONDITION: Error reading "dense.kernel/1.0" in OCDBT database: Truncated'
-    there = pytest.raises(DamagedCheckpoint, match="array dense/kernel: FAILED_PRECONDITION")
-    with there, reading("/w/2: params"):
+    damaged = pytest.raises(DamagedCheckpoint, match="array dense/kernel: FAILED_PRECONDITION")
+    with damaged, reading("/w/2: params"):
         raise wrapped(text)
 
 
 @pytest.mark.parametrize("shown", [False, True])
-def test_what_orbaxs_readers_leave_behind_is_not_shown_and_all_else_is(shown, capfd, monkeypatch):
+def test_only_complaints_of_orbaxs_abandoned_readers_are_hidden(shown, capfd, monkeypatch):
     monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
     hush_orbax()
     source = """async def read(array):
@@ -114,5 +114,5 @@ def test_what_orbaxs_readers_leave_behind_is_not_shown_and_all_else_is(shown, ca
     exec(compile(source, place, "exec"), functions)
     reader = functions["read"](asyncio.sleep(0))
     reader.send(None)
-    del reader  # nobody waits for it any more
+    del reader  # nothing awaits it any more
     assert ("Encountered error" in capfd.readouterr().err) == shown

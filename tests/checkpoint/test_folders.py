@@ -1,4 +1,4 @@
-"""Which checkpoints are whole, and where; on a disk and against a stand-in of Google's store."""
+"""Finding complete checkpoints, on a disk and in a stand-in for Google Cloud Storage."""
 
 import dataclasses
 
@@ -32,13 +32,13 @@ def make(run, *names, sealed=True):
 
 
 def found(run):
-    """{step: which one it was} of all in `checkpoints`."""
+    """{step: the name it was made with} of all in `checkpoints`."""
     entries = (run / "checkpoints").iterdir()
     return {e.name: (e / "meta" / "metadata").read_text() for e in entries}
 
 
 @pytest.mark.parametrize(
-    ("there", "left"),
+    ("made", "left"),
     [
         (["checkpoints/1", "replaced/2"], {"1": "checkpoints/1", "2": "replaced/2"}),
         (["checkpoints/2", "replaced/2"], {"2": "checkpoints/2"}),
@@ -52,8 +52,8 @@ def found(run):
         (["replaced/3"], {"3": "replaced/3"}),
     ],
 )
-def test_only_what_was_being_replaced_is_put_back(there, left, run):
-    make(run, *there)
+def test_a_checkpoint_is_put_back_only_if_its_step_was_being_replaced(made, left, run):
+    make(run, *made)
     newest = max(left, key=int)
     directory = run / "checkpoints"
     place = run / left[newest]
@@ -66,7 +66,7 @@ def test_only_what_was_being_replaced_is_put_back(there, left, run):
     assert not (run / "replaced").exists()
 
 
-def test_in_a_bucket_a_part_is_no_checkpoint(bucket):
+def test_in_a_bucket_an_incomplete_folder_is_not_a_checkpoint(bucket):
     run = bucket / "run"
     make(run, "checkpoints/1", "replaced/2")
     make(run, "checkpoints/2", "replaced/3", sealed=False)
@@ -74,7 +74,7 @@ def test_in_a_bucket_a_part_is_no_checkpoint(bucket):
     assert found(run) == {"1": "checkpoints/1", "2": "replaced/2"}
 
 
-def test_in_a_bucket_what_is_half_removed_is_no_checkpoint(bucket, monkeypatch, capsys):
+def test_in_a_bucket_a_half_removed_folder_is_not_a_checkpoint(bucket, monkeypatch, capsys):
     make(bucket, "checkpoints/1", "replaced/2")
     remover = Remover(bucket / "checkpoints")
 
@@ -92,14 +92,14 @@ def test_in_a_bucket_what_is_half_removed_is_no_checkpoint(bucket, monkeypatch, 
     assert not (bucket / "replaced").exists()
 
 
-def test_the_only_one_is_found_while_it_is_replaced_in_a_bucket(bucket):
+def test_in_a_bucket_the_only_checkpoint_is_found_while_it_is_replaced(bucket):
     make(bucket / "run", "replaced/2")
     assert reading._open(str(bucket / "run")).steps() == [2]
-    with pytest.raises(BadInput, match="is no workdir of a training run"):
+    with pytest.raises(BadInput, match="is not the workdir of a training run"):
         reading._open(str(bucket / "walk"))
 
 
-def test_the_card_of_the_only_one_is_known_while_it_is_replaced(run):
+def test_the_card_of_the_only_checkpoint_is_found_while_it_is_replaced(run):
     assert reading.newest_card(run) is None
     card = ModelCard({"name": "Mixer-S/16"}, (8, 8), "resize", ("a", "b"), "digits")
     with Store(run / "checkpoints") as store:

@@ -16,7 +16,7 @@ CARD = ModelCard(
 )
 
 
-def test_a_card_comes_back_from_json():
+def test_a_card_survives_a_json_round_trip():
     assert ModelCard.from_json(json.loads(json.dumps(dataclasses.asdict(CARD)))) == CARD
 
 

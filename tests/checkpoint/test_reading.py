@@ -1,4 +1,4 @@
-"""Reading beside a run that trains on: its checkpoints come and go."""
+"""Reading checkpoints while the run is training: they come and go."""
 
 import dataclasses
 import shutil
@@ -25,7 +25,7 @@ def save(workdir, *steps, keep=1):
 
 
 def during(monkeypatch, method, change, times=1):
-    """Lets `change()` happen when the store has been asked, before it reads."""
+    """Calls `change()` just before each of the first `times` calls of a Store's method."""
     original, left = getattr(Store, method), iter(range(times))
 
     def changed(self, step, *args):
@@ -37,7 +37,7 @@ def during(monkeypatch, method, change, times=1):
 
 
 @pytest.mark.parametrize("method", ["meta", "abstract", "restore"])
-def test_the_newer_one_is_taken(method, tmp_path, monkeypatch):
+def test_the_newer_checkpoint_is_read_if_the_first_is_removed(method, tmp_path, monkeypatch):
     save(tmp_path, 1)
     during(monkeypatch, method, lambda: save(tmp_path, 2))
     stored = read_stored(str(tmp_path), None)
@@ -46,17 +46,17 @@ def test_the_newer_one_is_taken(method, tmp_path, monkeypatch):
     assert reading.read_meta(str(tmp_path))["step"] == 2
 
 
-def test_a_list_that_misses_the_old_and_the_new_one_is_made_again(tmp_path, monkeypatch):
+def test_a_listing_that_misses_the_old_and_the_new_one_is_repeated(tmp_path, monkeypatch):
     save(tmp_path, 1)
     steps, lists = Store.steps, iter([[], []])
     monkeypatch.setattr(Store, "steps", lambda self: next(lists, steps(self)))
     assert reading.read_meta(str(tmp_path))["step"] == 1
     shutil.rmtree(tmp_path / "checkpoints" / "1")
-    with pytest.raises(BadInput, match="holds no checkpoint yet"):
+    with pytest.raises(BadInput, match="has no checkpoint yet"):
         reading.read_meta(str(tmp_path))
 
 
-def test_the_only_one_is_read_while_it_is_replaced(tmp_path):
+def test_the_only_checkpoint_is_read_while_it_is_replaced(tmp_path):
     save(tmp_path, 1)
     (tmp_path / "checkpoints" / "1").rename(tmp_path / "aside")
     (tmp_path / "replaced").mkdir()
@@ -64,14 +64,14 @@ def test_the_only_one_is_read_while_it_is_replaced(tmp_path):
     assert read_stored(str(tmp_path), None).arrays["head/bias"][0] == 1
 
 
-def test_one_that_was_asked_for_is_refused(tmp_path, monkeypatch):
+def test_a_removed_step_that_was_requested_is_an_error(tmp_path, monkeypatch):
     save(tmp_path, 1)
     during(monkeypatch, "abstract", lambda: save(tmp_path, 2))
     with pytest.raises(BadInput, match=r"has no checkpoint of step 1; it has \[2\]"):
         read_stored(str(tmp_path), None, step=1)
 
 
-def test_meta_and_arrays_are_of_one_step(tmp_path, monkeypatch):
+def test_meta_and_arrays_are_from_the_same_step(tmp_path, monkeypatch):
     save(tmp_path, 1)
 
     @again_if_gone
@@ -85,19 +85,19 @@ def test_meta_and_arrays_are_of_one_step(tmp_path, monkeypatch):
     assert step == 2 and bias[0] == 2
 
 
-def test_a_run_that_always_is_faster(tmp_path, monkeypatch):
+def test_a_run_that_always_removes_the_checkpoint_first(tmp_path, monkeypatch):
     save(tmp_path, 1)
     steps = iter(range(2, 100))
     during(monkeypatch, "abstract", lambda: save(tmp_path, next(steps)), times=100)
-    with pytest.raises(BadInput, match=r"removed while it was read. So it went 20 times: raise"):
+    with pytest.raises(BadInput, match=r"while it was read. This happened 20 times: raise"):
         read_stored(str(tmp_path), None)
 
 
-def test_a_damaged_one_that_stays_is_damaged_and_the_best_is_another(tmp_path, capsys):
+def test_damaged_checkpoints_are_reported_and_skipped_in_choosing_the_best(tmp_path, capsys):
     save(tmp_path, 1, 2, 3, keep=3)
     shutil.rmtree(tmp_path / "checkpoints" / "1" / "meta")
     assert reading.read_meta(str(tmp_path), "best")["step"] == 2
-    assert "damaged checkpoint, passed over" in capsys.readouterr().out
+    assert "damaged checkpoint, skipped" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "checkpoints" / "3" / "params")
     with pytest.raises(BadInput, match="damaged checkpoint: .*3: params cannot be read"):
         read_stored(str(tmp_path), None)

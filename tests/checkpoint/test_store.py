@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from mixer import storage
 from mixer.checkpoint import checksum, folders, reading
-from mixer.checkpoint.checksum import checksums, guarded
+from mixer.checkpoint.checksum import checksums, with_digest
 from mixer.checkpoint.damage import DamagedCheckpoint, Unreachable
 from mixer.checkpoint.store import Store
 from mixer.errors import BadInput, Failure
@@ -59,13 +59,13 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
             assert store.meta(step)["n"] == step
 
 
-def test_the_best_is_known_from_the_guarded_meta_alone(tmp_path):
+def test_the_best_is_known_from_the_verified_meta_alone(tmp_path):
     with Store(tmp_path, keep=2, best="val/top1") as store:
         for step, value in enumerate([0.9, 0.5, 0.1]):
             store.save(step, items(step), {}, {"val/top1": value})
     for step in (0, 2):
         assert not (tmp_path / str(step) / "metrics").exists()
-    (tmp_path / "2" / "metrics").mkdir()  # of an earlier version, which let Orbax write it
+    (tmp_path / "2" / "metrics").mkdir()  # from an earlier version, which let Orbax write it
     (tmp_path / "2" / "metrics" / "metrics").write_text('{"val/top1": 5}')
     with Store(tmp_path, keep=1, best="val/top1") as store:
         _, found = store.restore_newest(abstract(), print)
@@ -75,8 +75,8 @@ def test_the_best_is_known_from_the_guarded_meta_alone(tmp_path):
         assert store.steps() == [0, 3]
 
 
-def test_stderr_stays_what_it_was(tmp_path):
-    """Orbax asks for the scores of all steps from threads of its own, at each start."""
+def test_stderr_is_unchanged(tmp_path):
+    """Orbax reads the scores of all steps from its own threads at each start."""
     mine = sys.stderr
     with Store(tmp_path, keep=3, best="m") as store:
         for step in (1, 2, 3):
@@ -95,7 +95,7 @@ def test_steps_without_the_metric_do_not_displace_the_best(tmp_path):
         assert store.steps() == [0, 3]
 
 
-def test_a_resumed_run_still_knows_its_best(tmp_path):
+def test_a_resumed_run_keeps_its_best(tmp_path):
     with Store(tmp_path, keep=1, best="m") as store:
         for step, value in ((1, 0.9), (2, 0.1)):
             store.save(step, items(step), {}, {"m": value})
@@ -106,7 +106,7 @@ def test_a_resumed_run_still_knows_its_best(tmp_path):
         assert store.steps() == [1, 4]
 
 
-def test_an_old_one_that_cannot_be_removed_is_a_warning(tmp_path, monkeypatch, capsys):
+def test_an_old_checkpoint_that_cannot_be_removed_is_a_warning(tmp_path, monkeypatch, capsys):
     def broken(path):
         raise OSError(errno.EIO, "Input/output error")
 
@@ -124,7 +124,7 @@ def test_an_old_one_that_cannot_be_removed_is_a_warning(tmp_path, monkeypatch, c
     assert not left.exists()
 
 
-def test_what_was_replaced_is_removed_though_the_disk_refused_once(tmp_path, monkeypatch, capsys):
+def test_removing_a_replaced_checkpoint_is_retried(tmp_path, monkeypatch, capsys):
     with Store(tmp_path / "checkpoints") as store:
         store.save(1, items(1), {}, None)
         store.save(1, items(2), {}, None)
@@ -140,8 +140,8 @@ def test_what_was_replaced_is_removed_though_the_disk_refused_once(tmp_path, mon
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
 
 
-def test_a_half_removed_one_is_removed(tmp_path):
-    """As Orbax itself, or another program, leaves it when it is killed."""
+def test_a_half_removed_checkpoint_is_removed(tmp_path):
+    """Orbax or another program leaves one when it is killed."""
     with Store(tmp_path, keep=2, best="m") as store:
         for step in (1, 2):
             store.save(step, items(step), {}, {"m": 1 / step})
@@ -163,8 +163,8 @@ def test_a_step_saved_again_replaces_the_first(tmp_path):
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_step_stands_until_what_replaces_it_is_whole(begun, tmp_path, monkeypatch):
-    """Killed in between, in an object store with a part of it there; and done."""
+def test_a_checkpoint_is_kept_until_its_replacement_is_complete(begun, tmp_path, monkeypatch):
+    """Killed before the replacement is written or, as in an object store, half way; then done."""
     folder = tmp_path / "checkpoints"
     with Store(folder) as store:
         store.save(3, items(1), {"n": 1}, None)
@@ -176,7 +176,7 @@ def test_a_step_stands_until_what_replaces_it_is_whole(begun, tmp_path, monkeypa
     assert not (folder / "3").exists()
     if begun:
         (folder / "3" / "params").mkdir(parents=True)
-        monkeypatch.setattr(folders, "is_whole", lambda path: path.parent.name == "replaced")
+        monkeypatch.setattr(folders, "is_complete", lambda path: path.parent.name == "replaced")
     with Store(folder) as store:
         assert store.steps() == [3] and store.meta(3)["n"] == 1
         assert_same(store.restore(3, abstract()), items(1))
@@ -186,8 +186,8 @@ def test_a_step_stands_until_what_replaces_it_is_whole(begun, tmp_path, monkeypa
         assert not (tmp_path / "replaced").exists()
 
 
-@pytest.mark.parametrize("case", ["under way", "written", "nobody reads"])
-def test_a_run_that_an_error_ends_waits_for_its_checkpoint(case, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("case", ["in progress", "written", "nobody reads"])
+def test_a_run_that_fails_waits_for_its_checkpoint(case, tmp_path, monkeypatch, capsys):
     with pytest.raises(ZeroDivisionError), Store(tmp_path) as store:
         store.save(1, items(), {}, None)
         if case == "written":
@@ -195,8 +195,8 @@ def test_a_run_that_an_error_ends_waits_for_its_checkpoint(case, tmp_path, monke
         monkeypatch.setattr(store._manager, "is_saving_in_progress", lambda: True)
         if case == "nobody reads":
             monkeypatch.setattr("builtins.print", stale)
-        raise ZeroDivisionError("which is told elsewhere")
-    said = "ending once the checkpoint under way is written\n" * (case == "under way")
+        raise ZeroDivisionError("reported elsewhere")
+    said = "exiting once the checkpoint in progress is written\n" * (case == "in progress")
     assert capsys.readouterr().out == said
     assert Store(tmp_path, read_only=True).steps() == [1]
 
@@ -236,8 +236,8 @@ def test_donating_the_saved_arrays_at_once_is_safe(tmp_path):
         assert_same(store.restore(1, abstract()), items(3))
 
 
-def test_what_the_caller_counts_on_with_is_saved_as_it_was(tmp_path):
-    """Orbax writes the meta from a thread: sums that went on would be counted twice."""
+def test_meta_that_the_caller_changes_later_is_saved_as_it_was(tmp_path):
+    """Orbax writes the meta from a thread: sums that grew meanwhile would be counted twice."""
     sums = {}
     with Store(tmp_path, keep=9) as store:
         for step in range(1, 7):
@@ -257,7 +257,7 @@ def test_restoring_onto_another_mesh(tmp_path):
         assert all(x.sharding == two for x in jax.tree.leaves(restored))
 
 
-def test_checksums_see_any_flipped_bit_and_no_mesh():
+def test_checksums_detect_any_flipped_bit_and_are_the_same_on_any_mesh():
     tree = {"a": np.arange(64, dtype=np.float32), "b": {"c": np.ones((8, 2), jnp.bfloat16)}}
     plain = checksums(jax.device_put(tree, place(1)))
     assert plain == checksums(jax.device_put(tree, place(8, "data")))
@@ -290,13 +290,13 @@ def newest(directory):
     return meta["n"], reports
 
 
-def test_an_array_altered_behind_orbaxs_back_is_noticed(saved):
-    """A whole, valid checkpoint with other numbers: what a checksum is for."""
+def test_an_array_that_differs_from_its_checksum_is_detected(saved):
+    """Orbax reads this checkpoint without an error: only the checksum detects it."""
     path = saved / "2" / "meta" / "metadata"
     meta = json.loads(path.read_text())
     assert meta["n"] == 2
     meta["checksums"]["params"]["dense/kernel"] ^= 1 << 20
-    del meta["sha256"], meta["format"]  # else the meta itself is found altered
+    del meta["sha256"], meta["format"]  # otherwise the meta itself is found altered
     path.write_text(json.dumps(meta))
     step, reports = newest(saved)
     assert step == 1
@@ -304,7 +304,7 @@ def test_an_array_altered_behind_orbaxs_back_is_noticed(saved):
     assert (saved.parent / "damaged" / "2").is_dir()
 
 
-def test_any_bit_of_the_meta_is_noticed_or_means_nothing(saved):
+def test_a_flipped_bit_of_the_meta_is_detected_or_has_no_effect(saved):
     path = saved / "2" / "meta" / "metadata"
     whole, rng = path.read_bytes(), np.random.default_rng(0)
     with Store(saved, read_only=True) as store:
@@ -320,7 +320,7 @@ def test_any_bit_of_the_meta_is_noticed_or_means_nothing(saved):
     assert noticed >= 55
 
 
-def test_a_renamed_key_and_a_renamed_step_are_damage(saved):
+def test_a_renamed_key_or_step_is_damage(saved):
     path = saved / "2" / "meta" / "metadata"
     path.write_text(path.read_text().replace('"checksums"', '"checksumz"'))
     step, reports = newest(saved)
@@ -329,7 +329,7 @@ def test_a_renamed_key_and_a_renamed_step_are_damage(saved):
     reports = []
     with Store(saved, keep=3) as store:
         store.restore_newest(abstract(), reports.append)
-    assert reports[0].endswith("7: meta says that it is of step 1")
+    assert reports[0].endswith("7: meta records another step: 1")
 
 
 def test_the_meta_of_an_older_and_of_a_newer_version(saved, monkeypatch):
@@ -340,9 +340,9 @@ def test_the_meta_of_an_older_and_of_a_newer_version(saved, monkeypatch):
     with Store(saved, read_only=True) as store:
         assert store.meta(2) == old
     monkeypatch.setattr(checksum, "_FORMAT", 3)
-    path.write_text(json.dumps(guarded(old)))
+    path.write_text(json.dumps(with_digest(old)))
     monkeypatch.undo()
-    with Store(saved) as store, pytest.raises(BadInput, match="has format 3, of a newer version"):
+    with Store(saved) as store, pytest.raises(BadInput, match="has format 3, written by a newer"):
         store.restore_newest(abstract(), print)
     assert not (saved.parent / "damaged").exists()
 
@@ -358,15 +358,15 @@ def truncate(path):
 
 
 @pytest.mark.parametrize("damage", [flip, truncate, pathlib.Path.unlink])
-def test_damaged_files_are_noticed_and_the_one_before_is_used(saved, damage):
-    """Each file of an item in turn: its damage is noticed, or has no effect on the numbers."""
+def test_damaged_files_are_detected_and_the_previous_checkpoint_is_used(saved, damage):
+    """Each file of an item in turn: its damage is detected, or has no effect on the numbers."""
     intact = saved.parent / "intact"
     shutil.copytree(saved, intact)
     files = [p.relative_to(intact) for p in sorted((intact / "2" / "params").rglob("*"))]
     assert max((intact / file).stat().st_size for file in files) > 2**16, "where the numbers are"
     noticed = 0
     files = [file for file in files if (intact / file).is_file()]
-    # Orbax itself sees that a file is shorter: a third of them will do.
+    # Orbax itself detects a shortened file, so a third of the files are enough.
     for file in files[:: 3 if damage is truncate else 1]:
         shutil.rmtree(saved)
         shutil.copytree(intact, saved)
@@ -381,7 +381,7 @@ def test_damaged_files_are_noticed_and_the_one_before_is_used(saved, damage):
 
 
 @pytest.mark.parametrize("item", ["params", "opt_state"])
-def test_a_flipped_bit_in_the_numbers_is_noticed(saved, item):
+def test_a_flipped_bit_in_the_numbers_is_detected(saved, item):
     files = [path for path in (saved / "2" / item).rglob("*") if path.is_file()]
     flip(max(files, key=lambda path: path.stat().st_size))
     reports = []
@@ -395,7 +395,7 @@ def stale(*_, **__):
     raise OSError(errno.ESTALE, "Stale file handle")
 
 
-def test_a_checkpoint_that_cannot_be_reached_now_stays(saved, monkeypatch):
+def test_an_unreachable_checkpoint_is_not_moved(saved, monkeypatch):
     with Store(saved, keep=3) as store, monkeypatch.context() as disk:
         disk.setattr(type(store._directory), "read_bytes", stale)
         with pytest.raises(Unreachable, match="2: meta cannot be reached now: Stale file handle"):
@@ -403,45 +403,45 @@ def test_a_checkpoint_that_cannot_be_reached_now_stays(saved, monkeypatch):
     assert newest(saved) == (2, [])
 
 
-def test_the_trouble_of_one_process_is_everybodys(saved):
-    """Before it is asked whether any has found damage."""
+def test_all_processes_raise_the_read_error_of_one(saved):
+    """Unreachable first, then damage."""
     for troubles, kind in (
         (["another cannot reach 2"], Unreachable),
         ([None, "another finds 2 damaged"], DamagedCheckpoint),
     ):
         with Store(saved, keep=3) as store:
             told = iter(troubles)
-            store._together = lambda mine, told=told: mine or next(told, None)
+            store._first_message = lambda mine, told=told: mine or next(told, None)
             with pytest.raises(kind, match="another"):
-                store._agreed(lambda: 1)
+                store._read_on_all(lambda: 1)
 
 
-def test_what_one_process_cannot_change_is_everybodys_trouble(saved, monkeypatch):
+def test_all_processes_raise_the_error_of_the_one_that_changes_folders(saved, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with Store(saved, keep=3) as store:
         told = []
-        store._together = lambda mine: told.append(mine) or mine
+        store._first_message = lambda mine: told.append(mine) or mine
         monkeypatch.setattr(storage, "move", full)
         with pytest.raises(Failure, match="could not be written: No space left on device"):
             store.save(2, items(), {}, None)
         assert told == ["[Errno 28] No space left on device"]
-        # As another process hears of it.
+        # Another process gets only the message.
         monkeypatch.setattr(jax, "process_index", lambda: 1)
-        store._together = lambda _: told[0]
+        store._first_message = lambda _: told[0]
         with pytest.raises(Failure, match="could not be written: No space left on device"):
             store.save(2, items(), {}, None)
 
 
-def test_processes_that_see_other_checkpoints_do_not_begin(saved):
-    said = "holds \\[1\\] for one process, \\[1, 2\\] for another. The same command, for all"
+def test_processes_that_see_different_checkpoints_do_not_start(saved):
+    said = "has steps \\[1\\] for one process, \\[1, 2\\] for another. Run the same command again"
     with pytest.raises(Failure, match=said):
         Store(saved, keep=3, first_message=lambda mine: "[1]" if mine == "[1, 2]" else mine)
 
 
-def test_a_folder_that_looks_as_it_was_a_while_ago(saved, monkeypatch):
-    """As over NFS, where a step that was just moved away is listed still."""
+def test_a_stale_listing(saved, monkeypatch):
+    """Over NFS a step that was just moved away is still listed."""
     (saved / "2" / "meta" / "metadata").unlink()
     with Store(saved, keep=3) as store:
         listed = store._manager._load_checkpoint_infos()
@@ -454,7 +454,7 @@ def test_a_folder_that_looks_as_it_was_a_while_ago(saved, monkeypatch):
         assert store.steps() == [1, 2] and store.meta(2)["n"] == 4
 
 
-def test_the_best_is_not_another_because_it_cannot_be_reached_now(tmp_path, monkeypatch):
+def test_no_other_step_becomes_the_best_while_it_is_unreachable(tmp_path, monkeypatch):
     with Store(tmp_path / "checkpoints", keep=3, best="m") as store:
         for step in (1, 2):
             store.save(step, items(step), {"best": 1 / step}, {"m": 1 / step})
@@ -475,7 +475,7 @@ def test_all_damaged_is_an_error(saved):
     assert not (saved.parent / "damaged").exists(), "nothing is moved when nothing can be read"
 
 
-def test_nothing_saved_is_none(tmp_path):
+def test_restoring_without_a_checkpoint_is_none(tmp_path):
     with Store(tmp_path / "checkpoints") as store:
         assert store.restore_newest(abstract(), print) is None
 

@@ -113,7 +113,7 @@ def test_a_word_for_another_size_is_refused_and_another_family_at_once(altered, 
         start.with_its_model(config)
     with pytest.raises(BadInput, match="holds a Mixer-S/16, .* the recipe's ViT-B/16: .*RECIPE:M"):
         start.with_its_model(recipe(finetune, altered, "ViT-B/16,digits"))
-    with pytest.raises(BadInput, match="is no workdir of a training run"):
+    with pytest.raises(BadInput, match="is not the workdir of a training run"):
         start.with_its_model(recipe(finetune, tmp_path, "digits"))
 
 

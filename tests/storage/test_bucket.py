@@ -18,7 +18,7 @@ def test_ranges(content, server):
     assert bucket.read(URL, 100, 1000) == content[100:1000]
     assert bucket.read_end(URL, 100) == (content[-100:], len(content))
     assert bucket.read_end(URL, 10**6) == (content, len(content))
-    with pytest.raises(bucket.StoreError, match="asked for bytes 10000-10999, got others"):
+    with pytest.raises(bucket.StoreError, match="requested bytes 10000-10999, got others"):
         bucket.read(URL, 10_000, 11_000)
 
 
@@ -33,7 +33,7 @@ def test_a_listing_has_all_pages(content, server, tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["status", "cut", 429, 408, 500])
-def test_what_may_pass_is_tried_again(content, server, fault):
+def test_transient_errors_are_retried(content, server, fault):
     server.fail = lambda number: fault if number < 4 else None
     assert bucket.read(URL, 0, 5000) == content[:5000]
     assert server.asked() == 5
@@ -43,7 +43,7 @@ def test_what_may_pass_is_tried_again(content, server, fault):
     assert server.asked() == 5 + 8
 
 
-def test_what_will_not_pass_is_not(content, server):
+def test_permanent_errors_are_not_retried(content, server):
     with pytest.raises(bucket.StoreError, match="status 404 .* after 1 attempt. Check"):
         bucket.read("gs://bucket/none")
     server.public = False
@@ -52,20 +52,20 @@ def test_what_will_not_pass_is_not(content, server):
     assert server.asked() == 2
 
 
-def test_nobody_there(monkeypatch):
+def test_no_server_is_an_error(monkeypatch):
     monkeypatch.setattr(bucket, "_FIRST_PAUSE", 0.001)
     monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(bucket.StoreError, match="ConnectionRefusedError.*after 8 attempts"):
         bucket.read(URL)
 
 
-def test_a_silent_server_is_left(content, server, monkeypatch):
+def test_a_silent_server_times_out_and_is_retried(content, server, monkeypatch):
     monkeypatch.setattr(bucket, "_TIMEOUT", 0.05)
     server.fail = lambda number: "hang" if number < 2 else None
     assert bucket.read(URL) == content
 
 
-def test_connections_that_the_server_has_left_cost_one_attempt(content, server, monkeypatch):
+def test_connections_closed_by_the_server_cost_one_attempt(content, server, monkeypatch):
     class Left:
         def request(self, *_, **__):
             raise ConnectionResetError("left")

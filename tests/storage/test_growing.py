@@ -10,12 +10,12 @@ from mixer import storage
 from mixer.storage import growing
 
 
-@pytest.fixture(params=["near", "far"])
+@pytest.fixture(params=["local", "bucket"])
 def folder(request, tmp_path):
-    return epath.Path(tmp_path) if request.param == "near" else request.getfixturevalue("bucket")
+    return epath.Path(tmp_path) if request.param == "local" else request.getfixturevalue("bucket")
 
 
-def test_what_is_flushed_is_there_and_a_new_beginning_cuts_the_rest(folder):
+def test_flushed_content_is_there_and_opening_again_replaces_it(folder):
     path = folder / "log"
     file = storage.grow(path)
     assert path.read_bytes() == b""
@@ -33,13 +33,13 @@ def test_what_is_flushed_is_there_and_a_new_beginning_cuts_the_rest(folder):
     assert path.read_bytes() == b"one\n2\n"
 
 
-def test_a_file_that_cannot_be_begun_is_named(bucket, tmp_path):
+def test_a_file_that_cannot_be_opened_is_named(bucket, tmp_path):
     for path in (tmp_path / "no" / "log", epath.Path("gs://no-such-bucket/log")):
         with pytest.raises(storage.Unwritable, match=f"{path} cannot be written: "):
             storage.grow(path)
 
 
-def test_uploads_go_on_beside_and_a_store_in_trouble_is_met_at_the_flush(bucket, monkeypatch):
+def test_uploads_run_in_the_background_and_only_flush_raises_their_error(bucket, monkeypatch):
     monkeypatch.setattr(growing, "_PAUSE", 0)
     path = bucket / "log"
     file = storage.grow(path)
@@ -60,8 +60,8 @@ def test_uploads_go_on_beside_and_a_store_in_trouble_is_met_at_the_flush(bucket,
         tried.append(1)
         raise KeyError("a client has errors of its own")
 
-    with monkeypatch.context() as trouble:
-        trouble.setattr(type(path), "write_bytes", fail)
+    with monkeypatch.context() as failing:
+        failing.setattr(type(path), "write_bytes", fail)
         write_until(lambda: len(tried) > 2)
         with pytest.raises(storage.Unwritable, match=f"{path} cannot be written: .*of its own"):
             file.flush()
@@ -73,7 +73,7 @@ def test_uploads_go_on_beside_and_a_store_in_trouble_is_met_at_the_flush(bucket,
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits this process")
-def test_a_disk_that_is_full_within_a_line(tmp_path):
+def test_a_disk_that_fills_up_within_a_line(tmp_path):
     path = tmp_path / "log"
     file = storage.grow(path, b"x" * 1000)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -87,7 +87,7 @@ def test_a_disk_that_is_full_within_a_line(tmp_path):
     assert path.read_bytes() == b"x" * 1000 + b"y" * 10
 
 
-def test_what_another_process_writes_to_a_bucket_is_seen(bucket, bucket_server):
+def test_files_that_another_process_writes_to_a_bucket_are_seen(bucket, bucket_server):
     def write_elsewhere(content):
         where = f"{bucket_server}/upload/storage/v1/b/{bucket.name}/o?uploadType=media&name=run/b"
         urllib.request.urlopen(urllib.request.Request(where, content, method="POST")).close()

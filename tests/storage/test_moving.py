@@ -1,4 +1,4 @@
-"""Against fake-gcs-server, a stand-in of Google's store, and on a disk."""
+"""Moving folders on a disk and in fake-gcs-server, a stand-in for Google Cloud Storage."""
 
 import os
 
@@ -41,7 +41,7 @@ def content(folder):
 WHOLE = {name: name for name in ("a", SEAL, "params/x", "params/d/y")}
 
 
-def test_all_of_a_folder_is_there_and_nothing_here(root):
+def test_a_move_leaves_nothing_behind(root):
     fill(root / "checkpoints" / "2")
     fill(root / "checkpoints" / "20")
     storage.move(root / "checkpoints" / "2", root / "damaged" / "2", SEAL)
@@ -52,7 +52,7 @@ def test_all_of_a_folder_is_there_and_nothing_here(root):
     assert content(root / "damaged") == {}
 
 
-def test_killed_at_any_object_a_folder_with_a_seal_is_whole(bucket, monkeypatch):
+def test_a_folder_with_a_seal_is_complete_whenever_the_move_is_killed(bucket, monkeypatch):
     source, target = bucket / "run" / "2", bucket / "run" / "replaced" / "2"
     store = backend.fsspec_backend.fs(os.fspath(source))
     for allowed in range(2 * len(WHOLE)):

@@ -12,20 +12,20 @@ from mixer.storage import reading
 CONTENT = bytes(range(256)) * 40
 
 
-@pytest.fixture(params=["near", "far"])
+@pytest.fixture(params=["local", "bucket"])
 def place(request, server, tmp_path):
-    """A folder with files, as a path of this machine and as one of a store."""
+    """A folder with files, as a local path and as a gs:// URL."""
     (tmp_path / "files" / "below").mkdir(parents=True)
     (tmp_path / "files" / "a").write_bytes(CONTENT)
     (tmp_path / "files" / "below" / "b c").write_bytes(b"more")
-    return str(tmp_path / "files") if request.param == "near" else "gs://bucket/files"
+    return str(tmp_path / "files") if request.param == "local" else "gs://bucket/files"
 
 
 def info(path, **checksums):
     return storage.FileInfo(path, len(CONTENT), **checksums)
 
 
-def test_what_is_near_and_what_is_far_reads_alike(place):
+def test_local_and_bucket_files_are_read_alike(place):
     assert storage.read(f"{place}/a") == CONTENT
     assert storage.read(f"{place}/a", 100, 1000) == CONTENT[100:1000]
     assert storage.read(f"{place}/a", 100) == CONTENT[100:]
@@ -35,7 +35,7 @@ def test_what_is_near_and_what_is_far_reads_alike(place):
         storage.read(f"{place}/none")
 
 
-def test_a_copy_comes_in_pieces_whole_or_not_at_all(place, tmp_path, monkeypatch):
+def test_a_copy_is_read_in_pieces_and_appears_complete_or_not_at_all(place, tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "_PIECE", 1000)
     (origin,) = (file for file in storage.list_files(place) if file.path.endswith("/a"))
     target, pieces = tmp_path / "copy", []
@@ -54,12 +54,12 @@ def test_a_copy_comes_in_pieces_whole_or_not_at_all(place, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("kind", ["md5", "crc32c"])
-def test_a_copy_is_compared_with_the_checksum_that_is_known(place, tmp_path, kind):
+def test_a_copy_is_compared_with_the_best_known_checksum(place, tmp_path, kind):
     sums = {"md5": hashlib.md5(CONTENT), "crc32c": google_crc32c.Checksum(CONTENT)}
     good = {kind: base64.b64encode(sums[kind].digest()).decode()}
     assert storage.copy(info(f"{place}/a", **good), tmp_path / "copy") == f"size and {kind}"
     bad = {kind: base64.b64encode(bytes(len(sums[kind].digest()))).decode()}
-    with pytest.raises(storage.DamagedCopy, match=f"a: what arrives .* size and {kind} say, 3"):
+    with pytest.raises(storage.DamagedCopy, match=f"a: what arrives .* size and {kind}, tried 3"):
         storage.copy(info(f"{place}/a", **bad), tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
@@ -70,7 +70,7 @@ def test_only_googles_buckets_are_read(tmp_path):
             storage.read(url)
 
 
-def test_the_digest_follows_the_content(tmp_path):
+def test_the_digest_changes_with_the_content(tmp_path):
     file = tmp_path / "file"
     for content in (b"one", b"another"):
         file.write_bytes(content)
@@ -79,7 +79,7 @@ def test_the_digest_follows_the_content(tmp_path):
         storage.sha256(tmp_path / "none")
 
 
-def test_of_several_one_makes_it(tmp_path):
+def test_only_one_of_several_processes_makes_it(tmp_path):
     made, waited, path = [], [], tmp_path / "made"
 
     def make():
@@ -99,10 +99,10 @@ def test_of_several_one_makes_it(tmp_path):
         thread.join()
     assert len(made) == len(waited) == 1
     storage.make_once(path, make, tmp_path / "no folder" / "lock")
-    assert len(made) == 1, "what is there needs no lock"
+    assert len(made) == 1, "an existing file needs no lock"
 
 
-def test_who_fails_leaves_it_to_the_next(tmp_path):
+def test_after_a_failure_the_next_process_makes_it(tmp_path):
     path = tmp_path / "made"
     with pytest.raises(ZeroDivisionError):
         storage.make_once(path, lambda: 1 / 0, tmp_path / "lock")
@@ -110,7 +110,7 @@ def test_who_fails_leaves_it_to_the_next(tmp_path):
     assert path.exists()
 
 
-def test_a_finished_file_takes_the_place_of_an_older_one(tmp_path, monkeypatch):
+def test_a_finished_file_replaces_an_older_one(tmp_path, monkeypatch):
     made, path = tmp_path / "new", tmp_path / "file"
     path.write_text("old")
     made.write_text("new")

@@ -1,4 +1,4 @@
-"""Who has said it: a store's client, or our own code."""
+"""Whether an error comes from an object store's client or from our own code."""
 
 import aiohttp
 import gcsfs.retry
@@ -17,10 +17,10 @@ from mixer.storage import is_of_client
         exceptions.DefaultCredentialsError("no credentials"),
     ],
 )
-def test_what_a_client_says(error):
+def test_client_errors_are_recognised(error):
     assert is_of_client(error)
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), message.DecodeError("x"), KeyError("gcsfs")])
-def test_what_no_client_says(error):
+def test_other_errors_are_not(error):
     assert not is_of_client(error)

@@ -16,7 +16,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_is_the_old_one_or_the_whole_new_one(tmp_path):
+def test_a_file_has_the_old_content_or_all_of_the_new(tmp_path):
     path = tmp_path / "results.json"
     path.write_text("old")
     with pytest.raises(ZeroDivisionError), storage.write_whole(path) as file:
@@ -31,7 +31,7 @@ def test_a_file_is_the_old_one_or_the_whole_new_one(tmp_path):
     assert path.read_text() == "half of it" and names(tmp_path) == ["results.json"]
 
 
-def test_a_folder_is_whole_or_not_there(tmp_path):
+def test_a_folder_is_complete_or_absent(tmp_path):
     path = tmp_path / "dataset"
     with pytest.raises(ZeroDivisionError), storage.write_whole_folder(path) as work:
         (work / "below").mkdir()
@@ -42,16 +42,16 @@ def test_a_folder_is_whole_or_not_there(tmp_path):
         (work / "below" / "file").write_text("content")
         assert not path.exists()
     assert names(tmp_path) == ["dataset"] and names(path / "below") == ["file"]
-    there = pytest.raises(
+    refused = pytest.raises(
         storage.Unwritable, match="dataset cannot be written: Directory not empty"
     )
-    with there, storage.write_whole_folder(path):
+    with refused, storage.write_whole_folder(path):
         pass
     assert names(tmp_path) == ["dataset"] and names(path / "below") == ["file"]
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
-def test_permissions_are_those_of_the_umask(mask, tmp_path):
+def test_permissions_follow_the_umask(mask, tmp_path):
     old = os.umask(mask)
     try:
         with (
@@ -66,7 +66,7 @@ def test_permissions_are_those_of_the_umask(mask, tmp_path):
     assert mode == {"file": mode["plain"], "plain": mode["plain"], "folder": 0o777 & ~mask}
 
 
-def test_what_a_killed_writer_left_is_removed_and_a_living_ones_stays(tmp_path):
+def test_a_killed_writers_files_are_removed_and_a_running_ones_are_not(tmp_path):
     script = f"""if True:
         import os, signal
         from pathlib import Path
@@ -89,8 +89,8 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_ones_stays(tmp_path):
     assert (tmp_path / "a").read_bytes() == b"whole"
 
 
-def test_what_a_killed_writer_left_over_nfs_is_removed(tmp_path, monkeypatch):
-    """It gives an exclusive lock only to who may write."""
+def test_a_killed_writers_files_are_removed_on_nfs(tmp_path, monkeypatch):
+    """NFS grants an exclusive lock only on a file opened for writing."""
 
     def flock(descriptor, kind):
         if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
@@ -138,14 +138,14 @@ def test_an_error_names_the_file_and_leaves_nothing(number, call, tmp_path, monk
     assert names(tmp_path) == ["results.json"] and path.read_text() == "old"
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a Linux device")
 def test_an_error_of_writing_names_the_file(tmp_path):
     full = pytest.raises(storage.Unwritable, match="x cannot be written: No space left on device")
     with full, whole._File(os.open("/dev/full", os.O_WRONLY), tmp_path / "x") as file:
         file.write(b"content")
 
 
-def test_a_lock_waits_or_refuses(tmp_path):
+def test_a_held_lock_is_waited_for_or_refused(tmp_path):
     path = tmp_path / "lock"
     script = f"""if True:
         from mixer import storage
@@ -175,7 +175,7 @@ def test_a_lock_waits_or_refuses(tmp_path):
         pass
 
 
-def test_a_lock_that_was_removed_while_we_waited_is_made_anew(tmp_path, monkeypatch):
+def test_a_lock_file_removed_while_we_waited_is_created_again(tmp_path, monkeypatch):
     path, flock = tmp_path / "lock", storage.locks.fcntl.flock
     gone = []
 
@@ -200,7 +200,7 @@ def test_a_lock_does_not_follow_a_link(tmp_path):
     assert (tmp_path / "precious").read_text() == "mine"
 
 
-def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, capsys):
+def test_a_file_system_without_locks_is_reported(tmp_path, monkeypatch, capsys):
     def none(*args):
         raise OSError(errno.ENOSYS, "Function not implemented")
 

@@ -143,7 +143,7 @@ def test_bad_files_are_refused(tmp_path):
     lost = {name: None for name in dict(np.load(whole)) if name.startswith("MixerBlock_0/")}
     for path, message in (
         (tmp_path / "none.npz", "there is no such file"),
-        (tmp_path, "is no workdir"),
+        (tmp_path, "is not the workdir"),
         (cut, "no readable .npz file"),
         (pickled, "a is pickled objects, which are never read"),
         (other, "holds no Mixer's parameters: .* found embedding/kernel, head/kernel"),
