@@ -254,7 +254,9 @@ def test_a_model_that_is_not_square_resizes_its_images(tmp_path):
     params = drawn(tiny_model(), (32, 64))
     mixer.save_pretrained(tmp_path / "x.safetensors", params, tiny_model(), image_size=(32, 64))
     mixer.save_pretrained(tmp_path / "x.npz", params, tiny_model())  # no place for the size
-    with pytest.raises(mixer.BadInput, match="8 patches of 16, no square grid: .*pretrained_size="):
+    with pytest.raises(
+        mixer.BadInput, match="8 patches of 16, not a square grid: .*pretrained_size="
+    ):
         mixer.load(tmp_path / "x.npz")
     for ending, asked in (("safetensors", None), ("npz", (32, 64))):
         path = tmp_path / f"x.{ending}"
@@ -307,7 +309,7 @@ def test_bad_arguments_are_refused(of_a_workdir, of_an_npz, tmp_path):
         (f"{TINY}; leave it out", of_a_workdir[0], {"model": TINY}),
         (r"for \(64, 64\); leave it out", of_a_workdir[0], {"pretrained_size": 32}),
         ("unknown model 'Mixer-tini/16'. Did you mean", of_an_npz[0], {"model": "Mixer-tini/16"}),
-        ("holds no ViT's parameters", of_an_npz[0], {"model": "ViT-B/16"}),
+        ("has no ViT parameters", of_an_npz[0], {"model": "ViT-B/16"}),
         ("a step, or averaged ones, are a workdir's", of_an_npz[0], {"step": 3}),
         ("a step, or averaged ones, are a workdir's", of_an_npz[0], {"ema": True}),
         ("no checkpoint of step 3; it has", of_a_workdir[0], {"step": 3}),

@@ -60,7 +60,7 @@ class Update:
         for multiplier, names in sorted(self.multipliers.items()):
             what = f"rate times {multiplier:g}" if multiplier else "frozen"
             count = sum(sizes[name] for name in names)
-            shown = ", ".join(fitting.in_few_words(names, sizes))
+            shown = ", ".join(fitting.abbreviated(names, sizes))
             lines.append(f"{what}, {count:,} of {self.num_params:,} parameters: {shown}")
         return lines
 

@@ -1,1 +1,1 @@
-"""Trained parameters from any source: found, read, fitted to a model, resized, saved."""
+"""Trained parameters from any source: find, read, fit to a model, resize, save."""

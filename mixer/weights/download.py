@@ -1,8 +1,8 @@
-"""Files from elsewhere: a URL becomes a local file that is fetched once and checked every time.
+"""Downloads files into a cache: a URL is fetched once, and its SHA-256 checked at every use.
 
-`storage.cache_folder` mirrors host and path.
-Beside each file lies `<file>.sha256`, as `sha256sum` writes it: the digest at the first use. Files
-of the Hub lie in the Hub's own cache, and here only their digests, or what was brought by hand.
+The cache, `storage.cache_folder`, mirrors host and path.
+Next to each file is `<file>.sha256`, in the format of `sha256sum`: the digest at the first use.
+Hub files are in the Hub's own cache; this one has only their digests and files put here by hand.
 """
 
 import base64
@@ -32,7 +32,7 @@ _BLOCK = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Fetched:
-    """A file of the cache and its SHA-256 in hexadecimal digits."""
+    """A cached file and its SHA-256 in hexadecimal digits."""
 
     file: Path
     sha256: str
@@ -43,12 +43,13 @@ class _Interrupted(Exception):
 
 
 def url_of(address: str) -> str:
-    """The public URL of gs://BUCKET/PATH or hf://ORG/REPO[/FILE][@REVISION]; other addresses stay.
+    """The public URL of gs://BUCKET/PATH or hf://ORG/REPO[/FILE][@REVISION], or an http(s) URL.
 
-    Buckets are read without a login. What is no part of a URL as it is, such as a space, is quoted.
+    Buckets are read without a login. Characters that a URL may not contain, such as spaces, are
+    quoted.
 
     Raises:
-      BadInput: hf:// without a repository, or what cannot be an address.
+      BadInput: hf:// without a repository, or an invalid address.
     """
     scheme, _, place = address.partition("://")
     if scheme == "gs":
@@ -58,7 +59,7 @@ def url_of(address: str) -> str:
         return f"https://huggingface.co/{quote(f'{repo}/resolve/{revision}/{name}')}"
     try:
         parts = urlsplit(address)
-        parts.port  # noqa: B018 it is checked when it is asked for
+        parts.port  # noqa: B018 reading the property validates it
         host = parts.netloc.encode("ascii").decode()
     except ValueError:
         raise errors.BadInput(
@@ -69,49 +70,49 @@ def url_of(address: str) -> str:
 
 
 def without_login(address: str) -> str:
-    """The address without USER:PASSWORD@, for all that is shown or written."""
+    """The address without USER:PASSWORD@, for everything that is printed or written."""
     return re.sub(r"(://)[^/?#]*@", r"\1", address)
 
 
 def _login(url: str) -> dict[str, str]:
-    """The header that has the user and the password of a URL; nothing if it has none."""
+    """The header with a URL's user and password; empty if it has none."""
     user, at, _ = urlsplit(url).netloc.rpartition("@")
     code = base64.b64encode(unquote(user).encode()).decode()
     return {"Authorization": f"Basic {code}"} if at else {}
 
 
 def cache_path(url: str) -> Path:
-    """Where the file of this URL lies or would lie.
+    """The path of this URL's file in the cache, whether or not it is there.
 
     Raises:
-      BadInput: no file's URL.
+      BadInput: the URL does not name a file.
     """
     parts = urlsplit(without_login(url))
     names = [parts.netloc, *unquote(parts.path).removeprefix("/").split("/")]
     strange = any(name in ("", ".", "..") or not name.isprintable() for name in names)
     if len(names) < 2 or strange:
         raise errors.BadInput(f"{without_login(url)!r}: expected https://HOST/PATH/FILE")
-    if parts.query:  # it may choose between contents
+    if parts.query:  # it may select the content
         names.insert(-1, hashlib.sha256(parts.query.encode()).hexdigest()[:16])
     return storage.cache_folder().joinpath(*names)
 
 
 def fetch(address: str, *, timeout: float = 30.0, attempts: int = 4, pause: float = 1.0) -> Fetched:
-    """Returns the cached file of an address, fetched if it is not there yet.
+    """Returns the cached file of an address, downloading it if it is not cached yet.
 
-    It appears complete or not at all. What an interrupted transfer has got is kept and gone on
-    from. Of several processes one fetches and the others wait.
+    It appears complete or not at all. An interrupted download is resumed. If several processes want
+    the same file, one downloads it and the others wait.
 
     Args:
       address: gs://, hf://, https:// or http://.
-      timeout: seconds without a byte after which a connection is given up.
-      attempts: how many in succession may bring nothing.
+      timeout: seconds without data after which a connection is dropped.
+      attempts: how many consecutive attempts may make no progress.
       pause: seconds before the second attempt, doubled for each further one.
 
     Raises:
-      BadInput: no such file, one whose SHA-256 is not the recorded one, or a cache that cannot be
+      BadInput: the file does not exist, its SHA-256 is not the recorded one, or the cache cannot be
         written.
-      Failure: no connection; the message says how to bring the file by hand.
+      Failure: no connection; the message says how to put the file there by hand.
     """
     url = url_of(address)
     file = cache_path(url)
@@ -122,12 +123,12 @@ def fetch(address: str, *, timeout: float = 30.0, attempts: int = 4, pause: floa
         file.parent.mkdir(parents=True, exist_ok=True)
         if address.startswith("hf://"):
             return _from_hub(address, url, file)
-        waiting = f"{file.name}: another process fetches it; waiting"
+        waiting = f"{file.name}: another process is fetching it; waiting"
         with storage.lock(_beside(file, ".lock"), lambda: print(waiting, flush=True)):
-            if file.exists():  # another process has fetched it meanwhile
+            if file.exists():  # another process fetched it meanwhile
                 return fetch(address)
             return Fetched(file, _fetch(url, file, timeout, attempts, pause))
-    except BrokenPipeError:  # of our own messages: main.py's matter
+    except BrokenPipeError:  # from printing our own messages: main.py handles it
         raise
     except OSError as error:
         raise errors.BadInput(
@@ -139,8 +140,8 @@ def _from_hub(address: str, url: str, file: Path) -> Fetched:
     try:
         cached = hf.fetch(address)
     except hf.Unreachable as error:
-        mend = f"The same command tries again; {_by_hand(url, file)}"
-        raise errors.Failure(f"cannot fetch {address}: {error}. {mend}") from None
+        fix = f"Run the same command again, {_by_hand(url, file)}"
+        raise errors.Failure(f"cannot fetch {address}: {error}. {fix}") from None
     record = _beside(file, ".sha256")
     fix = f"Delete {cached.resolve()} to fetch it again, or {record} if the new content is wanted"
     return Fetched(cached, _checked(cached, address, record, fix))
@@ -148,7 +149,7 @@ def _from_hub(address: str, url: str, file: Path) -> Fetched:
 
 def _by_hand(url: str, file: Path) -> str:
     curl = shlex.join(["curl", "-fL", "-o", file.name, url])
-    return f"or, where there is a connection, {curl} and put the file at {file}"
+    return f"or, on a machine with a connection, run {curl} and put the file at {file}"
 
 
 def _fetch(url: str, file: Path, timeout: float, attempts: int, pause: float) -> str:
@@ -166,7 +167,7 @@ def _fetch(url: str, file: Path, timeout: float, attempts: int, pause: float) ->
             furthest = max(furthest, reached)
             if failures == attempts:
                 raise errors.Failure(
-                    f"cannot fetch {url}: {error}. The same command goes on from here; "
+                    f"cannot fetch {url}: {error}. Run the same command again to resume, "
                     f"{_by_hand(url, file)}"
                 ) from None
             wait = pause * 2 ** (failures - 1)
@@ -189,21 +190,21 @@ def _transfer(url: str, login: dict[str, str], part: Path, timeout: float) -> No
     headers = {"Range": f"bytes={size}-", "If-Range": etag.read_text()} if size else {}
     request = urllib.request.Request(url, headers=headers)
     for name, value in login.items():
-        request.add_unredirected_header(name, value)  # for no other host
+        request.add_unredirected_header(name, value)  # not sent to another host
     with _network(timeout, url, part):
         response = urllib.request.build_opener(_Redirects).open(request, timeout=timeout)
     with response:
         length = response.headers.get("Content-Length")
         if length is not None and not re.fullmatch("[0-9]+", length):
-            raise _Interrupted(f"the server says that it sends {length!r} bytes")
+            raise _Interrupted(f"the server announced an invalid length of {length!r} bytes")
         if response.status != 206:
             size = 0
             etag.unlink(missing_ok=True)
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {size}-"):
             etag.unlink()
-            raise _Interrupted("the server sent another part than it was asked for")
+            raise _Interrupted("the server sent a different part than requested")
         with open(part, "ab" if size else "wb", opener=_unfollowed) as file:
-            # Named only now that the bytes of another version are gone.
+            # Recorded only now that the bytes of any other version are gone.
             if (name := response.headers.get("ETag", "")).startswith('"'):
                 with storage.write_whole(etag) as record:
                     record.write(name.encode())
@@ -225,15 +226,15 @@ def _transfer(url: str, login: dict[str, str], part: Path, timeout: float) -> No
         raise _Interrupted("the server sent nothing")
     kind = Path(part.stem).suffix.lower()
     if total is None and not formats.has_its_end(part, kind):
-        etag.unlink(missing_ok=True)  # begin anew
+        etag.unlink(missing_ok=True)  # start over
         raise _Interrupted(
-            f"the server did not say how long the file is, and these {size:,} bytes are no whole "
+            f"the server did not announce a length, and these {size:,} bytes are not a complete "
             f"{kind}"
         )
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """To another place of the same kind only: what was asked for by https comes by https."""
+    """Follows redirects to http or https only, and from https only to https."""
 
     def redirect_request(self, request, response, code, message, headers, url):
         allowed = ("https",) if request.type == "https" else ("http", "https")
@@ -251,17 +252,17 @@ def _unfollowed(path: str, flags: int) -> int:
 
 @contextlib.contextmanager
 def _network(timeout: float, url: str, part: Path) -> Iterator[None]:
-    """Turns what the network may raise into `_Interrupted`, or `BadInput` if it is final."""
+    """Turns a network error into `_Interrupted`, or into `BadInput` if a retry cannot help."""
     try:
         yield
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416:  # nothing follows what is here: begin anew
+        if error.code == 416:  # the part is as long as the file, or longer: start over
             part.unlink(missing_ok=True)
         elif error.code < 500 and error.code not in (408, 429):
             raise errors.BadInput(
-                f"{url} cannot be fetched (HTTP {error.code}): check the name; what needs a login "
-                f"is fetched by hand and given as a file"
+                f"{url} cannot be fetched (HTTP {error.code}): check the name; if it needs a "
+                f"login, download it by hand and give the local file"
             ) from None
         raise _Interrupted(f"HTTP {error.code}") from None
     except (OSError, http.client.HTTPException, UnicodeError) as error:
@@ -272,7 +273,7 @@ def _network(timeout: float, url: str, part: Path) -> Iterator[None]:
 
 
 def _checked(path: Path, name: str, record: Path, fix: str) -> str:
-    """The SHA-256 of `path`; recorded if it is the first, refused if it is not the recorded one."""
+    """The SHA-256 of `path`: recorded at the first use, later refused if it differs."""
     digest = storage.sha256(path)
     if not record.exists():
         with storage.write_whole(record) as file:
@@ -280,8 +281,7 @@ def _checked(path: Path, name: str, record: Path, fix: str) -> str:
     known = record.read_text().partition(" ")[0]
     if digest != known:
         raise errors.BadInput(
-            f"{name} is not what it was: sha256 {digest}, at its first use {known} ({record}). "
-            f"{fix}"
+            f"{name} has changed: sha256 {digest}, at its first use {known} ({record}). {fix}"
         )
     return digest
 

@@ -1,4 +1,4 @@
-"""Fits stored parameters to a model: every name, shape and number accounted for."""
+"""Fits stored parameters to a model: checks every name, shape and number; handles the head."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -29,14 +29,14 @@ def fit(
       stored: arrays by name, such as "stem/kernel".
       expected: nested dict of anything with a shape, as the model would initialise them; without
         "head" the stored head is dropped.
-      head: "auto" keeps a head of the right shape, else resets it and says so; "keep" refuses
-        another shape; "reset" makes kernel 0 and bias `head_bias_init`. A kept head of zeros is
-        said: the published ImageNet-21k heads are. A stored representation layer that the model
-        does not have is dropped and said; a head that reads it is not kept.
+      head: "auto" keeps a head of the right shape, else resets it and reports it; "keep" refuses
+        another shape; "reset" sets the kernel to 0 and the bias to `head_bias_init`. A kept head
+        of zeros is reported: the published ImageNet-21k heads are zero. A stored representation
+        layer that the model does not have is dropped and reported; a head on top of it is not kept.
       source: where `stored` comes from, for the messages.
 
     Raises:
-      BadInput: names or shapes differ: all are listed; or numbers that are not finite.
+      BadInput: names or shapes differ (all are listed), or numbers are not finite.
     """
     if head not in HEADS:
         raise errors.unknown("value of head", head, HEADS)
@@ -49,22 +49,22 @@ def fit(
         width = flat[layer].shape[-1]
         if head_names and head == "keep":
             raise errors.BadInput(
-                f"{source}: its head reads a layer of {width}: set the model's "
-                f"representation_size={width}, or head='reset'"
+                f"{source}: its head is on top of a representation layer of {width} units: set the "
+                f"model's representation_size={width}, or head='reset'"
             )
-        report(f"{source}: its representation layer of {width}, which the model lacks, is dropped")
+        report(f"{source}: its representation layer of {width} units is not in the model: dropped")
         flat = {name: value for name, value in flat.items() if not name.startswith(layer[:-6])}
         fits = False
     if head_names and (head == "reset" or (head == "auto" and not fits)):
         if head == "auto":
             classes = wanted["head/bias"].shape[0]
             had = f"has {flat['head/bias'].size} classes" if "head/bias" in flat else "has none"
-            report(f"{source}: its head {had}; a new one for {classes} classes begins at zero")
+            report(f"{source}: its head {had}; a new one for {classes} classes starts at zero")
         flat["head/kernel"] = np.zeros(wanted["head/kernel"].shape, np.float32)
         flat["head/bias"] = np.full(wanted["head/bias"].shape, head_bias_init, np.float32)
     elif head_names and "head/kernel" in flat and not np.any(flat["head/kernel"]):
         report(
-            f"{source}: the kernel of its head is all zeros (no damage: the published ImageNet-21k "
+            f"{source}: its head's kernel is all zeros (not damaged: the published ImageNet-21k "
             f"heads are), so every image gets the same logits; train it, or use the features"
         )
     if not head_names:
@@ -81,31 +81,30 @@ def for_classes(
     source: str,
     report: Callable[[str], None] = print,
 ) -> tuple[dict[str, np.ndarray], str]:
-    """The arrays with their head for the wanted classes, and what `fit` is to do with it.
+    """The arrays with the head arranged for `classes`, and the `head` argument for `fit`.
 
-    A head of the same classes in another order is reordered. One of other classes, as many as
-    wanted, is reset where `head` is "auto". Each is said, and that a head is kept whose classes are
-    not known.
+    A head with the same classes in another order is reordered. If `head` is "auto", a head with
+    as many other classes is reset. Both are reported, as is keeping a head with unknown classes.
 
     Args:
-      had: the names of the stored head's classes, in its order; empty where they are not known.
-      classes: those wanted.
+      had: class names of the stored head, in its order; empty if unknown.
+      classes: the class names of the model, in its order.
     """
     count = stored["head/bias"].size if "head/bias" in stored else 0
     if head == "reset" or count != len(classes) or tuple(had) == tuple(classes):
         return stored, head
     if len(had) != count:
         if head == "auto":
-            report(f"{source}: its head of {count} classes is kept, though it does not name them")
+            report(f"{source}: its head of {count} classes is kept, but their names are unknown")
         return stored, head
     if len(set(had)) == len(had) and set(had) == set(classes):
         places = [had.index(name) for name in classes]
-        report(f"{source}: its head has these classes in another order, and is put into this one")
+        report(f"{source}: its head has the same classes in another order, and is reordered")
         heads = {name: v[..., places] for name, v in stored.items() if name.startswith("head/")}
         return stored | heads, head
     report(
         f"{source}: its head is for other classes, {_some(had)}, than {_some(classes)}: "
-        + ("a new one begins at zero" if head == "auto" else "kept as asked")
+        + ("a new one starts at zero" if head == "auto" else "kept as requested")
     )
     return stored, "reset" if head == "auto" else head
 
@@ -115,22 +114,22 @@ def _some(classes: Sequence[str]) -> str:
 
 
 def compare(flat: dict[str, np.ndarray], wanted: dict[str, Any], source: str) -> None:
-    """Refuses arrays that are not exactly those wanted, by name and shape, or not finite.
+    """Checks that names and shapes are exactly those of `wanted`, and that numbers are finite.
 
     Raises:
-      BadInput: one line that lists all differences, those of several blocks together.
+      BadInput: one line that lists all differences, grouping those of several blocks.
     """
     both = [name for name in wanted if name in flat]
     differ = [name for name in both if flat[name].shape != wanted[name].shape]
-    problems = [f"missing: {names}" for names in in_few_words(wanted.keys() - flat.keys(), wanted)]
-    problems += [f"not in the model: {names}" for names in in_few_words(flat.keys() - wanted, flat)]
+    problems = [f"missing: {names}" for names in abbreviated(wanted.keys() - flat.keys(), wanted)]
+    problems += [f"not in the model: {names}" for names in abbreviated(flat.keys() - wanted, flat)]
     by_shapes = {}
     for name in differ:
         by_shapes.setdefault((flat[name].shape, wanted[name].shape), []).append(name)
     for (has, needs), names in by_shapes.items():
         turned = " (transposed?)" if has == needs[::-1] else ""
         problems += [
-            f"{those}: {has}{turned}, the model needs {needs}" for those in in_few_words(names)
+            f"{those}: {has}{turned}, the model needs {needs}" for those in abbreviated(names)
         ]
     if problems:
         raise errors.BadInput(f"{source} does not fit the model: {'; '.join(problems)}")
@@ -139,13 +138,13 @@ def compare(flat: dict[str, np.ndarray], wanted: dict[str, Any], source: str) ->
             bad = flat[name].size - np.isfinite(flat[name]).sum()
             raise errors.BadInput(
                 f"{source}: {bad} of the {flat[name].size} numbers of {name} are NaN or infinite; "
-                f"take an undamaged copy"
+                f"use an undamaged copy"
             )
 
 
-def in_few_words(names, known=()) -> list[str]:
-    """Names of arrays, briefly: a module all of whose `known` arrays are among them by its own
-    name, and what differs in the block's number alone once, as MixerBlock_{2,5}/LayerNorm_0/bias.
+def abbreviated(names, known=()) -> list[str]:
+    """Array names, shortened: a module's own name if all of its `known` arrays are among them, and
+    one name for those that differ only in the block number, as MixerBlock_{2,5}/LayerNorm_0/bias.
     """
     names, merged = set(names), {}
     for module in {name.partition("/")[0] for name in names}:

@@ -1,8 +1,8 @@
-"""Files of the Hugging Face Hub, fetched by its own library: hf://ORG/REPO[/FILE][@REVISION].
+"""Fetches hf://ORG/REPO[/FILE][@REVISION] from the Hugging Face Hub with huggingface_hub.
 
-The library knows the user's login (HF_TOKEN, `hf auth login`), HF_ENDPOINT, HF_HUB_OFFLINE and the
-cache (HF_HUB_CACHE) that timm and transformers use too. What lies in that cache is taken without
-asking the network, so a branch that moves on does not change the weights of a run.
+The library handles the login (HF_TOKEN, `hf auth login`), HF_ENDPOINT, HF_HUB_OFFLINE and the cache
+(HF_HUB_CACHE), which timm and transformers use too. A file in that cache is used without asking the
+network, so a branch that moves does not change the weights of a run.
 """
 
 import contextlib
@@ -14,21 +14,21 @@ from typing import Any, NamedTuple
 from mixer import errors
 from mixer.weights import formats
 
-_FORM = "hf://ORG/REPO, hf://ORG/REPO/FILE, either with @REVISION at its end"
+_FORM = "hf://ORG/REPO or hf://ORG/REPO/FILE, optionally with @REVISION at the end"
 _ADDRESS = re.compile(r"hf://([^/@]+/[^/@]+)(?:/([^@]+))?(?:@(.+))?")
 _LOGIN = "log in (`hf auth login`, or set HF_TOKEN)"
 
 
 class NoSuchFile(errors.BadInput):
-    """The repository does not have that file."""
+    """The repository does not have the file."""
 
 
 class Unreachable(Exception):
-    """The Hub does not answer, or may not be asked; the message says why."""
+    """The Hub does not answer, or HF_HUB_OFFLINE is set; the message gives the reason."""
 
 
 class HubFile(NamedTuple):
-    """A file of a repository of models; `revision` is a branch, a tag or a commit."""
+    """A file of a model repository; `revision` is a branch, a tag or a commit."""
 
     repo: str
     name: str
@@ -36,7 +36,7 @@ class HubFile(NamedTuple):
 
 
 def parse(address: str) -> HubFile:
-    """The parts of an address; FILE is "model.safetensors" and REVISION "main" unless given.
+    """The parts of an address; FILE defaults to "model.safetensors", REVISION to "main".
 
     Raises:
       BadInput: it has another form.
@@ -45,14 +45,14 @@ def parse(address: str) -> HubFile:
     if found is None or {"", ".", ".."} & set((found[2] or "-").split("/")):
         raise errors.BadInput(f"{address!r}: expected {_FORM}")
     first, _, rest = (found[3] or "").partition("/")
-    if rest.lower().endswith(formats.ENDINGS):  # as the library spells it
+    if rest.lower().endswith(formats.ENDINGS):  # the library's own order
         meant = f"hf://{found[1]}/{rest}@{first}"
-        raise errors.BadInput(f"{address!r}: expected the revision at its end, as in {meant}")
+        raise errors.BadInput(f"{address!r}: expected the revision at the end, as in {meant}")
     return HubFile(found[1], found[2] or "model.safetensors", found[3] or "main")
 
 
 def sibling(address: str, name: str) -> str | None:
-    """The address of another file of a repository that is given without FILE; else None."""
+    """The address of file `name` in a repository that is given without FILE; else None."""
     found = _ADDRESS.fullmatch(address)
     if found is None or found[2]:
         return None
@@ -60,17 +60,17 @@ def sibling(address: str, name: str) -> str | None:
 
 
 def fetch(address: str) -> Path:
-    """The file in the Hub's cache, fetched if it is not there yet.
+    """The file in the Hub's cache, downloaded if it is not there yet.
 
     Raises:
       NoSuchFile: the repository does not have it.
-      BadInput: no such repository or revision; one that this login may not read; a cache that
+      BadInput: the repository or revision does not exist, or this login may not read it; the cache
         cannot be written; or the library is not installed.
       Unreachable: no connection, or HF_HUB_OFFLINE is set.
     """
     repo, name, revision = parse(address)
     try:
-        import huggingface_hub as hub  # only here: it is an extra
+        import huggingface_hub as hub  # only here: it is an optional dependency
         from huggingface_hub import constants
         from huggingface_hub import errors as hub_errors
     except ImportError:
@@ -86,10 +86,10 @@ def fetch(address: str) -> Path:
         try:
             return Path(hub.hf_hub_download(repo, name, revision=revision))
         except hub_errors.LocalEntryNotFoundError as error:
-            raise error.__cause__ or error from None  # what kept it from asking the Hub
+            raise error.__cause__ or error from None  # why it could not ask the Hub
     except hub_errors.GatedRepoError:
         raise errors.BadInput(
-            f"{address}: its authors choose who reads it: ask for access at {page}, then {_LOGIN}"
+            f"{address}: access is granted by its authors: request it at {page}, then {_LOGIN}"
         ) from None
     except hub_errors.RepositoryNotFoundError:
         raise errors.BadInput(
@@ -108,21 +108,21 @@ def fetch(address: str) -> Path:
         if status in (401, 403):
             raise errors.BadInput(f"{address} may not be read (HTTP {status}): {_LOGIN}") from None
         raise Unreachable(f"the Hub answers HTTP {status}") from None
-    except ValueError as error:  # of a name
+    except ValueError as error:  # an invalid name
         raise errors.BadInput(f"{address!r}: expected {_FORM}: {_line(error)}") from None
     except OSError as error:
-        if error.errno is None:  # of the library itself
+        if error.errno is None:  # raised by the library itself
             raise Unreachable(_line(error)) from None
         raise errors.BadInput(
             f"the Hub's cache {cache} cannot be used: {error.strerror}. Set HF_HUB_CACHE to "
             f"another folder"
         ) from None
-    except Exception as error:  # of the client of HTTP
+    except Exception as error:  # from the HTTP client
         raise Unreachable(_line(error)) from None
 
 
 def _listed(ask: Callable[[], Any]) -> Any:
-    """What the Hub answers, or None: it is only for a better message."""
+    """The Hub's answer, or None if it fails: it only improves an error message."""
     with contextlib.suppress(Exception):
         return ask()
 

@@ -1,4 +1,4 @@
-"""Where parameters lie, and what goes with them: from what a user names to a file on this disk."""
+"""Resolves what a user names (published name, address, Hub folder) to a local file or a workdir."""
 
 import dataclasses
 from pathlib import Path
@@ -11,13 +11,13 @@ from mixer.weights.formats import hub_folder
 
 @dataclasses.dataclass(frozen=True)
 class Located:
-    """Where parameters lie on this machine.
+    """Where parameters are.
 
     Attributes:
-      path: the local file, or what was given where that is no file: a workdir, perhaps remote.
-      sha256: of a file that was fetched; else None.
-      entry: of a published name; else None.
-      folder: of a folder or a repository of the Hub; else None.
+      path: the local file, or the path as given if it is a workdir, which may be remote.
+      sha256: the digest of a downloaded file; else None.
+      entry: the entry of a published name; else None.
+      folder: the description of a Hub folder or repository; else None.
     """
 
     path: str
@@ -27,26 +27,26 @@ class Located:
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a file of weights; else a workdir."""
+        """Whether it is a weights file; else it is a workdir."""
         return self.path.lower().endswith(formats.ENDINGS) and not Path(self.path).is_dir()
 
 
 def locate(path: str) -> Located:
-    """Makes a published name, an address or a folder of the Hub a local file.
+    """Resolves a published name, an address or a Hub folder to a local file.
 
     Args:
-      path: a name of `list_pretrained`; gs://BUCKET/PATH, https://... or
-        hf://ORG/REPO[/FILE][@REVISION] of an .npz or .safetensors file; a local file; a folder of
-        the Hub; anything else (also gs:// without such an ending) is a workdir.
+      path: a name in `list_pretrained`; gs://BUCKET/PATH, https://... or
+        hf://ORG/REPO[/FILE][@REVISION] of an .npz or .safetensors file; a local file; a local Hub
+        folder; anything else (also gs:// without such an ending) is a workdir.
 
     Raises:
-      BadInput, Failure: no such name or file, one of another kind, or it cannot be fetched; see
-        `download.fetch` and `hub_folder.find`.
+      BadInput, Failure: the name or file does not exist, the file is of another kind, or it cannot
+        be fetched; see `download.fetch` and `hub_folder.find`.
     """
-    entry, address = _understood(path)
+    entry, address = _parsed(path)
     if not address.startswith(download.SCHEMES):
         return Located(entry.url, entry=entry) if entry else _local(path)
-    if not _ends_as_a_file(address):
+    if not _has_file_ending(address):
         if address.startswith("gs://"):
             return Located(path)
         shown = download.without_login(address)
@@ -57,7 +57,7 @@ def locate(path: str) -> Located:
 
 
 def _of_repository(path: str, address: str, weights: Path) -> hub_folder.Folder | None:
-    """What hf://ORG/REPO says of its weights; None of a single file, or where it says nothing."""
+    """The description in hf://ORG/REPO's config.json; None for a single file or without that."""
     config = hf.sibling(address, hub_folder.CONFIG)
     if config is None:
         return None
@@ -68,23 +68,23 @@ def _of_repository(path: str, address: str, weights: Path) -> hub_folder.Folder 
 
 
 def is_workdir(path: str) -> bool:
-    """Whether `path` is that of a workdir, and not of a file, as `locate` would have it.
+    """Whether `locate` would take `path` for a workdir, not a file.
 
-    Fetches nothing, and a workdir need not be there.
+    Fetches nothing, and the workdir need not exist.
 
     Raises:
       BadInput: see `locate`.
     """
-    entry, address = _understood(path)
+    entry, address = _parsed(path)
     if entry:
         return False
     if address.startswith(download.SCHEMES):
-        return address.startswith("gs://") and not _ends_as_a_file(address)
+        return address.startswith("gs://") and not _has_file_ending(address)
     return not _local(path).is_file
 
 
-def _understood(path: str) -> tuple[zoo.Published | None, str]:
-    """The entry of a published name, and the address or the path that is meant."""
+def _parsed(path: str) -> tuple[zoo.Published | None, str]:
+    """The entry if `path` is a published name, and the address or path that it stands for."""
     try:
         if "\0" in path:
             raise ValueError("null byte")
@@ -95,7 +95,7 @@ def _understood(path: str) -> tuple[zoo.Published | None, str]:
     return entry, scheme.lower() + colon + place
 
 
-def _ends_as_a_file(address: str) -> bool:
+def _has_file_ending(address: str) -> bool:
     return Path(urlsplit(download.url_of(address)).path).suffix.lower() in formats.ENDINGS
 
 
@@ -118,7 +118,7 @@ def _local(path: str) -> Located:
         )
     if file.is_file() and ending not in formats.ENDINGS:
         raise errors.BadInput(
-            f"{path!r}: expected a workdir, a folder of the Hub, or a file that ends in .npz or "
+            f"{path!r}: expected a workdir, a Hub folder, or a file that ends in .npz or "
             f".safetensors"
         )
     return Located(path)

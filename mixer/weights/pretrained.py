@@ -1,4 +1,4 @@
-"""Parameters of an earlier run, a file, a folder of the Hub or a published name, for a model."""
+"""Loads parameters from a run, a file, a Hub folder or a published name for a model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,9 +13,9 @@ from mixer.weights.formats import hub_folder
 from mixer.weights.located import locate
 from mixer.weights.stored import Stored, read_stored
 
-# What two Mixers have in common that differ in their resolution.
+# The fields that a Mixer has in common with itself at another resolution.
 _OTHERS = ("num_blocks", "hidden_dim", "channels_mlp_dim")
-# By what a model's field `normalization` says: of the input that its stem sees.
+# By a model's field `normalization`: (mean, std) with which its stem's input is normalized.
 _SEEN = {
     "none": ((0.5,) * 3, (0.5,) * 3),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -37,36 +37,35 @@ def load_pretrained(
     """Loads the parameters of a training run, a file or a published name for `model`.
 
     Args:
-      path: a workdir of this project; an .npz file of a Mixer, ViT or BiT as published, of
-        big_vision's trainer, or of `mixer.save_pretrained`; a .safetensors file of timm's; a folder
-        of the Hugging Face Hub's, config.json and model.safetensors; a name of
+      path: a workdir of this project; an .npz file: a published Mixer, ViT or BiT, or written by
+        big_vision's trainer or `mixer.save_pretrained`; a .safetensors file in timm's naming; a
+        folder with config.json and model.safetensors, as on the Hugging Face Hub; a name from
         `mixer.list_pretrained`; or the address of a file: gs://, https://,
-        hf://ORG/REPO[/FILE][@REVISION], where a whole REPO is read as such a folder is.
-        What is fetched is kept and checked by its SHA-256: see `mixer.weights.download`.
-        Prefixes that wrappers put before all names ("module.", "params/") are understood. (timm
-        computes with the exact GELU, `gelu="erf"`; the paper's models were trained with "tanh".)
-      model: the Module at its pretraining width. Its `num_classes` decides about the head: 0 drops
-        it.
-      image_size: pixels (height, width), or one number, that the parameters are to be used at, in
-        `mixer.at_resolution(model, image_size, pretrained_size, method)`. By default they come as
-        stored.
+        hf://ORG/REPO[/FILE][@REVISION], where a REPO without FILE is read like such a folder.
+        Downloads are cached, and their SHA-256 is checked: see `mixer.weights.download`.
+        Prefixes that wrappers add to all names ("module.", "params/") are removed. (timm computes
+        the exact GELU, `gelu="erf"`; the paper's models were trained with "tanh".)
+      model: the Module at its pretraining width; `num_classes=0` drops the head.
+      image_size: pixels (height, width), or one number, at which the parameters will be used, with
+        `mixer.at_resolution(model, image_size, pretrained_size, method)`. By default they are
+        returned as stored.
       pretrained_size: pixels that a file's parameters were made for. By default `image_size` if it
-        has as many patches, else the square; a workdir knows.
+        has as many patches, else a square; a workdir records it.
       method: "auto", "block_diagonal" or "resample"; see `mixer.at_resolution`.
-      step: of a workdir: by default the newest; a number, or "best" by the run's `config.best`.
+      step: for a workdir: a number, or "best" by the run's `config.best`; the newest by default.
       head: "auto" keeps a head of the right shape and classes, else resets it (kernel 0, bias
-        `model.head_bias_init`) and says so; "keep" refuses another shape; "reset".
-      ema: the averaged parameters instead, of a run with `config.ema_decay`.
-      classes: the names of the model's classes. Where the stored head's are known (a workdir's, a
-        Hub folder's label_names, ImageNet's of a published name), "auto" resets a head of others,
-        and puts one of the same classes in another order into this one. Each is said.
+        `model.head_bias_init`) and prints so; "keep" refuses another shape; "reset".
+      ema: whether to load the averaged parameters, of a run with `config.ema_decay`.
+      classes: the model's class names. If the stored head's are known (from a workdir, a Hub
+        folder's label_names, or ImageNet's for a published name), "auto" resets a head with other
+        classes and reorders one with the same classes in another order. Either is printed.
 
     Returns:
       Nested dict of float32 arrays.
 
     Raises:
-      BadInput: no such checkpoint, a damaged one, names and shapes that do not fit, numbers that
-        are not finite, or no way to that image size.
+      BadInput: the checkpoint does not exist or is damaged, names or shapes do not fit, numbers are
+        not finite, or the parameters cannot be resized to that image size.
       Failure: no connection to fetch it.
     """
     located = locate(str(path))
@@ -80,7 +79,7 @@ def load_pretrained(
     if classes is not None and model.num_classes:
         if len(classes) != model.num_classes:
             raise errors.BadInput(
-                f"classes has {len(classes)} names, but the model num_classes={model.num_classes}"
+                f"classes has {len(classes)} names, the model num_classes={model.num_classes}"
             )
         flat, head = fitting.for_classes(flat, head, stored.classes, classes, source)
     fitted = fitting.fit(
@@ -98,7 +97,7 @@ def load_pretrained(
 
 
 def _check_width(stored: Stored, model) -> None:
-    """Refuses a Mixer of another resolution's width, in the terms of `at_resolution`.
+    """Refuses a Mixer whose token-mixing width is that of another resolution (`at_resolution`).
 
     Raises:
       BadInput: its `tokens_mlp_dim` is a multiple of the stored one, or the other way round.
@@ -111,31 +110,31 @@ def _check_width(stored: Stored, model) -> None:
         raise errors.BadInput(
             f"{stored.source} has token-mixing MLPs of {has} units, the model of {wants}: "
             f"load_pretrained takes the model at its pretraining width, not the one that "
-            f"mixer.at_resolution makes of it"
+            f"mixer.at_resolution returns"
         )
     if has % wants == 0:
         raise errors.BadInput(
-            f"{stored.source} has token-mixing MLPs of {has} units, the model of {wants}: were the "
-            f"weights made for a higher resolution, take the model that mixer.at_resolution makes, "
-            f"or tokens_mlp_dim={has}"
+            f"{stored.source} has token-mixing MLPs of {has} units, the model of {wants}: if the "
+            f"weights were made for a higher resolution, use the model that mixer.at_resolution "
+            f"returns, or tokens_mlp_dim={has}"
         )
 
 
 def _for_our_range(
     params: dict[str, Any], model, publisher: zoo.Published | hub_folder.Folder
 ) -> dict[str, Any]:
-    """A publisher's parameters (nested dict of arrays) for images in [-1, 1].
+    """A publisher's parameters (nested dict of arrays), adapted to images in [-1, 1].
 
-    Says so if the model's GELU is not its publisher's.
+    Prints a line if the model's GELU differs from the publisher's.
 
     Raises:
-      BadInput: the file expects another range of the input, which this model's stem, padded
-        with zeros, cannot be made to expect.
+      BadInput: the file expects another input range, which cannot be folded into this model's
+        zero-padded stem.
     """
     if getattr(model, "gelu", publisher.gelu) != publisher.gelu:
         print(
-            f"{publisher.name} is published with gelu={publisher.gelu!r}; the model has "
-            f"another form"
+            f"{publisher.name} is published with gelu={publisher.gelu!r}; the model uses "
+            f"gelu={model.gelu!r}"
         )
     if publisher.mean is None or publisher.std is None:
         return params
@@ -143,12 +142,12 @@ def _for_our_range(
     mean, std = (np.broadcast_to(of, 3) for of in (publisher.mean, publisher.std))
     if np.allclose(seen, (mean, std), atol=1e-3):
         return params
-    # What is seen as (x - m) / s is expected as (x - mean) / std.
+    # The stem sees (x - m) / s, but its weights expect (x - mean) / std.
     scale, shift = seen[1] / std, (seen[0] - mean) / std
     if "stem" not in params:
         raise errors.BadInput(
-            f"{publisher.name} expects images less {publisher.mean}, divided by "
-            f"{publisher.std}, which cannot be made good in a {type(model).__name__}"
+            f"{publisher.name} expects images normalized by mean {publisher.mean} and std "
+            f"{publisher.std}, which cannot be folded into the stem of a {type(model).__name__}"
         )
     kernel, bias = (np.asarray(params["stem"][key], np.float64) for key in ("kernel", "bias"))
     stem = {

@@ -1,24 +1,23 @@
-"""Parameters made for one image size, in a model for another (section 3 and appendix C).
+"""Resizes parameters made for one image size to another (section 3 and appendix C).
 
-Of a ViT only the table of positions knows where a patch lies. A convolutional
-net's parameters are for any size. Of a Mixer only token mixing knows: its first kernel is [S, D_S],
-its second [D_S, S], the second bias [S], for S tokens in raster order. A ResMLP and a gMLP have one
-kernel there, [S, S], and a bias [S]. Two ways to another grid:
+In a ViT only the position embeddings depend on the grid of patches. A convolutional net's
+parameters fit any size. In a Mixer only token mixing depends on the grid: for S tokens in raster
+order, its first kernel is [S, D_S], its second [D_S, S], the second bias [S]. A ResMLP and a gMLP
+mix tokens with one kernel [S, S] and a bias [S]. There are two ways to another grid:
 
-Block-diagonal, the paper's, where the new grid is K_h x K_w times the old. The image is cut into
-K_h x K_w parts, each with a copy of the old weights: D_S, where there is one, grows K_h K_w times,
-the kernels are block-diagonal once tokens are sorted by part, and the new model's output is the
-mean of the old one's outputs for the parts, exactly.
+Block-diagonal, the paper's, if the new grid is K_h x K_w times the old. The image is cut into
+K_h x K_w parts, each with a copy of the old weights: D_S, if there is one, grows K_h K_w times, the
+kernels are block-diagonal once tokens are sorted by part, and the new model's output is exactly the
+mean of the old one's outputs for the parts.
 
-Resampling, for any grid, D_S as it was: the new token-mixing MLP is the old one between two resizes
-of the token map, D [S, S'] back to the old grid and U [S', S] to the new one, bilinear and
-antialiased: K1' = D^T K1, K2' = K2 U^T, b2' = U b2; a single kernel is D^T K U^T. Where the grid
-grows D is the pseudo-inverse of U, so that a map enlarged by U is mixed to what it was mixed to
-before, enlarged; a bilinear D would blur what U has blurred already. Where it shrinks, D is the
-bilinear resize. The rows of D and U sum to 1. So each hidden unit keeps the sum of its input
-weights and sees of constant tokens what it saw, a constant output stays constant, and a constant
-image keeps its representation as far as the model adds nothing by position; what it adds is
-interpolated.
+Resampling, for any grid, with D_S unchanged: the new token-mixing MLP is the old one between two
+bilinear, antialiased resizes of the token map, D [S, S'] to the old grid and U [S', S] to the new
+one: K1' = D^T K1, K2' = K2 U^T, b2' = U b2; a single kernel becomes D^T K U^T. If the grid grows, D
+is the pseudo-inverse of U, so that mixing a map enlarged by U gives the enlarged result of mixing
+the original; a bilinear D would blur again what U has already blurred. If the grid shrinks, D is
+the bilinear resize. The rows of D and U sum to 1. So each hidden unit keeps the sum of its input
+weights and its response to constant tokens, a constant output stays constant, and a constant image
+keeps its representation except for what the model adds by position, which is interpolated.
 """
 
 import math
@@ -35,10 +34,10 @@ METHODS = ("auto", "block_diagonal", "resample")
 
 
 def pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of a size that may be one number.
+    """(height, width) of a size given as one number or two.
 
     Raises:
-      BadInput: neither one integer nor two.
+      BadInput: it is neither one integer nor two.
     """
     sides = tuple(size) if isinstance(size, list | tuple) else (size, size)
     if len(sides) != 2 or not all(isinstance(side, numbers.Integral) for side in sides):
@@ -58,7 +57,7 @@ def grid(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
         near = (max(1, round(side / patch_size)) * patch_size for side in image_size)
         raise errors.BadInput(
             f"image size {_by(image_size)} is not divisible by patch_size {patch_size}: the "
-            f"nearest that is, is {_by(near)}"
+            f"nearest divisible size is {_by(near)}"
         )
     return image_size[0] // patch_size, image_size[1] // patch_size
 
@@ -73,17 +72,18 @@ def at_resolution(
 
     Args:
       model: the Module at its pretraining width.
-      image_size: pixels (height, width), or one number, that it is to be used at.
+      image_size: pixels (height, width), or one number, at which it will be used.
       pretrained_size: pixels that the parameters were made for.
-      method: of token mixing, "auto" takes "block_diagonal" where the new grid of patches is an
-        integer multiple of the old along each side, else "resample"; positions are resampled.
+      method: for token mixing, "auto" uses "block_diagonal" if the new grid of patches is an
+        integer multiple of the old along each side, else "resample"; position embeddings are
+        always resampled.
 
     Returns:
-      `model`, a Mixer's `tokens_mlp_dim` K_h K_w times as large if the scheme is block-diagonal.
+      `model`; for a block-diagonal Mixer, with `tokens_mlp_dim` multiplied by K_h K_w.
 
     Raises:
-      BadInput: a size that the patches do not tile, an unknown method, one that cannot make this
-        grid, or a model that has no other size.
+      BadInput: patches do not tile a size, the method is unknown or cannot make this grid, or the
+        model cannot be resized.
     """
     _, _, factors = _plan(model, pair(image_size), pair(pretrained_size), method)
     if factors is None or not hasattr(model, "tokens_mlp_dim"):
@@ -98,13 +98,13 @@ def resize(
     pretrained_size: tuple[int, int],
     method: str = "auto",
 ) -> dict[str, Any]:
-    """Parameters of `model` in those of `at_resolution(model, ...)`; see there and above.
+    """Converts parameters of `model` to those of `at_resolution(model, ...)`, which see.
 
     Args:
       params: nested dict of float32 NumPy arrays.
 
     Returns:
-      The same tree with new token mixing or positions; `params` itself if the grid stays.
+      The same tree with new token mixing or positions; `params` itself if the grid is the same.
     """
     old, new, factors = _plan(model, image_size, pretrained_size, method)
     if old == new:
@@ -120,26 +120,26 @@ def resize(
 
 
 def with_patch_size(params: dict[str, Any], patch_size: int) -> dict[str, Any]:
-    """The parameters with a stem for patches of another size, everything else as it is.
+    """The parameters with a stem for another patch size, and everything else unchanged.
 
-    For images enlarged (shrunk) by the same factor the grid stays. A patch resized bilinearly is
-    B x; the new stem is the pseudo-inverse of B^T times the old one (Beyer et al. 2022, FlexiViT),
-    so that resized patches have the old embeddings: exactly when they grow, in the least-squares
-    sense when they shrink.
+    The grid is the same for images enlarged (shrunk) by the same factor. A patch x resized
+    bilinearly is B x; the new stem is the pseudo-inverse of B^T times the old one (Beyer et al.
+    2022, FlexiViT), so that resized patches have the old embeddings: exactly when they grow, in the
+    least-squares sense when they shrink.
 
     Args:
       params: nested dict of arrays with "stem", its kernel [P, P, 3, C].
       patch_size: the new P, pixels; the model is `model.clone(patch_size=patch_size)`.
 
     Raises:
-      BadInput: no positive number, or the parameters of a model without patches.
+      BadInput: `patch_size` is not positive, or the model has no patches.
     """
     if patch_size < 1:
         raise errors.BadInput(f"patch_size={patch_size}: expected 1 or more")
     if "stem" not in params or "stem_norm" in params:
         raise errors.BadInput(
-            "with_patch_size is for models of patches (Mixer, ViT, ResMLP, gMLP): these are not "
-            f"the parameters of one, but {', '.join(list(params)[:3])}, ..."
+            "with_patch_size is for models with patches (Mixer, ViT, ResMLP, gMLP), but these "
+            f"parameters are {', '.join(list(params)[:3])}, ..."
         )
     kernel = np.asarray(params["stem"]["kernel"])
     if len(kernel) == patch_size:
@@ -152,7 +152,7 @@ def with_patch_size(params: dict[str, Any], patch_size: int) -> dict[str, Any]:
 def bilinear(old: int, new: int) -> np.ndarray:
     """The matrix [new, old], float64, of a linear resize: half-pixel centres, antialiased.
 
-    Its rows sum to 1; for new == old it is the identity, exactly.
+    Its rows sum to 1; for new == old it is exactly the identity.
     """
     wider = max(1.0, old / new)
     centres = (np.arange(new)[:, None] + 0.5) * old / new - 0.5
@@ -161,7 +161,7 @@ def bilinear(old: int, new: int) -> np.ndarray:
 
 
 def _plan(model, image_size, pretrained_size, method):
-    """(old grid, new grid, K_h and K_w or None for resampling)."""
+    """(old grid, new grid, (K_h, K_w) or None for resampling); all None if nothing changes."""
     if method not in METHODS:
         raise errors.unknown("method", method, METHODS)
     if image_size == pretrained_size:
@@ -170,8 +170,8 @@ def _plan(model, image_size, pretrained_size, method):
     if family is None or family.patches is None:
         if family is None and _differ(model, image_size, pretrained_size):
             raise errors.BadInput(
-                f"a {type(model).__name__} cannot go from {_by(pretrained_size)} to "
-                f"{_by(image_size)}: there is no rule for its parameters; use the size they have"
+                f"a {type(model).__name__} cannot be resized from {_by(pretrained_size)} to "
+                f"{_by(image_size)}: there is no rule for its parameters; use their own size"
             )
         return None, None, None
     old, new = grid(pretrained_size, model.patch_size), grid(image_size, model.patch_size)
@@ -203,10 +203,10 @@ def _block_diagonal(old: tuple[int, int], factors: tuple[int, int]):
     (part_r, row), (part_c, col) = (
         divmod(np.arange(side * times), side) for side, times in zip(old, factors, strict=True)
     )
-    # Of each new token in raster order: the part it lies in, and which token of the part it is.
+    # For each new token in raster order: which part it is in, and which token of that part it is.
     part = (part_r[:, None] * factors[1] + part_c).ravel()
     token = (row[:, None] * old[1] + col).ravel()
-    mine = part[:, None] == np.arange(copies)  # [S', K]
+    in_part = part[:, None] == np.arange(copies)  # [S', K]
 
     def change(mixing):
         if "kernel" in mixing:
@@ -214,8 +214,8 @@ def _block_diagonal(old: tuple[int, int], factors: tuple[int, int]):
             kernel = np.where(same, mixing["kernel"][np.ix_(token, token)], 0)
             return {"kernel": kernel, "bias": mixing["bias"][token]}
         first, second = mixing["Dense_0"], mixing["Dense_1"]
-        tall = np.where(mine[:, :, None], first["kernel"][token][:, None], 0)
-        wide = np.where(mine.T[:, None], second["kernel"][None, :, token], 0)
+        tall = np.where(in_part[:, :, None], first["kernel"][token][:, None], 0)
+        wide = np.where(in_part.T[:, None], second["kernel"][None, :, token], 0)
         return {
             "Dense_0": {
                 "kernel": tall.reshape(len(token), -1),
@@ -253,15 +253,14 @@ def _resample(old: tuple[int, int], new: tuple[int, int]):
 
 
 def _resize_positions(table: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
-    """The table of learned positions, [1, rows, D], for the grid `new`, float32.
+    """Position embeddings [1, rows, D], float32, resized to the grid `new`.
 
-    Bilinear, the corners of the old grid on those of the new, as vision_transformer does it
-    (`scipy.ndimage.zoom` of order 1), in both directions. (`jax.image.resize` and timm put the
-    outer edges on each other instead.)
+    Bilinear with aligned corners, enlarging or shrinking, as in vision_transformer
+    (`scipy.ndimage.zoom` of order 1). (`jax.image.resize` and timm align the outer edges instead.)
 
     Args:
-      table: its last rows are those of the grid `old`, in raster order; what precedes them, the
-        class token's, stays.
+      table: its last rows are those of the grid `old`, in raster order; any row before them, the
+        class token's, is unchanged.
     """
     count = old[0] * old[1]
     kept, patches = table[:, :-count], table[0, -count:].reshape(*old, -1)
@@ -271,7 +270,7 @@ def _resize_positions(table: np.ndarray, old: tuple[int, int], new: tuple[int, i
 
 
 def _between(old: int, new: int) -> np.ndarray:
-    """[new, old]: of each new place the weights of the two old ones that it lies between."""
+    """[new, old]: for each new point, the weights of the two old points around it."""
     places = np.linspace(0, old - 1, new)
     return np.maximum(0, 1 - np.abs(np.arange(old) - places[:, None]))
 

@@ -1,4 +1,4 @@
-"""Parameters for others: a file, `.npz` as published or timm's `.safetensors`, or a Hub folder."""
+"""Exports parameters to a file (published `.npz` or timm's `.safetensors`) or to a Hub folder."""
 
 import json
 import os
@@ -25,17 +25,18 @@ def save_pretrained(
     """Writes the parameters of a model of any family but HaloNet to `path`.
 
     Args:
-      path: the file. One ending in .npz has the names and shapes of the family's published files
-        (the tree's own, of a Mixer and where only timm's are known); one in .safetensors timm's
-        names and axis order, as float32. It appears complete or not at all.
+      path: the file. One ending in .npz gets the names and shapes of the family's published files
+        (for a Mixer, and if only timm's are known, those of the tree itself); one ending in
+        .safetensors gets timm's names and axis order, as float32. It appears complete or not at
+        all.
       params: nested dict of arrays that `model` can use.
-      model: the Module that they are for, checked against them.
-      image_size: pixels (height, width), or one number, that they are for; `load_pretrained` then
-        knows their grid. A .safetensors file keeps it, and the model's form of GELU; an .npz file
-        has no place for them.
+      model: the Module that they are for; names and shapes are checked.
+      image_size: pixels (height, width), or one number, that they are for, which tells
+        `load_pretrained` their grid. A .safetensors file records it and the model's form of GELU;
+        an .npz file cannot.
 
     Raises:
-      BadInput: what `arranged` refuses, or a place that cannot be written.
+      BadInput: see `arranged`; or `path` cannot be written.
     """
     arrays = arranged(path, params, model, image_size)
     size = resize.pair(image_size) if image_size else None
@@ -48,11 +49,11 @@ def arranged(
     model,
     image_size: int | tuple[int, int] | None = None,
 ) -> dict[str, np.ndarray]:
-    """The arrays by name that `save_pretrained` writes, with the same arguments.
+    """The arrays by name that `save_pretrained` writes; takes the same arguments.
 
     Raises:
-      BadInput: another ending, another family, other names or shapes than the model's, names that
-        such a file has no place for, or numbers that are not finite.
+      BadInput: the ending or the family is not supported, names or shapes are not the model's, such
+        a file has no name for an array, or numbers are not finite.
     """
     ending = formats.ending(path)
     flat = traverse_util.flatten_dict(jax.device_get(params), sep="/")
@@ -70,7 +71,7 @@ def save_folder(path: str, params: dict[str, Any], model, card: ModelCard) -> No
       path: the folder; it appears complete or not at all.
       params: nested dict of arrays that `model` can use.
       model: the Module that they are for.
-      card: image size, preprocessing, classes and data of the training.
+      card: image size, preprocessing, classes and dataset of the training run.
 
     Raises:
       BadInput: the folder exists or cannot be written, timm has no architecture of these sizes, or

@@ -1,4 +1,4 @@
-"""Weights found in a file or workdir, by our names, and the image size they were made for."""
+"""Reads weights from a file or workdir, under our names, with the image size they are for."""
 
 import dataclasses
 import math
@@ -15,13 +15,13 @@ from mixer.weights.located import Located, locate
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """What a workdir or a file holds.
+    """The content of a workdir's checkpoint or of a file.
 
     Attributes:
       arrays: float32 by name, such as "stem/kernel".
-      image_size: (height, width) of the training as recorded; None of most files.
+      image_size: the recorded (height, width) of training; None for most files.
       source: where it is from, for messages.
-      classes: the names of the head's classes, in its order; empty where they are not known.
+      classes: the head's class names, in its order; empty if unknown.
       remarks: sentences for the user on what was left out or not understood.
     """
 
@@ -32,10 +32,10 @@ class Stored:
     remarks: tuple[str, ...] = ()
 
     def patches(self, model) -> int | None:
-        """How many patches the parameters are for; None where they depend on no grid.
+        """How many patches the parameters are for; None if they do not depend on the grid.
 
         Raises:
-          BadInput: they are for patches of another size, or what says for how many is missing.
+          BadInput: they are for another patch size, or the array that shows the number is missing.
         """
         family = names.family_of(model)
         if family is None or family.patches is None:
@@ -44,8 +44,8 @@ class Stored:
         if count is None:
             if self.image_size is None:
                 raise errors.BadInput(
-                    f"{self.source} does not say for how many patches it is: token mixing or the "
-                    f"table of positions is missing"
+                    f"{self.source} does not show how many patches it is for: token mixing or the "
+                    f"position embeddings are missing"
                 )
             return None
         stem = self.arrays.get("stem/kernel")
@@ -58,15 +58,17 @@ class Stored:
         return count
 
     def sizes(self, model) -> dict[str, int]:
-        """The fields of a model of this one's family that the arrays' shapes tell."""
+        """The model fields, for this model's family, that the arrays' shapes determine."""
         family = names.family_of(model)
         return family.sizes(self.arrays) if family else {}
 
     def some_size(self, model, image_size: int | tuple[int, int] | None = None) -> tuple[int, int]:
-        """(height, width) of images that fit, their grid perhaps another: enough for the shapes.
+        """(height, width) with the right number of patches, perhaps in another grid.
+
+        It is enough to find the parameters' shapes.
 
         Args:
-          image_size: what they are to be used at; counts where they are for any size.
+          image_size: the size at which they will be used; counts only if they fit any size.
         """
         count = self.patches(model)
         if count is not None:
@@ -82,14 +84,14 @@ class Stored:
     ) -> tuple[int, int]:
         """(height, width) in pixels of the images that the parameters were made for.
 
-        What is recorded with them; else `pretrained_size`; else `image_size` if it has as many
-        patches or patches do not matter; else the square.
+        That is the recorded size; else `pretrained_size`; else `image_size` if it has as many
+        patches or patches do not matter; else a square.
 
         Args:
-          report: is told of a grid that is assumed because it has the right number of patches.
+          report: called with a line if a grid is assumed because its number of patches fits.
 
         Raises:
-          BadInput: `pretrained_size` contradicts what is stored, or is needed.
+          BadInput: `pretrained_size` contradicts what is stored, or is missing but needed.
         """
         wanted, given = resize.pair(image_size), pretrained_size and resize.pair(pretrained_size)
         if self.image_size is not None:
@@ -108,41 +110,41 @@ class Stored:
             if rows * columns != count:
                 raise errors.BadInput(
                     f"pretrained_size={given} is a grid of {rows} x {columns} patches of {patch}, "
-                    f"but {self.source} holds weights for {count} patches"
+                    f"but {self.source} has weights for {count} patches"
                 )
             return given
         rows, columns = resize.grid(wanted, patch)
         if rows * columns == count:
             if rows != columns:
                 report(
-                    f"{self.source} does not say which grid its {count} patches are: taken for the "
-                    f"{rows} x {columns} of {wanted[0]} x {wanted[1]} pixels; give pretrained_size "
+                    f"{self.source} does not record the grid of its {count} patches: assuming "
+                    f"{rows} x {columns}, of {wanted[0]} x {wanted[1]} pixels; set pretrained_size "
                     f"if it is another"
                 )
             return wanted
         side = math.isqrt(count)
         if side * side != count:
             raise errors.BadInput(
-                f"{self.source} holds weights for {count} patches of {patch}, no square grid: say "
-                f"which by pretrained_size=(height, width)"
+                f"{self.source} has weights for {count} patches of {patch}, not a square grid: set "
+                f"pretrained_size=(height, width)"
             )
         return side * patch, side * patch
 
 
 def is_file(path: str) -> bool:
-    """Whether `path` is a file of weights, or what such a file is fetched by; else a workdir."""
+    """Whether `path` is a weights file, the address of one or a published name; else a workdir."""
     return locate(path).is_file
 
 
 def read_stored(path: str, model, *, step: int | str | None = None, item: str = "params") -> Stored:
-    """All parameters at `path`, by our names, not yet held against a model.
+    """All parameters at `path`, under our names, not yet checked against a model.
 
     Args:
-      model: the Module that a file's are for, which tells how to read them; a workdir needs none.
-      step, item: which of a workdir's.
+      model: the Module that a file's parameters are for: needed to read them; not for a workdir.
+      step, item: which parameters of a workdir.
 
     Raises:
-      BadInput: nothing usable there, or one of several asked of a file.
+      BadInput: there is nothing usable at `path`, or `step` or `item` was given for a file.
     """
     located, path = locate(path), download.without_login(path)
     if not located.is_file:
@@ -151,7 +153,7 @@ def read_stored(path: str, model, *, step: int | str | None = None, item: str = 
         return Stored(arrays, card.image_size, source, classes=card.classes)
     if step is not None or item != "params":
         raise errors.BadInput(
-            f"{path!r} holds one set of parameters: a step, or averaged ones, are a workdir's"
+            f"{path!r} has one set of parameters: only a workdir has steps and averaged parameters"
         )
     return _from_file(path, located, model)
 
@@ -176,7 +178,7 @@ def _from_file(path: str, located: Located, model) -> Stored:
         return stored
     height, width = stored.image_size
     remark = (
-        f"{path} says that it is for {height} x {width} pixels, but holds weights for {count} "
-        f"patches of {model.patch_size}: they count"
+        f"{path} says that it is for {height} x {width} pixels, but has weights for {count} "
+        f"patches of {model.patch_size}: using the latter"
     )
     return dataclasses.replace(stored, image_size=None, remarks=(*stored.remarks, remark))

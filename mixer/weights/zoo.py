@@ -1,8 +1,8 @@
-"""The published Mixers by name: where each lies, how it is to be used, what it should reach.
+"""Table of the published Mixers: each one's name, address, preprocessing and expected accuracy.
 
-The table repeats what its sources say; its files were not fetched and its accuracies not measured
-when it was written. A hash is recorded at the first use (see `download`): none was published. One
-small Mixer of our own comes with the package, for examples that need no network.
+The table repeats its sources; when it was written, no file was downloaded and no accuracy measured.
+A hash is recorded at the first use (see `download`), as none was published. One small Mixer of our
+own comes with the package, for examples that need no network.
 """
 
 import dataclasses
@@ -15,28 +15,28 @@ from mixer import errors
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """A public file of parameters, or one that comes with the package.
+    """A public weights file, or one that comes with the package.
 
     Attributes:
-      name: what `load_pretrained` and `config.init_from` take.
-      model: the registered model that it is for, up to `patch_size` and `gelu`.
+      name: the name that `load_pretrained` and `config.init_from` take.
+      model: the registered model that it is for, except for `patch_size` and `gelu`.
       patch_size: pixels.
-      gelu: the form that its publisher computes with, "tanh" or "erf".
+      gelu: the form that its publisher computes, "tanh" or "erf".
       url: the file's address, or its path in the package.
       layout: "official" (.npz, the tree's own names) or "timm" (.safetensors).
-      dataset: what the head's classes are of.
-      classes: how many those are.
-      top1: accuracy to expect on the test images of `dataset` (ImageNet: validation) at
-        `image_size`, a fraction; None where there are none or no source was found.
-      source: where the figures are from or, without any, the file.
+      dataset: the dataset of the head's classes.
+      classes: the number of classes.
+      top1: expected accuracy on the test images of `dataset` (ImageNet: validation) at
+        `image_size`, a fraction; None if there are none or no source was found.
+      source: where the figures are from or, if there are none, the file.
       note: what else to know.
-      figures: top-1 accuracies to expect with `transform`, fractions, by the evaluator of
+      figures: expected top-1 accuracies with `transform`, fractions, by the evaluator in
         configs/imagenet.py: val, real (ReaL), v2, a, r, sketch; `verify_zoo` measures them.
-      transform: the evaluation preprocessing, in the language of `mixer.data.transforms`.
-      image_size: (height, width) in pixels of the training.
-      names: the classes, in the head's order, where no dataset of TFDS has to be asked.
+      transform: the evaluation preprocessing, as a `mixer.data.transforms` string.
+      image_size: (height, width) of the training images in pixels.
+      names: class names, in the head's order, if TFDS does not provide them.
       mean, std: of the input that the file expects, (pixel / 255 - mean) / std. `load_pretrained`
-        folds another than 0.5 and 0.5 into the stem, so that images are in [-1, 1] as always.
+        folds values other than 0.5 into the stem, so that images are always in [-1, 1].
     """
 
     name: str
@@ -59,7 +59,7 @@ class Published:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """`names`, or those of ImageNet-1k, WordNet's numbers; empty where nobody says any."""
+        """`names`, or ImageNet-1k's WordNet IDs; empty if neither is known."""
         if self.names:
             return self.names
         if self.dataset != "imagenet2012":
@@ -117,10 +117,10 @@ _CONFIG = "timm 1.0.31, models/mlp_mixer.py"
 
 _USERS = "two users measured less: 0.689 (issue 134), 0.7558 (sayakpaul/MLPMixer-jax2tf)"
 _MISNAMED = (
-    "the weights of imagenet1k, against its name (an author in pytorch-image-models PR 651: those "
+    "the weights of imagenet1k, despite its name (an author in pytorch-image-models PR 651: those "
     "fine-tuned from ImageNet-21k are not public); trained with tanh, measured with erf"
 )
-# Of timm, which computes with erf. V2 is matched-frequency; on A and R the model chooses among 200
+# By timm, which computes erf. V2 is matched-frequency; on A and R the model chooses among 200
 # classes.
 _FIGURES = "pytorch-image-models, results/results-*.csv (earlier editions differ, by 0.0023 on A)"
 _SETS = ("val", "real", "v2", "a", "r", "sketch")
@@ -176,26 +176,26 @@ PUBLISHED = {entry.name: entry for entry in _TABLE}
 
 
 def list_pretrained() -> list[Published]:
-    """Every published Mixer that `load_pretrained` and `config.init_from` know by name.
+    """All published Mixers that `load_pretrained` and `config.init_from` know by name.
 
-    Each has its address, its layout, the preprocessing, the GELU's form, the classes, and the
-    accuracy to expect with where that figure is from: see `Published` for the fields.
+    `Published` describes the fields: address, layout, preprocessing, form of GELU, classes, and the
+    expected accuracy with its source.
     """
     return list(PUBLISHED.values())
 
 
 def find(path: str) -> Published | None:
-    """The entry of a name; None for a path or an address.
+    """The entry of a published name; None for a path or an address.
 
     Raises:
-      BadInput: what is meant as a name and is none.
+      BadInput: `path` looks like a name but is not one.
     """
     if path in PUBLISHED:
         return PUBLISHED[path]
     if "://" in path or Path(path).expanduser().exists():
         return None
     if files := [name for name in PUBLISHED if name.partition(":")[0] == path]:
-        raise errors.BadInput(f"{path!r} is a model: which file of it? {', '.join(files)}")
+        raise errors.BadInput(f"{path!r} is a model: choose one of its files: {', '.join(files)}")
     if ":" in path:
         raise errors.unknown(
             "published model", path, PUBLISHED, "There is no such file or folder either."

@@ -196,7 +196,7 @@ def test_a_folders_head_is_reordered_for_training_and_others_are_reset(hub_dir, 
     config.init_from, config.batch_size = str(path), 16
     begun, _ = build_training(config).initial()
     np.testing.assert_array_equal(begun["head"]["kernel"], params["head"]["kernel"][:, ::-1])
-    assert "has these classes in another order" in capsys.readouterr().out
+    assert "has the same classes in another order" in capsys.readouterr().out
     content = json.loads((path / "config.json").read_text())
     content["label_names"] = [f"class {i}" for i in range(10)]
     (path / "config.json").write_text(json.dumps(content))

@@ -130,7 +130,7 @@ def test_convert_and_back(weights, finetuned, tmp_path):
     for source, name, message in (
         (weights, "w.npz", "exists: remove it, or choose another"),
         (weights, "w.bin", "expected OUT.npz"),
-        (weights, "hub/", "timm has no Mixer of patch_size, num_blocks, hidden_dim = "),
+        (weights, "hub/", "timm has no Mixer with patch_size, num_blocks, hidden_dim = "),
         (tmp_path / "none.npz", "x.npz", "No such file"),
         ("", "x.npz", "needs --config.init_from"),
     ):

@@ -1,4 +1,4 @@
-"""A Hugging Face Hub on this machine: repositories with branches, gates and errors."""
+"""A local stand-in for the Hugging Face Hub: repositories with branches, gates and errors."""
 
 import hashlib
 import http.server
@@ -9,13 +9,13 @@ from stand_in import running
 
 
 class HubStandIn(http.server.ThreadingHTTPServer):
-    """Answers what its client asks for a file: its head, its content, and what there is instead.
+    """Answers a client's requests for a file: HEAD, GET, and listings if the file is missing.
 
     Attributes:
       repos: {"org/name": {revision: {file: content}}}.
-      gated: names of repositories for whom asks with the token alone.
-      token: of a user who may read all.
-      status: an error to answer everything with; None answers.
+      gated: names of repositories that need the token.
+      token: of a user who may read everything.
+      status: an error status for every answer; None for normal answers.
       requests: (method, path, Authorization header) of each request.
     """
 
@@ -93,7 +93,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 def commit_of(files):
-    """As Git names a version by what is in it."""
+    """The commit hash of some content."""
     return hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""A web server on this machine that misbehaves as it is told."""
+"""A local web server that misbehaves on request."""
 
 import contextlib
 import http.server
@@ -10,13 +10,13 @@ class StandIn(http.server.ThreadingHTTPServer):
     """Serves `content` at any path, with ranges.
 
     Attributes:
-      cuts: for each next answer the number of bytes after which the connection closes.
-      stalls: for each next answer the seconds of silence in its middle.
-      statuses: for each next request an error to answer with.
+      cuts: for each of the next answers, the number of bytes after which the connection closes.
+      stalls: for each of the next answers, the seconds of silence in its middle.
+      statuses: for each of the next requests, an error status to answer with.
       etag: of the content; "" leaves it out.
-      ranges: whether they are understood.
+      ranges: whether Range headers are understood.
       moved: {path: URL that it redirects to}.
-      length, range: what it says of them where it lies; a length of False is not said.
+      length, range: wrong values to send for them, if set; length=False sends no length.
       requests: (path, Range header) of each request.
       logins: the Authorization header of each.
     """
@@ -67,7 +67,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         stop = start + server.cuts.pop(0) if server.cuts else len(content)
         middle = (start + stop) // 2
-        with contextlib.suppress(ConnectionError):  # the client has given up
+        with contextlib.suppress(ConnectionError):  # the client has disconnected
             self.wfile.write(content[start:middle])
             time.sleep(server.stalls.pop(0) if server.stalls else 0)
             self.wfile.write(content[middle:stop])
@@ -80,7 +80,7 @@ def serve(content):
 
 @contextlib.contextmanager
 def running(server):
-    """The server, answering in a thread of its own."""
+    """Runs the server in its own thread."""
     with server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server

@@ -1,4 +1,4 @@
-"""Fetching against a server that cuts, stalls, redirects, forgets and changes its mind."""
+"""Downloads from a server that cuts, stalls, redirects and changes the file."""
 
 import base64
 import contextlib
@@ -47,19 +47,19 @@ def test_fetched_once_and_recorded(server):
     assert fetch(server.url("a/weights.npz?v=2")).file != fetched.file
 
 
-def test_a_cut_connection_is_gone_on_from(server):
+def test_a_cut_download_is_resumed(server):
     server.cuts = [100_000, 50_000]
     assert fetch(server.url()).file.read_bytes() == CONTENT
     assert [asked for _, asked in server.requests] == [None, "bytes=100000-", "bytes=150000-"]
 
 
-def test_what_brings_something_does_not_count_as_failure(server):
+def test_an_attempt_that_makes_progress_is_not_a_failure(server):
     server.cuts = [30_000] * 9
     assert fetch(server.url(), attempts=2).file.read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("change", ["nothing", "etag", "no etag", "no ranges"])
-def test_an_interrupted_command_goes_on_if_the_file_is_the_same(server, change):
+def test_an_interrupted_download_is_resumed_if_the_file_is_the_same(server, change):
     server.cuts = [100_000]
     with pytest.raises(Failure, match="cut after 100,000 of 300,000 bytes"):
         fetch(server.url(), attempts=1)
@@ -75,13 +75,13 @@ def test_an_interrupted_command_goes_on_if_the_file_is_the_same(server, change):
     assert names(file) == ["weights.npz", "weights.npz.lock", "weights.npz.sha256"]
 
 
-def test_without_a_strong_etag_it_starts_anew(server):
+def test_without_a_strong_etag_it_starts_over(server):
     server.cuts, server.etag = [100_000], 'W/"weak"'
     assert fetch(server.url()).file.read_bytes() == CONTENT
     assert [asked for _, asked in server.requests] == [None, None]
 
 
-def test_other_content_than_at_the_first_use_is_refused(server):
+def test_a_file_that_has_changed_since_its_first_use_is_refused(server):
     file = fetch(server.url()).file
     file.write_bytes(b"altered")
     altered = hashlib.sha256(b"altered").hexdigest()
@@ -91,7 +91,7 @@ def test_other_content_than_at_the_first_use_is_refused(server):
     file.unlink()
     server.content = b"altered"
     for _ in range(2):
-        with pytest.raises(BadInput, match=f"{server.url()} is not what it was: sha256 {altered}"):
+        with pytest.raises(BadInput, match=f"{server.url()} has changed: sha256 {altered}"):
             fetch(server.url())
     assert names(file) == ["weights.npz.lock", "weights.npz.sha256"]
     file.with_name("weights.npz.sha256").unlink()
@@ -109,7 +109,7 @@ def test_errors_of_the_server(server):
     assert len(server.requests) == 6
 
 
-def test_a_part_that_is_too_long_starts_anew(server):
+def test_a_partial_file_that_is_too_long_starts_over(server):
     server.cuts = [100_000]
     with pytest.raises(Failure):
         fetch(server.url(), attempts=1)
@@ -125,14 +125,14 @@ def test_redirects_are_followed(server):
     assert server.requests[-1] == ("/elsewhere/0123", "bytes=100000-")
 
 
-def test_a_stalled_server_is_given_up(server):
+def test_a_stalled_server_times_out(server):
     server.stalls = [3.0, 3.0]
     with pytest.raises(Failure, match=r"the connection stalled: no data for 0\.1 s"):
         fetch(server.url(), timeout=0.1, attempts=1)
     assert fetch(server.url(), timeout=0.1, attempts=3).sha256 == DIGEST
 
 
-def test_offline_says_how_to_bring_the_file_by_hand(tmp_path, monkeypatch):
+def test_offline_the_message_says_how_to_put_the_file_there(tmp_path, monkeypatch):
     monkeypatch.setenv("MIXER_CACHE", str(tmp_path / "cache"))
     with serve(CONTENT) as gone:
         url = gone.url("it's.npz")
@@ -146,7 +146,7 @@ def test_offline_says_how_to_bring_the_file_by_hand(tmp_path, monkeypatch):
     assert file.with_name("it's.npz.sha256").exists()
 
 
-def test_of_two_processes_one_fetches(server):
+def test_only_one_of_two_processes_downloads(server):
     server.stalls = [1.5]
     code = "import sys; from mixer.weights import download as d; print(d.fetch(sys.argv[1]))"
     running = [
@@ -199,7 +199,7 @@ def test_addresses(monkeypatch):
     assert download.cache_path("https://h/x.npz") == Path("/xdg/mixer/h/x.npz")
 
 
-def test_a_login_is_sent_to_that_host_alone_and_shown_nowhere(server, capsys):
+def test_a_login_is_sent_only_to_its_host_and_never_shown(server, capsys):
     server.moved["/a.npz"] = server.url("b.npz")
     url = server.url("a.npz").replace("http://", "http://me:s%40cret@")
     file = fetch(url).file
@@ -222,8 +222,7 @@ def test_a_login_is_sent_to_that_host_alone_and_shown_nowhere(server, capsys):
 
 
 @pytest.mark.parametrize("target", ["http", "ftp", "file"])
-def test_what_was_asked_for_by_https_comes_by_https(target):
-    """A redirect to anything less is refused by name."""
+def test_a_redirect_from_https_to_anything_else_is_refused(target):
     handler, request = download._Redirects(), urllib.request.Request("https://host/x.npz")
     with pytest.raises(BadInput, match=f"redirects to {target}://: expected https$"):
         handler.redirect_request(request, None, 302, "", {}, f"{target}://other/x.npz?token=1")
@@ -239,29 +238,29 @@ def test_a_redirect_from_http_to_a_file_or_ftp_is_refused(server):
 
 
 @pytest.mark.parametrize("length", ["-5", "many", "1_0", ""])
-def test_a_length_that_is_none(server, length):
+def test_an_invalid_length_is_refused(server, length):
     server.length = length
-    with pytest.raises(Failure, match=f"says that it sends '{length}' bytes"):
+    with pytest.raises(Failure, match=f"announced an invalid length of '{length}' bytes"):
         fetch(server.url(), attempts=2)
     server.length = None
     assert fetch(server.url()).sha256 == DIGEST
 
 
 @pytest.mark.parametrize("kind", ["npz", "safetensors"])
-def test_what_has_no_length_is_taken_only_with_its_end(server, tmp_path, kind):
+def test_a_download_without_a_length_must_be_complete(server, tmp_path, kind):
     whole = tmp_path / f"whole.{kind}"
     formats.write(whole, {"a": np.arange(9.0), "b": np.ones((5, 7))})
     server.content, server.length = whole.read_bytes(), False
     size = len(server.content)
     server.cuts = [size - 1, size // 2]
-    with pytest.raises(Failure, match=f"not say how long .* are no whole .{kind}"):
+    with pytest.raises(Failure, match=f"not announce a length, .* are not a complete .{kind}"):
         fetch(server.url(f"a.{kind}"), attempts=2)
     fetched = fetch(server.url(f"a.{kind}"))
     assert fetched.file.read_bytes() == server.content
     assert [asked for _, asked in server.requests] == [None] * 3
 
 
-def test_nothing_and_another_part_are_no_file(server):
+def test_an_empty_answer_and_a_different_part_are_refused(server):
     server.content = b""
     with pytest.raises(Failure, match="the server sent nothing"):
         fetch(server.url(), attempts=2)
@@ -269,13 +268,13 @@ def test_nothing_and_another_part_are_no_file(server):
     with pytest.raises(Failure):
         fetch(server.url(), attempts=1)
     server.range = "bytes 0-299999/300000"
-    with pytest.raises(Failure, match="another part than it was asked for"):
+    with pytest.raises(Failure, match="a different part than requested"):
         fetch(server.url(), attempts=1)
-    assert fetch(server.url()).sha256 == DIGEST  # from the beginning
+    assert fetch(server.url()).sha256 == DIGEST  # from the start
 
 
-def test_what_lies_beside_is_no_way_to_another_file(server, tmp_path):
-    """Names that anybody can guess: links there are not followed."""
+def test_links_next_to_the_file_are_not_followed(server, tmp_path):
+    """Anybody could guess these names."""
     victim = tmp_path / "victim"
     victim.write_text("mine")
     for name in (".part", ".lock", ".sha256", ".part.etag"):

@@ -45,11 +45,11 @@ def test_a_head_of_the_right_shape_is_kept():
     assert said == []
 
 
-def test_another_head_is_reset_and_said():
+def test_a_head_of_another_shape_is_reset_and_reported():
     fitted, said = fit(params(5), model(3), bias=-6.9)
     assert not fitted["head"]["kernel"].any() and fitted["head"]["kernel"].shape == (8, 3)
     np.testing.assert_allclose(fitted["head"]["bias"], -6.9)
-    assert said == ["X: its head has 5 classes; a new one for 3 classes begins at zero"]
+    assert said == ["X: its head has 5 classes; a new one for 3 classes starts at zero"]
     headless = {k: v for k, v in params().items() if k != "head"}
     assert "has none" in fit(headless, model(3))[1][0]
 
@@ -62,22 +62,20 @@ def test_reset_and_keep():
         fit(params(), model(), "kept")
 
 
-def test_no_head_wanted_drops_it():
+def test_a_model_without_a_head_drops_it():
     fitted, said = fit(params(), model(0))
     assert "head" not in fitted and said == []
 
 
-def test_a_head_of_zeros_is_said():
+def test_a_head_of_zeros_is_reported():
     stored = params()
     stored["head"]["kernel"] *= 0
     fitted, said = fit(stored, model())
-    assert (
-        not fitted["head"]["kernel"].any() and "X: the kernel of its head is all zeros" in said[0]
-    )
+    assert not fitted["head"]["kernel"].any() and "X: its head's kernel is all zeros" in said[0]
     assert fit(stored, model(0))[1] == [] and "a new one" in fit(stored, model(3))[1][0]
 
 
-def test_every_name_and_shape_is_accounted_for():
+def test_every_name_and_shape_is_checked():
     stored = params()
     stored["MixerBlock_1"] = {"extra": np.zeros(3)}
     del stored["stem"]["bias"]
@@ -93,7 +91,7 @@ def test_every_name_and_shape_is_accounted_for():
     )
 
 
-def test_differences_of_many_blocks_are_said_once():
+def test_differences_of_many_blocks_are_listed_once():
     needs = model().clone(num_blocks=12)
     stored = fitting.shapes(needs.clone(channels_mlp_dim=17), (8, 8))
     stored = jax.tree.map(lambda s: np.zeros(s.shape, np.float32), stored)
@@ -126,10 +124,10 @@ def test_classes_in_another_order_and_other_classes():
         return found["head/kernel"], found["head/bias"], head
 
     kernel, bias = stored["head/kernel"], stored["head/bias"]
-    for classes in (had, ("ant", "bee"), list(had)):  # alike, or of another number
+    for classes in (had, ("ant", "bee"), list(had)):  # the same, or another number
         assert heads(classes) == (kernel, bias, "auto") and not said
     assert heads(had, had=())[2] == "auto"
-    assert said == ["X: its head of 3 classes is kept, though it does not name them"]
+    assert said == ["X: its head of 3 classes is kept, but their names are unknown"]
     assert heads(had, "keep", had=()) == (kernel, bias, "keep") and not said
     headless = {name: array for name, array in stored.items() if not name.startswith("head/")}
     assert fitting.for_classes(headless, "auto", (), had, "X", said.append) == (headless, "auto")
@@ -137,14 +135,14 @@ def test_classes_in_another_order_and_other_classes():
         turned, offsets, left = heads(("cat", "ant", "bee"), head)
         np.testing.assert_array_equal(turned, kernel[:, [2, 0, 1]])
         np.testing.assert_array_equal(offsets, bias[[2, 0, 1]])
-        assert left == head and "in another order, and is put into this one" in said[0]
+        assert left == head and "in another order, and is reordered" in said[0]
     *kept, head = heads(("ant", "bee", "dog"))
     assert head == "reset" and kept == [kernel, bias]
     assert said == [
         "X: its head is for other classes, ant, bee, cat, than ant, bee, dog: "
-        "a new one begins at zero"
+        "a new one starts at zero"
     ]
-    assert heads(("ant", "bee", "dog"), "keep")[2] == "keep" and "kept as asked" in said[0]
+    assert heads(("ant", "bee", "dog"), "keep")[2] == "keep" and "kept as requested" in said[0]
     assert heads(("cat", "ant", "bee"), "reset") == (kernel, bias, "reset") and not said
-    # Twice the same name: it cannot be told which is which.
+    # The same name twice: the order cannot be determined.
     assert heads(("bee", "ant", "ant"), had=("ant", "ant", "bee"))[2] == "reset"

@@ -1,4 +1,4 @@
-"""hf:// against a Hub on this machine: its errors are one line each, its cache is the Hub's."""
+"""hf:// with a stand-in for the Hub: one line per error, and the Hub's own cache."""
 
 import builtins
 import dataclasses
@@ -44,7 +44,7 @@ def server(tmp_path, monkeypatch):
 
 
 def refused(address, kind=BadInput):
-    """The one line that the address is refused with."""
+    """The one-line message with which the address is refused."""
     with pytest.raises(kind) as error:
         download.fetch(address)
     assert "\n" not in str(error.value) and "timm/" in str(error.value)
@@ -57,9 +57,9 @@ def test_addresses():
     assert hf.parse("hf://timm/mixer@v1") == file._replace(revision="v1")
     assert hf.parse("hf://timm/mixer/a/b.npz@refs/pr/1") == ("timm/mixer", "a/b.npz", "refs/pr/1")
     for bad in ("hf://timm", "hf://timm/", "hf:///mixer", "hf://timm/mixer/", "hf://timm/mixer@"):
-        with pytest.raises(BadInput, match="expected hf://ORG/REPO, .*@REVISION at its end"):
+        with pytest.raises(BadInput, match="expected hf://ORG/REPO or .*@REVISION at the end"):
             hf.parse(bad)
-    with pytest.raises(BadInput, match="at its end, as in hf://timm/mixer/a/b.npz@v1$"):
+    with pytest.raises(BadInput, match="at the end, as in hf://timm/mixer/a/b.npz@v1$"):
         hf.parse("hf://timm/mixer@v1/a/b.npz")
 
 
@@ -76,7 +76,7 @@ def test_fetched_once_into_the_hubs_cache_and_recorded(server, tmp_path, capsys)
     assert len(server.requests) == asked and capsys.readouterr().out == ""
 
 
-def test_what_another_program_has_fetched_is_taken(server):
+def test_a_file_in_the_cache_is_used(server):
     hub.hf_hub_download("timm/mixer", "a/b.npz")
     asked = len(server.requests)
     assert download.fetch("hf://timm/mixer/a/b.npz").file.read_bytes() == b"other"
@@ -91,13 +91,13 @@ def test_a_revision_is_a_branch_or_a_commit(server):
     assert located_file.is_file and Path(located_file.path).read_bytes() == OLD
 
 
-def test_other_content_than_at_the_first_use_is_refused(server):
+def test_a_file_that_has_changed_since_its_first_use_is_refused(server):
     file = download.fetch("hf://timm/mixer").file
     server.repos["timm/mixer"]["main"] = {"model.safetensors": OLD}
     newer = hub.hf_hub_download("timm/mixer", "model.safetensors")  # as `hf download` does
     digest = hashlib.sha256(OLD).hexdigest()
     message = refused("hf://timm/mixer")
-    assert f"is not what it was: sha256 {digest}, at its first use {DIGEST}" in message
+    assert f"has changed: sha256 {digest}, at its first use {DIGEST}" in message
     assert (
         ".sha256 if the new content is wanted" in message and str(Path(newer).resolve()) in message
     )
@@ -105,7 +105,7 @@ def test_other_content_than_at_the_first_use_is_refused(server):
     assert download.fetch(f"hf://timm/mixer@{commit}").sha256 == DIGEST
 
 
-def test_what_is_not_there_is_named_with_the_nearest(server):
+def test_a_missing_file_is_named_with_the_nearest_match(server):
     message = refused("hf://timm/mixer/model.safetensor")
     assert "unknown file of http" in message and "Did you mean 'model.safetensors'?" in message
     assert "Known: a/b.npz, model.safetensors." in message
@@ -132,11 +132,13 @@ def test_a_gated_repository_asks_for_a_login(server, monkeypatch):
     assert "may not be read (HTTP 403): log in" in refused("hf://timm/mixer/a/b.npz")
 
 
-def test_without_a_connection_it_says_how_to_bring_the_file(server, tmp_path, monkeypatch):
+def test_without_a_connection_the_message_says_how_to_put_the_file_there(
+    server, tmp_path, monkeypatch
+):
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between the library's attempts
     file = tmp_path / "cache/huggingface.co/timm/mixer/resolve/main/model.safetensors"
     by_hand = (
-        f"or, where there is a connection, curl -fL -o model.safetensors https://huggingface.co/"
+        f"or, on a machine with a connection, run curl -fL -o model.safetensors https://huggingface.co/"
         f"timm/mixer/resolve/main/model.safetensors and put the file at {file}"
     )
     server.status = 500
@@ -150,9 +152,9 @@ def test_without_a_connection_it_says_how_to_bring_the_file(server, tmp_path, mo
     assert download.fetch("hf://timm/mixer") == download.Fetched(file, DIGEST)
 
 
-def test_a_transfer_that_fails_is_told(server, monkeypatch):
+def test_a_failed_transfer_is_reported(server, monkeypatch):
     class ReadError(Exception):
-        """As the library's client of HTTP has them, which are no OSError."""
+        """An error of the library's HTTP client, which is not an OSError."""
 
     def broken(*args, **kwargs):
         raise ReadError("connection reset\nby peer")
@@ -170,7 +172,7 @@ def test_a_cache_that_cannot_be_written(server, tmp_path, monkeypatch):
         download.fetch("hf://timm/mixer")
 
 
-def test_without_the_library_its_extra_is_named(monkeypatch, tmp_path):
+def test_without_the_library_the_message_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setenv("MIXER_CACHE", str(tmp_path))
     original = builtins.__import__
 
@@ -185,7 +187,7 @@ def test_without_the_library_its_extra_is_named(monkeypatch, tmp_path):
 
 @pytest.fixture
 def repository(server, tmp_path):
-    """A Mixer's folder, uploaded: what it is loaded as from this disk."""
+    """Uploads a Mixer's folder and returns what is loaded from it locally."""
     model = mixer.create_model(
         "Mixer-S/32", num_classes=3, num_blocks=8, tokens_mlp_dim=7, channels_mlp_dim=13
     )
@@ -199,7 +201,7 @@ def repository(server, tmp_path):
 
 
 @pytest.mark.parametrize("address", ["hf://me/pets", "hf://me/pets@v1"])
-def test_a_repository_is_a_folder_of_the_hub(repository, address, monkeypatch):
+def test_a_repository_is_loaded_like_a_local_hub_folder(repository, address, monkeypatch):
     model, params, card = mixer.load(address)
     expected, expected_params, expected_card = repository
     assert model == expected and card.class_names == ("a", "b", "c")
@@ -209,7 +211,7 @@ def test_a_repository_is_a_folder_of_the_hub(repository, address, monkeypatch):
     assert mixer.load(address)[0] == model
 
 
-def test_a_repositorys_file_alone_and_one_without_config(server, repository, capsys):
+def test_a_single_file_and_a_repository_without_config(server, repository, capsys):
     given = {"model": "Mixer-S/32", "pretrained_size": (32, 64)}
     plain = mixer.load("hf://me/pets/model.safetensors", **given)[2]
     assert plain.class_names == ("0", "1", "2")
@@ -227,7 +229,7 @@ def test_a_repository_of_another_library_is_refused(server, repository):
         mixer.load("hf://me/other")
 
 
-def test_offline_the_cache_is_read_and_nothing_asked(server, monkeypatch):
+def test_offline_the_cache_is_read_without_a_request(server, monkeypatch):
     fetched = download.fetch("hf://timm/mixer")
     asked = len(server.requests)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -236,7 +238,7 @@ def test_offline_the_cache_is_read_and_nothing_asked(server, monkeypatch):
     assert len(server.requests) == asked
 
 
-def test_the_variables_of_the_environment_are_the_hubs(tmp_path):
+def test_the_hubs_environment_variables_are_used(tmp_path):
     """HF_ENDPOINT, HF_HUB_CACHE and HF_TOKEN, read by the library itself."""
     code = """if True:
         from mixer.weights import download

@@ -1,4 +1,4 @@
-"""Another resolution: the paper's scheme is exact, resampling keeps what it says it keeps."""
+"""Another resolution: the paper's scheme is exact; resampling has its documented properties."""
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +47,7 @@ def enlarged(grid, new, method="auto", weights=None):
 
 @pytest.mark.parametrize("factors", [(2, 2), (1, 2), (3, 1), (3, 2), (3, 3)])
 def test_block_diagonal_is_the_mean_over_the_parts(factors):
-    """Appendix C, with an old grid that is not square either."""
+    """Appendix C, also with an old grid that is not square."""
     old, (high, wide) = (2, 3), factors
     large = images((old[0] * high, old[1] * wide))
     target, resized = enlarged(old, (old[0] * high, old[1] * wide))
@@ -72,7 +72,7 @@ def test_twice_two_is_four():
 
 
 def test_the_papers_sizes():
-    """B/16 and L/16 at 448: parameters with a head for 1,000 classes, counted elsewhere."""
+    """B/16 and L/16 at 448: parameters with a head for 1,000 classes, counted independently."""
     for name, count in (("Mixer-B/16", 86_996_392), ("Mixer-L/16", 280_500_584)):
         large = mixer.at_resolution(mixer.create_model(name, 1000), 448, 224)
         shapes = fitting.shapes(large, (448, 448))
@@ -80,8 +80,8 @@ def test_the_papers_sizes():
 
 
 @pytest.mark.parametrize("new", [(3, 5), (2, 2), (7, 3), (6, 9)])
-def test_resampling_keeps_what_constant_tokens_do(new):
-    """Hidden units see the same; and if nothing is added by position, so is the representation."""
+def test_resampling_keeps_the_response_to_constant_tokens(new):
+    """In hidden units; and in the representation, if nothing is added by position."""
     old = (3, 4)
     weights = params(old)
     for i in range(2):
@@ -104,7 +104,7 @@ def test_resampling_keeps_what_constant_tokens_do(new):
 
 
 def mixed(weights, tokens):
-    """Token mixing: [rows, columns, C] -> the same."""
+    """Applies token mixing to [rows, columns, C]."""
     first, second = weights["Dense_0"], weights["Dense_1"]
     hidden = jax.nn.gelu(tokens.reshape(-1, tokens.shape[-1]).T @ first["kernel"] + first["bias"])
     return (hidden @ second["kernel"] + second["bias"]).T.reshape(tokens.shape)
@@ -112,7 +112,7 @@ def mixed(weights, tokens):
 
 @pytest.mark.parametrize("new", [(5, 4), (4, 7), (3, 5), (9, 8)])
 def test_resampling_commutes_with_enlarging(new):
-    """Enlarged (by JAX's own resize) and mixed is mixed and enlarged."""
+    """Enlarging (with JAX's own resize), then mixing, equals mixing, then enlarging."""
     before, after = (w["MixerBlock_0"]["token_mixing"] for w in resampled((3, 4), new))
     small = jnp.asarray(np.random.default_rng(2).normal(size=(3, 4, 7)).astype(np.float32))
     enlarge = lambda tokens: jax.image.resize(tokens, (*new, 7), "linear")
@@ -144,7 +144,7 @@ SINGLE = {
 
 
 def single(name, old, new, method="auto"):
-    """A model that mixes by one matrix, its parameters for the grid `old`, and those for `new`."""
+    """A model that mixes with one matrix, its parameters for grid `old`, and those for `new`."""
     of = mixer.create_model(name, 5, patch_size=P, **SINGLE[name])
     sizes = (new[0] * P, new[1] * P), (old[0] * P, old[1] * P)
     rng = np.random.default_rng(0)
@@ -169,7 +169,7 @@ def test_block_diagonal_of_one_matrix_is_the_mean_over_the_parts(name):
 @pytest.mark.parametrize("name, block", [("ResMLP-S12", "ResMLPBlock"), ("gMLP-S", "GMLPBlock")])
 @pytest.mark.parametrize("new", [(5, 4), (2, 3), (6, 8)])
 def test_resampling_one_matrix(name, block, new):
-    """To more patches it commutes with enlarging, to fewer it mixes between two resizes."""
+    """To more patches, it commutes with enlarging; to fewer, it mixes between two resizes."""
     old = (3, 4)
     _, weights, resized = single(name, old, new, "resample")
     before, after = (w[f"{block}_1"]["token_mixing"] for w in (weights, resized))
@@ -190,7 +190,7 @@ def test_resampling_one_matrix(name, block, new):
 
 
 @pytest.mark.parametrize("method", resize.METHODS)
-def test_the_same_grid_is_left_alone(method):
+def test_the_same_grid_changes_nothing(method):
     target, resized = enlarged((3, 4), (3, 4), method)
     assert target == model()
     jax.tree.map(np.testing.assert_array_equal, resized, params((3, 4)))
@@ -198,7 +198,7 @@ def test_the_same_grid_is_left_alone(method):
 
 
 class Flat(nn.Module):
-    """A model of a user's."""
+    """A user's own model."""
 
     @nn.compact
     def __call__(self, images):
@@ -206,16 +206,16 @@ class Flat(nn.Module):
 
 
 def test_models_without_a_grid():
-    """They stay as they are if their parameters have the same shapes, else there is no way."""
+    """Unchanged if the parameters have the same shapes at both sizes, else refused."""
     assert mixer.at_resolution(Flat(), 24, 24) == Flat()
     assert mixer.at_resolution(nn.Dense(3), 24, 12) == nn.Dense(3)
     bit = mixer.create_model("BiT-R50x1", 10)
     assert mixer.at_resolution(bit, 480, 224) == bit
-    with pytest.raises(mixer.BadInput, match="a Flat cannot go from 12 x 12 to 24 x 24"):
+    with pytest.raises(mixer.BadInput, match="a Flat cannot be resized from 12 x 12 to 24 x 24"):
         mixer.at_resolution(Flat(), 24, 12)
 
 
-def test_which_way_auto_goes():
+def test_auto_chooses_the_method():
     at = lambda new, old, method="auto": mixer.at_resolution(model(), new, old, method)
     assert at(24, 12).tokens_mlp_dim == 24 and at((24, 12), 12).tokens_mlp_dim == 12
     assert at(20, 12) == at(12, 24) == at((24, 16), 12) == at(24, 12, "resample") == model()
@@ -226,7 +226,10 @@ def test_which_way_auto_goes():
     [
         ((20, 12, "block_diagonal"), r"from 3 x 3 patches \(12 x 12\) to 5 x 5 \(20 x 20\)"),
         ((12, 24, "block_diagonal"), "integer multiple of the old: from 6 x 6 .* to 3 x 3"),
-        ((22, 12), "22 x 22 is not divisible by patch_size 4: the nearest that is, is 24 x 24"),
+        (
+            (22, 12),
+            "22 x 22 is not divisible by patch_size 4: the nearest divisible size is 24 x 24",
+        ),
         ((24, (0, 8)), "image size 0 x 8 is not"),
         ((24, 12, "bicubic"), "unknown method 'bicubic'"),
     ],
@@ -249,8 +252,8 @@ def test_a_resized_stem_embeds_resized_patches_alike(patch):
     jax.tree.map(np.testing.assert_array_equal, other, weights)
 
 
-def test_a_smaller_patch_reads_smooth_patches_alike():
-    """Fewer pixels cannot tell all patches apart; those that vary linearly they can, nearly."""
+def test_a_smaller_patch_embeds_smooth_patches_alike():
+    """Fewer pixels cannot distinguish all patches, but nearly those that vary linearly."""
     weights = params((1, 1))
     other = mixer.with_patch_size(weights, 3)
     flat = np.full((1, 4, 4, 3), 0.7, np.float32)
@@ -259,7 +262,7 @@ def test_a_smaller_patch_reads_smooth_patches_alike():
     with pytest.raises(mixer.BadInput, match="patch_size=0"):
         mixer.with_patch_size(weights, 0)
     for others in ({"conv_root": {}, "head": {}}, {"stem": {}, "stem_norm": {}}):
-        with pytest.raises(mixer.BadInput, match="for models of patches .* but .*, ..."):
+        with pytest.raises(mixer.BadInput, match="for models with patches .* but .*, ..."):
             mixer.with_patch_size(others, 3)
 
 

@@ -50,7 +50,7 @@ def test_the_published_names_are_the_trees(tmp_path):
 
 
 def test_grids(tmp_path):
-    """As stored without an image size; else the record, the given, the equal or the square grid."""
+    """As stored without an image size; else the recorded, the given, an equal or a square grid."""
     wide, square = tmp_path / "wide.npz", tmp_path / "square.npz"
     mixer.save_pretrained(wide, params((8, 12)), model())
     mixer.save_pretrained(square, params(), model())
@@ -66,7 +66,7 @@ def test_grids(tmp_path):
     kept = mixer.load_pretrained(wide, model(), **given, method="resample")["MixerBlock_0"]
     assert kept["token_mixing"]["Dense_0"]["kernel"].shape == (36, 6)
     for kwargs, message in (
-        ({"image_size": 24}, "weights for 6 patches of 4, no square grid: .* pretrained_size="),
+        ({"image_size": 24}, "weights for 6 patches of 4, not a square grid: .*pretrained_size="),
         (given | {"pretrained_size": 8}, "a grid of 2 x 2 patches of 4, but .* for 6 patches"),
         (given | {"pretrained_size": 9}, "9 x 9 is not divisible by patch_size 4"),
         (given | {"image_size": 20, "method": "block_diagonal"}, "2 x 3 patches .* to 5 x 5"),
@@ -75,8 +75,8 @@ def test_grids(tmp_path):
             mixer.load_pretrained(wide, model(), **kwargs)
 
 
-def test_a_model_of_another_resolutions_width_is_named(tmp_path):
-    """Of either: weights of a higher one, and what at_resolution makes, given where it is made."""
+def test_a_model_with_another_resolutions_width_is_refused(tmp_path):
+    """Either way: weights of a higher resolution, or a model that at_resolution returned."""
     path, large = tmp_path / "weights.npz", mixer.at_resolution(model(), 16, 8)
     mixer.save_pretrained(path, params(), model())
     with pytest.raises(
@@ -88,20 +88,18 @@ def test_a_model_of_another_resolutions_width_is_named(tmp_path):
         mixer.BadInput, match="MLPs of 24 units, the model of 6: .* tokens_mlp_dim=24"
     ):
         mixer.load_pretrained(path, model())
-    # Another model altogether is not.
+    # An unrelated model gets the general message.
     with pytest.raises(mixer.BadInput, match="does not fit the model"):
         mixer.load_pretrained(path, model(hidden_dim=12))
 
 
-def test_a_safetensors_file_knows_its_size(tmp_path, capsys):
-    """As `save_pretrained` was told; else a grid of as many patches is assumed, and said."""
+def test_a_safetensors_file_records_its_size(tmp_path, capsys):
+    """The size given to `save_pretrained`; else a grid that fits is assumed and reported."""
     path = tmp_path / "weights.safetensors"
     for told, said in (((8, 12), False), (None, True)):
         mixer.save_pretrained(path, params((8, 12)), model(), image_size=told)
         turned = mixer.load_pretrained(path, model(), image_size=(12, 8))
-        assert (
-            "its 6 patches are: taken for the 3 x 2 of 12 x 8" in capsys.readouterr().out
-        ) == said
+        assert ("of its 6 patches: assuming 3 x 2, of 12 x 8" in capsys.readouterr().out) == said
         assert jax.tree.all(jax.tree.map(np.array_equal, turned, params((8, 12)))) == said
     mixer.save_pretrained(path, params((8, 12)), model(), image_size=(8, 12))
     with pytest.raises(mixer.BadInput, match=r"pretrained_size=\(12, 8\), but .* was trained at"):
@@ -110,7 +108,7 @@ def test_a_safetensors_file_knows_its_size(tmp_path, capsys):
         mixer.save_pretrained(path, params((8, 12)), model(), image_size=(8, 16))
 
 
-def test_another_patch_size_is_a_step_of_its_own(tmp_path):
+def test_another_patch_size_is_a_separate_step(tmp_path):
     path = tmp_path / "weights.npz"
     mixer.save_pretrained(path, params(), model())
     with pytest.raises(mixer.BadInput, match="is for patch_size 4, the model has 8: .*with_patch"):
@@ -121,7 +119,7 @@ def test_another_patch_size_is_a_step_of_its_own(tmp_path):
 
 
 def damaged(path, **changes):
-    """The weights with some arrays changed, None: left out."""
+    """The weights with some arrays changed, or left out if None."""
     mixer.save_pretrained(path, params(), model())
     with np.load(path) as file:
         arrays = dict(file)
@@ -144,10 +142,10 @@ def test_bad_files_are_refused(tmp_path):
     for path, message in (
         (tmp_path / "none.npz", "there is no such file"),
         (tmp_path, "is not the workdir"),
-        (cut, "no readable .npz file"),
-        (pickled, "a is pickled objects, which are never read"),
-        (other, "holds no Mixer's parameters: .* found embedding/kernel, head/kernel"),
-        (single, "no readable .npz file"),
+        (cut, "not a readable .npz file"),
+        (pickled, "a has pickled objects, which are never read"),
+        (other, "has no Mixer parameters: .* found embedding/kernel, head/kernel"),
+        (single, "not a readable .npz file"),
         (damaged(tmp_path / "a.npz", **lost), "does not fit the model: missing: MixerBlock_0$"),
         (damaged(tmp_path / "b.npz", **{kernel: np.transpose}), r"3/.*: \(16, 8\) \(transposed\?"),
         (damaged(tmp_path / "c.npz", **{bias: lambda b: b * np.nan}), "8 of the 8 numbers of Mix"),
@@ -162,7 +160,7 @@ def test_bad_files_are_refused(tmp_path):
         mixer.load_pretrained(whole, nn.Dense(3))
 
 
-def test_only_what_fits_is_saved(tmp_path):
+def test_only_parameters_that_fit_are_saved(tmp_path):
     turned, path = params(), tmp_path / "weights.npz"
     turned["head"]["kernel"] = turned["head"]["kernel"].T
     for name, weights, target, message in (

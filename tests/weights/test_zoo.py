@@ -45,10 +45,10 @@ def published(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("entry", mixer.list_pretrained(), ids=lambda entry: entry.name)
-def test_the_table_can_be_used(entry):
+def test_every_entry_is_consistent(entry):
     size = entry.name.partition(":")[0].removeprefix("Mixer-")
     model = mixer.create_model(entry.model, entry.classes)
-    if size != "S/8":  # no model of the paper
+    if size != "S/8":  # not a model of the paper
         assert entry.model == f"Mixer-{size}" and model.patch_size == entry.patch_size
     assert size.endswith(f"/{entry.patch_size}") and entry.gelu in ("tanh", "erf")
     assert not any(side % entry.patch_size for side in entry.image_size)
@@ -58,7 +58,7 @@ def test_the_table_can_be_used(entry):
         return
     files = {"official": f"Mixer-{size.replace('/', '_')}.npz", "timm": "model.safetensors"}
     assert download.cache_path(download.url_of(entry.url)).name == files[entry.layout]
-    # A figure on ImageNet only for a head of ImageNet's classes.
+    # ImageNet figures only for a head with ImageNet's classes.
     assert entry.top1 is None or entry.classes == 1000
 
 
@@ -72,7 +72,9 @@ def test_ours_comes_with_the_package(monkeypatch):
     beside = (file.parent / "README.md").read_text()
     assert OURS.name in beside and f"{OURS.top1:.2%}".replace("%", " %") in beside
     assert OURS.source in beside and (ROOT / OURS.source).exists()
-    assert list(OURS.class_names) == sorted(OURS.class_names)  # as the folder's that it learnt
+    assert list(OURS.class_names) == sorted(
+        OURS.class_names
+    )  # like the folder that it was trained on
 
 
 def test_no_file_is_listed_twice():
@@ -83,7 +85,7 @@ def test_names_and_near_misses(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(mixer.BadInput, match=r"'mixer-b/16:imagenet-21k'.* Did you mean 'Mixer-B/"):
         mixer.load_pretrained("mixer-b/16:imagenet-21k", tiny())
-    with pytest.raises(mixer.BadInput, match=r"which file of it\? Mixer-L/16:imagenet1k, "):
+    with pytest.raises(mixer.BadInput, match=r"choose one of its files: Mixer-L/16:imagenet1k, "):
         zoo.find("Mixer-L/16")
     (tmp_path / "a:b").mkdir()
     for path in ("a:b", "runs/mine", "weights.npz", "gs://bucket/run", "gs://bucket/run/"):
@@ -101,7 +103,7 @@ def test_load_by_name_and_by_address(published):
     assert "head" not in mixer.load_pretrained(entry.name, tiny(num_classes=0))
 
 
-def test_another_gelu_is_said(published, capsys):
+def test_another_gelu_is_reported(published, capsys):
     _, entry = published
     mixer.load_pretrained(entry.name, tiny(gelu="erf"))
     assert "is published with gelu='tanh'" in capsys.readouterr().out
@@ -120,7 +122,7 @@ def test_another_range_of_the_input_is_folded_into_the_stem(published, monkeypat
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_what_is_no_file_of_weights_is_named(tmp_path, monkeypatch):
+def test_other_paths_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("w.pth", "w.msgpack", "W.BIN"):
         (tmp_path / name).write_bytes(b"\x80\x02}q\x00.")
@@ -132,7 +134,7 @@ def test_what_is_no_file_of_weights_is_named(tmp_path, monkeypatch):
         ),
         ("W.BIN", r"is a pickle, .* W.BIN W.safetensors$"),
         ("v.ckpt", "'v.ckpt': there is no such file"),
-        ("w.msgpack", "expected a workdir, a folder of the Hub, or a file that ends in .npz or"),
+        ("w.msgpack", "expected a workdir, a Hub folder, or a file that ends in .npz or"),
         ("s3://bucket/w.npz", "expected an address that begins with one of gs://, hf://, https://"),
         ("a\0b.npz", "cannot be a path: .*null byte"),
         ("a" * 300, "cannot be a path: .*too long"),
@@ -145,8 +147,8 @@ def test_what_is_no_file_of_weights_is_named(tmp_path, monkeypatch):
     assert not located.locate("d.pt").is_file and located.locate("none.NPZ").is_file
 
 
-def test_the_line_that_converts_a_pickle_does(tmp_path):
-    """With stand-ins for torch, whose tensors know clone() and contiguous()."""
+def test_the_command_that_converts_a_pickle_works(tmp_path):
+    """With a stand-in for torch, whose tensors have clone() and contiguous()."""
     (tmp_path / "torch.py").write_text(
         "class T:\n"
         "    clone = contiguous = lambda self: self\n"

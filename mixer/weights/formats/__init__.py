@@ -1,7 +1,7 @@
-"""Files of weights, `.npz` and `.safetensors`: arrays by name, written whole or not at all.
+"""Reads and writes weights files, `.npz` and `.safetensors`: arrays by name, written atomically.
 
-What a file claims to hold is checked against its size before memory is asked for, and nothing that
-could run code (a pickle) is ever read.
+The sizes that a file claims are checked against its own size before memory is allocated, and
+nothing that could run code (a pickle) is ever read.
 """
 
 import os
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 ENDINGS = (".npz", ".safetensors")
-# What `write` keeps of the model in a .safetensors file.
+# Metadata keys under which `write` records facts about the model in a .safetensors file.
 _SIZE, _GELU = "image_size", "gelu"
 
 
@@ -39,19 +39,21 @@ def read(path: str) -> dict[str, np.ndarray]:
     """The file's arrays by name, floating-point numbers as float32.
 
     Raises:
-      BadInput: no such file, a damaged one, one of another kind, or pickled objects.
+      BadInput: the file does not exist, is damaged, is of another kind, or has pickled objects.
     """
     file, kind = Path(path).expanduser(), ending(path)
-    if file.exists() and not file.is_file():  # a pipe would be waited for
-        raise errors.BadInput(f"{str(path)!r} is no readable {kind} file: it is no file")
+    if file.exists() and not file.is_file():  # reading a pipe would hang
+        raise errors.BadInput(
+            f"{str(path)!r} is not a readable {kind} file: it is not a regular file"
+        )
     try:
         arrays = npz.read(file) if kind == ".npz" else safetensors.read(file)
     except FileNotFoundError:
         raise errors.BadInput(f"{str(path)!r}: there is no such file") from None
     except DAMAGE as error:
         why = reason(file, error)
-        raise errors.BadInput(f"{str(path)!r} is no readable {kind} file: {why}") from None
-    with np.errstate(over="ignore"):  # infinite then, which `fitting.compare` names
+        raise errors.BadInput(f"{str(path)!r} is not a readable {kind} file: {why}") from None
+    with np.errstate(over="ignore"):  # an overflow gives infinity, which `fitting.compare` reports
         return {
             name: array.astype(np.float32, copy=False)
             if jnp.issubdtype(array.dtype, jnp.floating)
@@ -61,7 +63,7 @@ def read(path: str) -> dict[str, np.ndarray]:
 
 
 def sha256(path: str) -> str:
-    """Of the bytes of a file, in hexadecimal digits.
+    """The SHA-256 of a file, in hexadecimal digits.
 
     Raises:
       BadInput: it cannot be read.
@@ -73,29 +75,29 @@ def sha256(path: str) -> str:
 
 
 def has_its_end(file: Path, kind: str) -> bool:
-    """Whether the end of a file of that ending is there; no array is read."""
+    """Whether a file of that `kind` (ending) is not truncated; reads no array."""
     if kind == ".npz":
-        return zipfile.is_zipfile(file)  # the table of its members comes last
+        return zipfile.is_zipfile(file)  # the table of its members is at the end
     try:
-        with safetensors.opened(file):  # the sizes of its arrays come first
+        with safetensors.opened(file):  # the header, with the arrays' sizes, is at the start
             return True
     except DAMAGE:
         return False
 
 
 def image_size(path: str) -> tuple[int, int] | None:
-    """(height, width) that `write` has recorded in a file; None if there is no record."""
+    """The (height, width) that `write` recorded in a file; None if there is no record."""
     match = re.fullmatch(r"([1-9]\d*) x ([1-9]\d*)", _metadata(path).get(_SIZE, ""))
     return match and (int(match[1]), int(match[2]))
 
 
 def gelu(path: str) -> str | None:
-    """The form of GELU that `write` has recorded in a file; None without a record."""
+    """The form of GELU that `write` recorded in a file; None if there is no record."""
     return _metadata(path).get(_GELU)
 
 
 def _metadata(path: str) -> dict[str, str]:
-    """What a readable file says of itself; nothing if it is an .npz, which has no place for it."""
+    """A readable file's metadata; empty for an .npz file, which cannot have any."""
     if ending(path) == ".npz":
         return {}
     with safetensors.opened(Path(path).expanduser()) as content:
@@ -111,11 +113,11 @@ def write(
     """Writes the arrays as float32 to a file that appears complete or not at all.
 
     Args:
-      image_size: (height, width) in pixels that they are for, where it is known.
-      gelu: the model's form, if it has one. An .npz file has no place for either.
+      image_size: (height, width) in pixels that they are for, if known.
+      gelu: the model's form of GELU, if it has one. An .npz file cannot record either.
 
     Raises:
-      BadInput: another ending, or a place that cannot be written.
+      BadInput: the path has another ending or cannot be written.
     """
     kind = ending(path)
     arrays = {name: np.asarray(array, np.float32, order="C") for name, array in arrays.items()}
@@ -133,10 +135,10 @@ def write(
 
 
 def ending(path: str | os.PathLike[str]) -> str:
-    """The name's ending in small letters, one of `ENDINGS`.
+    """The path's ending in lower case, one of `ENDINGS`.
 
     Raises:
-      BadInput: another.
+      BadInput: it has another ending.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in ENDINGS:

@@ -1,7 +1,7 @@
-"""A folder of weights as timm and the Hugging Face Hub have it: config.json, model.safetensors.
+"""Reads and describes Hub folders, as timm writes them: config.json and model.safetensors.
 
-`find` reads one on this disk, `described` two files that were fetched. `describe` and `readme` give
-the text of a new one.
+`find` reads a local folder, `described` two downloaded files. `describe` and `readme` make the text
+of a new folder.
 """
 
 import dataclasses
@@ -16,9 +16,9 @@ from mixer.checkpoint.model_card import ModelCard
 from mixer.weights import formats
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-# Here convert writes what timm has no terms for.
+# The config key for what timm has no terms for; written by config.run="convert".
 _OWN = "mlp_mixer_jax"
-# timm's architectures without the resolution, and what they are here.
+# timm's architectures without the resolution -> our registered models.
 ARCHITECTURES = {
     "mixer_s32": "Mixer-S/32",
     "mixer_s16": "Mixer-S/16",
@@ -50,7 +50,7 @@ ARCHITECTURES = {
     "convnext_xlarge": "ConvNeXt-XL",
     **{f"dm_nfnet_f{size}": f"NFNet-F{size}" for size in range(7)},
 }
-# timm's names, by patch size, blocks and width; the MLPs' widths and the image size are arguments.
+# (patch size, blocks, width) -> timm's name; the MLPs' widths and the image size are arguments.
 _ARCHITECTURES = {
     (32, 8, 512): "mixer_s32_224",
     (16, 8, 512): "mixer_s16_224",
@@ -64,19 +64,18 @@ _RESOLUTION = re.compile(r"_\d{3}$")
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """A folder's own account of its weights.
+    """A folder's description of its weights.
 
     Attributes:
       name: its path, for messages.
-      weights: the file.
-      model: the registered model of its architecture, whose sizes the arrays may overrule.
-      gelu: the form that its publisher computes with, "tanh" or "erf".
-      class_names: in the head's order; empty where none are given.
-      image_size: (height, width) in pixels; None where it is not given.
-      transform: the evaluation preprocessing, in the language of `mixer.data.transforms`; empty
-        where it is not given.
-      mean, std: of the input that the weights expect, (pixel / 255 - mean) / std by channel; None:
-        what the model's family does.
+      weights: the weights file.
+      model: the registered model of its architecture, whose sizes the arrays may override.
+      gelu: the form that its publisher computes, "tanh" or "erf".
+      class_names: in the head's order; empty if not given.
+      image_size: (height, width) in pixels; None if not given.
+      transform: evaluation preprocessing for `mixer.data.transforms`; empty if not given.
+      mean, std: of the input that the weights expect, (pixel / 255 - mean) / std by channel; None
+        for what the model's family does.
       remarks: sentences on what was not understood.
     """
 
@@ -93,10 +92,10 @@ class Folder:
 
 
 def find(path: str) -> Folder | None:
-    """The folder of weights at `path`; None of anything else, a workdir for one.
+    """The Hub folder at `path`; None for anything else, such as a workdir.
 
     Raises:
-      BadInput: such a folder that is incomplete, of another library, or of a model not known here.
+      BadInput: the folder is incomplete, of another library, or of an unknown model.
     """
     folder = Path(path).expanduser()
     if "://" in path or not folder.is_dir() or (folder / "checkpoints").exists():
@@ -108,27 +107,27 @@ def find(path: str) -> Folder | None:
         if "architecture" not in _read(config):
             return None  # a workdir without a checkpoint
         others = sorted(file.name for file in folder.iterdir() if file.suffix in formats.PICKLES)
-        mend = formats.from_torch(folder / others[0], weights) if others else "it is incomplete"
+        why = formats.from_torch(folder / others[0], weights) if others else "it is incomplete"
         if (folder / f"{WEIGHTS}.index.json").exists():
-            mend = "its weights are in several files, and only one is read here"
-        raise errors.BadInput(f"{path!r} has no {WEIGHTS}: {mend}")
+            why = "its weights are in several files, but only a single file can be read"
+        raise errors.BadInput(f"{path!r} has no {WEIGHTS}: {why}")
     return described(path, weights, config)
 
 
 def described(name: str, weights: Path, config: Path) -> Folder:
-    """What the file config.json says of the file of weights.
+    """The description of a weights file by its config.json.
 
     Args:
-      name: of both, for messages, and what `locate` finds them by.
+      name: the path or address that `locate` resolved to both files, for messages.
 
     Raises:
-      BadInput: the config is of another library, or of a model not known here.
+      BadInput: the config is of another library or of an unknown model.
     """
     content = _read(config)
     try:
         return _folder(name, weights, content)
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-        raise errors.BadInput(f"{str(config)!r} is not as timm writes it: {error!r}") from None
+        raise errors.BadInput(f"{str(config)!r} does not have timm's form: {error!r}") from None
 
 
 def _read(config: Path) -> dict[str, Any]:
@@ -136,22 +135,21 @@ def _read(config: Path) -> dict[str, Any]:
         content = json.loads(config.read_text())
     except FileNotFoundError:
         raise errors.BadInput(
-            f"{str(config.parent)!r} has no {CONFIG}, which would say what its {WEIGHTS} is: give "
-            f"the file itself"
+            f"{str(config.parent)!r} has {WEIGHTS} but no {CONFIG}: give the weights file itself"
         ) from None
     except (OSError, ValueError) as error:
         raise errors.BadInput(f"{str(config)!r} cannot be read: {error}") from None
     if not isinstance(content, dict):
-        raise errors.BadInput(f"{str(config)!r}: expected an object of JSON")
+        raise errors.BadInput(f"{str(config)!r}: expected a JSON object")
     return content
 
 
 def _folder(path: str, weights: Path, content: dict[str, Any]) -> Folder:
     asked = content.get("architecture")
     if not isinstance(asked, str):
-        other = ", it is of transformers" if "model_type" in content else ""
+        other = ", it is from transformers" if "model_type" in content else ""
         raise errors.BadInput(
-            f"{path!r}: its {CONFIG} names no architecture of timm{other}: give the file itself"
+            f"{path!r}: its {CONFIG} names no timm architecture{other}: give the file itself"
         )
     architecture = _RESOLUTION.sub("", asked.partition(".")[0])
     if architecture not in ARCHITECTURES:
@@ -179,22 +177,22 @@ def _folder(path: str, weights: Path, content: dict[str, Any]) -> Folder:
 
 
 def _transform(cfg: dict[str, Any], size: tuple[int, int] | None, remarks: list[str]) -> str:
-    """Ours for timm's terms; what is not the same is remarked."""
+    """Our preprocessing string for timm's settings; differences are added to `remarks`."""
     if size is None or "crop_pct" not in cfg:
         return ""
     mode, resizing = cfg.get("crop_mode") or "center", cfg.get("interpolation") or "bicubic"
     if mode == "squash" and cfg["crop_pct"] == 1:
         if resizing != "bilinear":
-            remarks.append(f"its images are resized by {resizing!r}, here bilinearly")
+            remarks.append(f"its images are resized by {resizing!r}, but bilinearly here")
         return "resize"
     if mode != "center":
-        remarks.append(f"its crop_mode {mode!r} is not known here: the centre is taken")
+        remarks.append(f"its crop_mode {mode!r} is not supported: using a center crop")
     before = tuple(math.floor(side / cfg["crop_pct"]) for side in size)
     if size[0] != size[1]:
-        remarks.append(f"its images keep their ratio before the crop, here they become {before}")
+        remarks.append(f"its images keep their ratio before the crop, but here become {before}")
         return f"resize({before})|central_crop"
     if resizing not in ("bilinear", "bicubic"):
-        remarks.append(f"its images are resized by {resizing!r}, here by area")
+        remarks.append(f"its images are resized by {resizing!r}, but by area here")
     method = ", method='bicubic'" if resizing == "bicubic" else ""
     return f"resize_small({before[0]}{method})|central_crop"
 
@@ -203,17 +201,17 @@ def describe(model, card: ModelCard) -> dict[str, Any]:
     """The content of config.json.
 
     Raises:
-      BadInput: no Mixer, or timm has no architecture of these sizes.
+      BadInput: the model is not a Mixer, or timm has no architecture of these sizes.
     """
     if not hasattr(model, "tokens_mlp_dim"):
         raise errors.BadInput(
-            f"folders are made of Mixers only, and the model is a {type(model).__name__}: convert "
-            f"to a .safetensors file instead"
+            f"only Mixers can be written as folders, and the model is a {type(model).__name__}: "
+            f"convert to a .safetensors file instead"
         )
     key = tuple(getattr(model, f, None) for f in ("patch_size", "num_blocks", "hidden_dim"))
     if key not in _ARCHITECTURES:
         raise errors.BadInput(
-            f"timm has no Mixer of patch_size, num_blocks, hidden_dim = {key}, only of "
+            f"timm has no Mixer with patch_size, num_blocks, hidden_dim = {key}, only with "
             f"{', '.join(map(str, _ARCHITECTURES))}: convert to a .safetensors file instead"
         )
     widths = model.tokens_mlp_dim, model.channels_mlp_dim
@@ -244,13 +242,13 @@ def describe(model, card: ModelCard) -> dict[str, Any]:
 
 
 def _ratio(width: int, of: int) -> float:
-    """timm makes `width` of it by int(ratio * of), which rounds down."""
+    """The ratio from which timm computes `width` as int(ratio * of), which rounds down."""
     ratio = width / of
     return ratio if int(ratio * of) == width else math.nextafter(ratio, math.inf)
 
 
 def _crop(card: ModelCard) -> dict[str, Any]:
-    """timm's terms for our two ways to a fixed size; nothing for other preprocessing."""
+    """timm's settings for our two ways to a fixed size; empty for other preprocessing."""
     steps = [calls.parse(step) for step in calls.split(card.transform)]
     names = [name for name, _, _ in steps]
     if names == ["resize"]:
@@ -265,16 +263,16 @@ def _crop(card: ModelCard) -> dict[str, Any]:
 
 
 def readme(name: str, model, card: ModelCard, config: dict[str, Any]) -> str:
-    """The content of README.md, the Hub's page of the folder; `config` is that of `describe`."""
+    """The content of README.md, the folder's page on the Hub; `config` is from `describe`."""
     height, width = card.image_size
-    # A folder of images by its name alone: where it lies is nobody's business.
+    # Only the name of a folder of images: its path should not be published.
     data = f", trained on {card.dataset.rpartition('/')[2]}" if card.dataset else ""
     resizing = config["pretrained_cfg"]["interpolation"]
     call = f'timm.create_model("local-dir:{name}", pretrained=True)'
     if model.gelu == "tanh":
         gelu = f"""
-The network was trained with the tanh form of GELU. timm computes the exact one, which changes the
-logits by about a thousandth of their size, unless it is told to do as in training:
+The network was trained with the tanh form of GELU. By default timm computes the exact GELU, which
+changes the logits by about a thousandth of their size. To compute it as in training:
 
     from functools import partial
     from torch import nn
@@ -296,5 +294,5 @@ library_name: timm
 
 - Architecture in timm: `{config["architecture"]}` with `{json.dumps(config["model_args"])}`
 - Images: {height} x {width} pixels in [-1, 1]; in evaluation `{card.transform}`, {resizing}
-- Classes: {model.num_classes or "none, it gives features"}
+- Classes: {model.num_classes or "none, it outputs features"}
 {gelu}"""

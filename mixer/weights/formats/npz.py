@@ -1,4 +1,4 @@
-"""Arrays in an .npz file. What it claims to hold is checked before memory is asked for."""
+"""Reads an .npz file. The sizes that it claims are checked before memory is allocated."""
 
 import math
 import zipfile
@@ -9,20 +9,20 @@ import numpy as np
 
 from mixer.weights.formats.refusals import Unusable, from_torch
 
-# A byte of a compressed member stands for at most so many.
+# The most bytes that one byte of a compressed member can expand to.
 _EXPANSION = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
 
 
 def read(file: Path) -> dict[str, np.ndarray]:
-    """Its arrays. Two bytes without a dtype are a bfloat16: NumPy stores it so."""
+    """The file's arrays. A two-byte void dtype is bfloat16, as NumPy stores it."""
     found, size = {}, file.stat().st_size
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
             if name.endswith("/data.pkl"):
-                raise Unusable(f"it is a pickle of PyTorch's; {from_torch(file)}")
+                raise Unusable(f"it is a PyTorch pickle; {from_torch(file)}")
             if name == member.filename:
-                raise Unusable(f"{name} in it is no array")
+                raise Unusable(f"its member {name} is not an array")
             if name in found:
                 raise Unusable(f"{name} is in it twice")
             if member.compress_type not in _EXPANSION:
@@ -33,7 +33,7 @@ def read(file: Path) -> dict[str, np.ndarray]:
                 claimed = count * dtype.itemsize
                 if claimed != member.file_size - stream.tell() or claimed > held:
                     raise ValueError(
-                        f"{name} should have {claimed:,} bytes, and they are not in the file"
+                        f"{name} should have {claimed:,} bytes, but they are not in the file"
                     )
                 stream.seek(0)
                 array = np.lib.format.read_array(stream, allow_pickle=False)
@@ -42,7 +42,7 @@ def read(file: Path) -> dict[str, np.ndarray]:
 
 
 def _header(stream, name: str) -> tuple[np.dtype, int]:
-    """Of an array in an .npy file: its dtype, and of how many numbers it is said to be."""
+    """The dtype and the number of elements that the header of an .npy file claims."""
     try:
         version = np.lib.format.read_magic(stream)
         reader = {
@@ -51,8 +51,8 @@ def _header(stream, name: str) -> tuple[np.dtype, int]:
         }[version]
         shape, _, dtype = reader(stream)
     except (ValueError, KeyError):
-        # NumPy's own words advise to trust the file.
-        raise ValueError(f"the header of {name} cannot be understood") from None
+        # NumPy's own message advises trusting the file.
+        raise ValueError(f"the header of {name} cannot be parsed") from None
     if dtype.hasobject:
-        raise Unusable(f"{name} is pickled objects, which are never read: save it as numbers")
+        raise Unusable(f"{name} has pickled objects, which are never read: save it as numbers")
     return dtype, math.prod(shape)

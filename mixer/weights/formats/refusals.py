@@ -1,4 +1,4 @@
-"""Why a file of weights cannot be read, and what mends it."""
+"""Explains why a weights file cannot be read, and how to fix it."""
 
 import re
 import shlex
@@ -9,17 +9,17 @@ from pathlib import Path
 import safetensors
 
 PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
-# What NumPy, zipfile and safetensors raise on bytes that are no such file.
+# What NumPy, zipfile and safetensors raise on damaged files or files of another kind.
 DAMAGE = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
 DAMAGE += (zipfile.BadZipFile, zlib.error, safetensors.SafetensorError)
-# How files begin that have one of our endings by mistake, and what they are.
+# First bytes of files that have one of our endings by mistake, and what they are.
 _OTHERS = (
-    (b"version https://git-lfs", "it is a pointer of Git LFS: git lfs pull fetches the file"),
+    (b"version https://git-lfs", "it is a Git LFS pointer: git lfs pull fetches the file"),
     (b"PK\x03\x04", "it is a zip archive, as .npz files are"),
     (b"\x1f\x8b", "it is compressed: unpack it with gunzip"),
     (b"\x93NUMPY", "it is a single array (.npy), without a name"),
     (b"\x89HDF", "it is an HDF5 file"),
-    (b"<", "it is a web page: take the address of the file itself"),
+    (b"<", "it is a web page: use the address of the file itself"),
 )
 _FROM_TORCH = (
     "import sys, torch, safetensors.torch as s; "
@@ -30,17 +30,17 @@ _FROM_TORCH = (
 
 
 class Unusable(ValueError):
-    """A whole file, but none that can be read here."""
+    """An undamaged file of a kind that cannot be read here."""
 
 
 def from_torch(path: str | Path, new: str | Path | None = None) -> str:
-    """How to make a file for us of a pickle of PyTorch's, which is never read here."""
+    """The command that converts a PyTorch pickle, which is never read here, to .safetensors."""
     files = shlex.join([str(path), str(new or Path(path).with_suffix(".safetensors"))])
     return f'convert it where PyTorch is installed: python -c "{_FROM_TORCH}" {files}'
 
 
 def reason(file: Path, error: Exception) -> str:
-    """What is wrong with a file that could not be read."""
+    """The reason why a file could not be read, from its first bytes or the error."""
     if isinstance(error, Unusable):
         return str(error)
     if isinstance(error, OSError) and error.strerror:

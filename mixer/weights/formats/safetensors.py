@@ -1,4 +1,4 @@
-"""Arrays in a .safetensors file, by the format's own library."""
+"""Reads a .safetensors file with the format's own library."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ _DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
 
 
 def read(file: Path) -> dict[str, np.ndarray]:
-    """Its arrays, one copy of each in memory."""
+    """The file's arrays, with one copy of each in memory."""
     found = {}
     with opened(file) as content:
-        for name in content.keys():  # noqa: SIM118 it is no dict
+        for name in content.keys():  # noqa: SIM118 it is not a dict
             dtype = content.get_slice(name).get_dtype()
             if dtype not in _DTYPES:
                 raise Unusable(f"{name} is of dtype {dtype}, expected {', '.join(_DTYPES)}")
@@ -23,6 +23,6 @@ def read(file: Path) -> dict[str, np.ndarray]:
 
 
 def opened(file: Path) -> safetensors.safe_open:
-    """The file with its header read; its arrays are read when they are asked for."""
-    # Read, not mapped: of a mapped file that a disk cannot read, the system kills the process.
+    """The file with only its header read; arrays are read on request."""
+    # Not memory-mapped: if the disk cannot read a mapped file, the system kills the process.
     return safetensors.safe_open(file, "numpy", backend="pread")

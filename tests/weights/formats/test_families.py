@@ -1,4 +1,4 @@
-"""ViT's and BiT's files: every known naming, and what is refused."""
+"""ViT and BiT files: every known naming, and what is refused."""
 
 import re
 
@@ -19,7 +19,7 @@ def same(a, b):
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("ending", ("npz", "safetensors"))
 def test_round_trip_is_exact(name, ending, tmp_path):
-    """Of files that timm reads; see tools/timm_parity.py."""
+    """timm reads these files: see tools/timm_parity.py."""
     case, path = CASES[name], tmp_path / f"weights.{ending}"
     mixer.save_pretrained(path, case.params(), case.model)
     same(mixer.load_pretrained(path, case.model), case.params())
@@ -69,7 +69,7 @@ def test_published_names(tmp_path):
 
 
 def linen(name):
-    """As Flax numbers since Linen: each kind of submodule by itself."""
+    """Flax Linen's numbering: each kind of submodule separately."""
     for old, new in (("Attention_1", "Attention_0"), ("Norm_2", "Norm_1"), ("Block_3", "Block_0")):
         name = name.replace(old, new)
     return name
@@ -83,7 +83,7 @@ def test_other_spellings_of_vits(prefix, tmp_path):
 
 @pytest.mark.parametrize("prefix, scanned", [("", False), ("params/", True), ("params/img/", True)])
 def test_big_visions_vits(prefix, scanned, tmp_path):
-    """Its positions are added before the class token is there: the same tokens."""
+    """Position embeddings are added before the class token, with the same resulting tokens."""
     case = CASES["ViT"]
     content = {linen(name): array for name, array in stored("ViT", tmp_path).items()}
     table = content.pop("Transformer/posembed_input/pos_embedding")
@@ -95,7 +95,9 @@ def test_big_visions_vits(prefix, scanned, tmp_path):
             content[name.replace("encoderblock_0", "encoderblock")] = np.stack(blocks)
     content = {prefix + name: array for name, array in content.items()}
     params = load(content, case.model, tmp_path)
-    tokens = params["pos_embedding"].at[:, 0].add(params["cls"][0, 0])  # what is seen of them
+    tokens = (
+        params["pos_embedding"].at[:, 0].add(params["cls"][0, 0])
+    )  # the tokens that the model sees
     want = case.params()
     seen = want["pos_embedding"] + np.pad(want["cls"], ((0, 0), (0, 6), (0, 0)))
     np.testing.assert_allclose(tokens, seen, atol=1e-6)
@@ -134,8 +136,8 @@ def test_strictness(tmp_path):
     proj = "resnet/block1/unit01/a/proj/standardized_conv2d/kernel"
     key = "Transformer/encoderblock_0/MultiHeadDotProductAttention_1/key/bias"
     for content, model, message in (
-        (of_bit, vit, "holds no ViT's parameters: expected names such as Transformer/posembed_inp"),
-        (of_vit, bit, "holds no BiT's parameters: .* or stages.0.blocks.0.conv3.weight, found"),
+        (of_bit, vit, "has no ViT parameters: expected names such as Transformer/posembed_inp"),
+        (of_vit, bit, "has no BiT parameters: .* or stages.0.blocks.0.conv3.weight, found"),
         ({n: a for n, a in of_bit.items() if n != proj}, bit, "missing: stage_0_unit_0/conv_proj"),
         (of_bit | {proj.replace("unit01", "unit1"): of_bit[proj]}, bit, "not in the model: resnet"),
         (of_vit | {key: of_vit[key].T}, vit, r"key/bias: \(4, 3\) \(transposed\?\), the model nee"),
@@ -149,19 +151,21 @@ def test_strictness(tmp_path):
     content = formats.read(path)
     content["blocks.1.attn.qkv.weight"] = content["blocks.1.attn.qkv.weight"][:7]
     formats.write(path, content)
-    with pytest.raises(mixer.BadInput, match=r"blocks.1.attn.qkv.weight has shape \(7, 12\): no "):
+    with pytest.raises(
+        mixer.BadInput, match=r"blocks.1.attn.qkv.weight has shape \(7, 12\), which cannot "
+    ):
         mixer.load_pretrained(path, vit)
     mixer.save_pretrained(path, CASES["BiT"].params(), bit)
     flat = formats.read(path)
     formats.write(path, flat | {"head.fc.weight": flat["head.fc.weight"][:, :, 0, 0]})
     with pytest.raises(
-        mixer.BadInput, match=r"head.fc.weight has shape \(5, 256\): no head/kernel"
+        mixer.BadInput, match=r"head.fc.weight has shape \(5, 256\), which .* to head/kernel"
     ):
         mixer.load_pretrained(path, bit)
 
 
 def test_the_representation_layer(tmp_path, capsys):
-    """Loaded where the model has it; else dropped with the head that reads it, and said."""
+    """Loaded if the model has it; else dropped and reported, with the head on top of it."""
     case = CASES["ViT"]
     full = case.model.clone(representation_size=7)
     shapes = fitting.shapes(full, case.image_size)
@@ -174,7 +178,10 @@ def test_the_representation_layer(tmp_path, capsys):
     tuned = mixer.load_pretrained(path, case.model)
     assert not tuned["head"]["kernel"].any() and "representation" not in tuned
     assert "representation layer of 7" in capsys.readouterr().out
-    with pytest.raises(mixer.BadInput, match="reads a layer of 7: set .*representation_size=7"):
+    with pytest.raises(
+        mixer.BadInput,
+        match="on top of a representation layer of 7 units: set .*representation_size=7",
+    ):
         mixer.load_pretrained(path, case.model, head="keep")
     with pytest.raises(mixer.BadInput, match="timm's names have none for representation/"):
         mixer.save_pretrained(tmp_path / "weights.safetensors", params, full)
@@ -201,7 +208,7 @@ def test_positions_as_scipy_zooms_them(name, new, tmp_path):
         mixer.load_pretrained(path, case.model, method="block_diagonal", **wanted)
 
 
-def test_bits_are_for_any_size(tmp_path):
+def test_bit_parameters_fit_any_size(tmp_path):
     case, path = CASES["BiT"], tmp_path / "weights.npz"
     mixer.save_pretrained(path, case.params(), case.model)
     same(mixer.load_pretrained(path, case.model, image_size=480), case.params())

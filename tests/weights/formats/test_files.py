@@ -1,4 +1,4 @@
-"""`.safetensors` by its specification, `.npz` as NumPy writes it, and what is neither."""
+"""`.safetensors` by its specification, `.npz` as NumPy writes it, and other files."""
 
 import errno
 import gzip
@@ -45,7 +45,7 @@ def test_every_float_is_read_as_float32(name, dtype, tmp_path):
     assert read["b"] == 3
 
 
-def test_what_is_written_is_by_the_specification(tmp_path):
+def test_written_files_follow_the_specification(tmp_path):
     path = tmp_path / "x.safetensors"
     a = np.arange(6, dtype=np.float32).reshape(2, 3)
     formats.write(path, {"a": a.T, "b": np.float32(7) * np.ones(1, np.float32)})
@@ -63,22 +63,22 @@ def test_damage_is_named(tmp_path):
     for header, content, length, message in (
         (good, data[:15], None, r"\d+ bytes: is it complete\?"),
         (good, data + b"!", None, r"\d+ bytes: is it complete\?"),
-        (good, data, 10**12, "is no readable .safetensors file"),
-        (good, data, 20, "is no readable .safetensors file"),
-        (b"[1, 2]", data, None, "is no readable .safetensors file"),
-        (b"\xff\xfe", data, None, "is no readable .safetensors file"),
-        ({"a": entry([2], 0, 8), "b": entry([2], 4, 12)}, data, None, "is no readable .*b"),
-        ({"a": entry([3], 0, 8)}, data[:8], None, "is no readable .safetensors file"),
-        ({"a": entry([-1, -2], 0, 8)}, data[:8], None, "is no readable"),
-        ({"a": entry([8], 0, 8, "F8_E4M3")}, data[:8], None, "is no readable .safetensors file"),
-        ({"a": {"dtype": "F32"}}, data, None, "is no readable .safetensors file"),
+        (good, data, 10**12, "is not a readable .safetensors file"),
+        (good, data, 20, "is not a readable .safetensors file"),
+        (b"[1, 2]", data, None, "is not a readable .safetensors file"),
+        (b"\xff\xfe", data, None, "is not a readable .safetensors file"),
+        ({"a": entry([2], 0, 8), "b": entry([2], 4, 12)}, data, None, "is not a readable .*b"),
+        ({"a": entry([3], 0, 8)}, data[:8], None, "is not a readable .safetensors file"),
+        ({"a": entry([-1, -2], 0, 8)}, data[:8], None, "is not a readable"),
+        ({"a": entry([8], 0, 8, "F8_E4M3")}, data[:8], None, "is not a readable .safetensors file"),
+        ({"a": {"dtype": "F32"}}, data, None, "is not a readable .safetensors file"),
     ):
         path = file(tmp_path / "x.safetensors", header, content, length)
         with pytest.raises(mixer.BadInput, match=message) as error:
             formats.read(path)
         assert "\n" not in str(error.value)
     (tmp_path / "x.safetensors").write_bytes(b"")
-    with pytest.raises(mixer.BadInput, match="is no readable .safetensors"):
+    with pytest.raises(mixer.BadInput, match="is not a readable .safetensors"):
         formats.read(tmp_path / "x.safetensors")
     with pytest.raises(mixer.BadInput, match="there is no such file"):
         formats.read(tmp_path / "none.safetensors")
@@ -99,7 +99,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def npz(path, members, **options):
-    """A zip of these (name, bytes)."""
+    """A zip archive of (name, bytes) pairs."""
     with zipfile.ZipFile(path, "w", **options) as archive:
         for name, content in members:
             archive.writestr(name, content)
@@ -115,7 +115,7 @@ def npy(array=None, shape=None):
 
 
 def refused(path):
-    """The one line that `read` refuses the file with."""
+    """The one-line message with which `read` refuses the file."""
     with pytest.raises(mixer.BadInput) as error:
         formats.read(path)
     message = str(error.value)
@@ -136,11 +136,11 @@ def test_every_float_of_an_npz_is_read_as_float32(tmp_path):
         np.testing.assert_array_equal(array, values)
 
 
-def test_what_an_npz_claims_is_checked_before_memory_is_asked_for(tmp_path):
+def test_the_sizes_an_npz_claims_are_checked_before_memory_is_allocated(tmp_path):
     path, huge = tmp_path / "x.npz", 10**12
-    claim = "a should have 4,000,000,000,000 bytes, and they are not in the file"
+    claim = "a should have 4,000,000,000,000 bytes, but they are not in the file"
     assert claim in refused(npz(path, [("a.npy", npy(shape=(huge,)))]))
-    # The archive says so too: 4 GB, of which it holds 4 MB in a few bytes.
+    # The archive claims it too: 4 GB, but it has 4 MB, compressed to a few bytes.
     floats = 2**30 - 40
     content = npz(path, [("a.npy", npy(np.zeros(2**20, np.float32), (floats,)))], compression=8)
     real, said = (n.to_bytes(4, "little") for n in (128 + 2**22, 128 + 4 * floats))
@@ -152,12 +152,12 @@ def test_what_an_npz_claims_is_checked_before_memory_is_asked_for(tmp_path):
         ([("a.npy", npy()), ("a.npy", npy())], "a is in it twice"),
         ([("a.npy", npy()[:-1])], "a should have 8 bytes"),
         ([("a.npy", npy() + b"!")], "a should have 8 bytes"),
-        ([("a.npy", npy(shape=(-1, -2)))], "no readable .npz file"),
-        ([("a.npy", b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535)], "header of a cannot be under"),
-        ([("a.npy", b"text")], "header of a cannot be understood"),
-        ([("readme.txt", b"text")], "readme.txt in it is no array"),
+        ([("a.npy", npy(shape=(-1, -2)))], "not a readable .npz file"),
+        ([("a.npy", b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535)], "header of a cannot be par"),
+        ([("a.npy", b"text")], "header of a cannot be parsed"),
+        ([("readme.txt", b"text")], "its member readme.txt is not an array"),
     ):
-        with warnings.catch_warnings(action="ignore"):  # of the name that is there twice
+        with warnings.catch_warnings(action="ignore"):  # about the duplicate name
             npz(path, members)
         assert message in refused(path)
     assert "does not use" in refused(npz(path, [("a.npy", npy())], compression=zipfile.ZIP_LZMA))
@@ -186,6 +186,6 @@ def test_files_of_other_kinds_are_named(tmp_path):
     (tmp_path / "folder.npz").mkdir()
     os.mkfifo(tmp_path / "pipe.npz")
     for name in ("folder.npz", "pipe.npz"):
-        assert "it is no file" in refused(tmp_path / name)
+        assert "it is not a regular file" in refused(tmp_path / name)
     np.savez(tmp_path / "x.npz", a=np.array([1e300]))
     assert np.isinf(formats.read(tmp_path / "x.npz")["a"]).all()

@@ -1,4 +1,4 @@
-"""The folder for the Hub: what timm 1.0.31 reads from it, and what we read from timm's."""
+"""Hub folders: what timm 1.0.31 reads from ours, and what we read from timm's."""
 
 import json
 import math
@@ -53,7 +53,7 @@ def test_the_folder(tmp_path):
         saving.save_folder(f"{folder}/", params(model()), model(), card())
 
 
-def test_nothing_is_left_of_a_refused_folder(tmp_path):
+def test_a_refused_folder_leaves_nothing(tmp_path):
     for weights, of, message in (
         (params(model()), model(hidden_dim=500), r"only of \(32, 8, 512\), "),
         (params(model()), model(num_blocks=8, num_classes=4), "the model needs"),
@@ -76,15 +76,15 @@ def test_timms_rounding_gives_our_numbers():
 
 
 @pytest.mark.parametrize("entry", [e for e in mixer.list_pretrained() if e.figures])
-def test_what_came_from_timm_goes_back_as_it_was(entry):
-    """crop_pct, interpolation and mean of timm's own configuration of these weights."""
+def test_settings_from_timm_are_written_back_unchanged(entry):
+    """crop_pct, interpolation and mean in timm's own configuration of these weights."""
     of = mixer.create_model(entry.model, entry.classes)
     made = hub_folder.describe(of, card(entry.transform, entry.image_size))["pretrained_cfg"]
     assert made["crop_pct"] == 0.875 and made["interpolation"] == "bicubic"
     assert hub_folder.describe(of, card("resize"))["pretrained_cfg"]["interpolation"] == "bilinear"
 
 
-def test_every_size_of_the_paper_but_h_is_timms():
+def test_timm_has_every_size_of_the_paper_but_h():
     levels = mixer.list_models("Mixer-*", verbose=True).items()
     for name in [name for name, level in levels if level != "nothing"]:
         if name == "Mixer-H/14":
@@ -93,14 +93,14 @@ def test_every_size_of_the_paper_but_h_is_timms():
         size, patch = name.removeprefix("Mixer-").lower().split("/")
         assert found["architecture"] == f"mixer_{size}{patch}_224"
         assert found["model_args"]["mlp_ratio"] == [0.5, 4.0]
-    with pytest.raises(mixer.BadInput, match="of Mixers only, and the model is a ViT: convert"):
+    with pytest.raises(mixer.BadInput, match="only Mixers .*, and the model is a ViT: convert"):
         hub_folder.describe(mixer.create_model("ViT-B/16", 1000), card())
     with pytest.raises(mixer.BadInput, match=r"\(14, 32, 1280\).*\.safetensors"):
         hub_folder.describe(mixer.create_model("Mixer-H/14", 1000), card())
 
 
 def timm_folder(path, weights=None, of=None, **config):
-    """A folder as timm writes it, of `model()` for images of `SIZE` unless said otherwise."""
+    """A folder as timm writes it, by default of `model()` for images of `SIZE`."""
     path.mkdir()
     of = of or model()
     weights = params(of) if weights is None else weights
@@ -113,8 +113,8 @@ def timm_folder(path, weights=None, of=None, **config):
     return path
 
 
-def test_what_is_written_is_read(tmp_path, capsys):
-    """Also what timm has no terms for: the preprocessing, the form of GELU."""
+def test_a_written_folder_can_be_read(tmp_path, capsys):
+    """Including what timm has no terms for: the preprocessing, the form of GELU."""
     written = card("resize(48)|central_crop")
     saving.save_folder(f"{tmp_path}/pets/", params(model()), model(), written)
     found = hub_folder.find(f"{tmp_path}/pets")
@@ -142,10 +142,10 @@ def test_timms_terms(tmp_path):
     for number, (cfg, transform, remark) in enumerate(
         (
             (square | squashed | {"interpolation": "bilinear"}, "resize", ""),
-            (squashed, "resize", "resized by 'bicubic', here bilinearly"),
+            (squashed, "resize", "resized by 'bicubic', but bilinearly"),
             (square | {"interpolation": "bilinear"}, small, ""),
-            (square | {"interpolation": "lanczos"}, small, "resized by 'lanczos', here by area"),
-            (square | {"crop_mode": "border"}, found.transform, "'border' is not known"),
+            (square | {"interpolation": "lanczos"}, small, "resized by 'lanczos', but by area"),
+            (square | {"crop_mode": "border"}, found.transform, "'border' is not supported"),
             ({}, "resize((36, 73))|central_crop", "keep their ratio"),
         )
     ):
@@ -191,8 +191,8 @@ def test_families_that_normalise_by_themselves_or_cannot(name, tmp_path):
             architecture=architecture,
             pretrained_cfg={"mean": mean, "std": std, "input_size": [3, *case.image_size]},
         )
-        if name == "BiT" and not fits:  # its first convolution is standardised, and padded
-            with pytest.raises(mixer.BadInput, match="cannot be made good in a BiT"):
+        if name == "BiT" and not fits:  # its first convolution is standardised and padded
+            with pytest.raises(mixer.BadInput, match="cannot be folded into the stem of a BiT"):
                 mixer.load_pretrained(folder, case.model)
         else:
             loaded = mixer.load_pretrained(folder, case.model)
@@ -200,16 +200,16 @@ def test_families_that_normalise_by_themselves_or_cannot(name, tmp_path):
             assert all(jax.tree.leaves(same)) == fits
 
 
-def test_a_size_that_is_not_that_of_the_arrays_is_said(tmp_path, capsys):
+def test_a_size_that_contradicts_the_arrays_is_reported(tmp_path, capsys):
     cfg = {"input_size": [3, 224, 224]}
     folder = timm_folder(tmp_path / "a", pretrained_cfg=cfg)
     mixer.load_pretrained(folder, model(), image_size=SIZE)
     out = capsys.readouterr().out
-    assert "says that it is for 224 x 224 pixels, but holds weights for 2 patches of 32" in out
-    assert "taken for the 1 x 2 of 32 x 64 pixels" in out
+    assert "says that it is for 224 x 224 pixels, but has weights for 2 patches of 32" in out
+    assert "assuming 1 x 2, of 32 x 64 pixels" in out
 
 
-def test_what_is_no_folder_of_weights_is_said(tmp_path):
+def test_other_folders_are_refused(tmp_path):
     weightless, torch = tmp_path / "weightless", tmp_path / "torch"
     for folder in (weightless, torch):
         folder.mkdir()
@@ -226,16 +226,16 @@ def test_what_is_no_folder_of_weights_is_said(tmp_path):
             torch,
             r"has no model.safetensors: convert .* weights_only=True.*torch/model.safetensors$",
         ),
-        (bare, "has no config.json, .*: give the file itself"),
+        (bare, "has model.safetensors but no config.json: give"),
         (broken, "config.json' cannot be read"),
         (timm_folder(tmp_path / "a", architecture="mixer_s31_224"), "Did you mean 'mixer_s32'"),
-        (timm_folder(tmp_path / "b", architecture=None), "names no architecture of timm: give"),
+        (timm_folder(tmp_path / "b", architecture=None), "names no timm architecture: give"),
         (
             timm_folder(tmp_path / "c", architecture=None, model_type="vit"),
             "it is of transformers",
         ),
-        (timm_folder(tmp_path / "d", pretrained_cfg=strange), "not as timm writes it"),
-        (timm_folder(tmp_path / "e", pretrained_cfg={"crop_pct": 0}), "not as timm writes it"),
+        (timm_folder(tmp_path / "d", pretrained_cfg=strange), "does not have timm's form"),
+        (timm_folder(tmp_path / "e", pretrained_cfg={"crop_pct": 0}), "does not have timm's form"),
     ):
         with pytest.raises(mixer.BadInput, match=message) as error:
             mixer.load_pretrained(folder, model())

@@ -1,4 +1,4 @@
-"""A Mixer's older names, and what is no Mixer's."""
+"""A Mixer's older names, and names that are not a Mixer's."""
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ def model(blocks=2, **fields):
 
 
 def older(params, second="LayerNorm_2"):
-    """A tree of ours as the internal format had it: other names, extra axes of length 1."""
+    """Our tree in the older internal format: other names, extra axes of length 1."""
     flat = {
         "embedding/kernel": params["stem"]["kernel"],
         "embedding/bias": params["stem"]["bias"],
@@ -65,10 +65,12 @@ def test_older_files_with_gaps_are_not_renumbered(tmp_path):
 
 
 @pytest.mark.parametrize("family", ("vit", "resmlp"))
-def test_other_families_of_timms_are_refused(family, tmp_path):
+def test_timms_other_families_are_refused(family, tmp_path):
     of_family = {"vit": "blocks.0.attn.qkv.weight", "resmlp": "blocks.0.linear_tokens.weight"}
     zeros = np.zeros((4, 4), np.float32)
     content = {"blocks.0.norm1.weight": zeros[0], "norm.weight": zeros[0], of_family[family]: zeros}
     formats.write(tmp_path / "other.safetensors", content)
-    with pytest.raises(mixer.BadInput, match=f"holds no Mixer's .* found {of_family[family]}"):
+    with pytest.raises(
+        mixer.BadInput, match=f"has no Mixer parameters.* found {of_family[family]}"
+    ):
         mixer.load_pretrained(tmp_path / "other.safetensors", model())

@@ -1,4 +1,4 @@
-"""What trainers put around the parameters: any of it leaves them as they were."""
+"""What trainers add to the parameters: prefixes, optimizer state, counters. It is stripped."""
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ def same(a, b):
 
 @pytest.fixture
 def stored(tmp_path):
-    """(family, ending) -> the arrays of a file of it."""
+    """(family, ending) -> the arrays of such a file."""
 
     def read(name, ending):
         path = tmp_path / f"plain{ending}"
@@ -54,17 +54,19 @@ def test_prefixes_of_all_names(name, ending, prefix, stored, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_no_parameter_is_left_out_and_said(name, stored, tmp_path, capsys):
+def test_arrays_that_are_not_parameters_are_left_out_and_reported(name, stored, tmp_path, capsys):
     params = stored(name, ".npz")
     content = {f"params/{key}": array for key, array in params.items()}
     content |= {f"opt/0/mu/{key}": array for key, array in params.items()}
     content |= {"chrono/steps": np.array(3), "chrono/accum_program_time": np.array(2.5)}
     same(load(content, name, tmp_path / "x.npz"), CASES[name].params())
     path = tmp_path / "x.npz"
-    assert capsys.readouterr().out == f"{path}: left out what is no parameter: chrono, opt\n"
+    assert (
+        capsys.readouterr().out == f"{path}: left out arrays that are not parameters: chrono, opt\n"
+    )
     older = {f"opt/target/{key}": array for key, array in params.items()}
     same(load(older | {"opt/state/step": np.array(3)}, name, path), CASES[name].params())
-    assert "left out what is no parameter: opt\n" in capsys.readouterr().out
+    assert "left out arrays that are not parameters: opt\n" in capsys.readouterr().out
 
 
 def test_counters_and_averaged_weights_of_torch(stored, tmp_path, capsys):
@@ -74,8 +76,8 @@ def test_counters_and_averaged_weights_of_torch(stored, tmp_path, capsys):
     content["/num_batches_tracked"] = np.array(5)
     same(load(content, "Mixer", tmp_path / "x.npz"), CASES["Mixer"].params())
     out = capsys.readouterr().out
-    assert "left out what is no parameter: n_averaged, num_batches_tracked" in out
-    assert "the parameters under 'model_ema.module.' are averaged ones" in out
+    assert "left out arrays that are not parameters: n_averaged, num_batches_tracked" in out
+    assert "the parameters under 'model_ema.module.' are averaged" in out
 
 
 def test_a_head_outside_of_the_backbone(stored, tmp_path):
@@ -88,7 +90,7 @@ def test_a_head_outside_of_the_backbone(stored, tmp_path):
     same(load(content, "Mixer", tmp_path / "x.safetensors"), CASES["Mixer"].params())
 
 
-def test_what_may_mean_several_things_is_refused(stored, tmp_path):
+def test_ambiguous_arrays_are_refused(stored, tmp_path):
     plain = stored("Mixer", ".safetensors")
     bias, zeros = plain["head.bias"], np.zeros(5, np.float32)
     wrapped = {f"model.{key}": array for key, array in plain.items()}
@@ -98,10 +100,16 @@ def test_what_may_mean_several_things_is_refused(stored, tmp_path):
         (wrapped | {"head.bias": bias}, "two arrays for head.bias"),
         (wrapped | {"loss.weight": zeros}, "not in the model: loss.weight$"),
         (wrapped | {"teacher.head.bias": zeros}, "not in the model: teacher.head.bias$"),
-        ({f"teacher.{key}": a for key, a in plain.items()}, "holds no Mixer's .*found teacher.bl"),
+        (
+            {f"teacher.{key}": a for key, a in plain.items()},
+            "has no Mixer parameters.*found teacher.bl",
+        ),
         (plain | {"head.bias": np.arange(5)}, "head.bias is of dtype int64, expected floating"),
         (plain | {"head.bias": bias.astype(complex)}, "head.bias is of dtype complex"),
-        ({f"opt/0/mu/{key}": a for key, a in plain.items()}, "holds no Mixer's .*found nothing"),
+        (
+            {f"opt/0/mu/{key}": a for key, a in plain.items()},
+            "has no Mixer parameters.*found nothing",
+        ),
     ):
         with pytest.raises(mixer.BadInput, match=message):
             load(content, "Mixer", tmp_path / "x.npz")

@@ -1,4 +1,4 @@
-"""The names of a file's arrays: without trainers' prefixes, then by each family's table ours."""
+"""Translates array names between files and our models: strips prefixes, applies family tables."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ from mixer.weights.formats.names.vit import VIT
 
 FAMILIES = {family.name: family for family in (MIXER, VIT, BIT, RESMLP, GMLP, CONVNEXT, NFNET)}
 
-# In any order: big_vision's, Flax's, PyTorch's wrappers, Lightning's, and averaged weights.
+# Prefixes, in any order, of big_vision, Flax, PyTorch's wrappers, Lightning and averaged weights.
 _WORDS = (
     *("params", "opt/target", "target", "img"),
     *("module", "model", "state_dict", "net", "network", "backbone", "_orig_mod"),
@@ -33,20 +33,20 @@ _BESIDE = re.compile(
 
 
 def family_of(model) -> Family | None:
-    """The family whose names the model's parameters have in files; None of one without files."""
+    """The family that names the model's parameters in files; None if it has no files."""
     return FAMILIES.get(model.traits.family) if hasattr(model, "traits") else None
 
 
 def families_of(flat: dict[str, np.ndarray]) -> list[Family]:
-    """The families that have a table with the names of a file's arrays."""
+    """The families with a table that matches the names of a file's arrays."""
     return [f for f in FAMILIES.values() if any(table.holds(flat) for table in f.tables)]
 
 
 def of_family(flat: dict[str, np.ndarray], source: str, model) -> bool:
-    """Whether a table of the model's family has the names of a file's arrays.
+    """Whether a table of the model's family matches the names of a file's arrays.
 
     Raises:
-      BadInput: a family that has no files.
+      BadInput: the model's family has no files.
     """
     return any(table.holds(flat) for table in _known(model, source).tables)
 
@@ -54,18 +54,20 @@ def of_family(flat: dict[str, np.ndarray], source: str, model) -> bool:
 def unwrapped(
     arrays: dict[str, np.ndarray], source: str, holds: Callable[[dict[str, np.ndarray]], bool]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The parameters among a file's arrays, without what trainers put around them.
+    """Strips what trainers add to the parameters: prefixes, optimizer state and counters.
 
-    That is: prefixes of all names, and optimizer state and counters beside them.
-
-    What is neither under the parameters' prefix nor known to be no parameter keeps its name.
+    An array that is neither under the parameters' prefix nor known not to be a parameter keeps its
+    name.
 
     Args:
       source: where the arrays come from, for the messages.
-      holds: whether arrays are named as a family's parameters are.
+      holds: whether arrays are named like a family's parameters.
+
+    Returns:
+      The parameters by name, and sentences on what was left out.
 
     Raises:
-      BadInput: several sets of parameters, or one that is not of floating-point numbers.
+      BadInput: there are several sets of parameters, or a parameter is not floating-point.
     """
     left_out = {name for name in arrays if _BESIDE.fullmatch(name)}
     sets = {}
@@ -76,17 +78,17 @@ def unwrapped(
     prefixes = sorted(prefix for prefix, content in sets.items() if holds(content))
     if len(prefixes) > 1:
         raise errors.BadInput(
-            f"{source} holds several sets of parameters, under {', '.join(map(repr, prefixes))}: "
+            f"{source} has several sets of parameters, under {', '.join(map(repr, prefixes))}: "
             f"keep one of them"
         )
     found = {}
     for prefix, content in sets.items():
-        # A head may lie outside of the backbone, under what both have in common.
+        # A head may be outside the backbone, under the prefix that both share.
         common = prefix if prefixes and prefixes[0].startswith(prefix) else ""
         for rest, array in content.items():
             name = (prefix + rest).removeprefix(common)
             if name in found:
-                raise errors.BadInput(f"{source} holds two arrays for {name}")
+                raise errors.BadInput(f"{source} has two arrays for {name}")
             if not jnp.issubdtype(array.dtype, jnp.floating):
                 raise errors.BadInput(
                     f"{source}: {name} is of dtype {array.dtype}, expected floating point"
@@ -95,23 +97,23 @@ def unwrapped(
     said = []
     if left_out:
         kinds = sorted({re.search(r"([^./]+)(/|$)", name)[1] for name in left_out})
-        said.append(f"{source}: left out what is no parameter: {', '.join(kinds)}")
+        said.append(f"{source}: left out arrays that are not parameters: {', '.join(kinds)}")
     if prefixes and "ema" in prefixes[0]:
-        said.append(f"{source}: the parameters under {prefixes[0]!r} are averaged ones")
+        said.append(f"{source}: the parameters under {prefixes[0]!r} are averaged")
     return found, said
 
 
 def to_ours(flat: dict[str, np.ndarray], source: str, model) -> tuple[dict[str, np.ndarray], str]:
-    """Arrays of a file -> the same under our names, and what the names were.
+    """A file's arrays under our names, and the title of the table that named them.
 
-    A name that no table holds stays as it is, for `fitting.fit` to refuse.
+    A name that is not in the table is kept, for `fitting.fit` to refuse.
 
     Args:
       source: where they come from, for the messages.
       model: the Module that they are for.
 
     Raises:
-      BadInput: not arrays of the model's family, or two for one place.
+      BadInput: the arrays are not of the model's family, or two have the same name of ours.
     """
     family = _known(model, source)
     table = next((each for each in family.tables if each.holds(flat)), None)
@@ -119,7 +121,7 @@ def to_ours(flat: dict[str, np.ndarray], source: str, model) -> tuple[dict[str, 
         some = ", ".join(sorted(flat)[:5]) or "nothing"
         first, last = (family.tables[i].mark.format(0, 0) for i in (0, -1))
         raise errors.BadInput(
-            f"{source} holds no {family.name}'s parameters: expected names such as {first} or "
+            f"{source} has no {family.name} parameters: expected names such as {first} or "
             f"{last}, found {some}"
         )
     found = {}
@@ -127,7 +129,7 @@ def to_ours(flat: dict[str, np.ndarray], source: str, model) -> tuple[dict[str, 
         for theirs, name, array in table.read(flat, model):
             if name in found:
                 raise errors.BadInput(
-                    f"{source} holds two arrays for {name}, one of them as {theirs}"
+                    f"{source} has two arrays for {name}, one of them as {theirs}"
                 )
             found[name] = array
     except ValueError as error:
@@ -136,10 +138,10 @@ def to_ours(flat: dict[str, np.ndarray], source: str, model) -> tuple[dict[str, 
 
 
 def to_theirs(flat: dict[str, np.ndarray], model, *, timm: bool) -> dict[str, np.ndarray]:
-    """Arrays under our names -> the same as timm has them, or else as they were published.
+    """Arrays under our names -> the same in timm's naming, or else in the published naming.
 
     Raises:
-      BadInput: a family that has no files, or an array that has no place in them.
+      BadInput: the model's family has no files, or they have no name for an array.
     """
     table = _known(model, "params").tables[-1 if timm else 0]
     try:
@@ -149,7 +151,7 @@ def to_theirs(flat: dict[str, np.ndarray], model, *, timm: bool) -> dict[str, np
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Sorted with numbers by their value: block 10 after block 9."""
+    """The names sorted with numbers by value: block 10 after block 9."""
     parts = {name: re.split(r"([0-9]+)", name) for name in names}
     return sorted(parts, key=lambda name: [int(p) if p.isdecimal() else p for p in parts[name]])
 
@@ -157,7 +159,7 @@ def in_order(names: Iterable[str]) -> list[str]:
 def _known(model, source: str) -> Family:
     if (family := family_of(model)) is None:
         raise errors.BadInput(
-            f"{source}: only the parameters of {', '.join(FAMILIES)} can be in a file, and the "
-            f"model is a {type(model).__name__}: a training's workdir keeps any model's"
+            f"{source}: a file can have only the parameters of {', '.join(FAMILIES)}, and the "
+            f"model is a {type(model).__name__}: use a workdir, which can have any model's"
         )
     return family

@@ -1,7 +1,7 @@
-"""A BiT's files.
+"""Array names in BiT files.
 
-"published" are BiT's own. In big_vision's, also in its distilled R50x1, the vectors of group norm
-are [1, 1, 1, C].
+"published" are BiT's own files. In big_vision's, also the distilled R50x1, the vectors of group
+norm are [1, 1, 1, C].
 """
 
 from mixer.weights.formats.names.table import (

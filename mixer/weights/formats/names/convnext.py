@@ -1,4 +1,4 @@
-"""A ConvNeXt's files."""
+"""Array names in ConvNeXt files."""
 
 from mixer.weights.formats.names.table import from_timm, torch_rows
 

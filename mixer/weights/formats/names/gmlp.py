@@ -1,4 +1,4 @@
-"""A gMLP's files."""
+"""Array names in gMLP files."""
 
 from mixer.weights.formats.names.table import from_timm, torch_rows
 

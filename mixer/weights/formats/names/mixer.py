@@ -1,8 +1,8 @@
-"""A Mixer's files.
+"""Array names in Mixer files.
 
-"published" is the paper's release, whose names are those of our tree. "older" is the internal
-format that preceded it; it numbers a block's submodules together, so the second LayerNorm has any
-number but 0, and its token-mixing arrays may hold singleton axes.
+"published" is the paper's release, which has the names of our tree. "older" is the internal format
+before it: it numbers all submodules of a block together, so the second LayerNorm may have any
+number but 0, and its token-mixing arrays may have singleton axes.
 """
 
 from mixer.weights.formats.names.table import (
@@ -18,7 +18,7 @@ _OURS = "MixerBlock_{0}/"
 _OLDER = "Mixer/encoderblock_{0}/"
 _TIMM = "blocks.{0}."
 
-# Ours, in the older format, timm's.
+# Our name, the older format's, timm's.
 _TABLE = (
     ("stem/kernel", "embedding/kernel", "stem.proj.weight"),
     ("stem/bias", "embedding/bias", "stem.proj.bias"),
@@ -42,7 +42,7 @@ _BLOCK_TABLE = (
     ("channel_mixing/Dense_1/bias", "channel_mixing_phase_0/bias2", "mlp_channels.fc2.bias"),
 )
 _ALL = _TABLE + tuple((_OURS + a, _OLDER + b, _TIMM + c) for a, b, c in _BLOCK_TABLE)
-# Where a size of the model is seen: an array and its axis.
+# The array and the axis that show each size of the model.
 _SIZES = {
     "patch_size": ("stem/kernel", 0),
     "hidden_dim": ("stem/kernel", 3),

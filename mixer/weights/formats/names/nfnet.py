@@ -1,4 +1,4 @@
-"""An NFNet's files: timm's `dm_nfnet_...`. (Its `nfnet_...` lack the scalars `skip_gain`.)"""
+"""Array names in NFNet files, timm's `dm_nfnet_...`. (Its `nfnet_...` lack `skip_gain`.)"""
 
 from mixer.weights.formats.names.table import TORCH_1X1, Turn, from_timm, torch_rows
 

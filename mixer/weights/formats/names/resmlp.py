@@ -1,8 +1,8 @@
-"""A ResMLP's files."""
+"""Array names in ResMLP files."""
 
 from mixer.weights.formats.names.table import Turn, from_timm, torch_rows
 
-_AFFINE = Turn(lambda a, m: a.ravel(), lambda a, m: a[None, None])  # [1, 1, C] there
+_AFFINE = Turn(lambda a, m: a.ravel(), lambda a, m: a[None, None])  # [1, 1, C] in timm
 _OURS, _TIMM = "ResMLPBlock_{0}/", "blocks.{0}."
 
 RESMLP = from_timm(

@@ -1,7 +1,8 @@
-"""How files name and lay out a family's arrays: tables of templates, read in both directions.
+"""Tables that translate a family's array names and layouts between files and our models.
 
-In a template {0} and {1} stand for numbers, those of blocks and the like, which are the same in all
-templates of a row: "encoderblock_{0}/cls" and "blocks.{0}.cls"; {1:02} has two digits.
+A table has rows of name templates, used in both directions. {0} and {1} are numbers, of blocks for
+example, the same in all templates of a row: "encoderblock_{0}/cls" and "blocks.{0}.cls"; {1:02} has
+two digits.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Turn(NamedTuple):
-    """How an array lies in a file: (array, model) -> array, from there to ours, and back."""
+    """Layout conversion between a file's array and ours, each way: (array, model) -> array."""
 
     ours: Callable[[np.ndarray, Any], np.ndarray] = lambda array, model: array
     theirs: Callable[[np.ndarray, Any], np.ndarray] = lambda array, model: array
@@ -24,21 +25,21 @@ class Turn(NamedTuple):
 
 AS_IS = Turn()
 SQUEEZED = Turn(ours=lambda array, model: array.squeeze())
-# A Dense kernel is [out, in] there, a convolution's [out, in, height, width].
+# In PyTorch a Dense kernel is [out, in], a convolution's [out, in, height, width].
 TORCH_KERNEL = Turn(
     ours=lambda array, model: array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T,
     theirs=lambda array, model: array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T,
 )
-# A Dense kernel is a convolution's of 1 x 1 there.
+# For a Dense kernel that is a 1 x 1 convolution in PyTorch.
 TORCH_1X1 = Turn(lambda a, m: a[:, :, 0, 0].T, lambda a, m: a.T[:, :, None, None])
 
 
 class Row(NamedTuple):
-    """One kind of array.
+    """The names of one kind of array.
 
     Attributes:
-      ours: template of our name; several, if their array is all of these, stacked by `turn.theirs`.
-      theirs: template of their name.
+      ours: template of our name; several if one array in the file is all of these, stacked.
+      theirs: template of the name in the file.
     """
 
     ours: str | tuple[str, ...]
@@ -47,12 +48,12 @@ class Row(NamedTuple):
 
     @property
     def all_ours(self) -> tuple[str, ...]:
-        """`ours`, one or several."""
+        """`ours`, always as a tuple."""
         return (self.ours,) if isinstance(self.ours, str) else self.ours
 
 
 def torch_rows(*rows: tuple) -> tuple[Row, ...]:
-    """Rows of PyTorch's names; kernels that say no turn are `TORCH_KERNEL`."""
+    """Rows with PyTorch's names; kernels without a turn get `TORCH_KERNEL`."""
     found = (Row(*row) for row in rows)
     return tuple(
         row._replace(turn=TORCH_KERNEL)
@@ -64,15 +65,15 @@ def torch_rows(*rows: tuple) -> tuple[Row, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class NameTable:
-    """One kind of file of a family.
+    """The names in one kind of a family's files.
 
     Attributes:
-      title: of the names, for messages.
+      title: what the names are called in messages.
       mark: template of an array that the family's other tables do not have.
-      rows: the table.
-      first: the number there of what is number 0 with us.
-      aliases: (regular expression, replacement) that make other spellings those of the table.
-      prepare: their arrays, before all else.
+      rows: one per kind of array.
+      first: the number in the file of what is number 0 here.
+      aliases: (regular expression, replacement) pairs that turn other spellings into the table's.
+      prepare: applied to the file's arrays first.
     """
 
     title: str
@@ -83,14 +84,14 @@ class NameTable:
     prepare: Callable[[Arrays], Arrays] = lambda arrays: arrays
 
     def holds(self, arrays: Arrays) -> bool:
-        """Whether the arrays of a file are named so."""
+        """Whether a file's arrays have these names."""
         return any(_numbers(self.mark, self._spell(name)) is not None for name in arrays)
 
     def read(self, arrays: Arrays, model) -> Iterator[tuple[str, str, np.ndarray]]:
-        """(their name, ours, array); what the table does not hold keeps its name.
+        """(the file's name, our name, array); a name that is not in the table is kept.
 
         Raises:
-          ValueError: an array that cannot lie so for this model; it names it.
+          ValueError: an array's shape is impossible for this model; the message names it.
         """
         for theirs, array in self.prepare(arrays).items():
             spelled = self._spell(theirs)
@@ -105,7 +106,7 @@ class NameTable:
             except (ValueError, IndexError):
                 ours = ", ".join(row.all_ours).format(*numbers)
                 raise ValueError(
-                    f"{theirs} has shape {array.shape}: no {ours} can be made of that"
+                    f"{theirs} has shape {array.shape}, which cannot be converted to {ours}"
                 ) from None
             numbers = [number - self.first for number in numbers]
             parts = turned if len(row.all_ours) > 1 else [turned]
@@ -113,10 +114,10 @@ class NameTable:
                 yield theirs, ours.format(*numbers), part
 
     def write(self, arrays: Arrays, model) -> Arrays:
-        """Our arrays under their names.
+        """Our arrays under the file's names.
 
         Raises:
-          KeyError: our name of an array that has no place there.
+          KeyError: our name of an array that the file has no name for.
         """
         found, left = {}, dict(arrays)
         for name in arrays:
@@ -144,16 +145,16 @@ class NameTable:
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """What is known of the files of one class of models.
+    """The files of one model class.
 
     Attributes:
       name: of the class.
-      tables: the published one, in which .npz files are written, first; timm's, that of
-        .safetensors, last.
-      patches: our arrays -> for how many patches they are, or None where they lack what says so;
-        None of a family whose parameters depend on no grid.
-      mixes_tokens: whether what depends on the grid are the blocks' `token_mixing`.
-      sizes: our arrays -> the model's fields that their shapes tell.
+      tables: the first has the published names, used to write .npz files; the last has timm's, used
+        to write .safetensors.
+      patches: our arrays -> how many patches they are for, or None if the array that shows it is
+        missing. None for a family whose parameters do not depend on the grid.
+      mixes_tokens: whether the parameters that depend on the grid are the blocks' `token_mixing`.
+      sizes: our arrays -> the model fields that their shapes determine.
     """
 
     name: str
@@ -164,11 +165,11 @@ class Family:
 
 
 def from_timm(name: str, mark: str, rows: Sequence[Row], mixing: str = "") -> Family:
-    """A family published in timm's form alone: an .npz file has the names of our tree.
+    """A family published only in timm's form: an .npz file has the names of our tree.
 
     Args:
-      mark: our template of an array by which each of the two is known.
-      mixing: the end of the name of a bias [S] in `token_mixing`, where there is any.
+      mark: our template of the array that identifies either table.
+      mixing: how the name of the `token_mixing` bias [S] ends, if there is one.
     """
     (theirs,) = (row.theirs for row in rows if row.ours == mark)
     own = [Row(row.ours, row.ours) for row in rows]
@@ -177,7 +178,7 @@ def from_timm(name: str, mark: str, rows: Sequence[Row], mixing: str = "") -> Fa
 
 
 def size_of(end: str) -> Callable[[Arrays], int | None]:
-    """arrays -> the size of one whose name ends so, or None."""
+    """arrays -> the size of the one whose name ends with `end`, or None."""
     return lambda arrays: next((v.size for name, v in arrays.items() if name.endswith(end)), None)
 
 
@@ -188,7 +189,7 @@ def _pattern(template: str) -> re.Pattern:
 
 
 def _numbers(template: str, name: str) -> list[int] | None:
-    """The numbers for which the template is this very name."""
+    """The numbers with which the template gives exactly this name; None if there are none."""
     match = _pattern(template).fullmatch(name)
     numbers = [int(number) for number in match.groups()] if match else []
     return numbers if match and template.format(*numbers) == name else None

@@ -1,8 +1,8 @@
-"""A ViT's files.
+"""Array names in ViT files.
 
-"published" are vision_transformer's, also AugReg's: a block's submodules are numbered together, in
-files of Flax's later releases each kind by itself. big_vision adds positions to the patches before
-the class token is there, so its table has no row for it, and may stack all blocks in one array.
+"published" are vision_transformer's files, AugReg's included. They number all submodules of a block
+together, but with later releases of Flax each kind separately. big_vision adds position embeddings
+before the class token, so its table has no row for the token; it may stack all blocks in one array.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ _OURS = "encoderblock_{0}/"
 _PARTS = ("query", "key", "value")
 _ATTENTION = "MultiHeadDotProductAttention_0/"
 
-# Ours, published.
+# Our name, the published name.
 _TABLE = (
     ("stem/kernel", "embedding/kernel"),
     ("stem/bias", "embedding/bias"),
@@ -47,7 +47,7 @@ _ALIASES = (
 )
 
 
-def _one_by_one(arrays):
+def _unstacked(arrays):
     found = {}
     for name, array in arrays.items():
         start, stacked, rest = name.partition("Transformer/encoderblock/")
@@ -63,7 +63,7 @@ def _with_row_for_class_token(table, model):
     return np.concatenate([none, table], axis=1)
 
 
-# timm's [3 D, D] is query, key and value, each by head.
+# timm's [3 D, D] is query, key and value, each split by head.
 _QKV_KERNEL = Turn(
     lambda a, m: a.reshape(3, m.num_heads, -1, a.shape[1]).transpose(0, 3, 1, 2),
     lambda a, m: a.transpose(0, 2, 3, 1).reshape(-1, a.shape[1]),
@@ -128,7 +128,7 @@ VIT = Family(
             "pos_embedding",
             [*_ROWS, Row("pos_embedding", "pos_embedding", Turn(_with_row_for_class_token))],
             aliases=_ALIASES,
-            prepare=_one_by_one,
+            prepare=_unstacked,
         ),
         NameTable("timm's names", "pos_embed", _TIMM),
     ),
