@@ -1,5 +1,5 @@
-"""Images from tars, folders and manifests to a sharded ArrayRecord dataset in TFDS layout.
+"""Turns images in tars, folders and manifests into a sharded ArrayRecord dataset in TFDS layout.
 
-`readers` list a source, `listing` puts the list into hash order and cuts it into shards, `writing`
-writes these in several processes, `dataset` puts the result in its place.
+`readers` list a source, `listing` sorts the list by hash and splits it into shards, `writing`
+writes the shards in several processes, `dataset` runs it all and moves the result into place.
 """

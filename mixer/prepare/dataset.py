@@ -1,6 +1,7 @@
-"""From a source to `<data_dir>/<name>/<version>`: listed, written by processes, put in its place.
+"""Prepares `<data_dir>/<name>/<version>` from a source: list it, write shards, move into place.
 
-Until it is complete all lies in a folder beside the target, where the same command goes on.
+Until the dataset is complete, everything is in a folder next to the target, from which the same
+command resumes.
 """
 
 import contextlib
@@ -20,19 +21,19 @@ from mixer.prepare.progress import Progress
 
 _FORMAT = 1  # of metadata.json
 SUMS, REMOVED = "SHA256SUMS", "removed.jsonl"
-_ENTRY_BYTES, _SHARD_BYTES = 400, 2**18  # room besides the images, generously
+_ENTRY_BYTES, _SHARD_BYTES = 400, 2**18  # generous estimates of disk space on top of the images
 
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """What to prepare.
+    """What to prepare, and how.
 
     Attributes:
       source: as the user gave it; `reader` reads it.
       target: `<data_dir>/<name>/<version>`.
-      split: of images for which the source names none.
-      shard_bytes: of a shard, about.
-      processes: that write shards; each holds one shard in memory. 1: none but this one.
+      split: for images whose split the source does not name.
+      shard_bytes: approximate size of a shard.
+      processes: how many write shards, each with one shard in memory; 1 means only this process.
       dedup_against: as the user gave it; `test_sets` are opened from it.
     """
 
@@ -47,41 +48,42 @@ class Preparation:
 
     @property
     def work(self) -> Path:
-        """Where it is made."""
+        """The folder where the dataset is made."""
         return self.target.parent / f"incomplete.{self.target.name}"
 
     def settings(self) -> dict[str, Any]:
-        """What another run must have in common to go on with this one."""
+        """The settings that must be equal for a later run to resume this one."""
         keys = ("source", "split", "shard_bytes", "dedup_against")
         return {key: getattr(self, key) for key in keys}
 
 
 def prepare(job: Preparation, *, accept: Callable[[], None], stop: Callable[[], bool]) -> bool:
-    """Makes the dataset, goes on with it, or finds it made.
+    """Makes the dataset, resumes making it, or finds it complete.
 
     Args:
-      accept: called once when nothing of the input can be refused any more.
-      stop: whether to leave after the shards that are being written.
+      accept: called once, when all checks of the input have passed.
+      stop: whether to stop after the shards that are being written.
 
     Returns:
       Whether it is complete.
 
     Raises:
-      BadInput: the source, the room on the disk, or what is there already; nothing is left behind.
-      Failure: images that cannot be read any more, a disk that fills up.
+      BadInput: the source is bad, the disk has too little space, or the target is another dataset;
+        nothing is left behind.
+      Failure: images can no longer be read, or the disk fills up.
     """
     if _is_made(job):
         accept()
         return True
-    with _held(job):
+    with _locked(job):
         if job.target.exists():
-            raise errors.BadInput(f"{job.target} has just been made by another process; try again")
+            raise errors.BadInput(f"{job.target} was just made by another process; try again")
         try:
             listing = _listed(job, stop)
         except OSError as error:
             raise errors.BadInput(f"{job.target} cannot be prepared: {error}") from None
         if listing is None:
-            print("stopped before the first shard; the same command begins anew", flush=True)
+            print("stopped before the first shard; the same command starts over", flush=True)
             return False
         accept()
         if (written := _write(job, listing, stop)) is None:
@@ -104,21 +106,21 @@ def _is_made(job: Preparation) -> bool:
         made = summary(job.target)
     asked = job.settings() | {"fingerprint": fingerprint(job.reader.files())}
     differing = [key for key, value in asked.items() if made.get(key) != value]
-    # They may have been removed since, to make room.
+    # The archives may have been removed since, to free disk space.
     differing += [f for f, *was in made.get("archives", ()) if status(f) not in (None, was)]
     if differing:
         raise errors.BadInput(
-            f"{job.target} is there already, with other {' and '.join(differing)}: choose another "
+            f"{job.target} exists already, with other {' and '.join(differing)}: choose another "
             f"config.prepare.name, or move it away"
         )
-    print(f"complete: {job.target} is there, from the same source; nothing to prepare", flush=True)
+    print(f"complete: {job.target} exists, from the same source; nothing to prepare", flush=True)
     shutil.rmtree(job.work, ignore_errors=True)
     return True
 
 
 @contextlib.contextmanager
-def _held(job: Preparation) -> Iterator[None]:
-    """Holds the work folder against other processes; it stays only once the listing is made."""
+def _locked(job: Preparation) -> Iterator[None]:
+    """Locks the work folder against other processes; removes it if there is no listing at exit."""
     above = [p for p in job.work.parents if not p.exists()]
 
     def busy() -> None:
@@ -130,7 +132,8 @@ def _held(job: Preparation) -> Iterator[None]:
             stack.enter_context(storage.lock(job.work / ".lock", busy))
         except OSError as error:
             raise errors.BadInput(
-                f"{job.work} cannot be made: {error}. Set config.runtime.data_dir or $TFDS_DATA_DIR"
+                f"{job.work} cannot be created: {error}. Set config.runtime.data_dir or "
+                f"$TFDS_DATA_DIR"
             ) from None
         try:
             yield
@@ -147,7 +150,7 @@ class _Stopped(Exception):
 
 
 def _listed(job: Preparation, stop: Callable[[], bool]) -> Listing | None:
-    """The listing of this preparation, made or found; None if stopped."""
+    """The listing of this preparation, made now or by an earlier run; None if stopped."""
     asked = job.settings() | {"fingerprint": fingerprint(job.reader.files())}
     file = job.work / writing.LISTING
     if file.exists():
@@ -157,11 +160,11 @@ def _listed(job: Preparation, stop: Callable[[], bool]) -> Listing | None:
         changed += [path for path, *was in listing.archives if was != status(path)]
         if changed:
             raise errors.BadInput(
-                f"{job.work} holds an unfinished preparation with other "
-                f"{' and '.join(changed)}: give the same command with the same source to go on "
-                f"with it, or delete that folder to begin anew"
+                f"{job.work} contains an unfinished preparation with other "
+                f"{' and '.join(changed)}: run the same command with the same source to resume "
+                f"it, or delete that folder to start over"
             )
-        print(f"going on with {job.work}", flush=True)
+        print(f"resuming {job.work}", flush=True)
         _check_room(job, listing)
         return listing
     for path in job.work.iterdir():
@@ -190,7 +193,7 @@ def _listed(job: Preparation, stop: Callable[[], bool]) -> Listing | None:
 
 
 def _summary(job: Preparation, listing: Listing) -> str:
-    """One line: how the source is understood."""
+    """One line that says how the source was interpreted."""
     splits, classes = listing.splits.items(), listing.classes
     found = ", ".join(f"{split.examples:,} images in {name}" for name, split in splits)
     line = f"{job.source}: {found}; {len(classes):,} classes: {errors.shown(classes)}"
@@ -202,13 +205,13 @@ def _summary(job: Preparation, listing: Listing) -> str:
 
 
 def _check_room(job: Preparation, listing: Listing) -> None:
-    there = shutil.disk_usage(job.work).free
+    free = shutil.disk_usage(job.work).free
     need = listing.bytes + _ENTRY_BYTES * listing.examples + _SHARD_BYTES * len(listing.shards())
     for finished in (job.work / writing.SHARDS).glob("*"):
         need -= finished.stat().st_size
-    if need > there:
+    if need > free:
         raise errors.BadInput(
-            f"{job.target} needs {need / 1e9:.3g} GB, and {there / 1e9:.3g} GB are free there: "
+            f"{job.target} needs {need / 1e9:.3g} GB, but only {free / 1e9:.3g} GB are free: "
             f"set config.runtime.data_dir or $TFDS_DATA_DIR to a larger disk"
         )
 
@@ -228,23 +231,23 @@ def _write(job: Preparation, listing: Listing, stop: Callable[[], bool]) -> list
     if failures:
         raise errors.Failure(
             f"{len(failures):,} images cannot be read: {some(failures[:5], len(failures))}. "
-            f"The finished shards stand in {job.work}"
+            f"The finished shards are kept in {job.work}"
         )
     if len(results) < len(todo):
         count = len(list((job.work / writing.DONE).glob("*.json")))
-        print(f"stopped: {count} of {len(todo)} shards are written; the same command goes on")
+        print(f"stopped: {count} of {len(todo)} shards are written; the same command resumes")
         return None
     return sorted(results, key=lambda result: (result["split"], result["number"]))
 
 
 def _finish(job: Preparation, listing: Listing, written: list[dict]) -> None:
-    """Adds what belongs beside the shards, and renames the folder into its place."""
+    """Adds the checksums and metadata to the shards, and renames the folder to the target."""
     folder = job.work / writing.SHARDS
     splits = {name: [w for w in written if w["split"] == name] for name in listing.splits}
     removed = [line for result in written for line in result["removed"]]
-    there = sum(result["records"] for result in written) + len(removed)
-    if there != listing.examples:
-        raise errors.Failure(f"{folder} holds {there:,} examples of {listing.examples:,}")
+    found = sum(result["records"] for result in written) + len(removed)
+    if found != listing.examples:
+        raise errors.Failure(f"{folder} has {found:,} examples of {listing.examples:,}")
     if not all(sum(result["records"] for result in shards) for shards in splits.values()):
         raise errors.Failure(
             f"{folder}: every example of a split is in config.prepare.dedup_against"
@@ -257,7 +260,7 @@ def _finish(job: Preparation, listing: Listing, written: list[dict]) -> None:
     saved.pop("plan")
     metadata = saved | {
         "format": _FORMAT,
-        # Not the copies of streams and compressed ones, which go with the work folder.
+        # Not the copies of streams and compressed tars, which are removed with the work folder.
         "archives": [a for a in listing.archives if not Path(a[0]).is_relative_to(job.work)],
         "splits": {
             name: {

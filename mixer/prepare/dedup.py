@@ -1,4 +1,4 @@
-"""Test sets whose images must not be trained on: duplicates by their bytes or their pixels."""
+"""Finds training images that duplicate test images, by file bytes or by pixels."""
 
 import hashlib
 import json
@@ -16,10 +16,10 @@ from mixer.data.decode import Decoding, decode
 
 
 def open_sets(datasets: str, data_dir: Path | None) -> list[sources.Source]:
-    """The splits in "imagenet2012:validation,cifar10:test,folder:PATH:test".
+    """Opens the splits of a list such as "imagenet2012:validation,cifar10:test,folder:PATH:test".
 
     Raises:
-      BadInput: no split, or a dataset that cannot be opened.
+      BadInput: a split is missing, or a dataset cannot be opened.
     """
     opened = []
     for part in filter(None, (part.strip() for part in datasets.split(","))):
@@ -37,7 +37,7 @@ def write(sets: list[sources.Source], file: Path, progress: Callable[[int, int],
     """Writes a line with both hashes for each example of the test sets.
 
     Args:
-      progress: called with further images and bytes.
+      progress: called with the number of images and bytes just done.
     """
     with file.open("w") as lines, ThreadPoolExecutor(os.cpu_count()) as pool:
         for source in sets:
@@ -52,13 +52,13 @@ def write(sets: list[sources.Source], file: Path, progress: Callable[[int, int],
 
 
 def hashes(image: bytes | np.ndarray) -> tuple[str, str]:
-    """Of the bytes and of the decoded pixels; the first is "" for an image without a file.
+    """Hashes of the file's bytes ("" for an array) and of the decoded pixels.
 
     Raises:
-      ValueError: it cannot be decoded.
+      ValueError: the image cannot be decoded.
     """
     exact = "" if isinstance(image, np.ndarray) else _digest(image)
-    # As they are stored: a set of TFDS's may hold damaged JPEGs, which are images all the same.
+    # Tolerant, as TensorFlow is: a TFDS dataset may have damaged JPEGs, which still count.
     stored = Decoding(as_tensorflow=True)
     pixels = image if isinstance(image, np.ndarray) else decode(image, stored)
     return exact, _digest(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes())
@@ -80,10 +80,10 @@ class Known:
         return bool(self._pixels)
 
     def match(self, image: bytes) -> dict[str, str] | None:
-        """What the image equals and by which hash ("bytes" or "pixels"); None: nothing.
+        """Which test example the image equals, and by what ("bytes" or "pixels"); None if none.
 
         Raises:
-          ValueError: it cannot be decoded.
+          ValueError: the image cannot be decoded.
         """
         if where := self._bytes.get(_digest(image)):
             return {"equals": where, "by": "bytes"}

@@ -1,4 +1,4 @@
-"""One image of a source: its name, its labels, where its bytes lie; and what lists them."""
+"""An image in a source (name, labels, location of its bytes), and the base class of readers."""
 
 import os
 from collections import Counter
@@ -10,18 +10,19 @@ from mixer import errors
 
 _MAGIC = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png"}
 _OTHERS = (b"GIF8", b"BM", b"RIFF", b"II*\x00", b"MM\x00*", *(b"P%d" % i for i in range(1, 7)))
-_HEAD = 16  # bytes that tell an image from other files
+_HEAD = 16  # bytes to read to recognise an image
 
 
 class Entry(NamedTuple):
     """An image before it is read.
 
     Attributes:
-      key: its name in the dataset, unique; the hash of it gives its place.
-      split: "train" and the like; "" where the source does not say.
-      labels: class names; a plain string where an example has exactly one.
-      file: the path that holds its bytes.
-      offset, size: where they lie in an archive; offset -1: the whole file, of any size.
+      key: its unique name in the dataset; the name's hash determines its position.
+      split: such as "train"; "" if the source does not name one.
+      labels: class names; a plain string if the source gives exactly one.
+      file: path of the file or archive with its bytes.
+      offset, size: position of its bytes in an archive; offset -1 means the whole file, of any
+        size.
     """
 
     key: str
@@ -36,13 +37,13 @@ class Reader:
     """Lists the images of a source.
 
     Attributes:
-      dataset: the TFDS name that the result has unless another is given.
-      classes: class names, the label is the index; None: those found, sorted.
-      integer_labels: found classes that are all integers are the labels themselves.
-      expected: examples that each split must have; empty: any.
-      encoding: of TFDS's image feature, "jpeg" or "png"; "": as found.
-      left_out: counts the files that are no images by their endings, while they are listed.
-      unread: the folders or columns that were not looked at.
+      dataset: the default TFDS name of the result.
+      classes: class names, indexed by label; None for those found, sorted.
+      integer_labels: if all classes found are integers, whether these are the labels themselves.
+      expected: how many examples each split must have; empty for any number.
+      encoding: of TFDS's image feature, "jpeg" or "png"; "" for what is found.
+      left_out: counts files that are not images, by ending, during listing.
+      unread: the folders or columns that were not read.
     """
 
     dataset: str = ""
@@ -56,23 +57,23 @@ class Reader:
         self.left_out = Counter()
 
     def files(self) -> Iterable[Path]:
-        """The files by whose sizes and times a change of the source is noticed."""
+        """The files whose sizes and modification times reveal a change of the source."""
         raise NotImplementedError
 
     def entries(self, scratch: Path) -> Iterator[Entry]:
-        """The images in any order; a stream's bytes are kept in the folder `scratch`."""
+        """The images in any order; a stream's bytes are saved in the folder `scratch`."""
         raise NotImplementedError
 
 
 class Unusable(Exception):
-    """An image that cannot be used, and why."""
+    """An image that cannot be used; the message says why."""
 
 
 def checked_name(name: str, where: str) -> str:
-    """The name of an archive's member or a manifest's path, without a leading "./".
+    """An archive member's name or a manifest's path without a leading "./".
 
     Raises:
-      BadInput: it leaves its folder ("..").
+      BadInput: it leads out of its folder ("..").
     """
     while name.startswith("./"):
         name = name[2:]
@@ -82,31 +83,31 @@ def checked_name(name: str, where: str) -> str:
 
 
 def examine(entry: Entry) -> tuple[int, str]:
-    """(bytes, format) by the first bytes: "jpeg", "png", or "" for the other image formats.
+    """(size in bytes, format), by the first bytes: "jpeg", "png", or "" for other image formats.
 
     Raises:
-      Unusable: missing, empty, cut short or no image.
+      Unusable: the image is missing, empty, truncated or not an image.
     """
     start = max(entry.offset, 0)
     try:
         os.fsencode(entry.key)
         with open(entry.file, "rb", buffering=0) as file:
-            there = os.fstat(file.fileno()).st_size - start
-            size = there if entry.offset < 0 else entry.size
+            available = os.fstat(file.fileno()).st_size - start
+            size = available if entry.offset < 0 else entry.size
             head = os.pread(file.fileno(), min(_HEAD, size), start)
     except UnicodeEncodeError:
-        raise Unusable("its name cannot be that of a file") from None
+        raise Unusable("its name is not a valid file name") from None
     except OSError as error:
         raise Unusable(error.strerror) from None
     if not size:
         raise Unusable("empty")
-    if size > there:
-        raise Unusable(f"{there} of its {size} bytes are there")
+    if size > available:
+        raise Unusable(f"only {available} of its {size} bytes are there")
     for magic, name in _MAGIC.items():
         if head.startswith(magic):
             return size, name
     if not head.startswith(_OTHERS):
-        raise Unusable(f"no image: begins with {head!r}")
+        raise Unusable(f"not an image: begins with {head!r}")
     return size, ""
 
 

@@ -1,4 +1,4 @@
-"""`imagenet:PATH`: ILSVRC2012 as it is downloaded, written as TFDS's own imagenet2012."""
+"""Reader for `imagenet:PATH`: ILSVRC2012 as downloaded, to write like TFDS's own imagenet2012."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -17,15 +17,15 @@ _LABELS = "validation_labels.txt"
 
 
 class ImageNetReader(Reader):
-    """PATH holds the two tars, or what comes out of them: train/<wnid>/*.JPEG and val/**/*.JPEG.
+    """PATH contains the two tars, or them extracted: train/<wnid>/*.JPEG and val/**/*.JPEG.
 
-    The training tar holds one tar a class. The labels of the validation images, in the order of
-    their file names, are those that come with TFDS, or PATH/validation_labels.txt: a wnid a line.
-    The key is the file's name, such as n01440764_10026.JPEG.
+    The training tar contains one tar per class. The labels of the validation images, in the order
+    of their file names, come from TFDS, or from PATH/validation_labels.txt with one wnid per line.
+    The key is the file name, such as n01440764_10026.JPEG.
     """
 
     dataset, expected = "imagenet2012", _EXPECTED
-    encoding = "jpeg"  # the feature of TFDS; one image is a PNG all the same
+    encoding = "jpeg"  # as in TFDS's feature, although one image is a PNG
 
     def __init__(self, path: str):
         super().__init__()
@@ -35,8 +35,8 @@ class ImageNetReader(Reader):
             places = [self._root / "train", self._root / "val"]
         if not all(place.exists() for place in places):
             raise errors.BadInput(
-                f"imagenet:{path}: expected {_TRAIN} and {_VALIDATION} in {self._root}, as they "
-                f"are downloaded from image-net.org, or the folders train and val"
+                f"imagenet:{path}: expected {_TRAIN} and {_VALIDATION} in {self._root}, as "
+                f"downloaded from image-net.org, or the folders train and val"
             )
         self._train, self._validation = places
         shipped = tfds.core.tfds_path("datasets/imagenet2012")
@@ -55,21 +55,23 @@ class ImageNetReader(Reader):
         """Every image.
 
         Raises:
-          BadInput: a class that is none of the 1,000, or another number of validation labels.
+          BadInput: a class is not one of the 1,000, or labels and validation images do not match.
         """
         known = set(self.classes)
         for name, *place in _images(self._train, self.left_out):
             *_, wnid, file = name.split("/")
             if wnid not in known:
-                raise errors.BadInput(f"{self._train}: {wnid!r} is none of ImageNet's 1,000")
+                raise errors.BadInput(
+                    f"{self._train}: {wnid!r} is not one of ImageNet's 1,000 classes"
+                )
             yield Entry(file, "train", wnid, *place)
         found = _images(self._validation, self.left_out)
         found = sorted((name.rpartition("/")[2], *place) for name, *place in found)
         labels = Path(self._labels_file).read_text().split()
         if len(labels) != len(found) or not known.issuperset(labels):
             raise errors.BadInput(
-                f"{self._labels_file} holds {len(labels):,} labels, {self._validation} "
-                f"{len(found):,} images: expected a wnid for each, in the order of their names"
+                f"{self._labels_file} has {len(labels):,} labels, {self._validation} "
+                f"{len(found):,} images: expected one wnid per image, in the order of their names"
             )
         for (name, *place), wnid in zip(found, labels, strict=True):
             yield Entry(name, "validation", wnid, *place)

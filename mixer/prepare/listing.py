@@ -1,7 +1,7 @@
-"""The list of what is to be written: in hash order, cut into shards, on disk.
+"""Lists a source on disk: every image, sorted by the hash of its name and split into shards.
 
-A first pass over the source looks at each image and deals its line into 128 files by the first bits
-of its hash; sorting these one by one needs memory for a 128th of the lines only.
+A first pass over the source examines each image and writes a line for it to one of 128 files, by
+the first bits of its hash. Sorting these one at a time needs memory for only 1/128 of the lines.
 """
 
 import contextlib
@@ -22,14 +22,14 @@ from mixer.data.sources.splits import meaning
 from mixer.prepare.entry import Entry, Reader, Unusable, examine
 
 _BUCKETS, _GROUP, _THREADS = 128, 2048, 8  # macOS lets a process open 256 files
-_SHOWN = 5  # of a long list of offenders
-# So many integer labels that do not occur are a mistake, not classes.
+_SHOWN = 5  # of a long list of bad images
+# With more unused integer labels than this, the labels must be a mistake.
 _MOST_UNUSED, _MOST_UNUSED_FOR_EACH = 1000, 10
 
 
 @dataclasses.dataclass
 class Split:
-    """Of the source, before duplicates of test sets are removed; bytes of the images alone."""
+    """Counts of a split before duplicates of test images are removed; `bytes` of images only."""
 
     examples: int = 0
     bytes: int = 0
@@ -38,12 +38,12 @@ class Split:
 
 @dataclasses.dataclass
 class Listing:
-    """What is known of a source once its images are listed; JSON.
+    """What is known of a source once its images are listed; can be saved as JSON.
 
     Attributes:
-      multi_label: examples have a list of labels.
+      multi_label: whether examples have a list of labels.
       encoding: "jpeg" or "png"; "" for a mixture or other formats.
-      archives: (path, size, time) of the archives whose members are listed.
+      archives: (path, size, modification time) of the archives whose members are listed.
     """
 
     classes: list[str]
@@ -55,12 +55,12 @@ class Listing:
 
     @property
     def examples(self) -> int:
-        """In all splits."""
+        """The number of examples in all splits."""
         return sum(split.examples for split in self.splits.values())
 
     @property
     def bytes(self) -> int:
-        """Of the images in all splits."""
+        """The bytes of the images in all splits."""
         return sum(split.bytes for split in self.splits.values())
 
     def shards(self) -> list[tuple[str, int]]:
@@ -80,14 +80,14 @@ def list_source(
     split: str,
     progress: Callable[[int, int], None],
 ) -> Listing:
-    """Lists the source into `folder`: a file `<split>-<number>` for each shard.
+    """Lists the source in `folder`, with a file `<split>-<number>` for each shard.
 
     Args:
-      split: of images for which the source names none.
-      progress: called with further images and bytes.
+      split: for images whose split the source does not name.
+      progress: called with the number of images and bytes just done.
 
     Raises:
-      BadInput: images that cannot be used, two of one name, or not what is expected of the source.
+      BadInput: images cannot be used or share a name, or the source is not as expected.
     """
     first = _FirstPass(reader, folder / "buckets", split)
     first.fill(folder, progress)
@@ -98,7 +98,7 @@ def list_source(
 
 
 def entries_of_shard(folder: Path, split: str, number: int) -> Iterator[Entry]:
-    """The lines of a shard, in hash order."""
+    """The images of a shard, in hash order."""
     with (folder / f"{split}-{number}").open("rb") as file:
         for line in file:
             fields = json.loads(line.split(b" ", 2)[2])
@@ -108,7 +108,7 @@ def entries_of_shard(folder: Path, split: str, number: int) -> Iterator[Entry]:
 
 
 class _FirstPass:
-    """The first pass: every image is looked at and its line dealt into a bucket."""
+    """The first pass: examines every image and writes its line to a bucket."""
 
     def __init__(self, reader: Reader, folder: Path, split: str):
         self.reader, self.folder, self.split = reader, folder, split
@@ -167,16 +167,16 @@ class _FirstPass:
     def summary(self, shard_bytes: int) -> Listing:
         if self.failed:
             raise errors.BadInput(
-                f"{self.failed:,} images cannot be used; mend or remove them: "
+                f"{self.failed:,} images cannot be used; fix or remove them: "
                 f"{some(self.failures, self.failed)}"
             )
         if not self.splits:
-            raise errors.BadInput("the source holds no images")
+            raise errors.BadInput("the source has no images")
         counts = {name: split.examples for name, split in self.splits.items()}
         if self.reader.expected and counts != dict(self.reader.expected):
             raise errors.BadInput(
-                f"the source holds {_counts(counts)}: expected {_counts(self.reader.expected)}. A "
-                f"part of it can be prepared as tar:PATH or folder:PATH under another name"
+                f"the source has {_counts(counts)}: expected {_counts(self.reader.expected)}. To "
+                f"prepare a part of it, use tar:PATH or folder:PATH and another name"
             )
         for name, split in self.splits.items():
             if not re.fullmatch(r"[A-Za-z0-9_]+", name) or name == "all":
@@ -202,16 +202,18 @@ class _FirstPass:
             used = len({int(name) for name in self.found})
             if least < 0 or most >= _MOST_UNUSED + _MOST_UNUSED_FOR_EACH * used:
                 raise errors.BadInput(
-                    f"{used:,} different integer labels from {least} to {most}: they are the "
-                    f"numbers of the classes from 0 on, so there would be {most + 1:,}. Number "
-                    f"them without such gaps, or give names, such as 'c{most}'"
+                    f"{used:,} different integer labels from {least} to {most}: integer labels "
+                    f"number the classes from 0, so there would be {most + 1:,}. Number them "
+                    f"without gaps, or use names, such as 'c{most}'"
                 )
             return [str(i) for i in range(most + 1)]
         names = list(self.reader.classes or sorted(self.found))
         if not names:
             raise errors.BadInput("no image of the source has a label")
         if broken := [name for name in names if name.splitlines() != [name.strip()]]:
-            raise errors.BadInput(f"class {broken[0]!r}: expected one line without outer spaces")
+            raise errors.BadInput(
+                f"class {broken[0]!r}: expected one line without leading or trailing spaces"
+            )
         if broken := [name for name in names if not _is_utf8(name)]:
             raise errors.BadInput(f"class {broken[0]!r} is not UTF-8: rename it")
         return names
@@ -232,7 +234,7 @@ def _examine(part: list[Entry]) -> list:
 
 
 def _cut(buckets: Path, folder: Path, listing: Listing) -> None:
-    """Sorts the buckets and writes a file for each shard; refuses two images of one name."""
+    """Sorts the buckets and writes a file for each shard; refuses images with the same name."""
     written = dict.fromkeys(listing.splits, 0)
     twice, shown, last = 0, [], b""
     with contextlib.ExitStack() as stack:
@@ -257,13 +259,13 @@ def _cut(buckets: Path, folder: Path, listing: Listing) -> None:
                 written[split] += 1
     if twice:
         raise errors.BadInput(
-            f"{twice:,} names occur twice, so that these examples could not be told apart: "
+            f"{twice:,} names occur twice, so these examples could not be told apart: "
             f"{some(shown, twice)}"
         )
 
 
 def some(shown: list[str], total: int) -> str:
-    """The first of a list, and how many more there are."""
+    """The items `shown` of a list, and how many more there are."""
     return ", ".join(shown) + (f", and {total - len(shown):,} more" if total > len(shown) else "")
 
 
@@ -272,10 +274,10 @@ def _counts(counts) -> str:
 
 
 def fingerprint(files: Iterable[Path]) -> dict:
-    """Changes with the names, sizes and times of files.
+    """A digest of the names, sizes and modification times of files, to detect changes.
 
     Raises:
-      BadInput: one is not there.
+      BadInput: a file is missing.
     """
     digest, count, total = hashlib.blake2b(digest_size=16), 0, 0
     for file in files:
@@ -289,6 +291,6 @@ def fingerprint(files: Iterable[Path]) -> dict:
 
 
 def status(file: str | Path) -> list[int]:
-    """Size and time of a file."""
+    """Size and modification time (ns) of a file."""
     found = os.stat(file)
     return [found.st_size, found.st_mtime_ns]

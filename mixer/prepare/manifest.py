@@ -1,4 +1,4 @@
-"""`manifest:FILE`: a table of paths and labels, separated by commas or tabs, or JSON lines."""
+"""Reader for `manifest:FILE`: a CSV or TSV table, or JSON lines, with paths and labels."""
 
 import csv
 import functools
@@ -15,7 +15,7 @@ from mixer.prepare.entry import Entry, Reader, checked_name
 _ARCHIVE = "::"
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _COLUMNS = ("path", "label", "labels", "split")
-# What others call these columns.
+# Other common names of these columns.
 _ALSO = {
     "path": "image images img file files filename file_name filepath file_path image_path",
     "label": "class classname class_name class_id category target id",
@@ -26,10 +26,9 @@ class ManifestReader(Reader):
     """FILE.csv, FILE.tsv (with a header) or FILE.jsonl; `path`, `label` or `labels`, and `split`.
 
     A path is relative to FILE's folder, or absolute, or `archive.tar::member`. `label` is one
-    class; `labels` any number: a list in JSON, separated by ";" in a table. `split` may be left
-    out. The key is the path as written. The columns of a .csv are separated by whatever makes
-    `path` one of them. Rows of one archive should stand together: the lists of the last few
-    archives are kept.
+    class; `labels` any number: a list in JSON, separated by ";" in a table. `split` is optional.
+    The key is the path as written. The separator of a .csv file is the one that makes `path` a
+    column. Rows of one archive should be adjacent: only the last few archives' lists are cached.
     """
 
     integer_labels = True
@@ -45,14 +44,14 @@ class ManifestReader(Reader):
             )
 
     def files(self) -> Iterator[Path]:
-        """The manifest; archives are added as they are met."""
+        """The manifest only; the listing records the archives."""
         yield self._path
 
     def entries(self, scratch: Path) -> Iterator[Entry]:
         """Every row.
 
         Raises:
-          BadInput: a row that cannot be understood, by its line.
+          BadInput: a row is invalid; the message has its line number.
         """
         rows = self._jsonl() if self._kind == ".jsonl" else self._table()
         self.unread = {}
@@ -77,8 +76,8 @@ class ManifestReader(Reader):
                         continue
                     if len(values) != len(columns):
                         raise errors.BadInput(
-                            f"{self._path}, line {line}: {len(values)} columns, and the header has "
-                            f"{len(columns)}: put what holds a separator into double quotes"
+                            f"{self._path}, line {line}: {len(values)} columns, but the header has "
+                            f"{len(columns)}: put values with a separator in double quotes"
                         )
                     row = dict(zip(columns, values, strict=True))
                     if "labels" in row:
@@ -88,7 +87,7 @@ class ManifestReader(Reader):
                 raise errors.BadInput(f"{self._path}, line {line}: {error}") from None
 
     def _separator(self, header: str) -> str:
-        """What separates the columns of the header such that `path` is one of them."""
+        """The separator with which `path` is one of the header's columns."""
         known = "\t" if self._kind == ".tsv" else "".join(_SEPARATORS)
         split = {s: [c.strip() for c in next(csv.reader([header], delimiter=s), [])] for s in known}
         found = [s for s, columns in split.items() if "path" in columns]
@@ -96,7 +95,7 @@ class ManifestReader(Reader):
             return found[0]
         separator = max(split, key=lambda s: len(split[s]))
         raise errors.BadInput(
-            f"{self._path}: its first line, read as columns between {_SEPARATORS[separator]}, is "
+            f"{self._path}: its first line, split at {_SEPARATORS[separator]}, is "
             f"{', '.join(split[separator])!r}: {_renaming(split[separator])}"
         )
 
@@ -110,7 +109,7 @@ class ManifestReader(Reader):
                 except ValueError as error:
                     raise errors.BadInput(f"{self._path}, line {line}: {error}") from None
                 if not isinstance(row, dict):
-                    raise errors.BadInput(f"{self._path}, line {line}: expected an object")
+                    raise errors.BadInput(f"{self._path}, line {line}: expected a JSON object")
                 yield line, row
 
     def _entry(self, row: dict) -> Entry:
@@ -139,17 +138,17 @@ class ManifestReader(Reader):
 
 
 def _renaming(columns: Iterable[str]) -> str:
-    """Which columns are missing, and which of those that are there may be meant."""
-    there, said = list(columns), []
+    """Says which columns are missing, and which existing ones to rename."""
+    existing, said = list(columns), []
     for wanted, message in (
         ("path", "no 'path'"),
         ("label", "expected either 'label' or 'labels'"),
     ):
-        if wanted in there or (wanted == "label" and "labels" in there):
+        if wanted in existing or (wanted == "label" and "labels" in existing):
             continue
-        near = [c for c in there if c.strip().lower() in (wanted, *_ALSO[wanted].split())]
+        near = [c for c in existing if c.strip().lower() in (wanted, *_ALSO[wanted].split())]
         said.append(message + (f" (rename {near[0]!r})" if near else ""))
-    return f"{' and '.join(said)} among {', '.join(map(repr, there))}"
+    return f"{' and '.join(said)} among {', '.join(map(repr, existing))}"
 
 
 def _text(value, what: str) -> str:

@@ -1,4 +1,4 @@
-"""How far it is: a bar on a terminal, a line every few seconds otherwise."""
+"""Shows progress: a bar on a terminal, otherwise a line every few seconds."""
 
 import sys
 import time
@@ -7,11 +7,11 @@ _SECONDS = 10  # between lines
 
 
 class Progress:
-    """Counts images and bytes while it is entered.
+    """A context manager that counts and shows images and bytes.
 
     Args:
-      what: is done, such as "writing".
-      total: images; None: not known yet.
+      what: the activity, such as "writing".
+      total: number of images; None if not known yet.
     """
 
     def __init__(self, what: str, total: int | None = None):
@@ -34,7 +34,7 @@ class Progress:
             self._say()
 
     def add(self, images: int, size: int) -> None:
-        """Further images and their bytes are done."""
+        """Adds images just done, and their bytes."""
         self._count, self._bytes = self._count + images, self._bytes + size
         if self._bar is not None:
             self._bar.update(images)

@@ -1,4 +1,4 @@
-"""The kinds of sources, by what they are called; `folder:PATH` is read here itself."""
+"""Selects the reader for a source by its prefix; contains the reader for `folder:PATH`."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from mixer.prepare.tars import TarReader
 
 
 class FolderReader(Reader):
-    """PATH/<split>/<class>/**/*.jpg, or PATH/<class>/**/*.jpg for a single `train`.
+    """PATH/<split>/<class>/**/*.jpg, or PATH/<class>/**/*.jpg for a single `train` split.
 
-    Splits are called train, validation and test, however their folders are.
+    Splits are named train, validation and test, whatever their folders are called.
     """
 
     def __init__(self, path: str):
@@ -32,7 +32,7 @@ class FolderReader(Reader):
                 yield self._layout.root / file
 
     def entries(self, scratch: Path) -> Iterator[Entry]:
-        """Every image; its key is the path below PATH."""
+        """Every image; its key is the path relative to PATH."""
         for part in self._layout.splits:
             split = splits.meaning(part) if self._layout.has_splits else ""
             for file, label in self._layout.images(part, self.left_out):
@@ -51,7 +51,7 @@ def open_reader(source: str) -> Reader:
     """The reader of `kind:argument`.
 
     Raises:
-      BadInput: unknown kind, or a source that is not there.
+      BadInput: the kind is unknown, or the source does not exist.
     """
     kind, _, argument = source.partition(":")
     if kind not in _READERS or not argument:

@@ -1,4 +1,4 @@
-"""`tar:PATHS`: members <split>/<class>/x.jpg, <class>/x.jpg or <class>.tar, also from a stream."""
+"""Reader for `tar:PATHS`: members <split>/<class>/x.jpg, <class>/x.jpg or <class>.tar; streams."""
 
 import contextlib
 import glob
@@ -18,17 +18,17 @@ from mixer.data.sources.image_files import ending, is_hidden, is_image
 from mixer.prepare.entry import Entry, Reader, checked_name
 
 _LAYOUT = "<split>/<class>/x.jpg (split: train, validation, test), <class>/x.jpg or <class>.tar"
-_WNID = re.compile(r"n\d{8}")  # what ImageNet's tars of one class are named by
+_WNID = re.compile(r"n\d{8}")  # the name of ImageNet's tars of one class
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 
 
 class TarReader(Reader):
-    """PATHS: tars, also compressed ones, `-` or a FIFO; commas and globs for several.
+    """PATHS: plain or compressed tars, `-` or a FIFO; commas and globs for several.
 
-    A tar within a tar holds the images of a class, and so does a tar named by a wnid.
+    A tar inside a tar contains the images of one class, and so does a tar named after a wnid.
 
-    What cannot be read at random (a stream, a compressed tar) is read once, and its images are kept
-    in one file beside the dataset until that is complete.
+    A stream or compressed tar, which has no random access, is read once; its images are saved in a
+    file next to the dataset until that is complete.
     """
 
     def __init__(self, paths: str):
@@ -36,7 +36,7 @@ class TarReader(Reader):
         self._paths = expand(paths)
 
     def files(self) -> Iterator[Path]:
-        """The tars, streams left out."""
+        """The tars, without streams."""
         return (path for path in self._paths if str(path) != "-" and not path.is_fifo())
 
     def entries(self, scratch: Path) -> Iterator[Entry]:
@@ -73,29 +73,29 @@ class TarReader(Reader):
             )
 
     def _check_names(self, classes: set[str], with_splits: bool) -> None:
-        """Refuses splits that were taken for classes, and tars of several splits that name none."""
+        """Refuses splits taken for classes, and tars of several splits whose members name none."""
         if with_splits:
             return
         if alike := splits.mistaken(sorted(classes)):
             raise errors.BadInput(
-                f"{', '.join(alike)} look like splits, and are none: expected {_LAYOUT}"
+                f"{', '.join(alike)} look like splits, but are not: expected {_LAYOUT}"
             )
         of = {splits.resembles(path.name): path for path in self._paths}
         if len(of) > 1 and None not in of:
             raise errors.BadInput(
-                f"{' and '.join(map(str, of.values()))} look like splits, and their members do not "
-                f"say so: expected {_LAYOUT} in them"
+                f"{' and '.join(map(str, of.values()))} look like splits, but their members do not "
+                f"name any: expected {_LAYOUT} in them"
             )
 
 
 def expand(paths: str) -> list[Path]:
-    """Commas and globs to paths, in order.
+    """The paths that commas and globs stand for, in order.
 
     Raises:
-      BadInput: one is not there.
+      BadInput: one does not exist.
     """
     found = []
-    whole = Path(paths).expanduser().is_file()  # whose name may hold commas
+    whole = Path(paths).expanduser().is_file()  # its name may contain commas
     for part in [paths] if whole else filter(None, map(str.strip, paths.split(","))):
         path = Path(part).expanduser()
         matches = [part] if part == "-" or path.exists() else sorted(glob.glob(str(path)))
@@ -108,16 +108,16 @@ def expand(paths: str) -> list[Path]:
 def images(
     path: Path, left_out: Counter, start: int = 0, end: int | None = None
 ) -> Iterator[tuple[str, str, int, int]]:
-    """(name, file, offset, size) of the images of an uncompressed tar, read by its headers alone.
+    """(name, file, offset, size) of the images in an uncompressed tar; reads only its headers.
 
-    Those of a tar within it, <class>.tar, are named <class>/x.jpg.
+    Images of a tar inside it, <class>.tar, are named <class>/x.jpg.
 
     Args:
-      left_out: counts the members that are no images by their endings.
-      start, end: where in `path` the tar lies, for one within another.
+      left_out: counts the members that are not images, by ending.
+      start, end: the position in `path` of a tar inside another.
 
     Raises:
-      BadInput: a damaged tar, a link, or a name that leads out of its folder.
+      BadInput: the tar is damaged, a member is a link, or a name leads out of its folder.
     """
     with _readable(path), path.open("rb") as file:
         file.seek(start)
@@ -125,7 +125,7 @@ def images(
             for member in _each(path, tar):
                 stop = member.offset_data + member.size
                 if end is not None and stop > end:
-                    raise tarfile.ReadError("a tar within it is cut short")
+                    raise tarfile.ReadError("a tar inside it is truncated")
                 if is_image(member.name):
                     yield _name(path, member), str(path), member.offset_data, member.size
                 elif _is_tar(member):
@@ -144,13 +144,13 @@ def _streamed(path: Path, spool: BinaryIO, left_out: Counter) -> Iterator[tuple]
 
 
 def _copied(path: Path, stream: BinaryIO, spool: BinaryIO, left_out: Counter) -> Iterator[tuple]:
-    """As `images`, for what can be read once only: the images are copied into `spool`."""
+    """Like `images`, for a tar that can be read only once: copies the images to `spool`."""
     with _readable(path), tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Strict) as tar:
         for member in _each(path, tar):
             if is_image(member.name):
                 offset = spool.tell()
                 shutil.copyfileobj(tar.extractfile(member), spool)
-                spool.flush()  # it is looked at right away
+                spool.flush()  # the caller reads it right away
                 yield _name(path, member), spool.name, offset, member.size
             elif _is_tar(member):
                 for name, *place in _copied(path, tar.extractfile(member), spool, left_out):
@@ -160,7 +160,7 @@ def _copied(path: Path, stream: BinaryIO, spool: BinaryIO, left_out: Counter) ->
 
 
 class _Strict(tarfile.TarInfo):
-    """Takes nothing but the end mark for the end; tarfile ends quietly at a damaged header too."""
+    """Ends only at the end mark; plain tarfile also ends silently at a damaged header."""
 
     @classmethod
     def frombuf(cls, buf, encoding, errors):
@@ -169,13 +169,13 @@ class _Strict(tarfile.TarInfo):
         except tarfile.EOFHeaderError:
             raise
         except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"damaged or cut short: {error}") from None
+            raise tarfile.ReadError(f"damaged or truncated: {error}") from None
 
 
 def _each(path: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """The files in a tar, without keeping a list of them."""
     while (member := tar.next()) is not None:
-        tar.members.clear()  # a kilobyte each
+        tar.members.clear()  # they take a kilobyte each
         if is_image(member.name) and (member.issym() or member.islnk() or member.issparse()):
             raise errors.BadInput(f"{path}: member {member.name!r} is a link, not an image file")
         if member.isfile():
@@ -214,10 +214,10 @@ def _name(path: Path, member: tarfile.TarInfo) -> str:
 
 
 def _place(path: Path, name: str) -> tuple[str, str]:
-    """(split or "", class) of a member; what stands before a split does not count."""
+    """(split or "", class) of a member; folders before the split are ignored."""
     folders = name.split("/")[:-1]
     at = next((i for i, folder in enumerate(folders) if splits.meaning(folder)), None)
     if not folders or (at and at == len(folders) - 1):
         raise errors.BadInput(f"{path}: member {name!r} has no class: expected {_LAYOUT}")
-    # A folder alone is a class, whatever it is called; see `_check_names`.
+    # A single folder is a class, whatever its name; see `_check_names`.
     return ("", folders[0]) if at is None or len(folders) == 1 else (folders[at], folders[at + 1])

@@ -1,6 +1,6 @@
-"""The shards of a dataset: their images read, written in hash order, and read back.
+"""Writes the shards of a dataset in hash order, and reads them back to check them.
 
-Several processes write them, which stop and die with this one.
+Several processes write them; they stop and die with this one.
 """
 
 import contextlib
@@ -24,13 +24,13 @@ from mixer.prepare.dedup import Known
 from mixer.prepare.entry import Entry, Unusable, read
 from mixer.prepare.listing import Listing, entries_of_shard
 
-# Where things lie in the work folder.
-LISTING = "plan.json"  # as older preparations, which can be gone on with, called it
+# Names in the work folder.
+LISTING = "plan.json"  # its name in older preparations, which can still be resumed
 LISTS, KNOWN, DONE, PARTS, SHARDS = "lists", "known", "done", "parts", "dataset"
 
 
 def features(listing: Listing) -> tfds.features.FeaturesDict:
-    """`image`, `label` (or `labels`, a list) and `file_name`, as TFDS has them for ImageNet."""
+    """`image`, `label` (or `labels`, a list) and `file_name`, as in TFDS's ImageNet."""
     label = tfds.features.ClassLabel(names=listing.classes)
     labels = {"labels": tfds.features.Sequence(label)} if listing.multi_label else {"label": label}
     image = tfds.features.Image(encoding_format=listing.encoding or None)
@@ -48,16 +48,16 @@ class ShardWriter:
         self._known = Known(work / KNOWN)
 
     def write(self, split: str, number: int) -> dict:
-        """Makes the shard, or finds it made.
+        """Writes the shard unless it is already finished.
 
         Returns:
           file, split, number, records, bytes (of the records), size (of the file), sha256, removed
-          (what equals a test example), failures (messages; then there is no shard).
+          (images that equal a test example), failures (messages; then there is no shard).
         """
         shards = self._listing.splits[split].shards
         name = f"{self._name}-{split}.array_record-{number:05}-of-{shards:05}"
         final, done = self._work / SHARDS / name, self._work / DONE / f"{name}.json"
-        # Also empty after a power cut.
+        # ValueError: the file may be empty after a power cut.
         with contextlib.suppress(FileNotFoundError, ValueError):
             result = json.loads(done.read_text())
             if final.exists() and storage.sha256(final) == result["sha256"]:
@@ -77,14 +77,14 @@ class ShardWriter:
         return result
 
     def _images(self, split, number, failures, removed) -> list[tuple[Entry, bytes]]:
-        """The shard's images in hash order, read in the order in which they lie on the disk."""
+        """The shard's images in hash order, but read in the order of their position on disk."""
         entries = list(entries_of_shard(self._work / LISTS, split, number))
         images = {}
         for i in sorted(range(len(entries)), key=lambda i: (entries[i].file, entries[i].offset)):
             entry = entries[i]
             try:
                 image = read(entry)
-                # One that is not trained on may well be the very set that is compared with.
+                # A validation or test split may be the very set that is compared with.
                 held_out = splits.meaning(split) in (splits.VALIDATION, splits.TEST)
                 compared = self._known and not held_out
                 same = self._known.match(image) if compared else None
@@ -115,13 +115,13 @@ class ShardWriter:
 def write_shards(
     work: Path, name: str, shards: list[tuple[str, int]], count: int, stop: Callable[[], bool]
 ) -> Iterator[dict]:
-    """What `ShardWriter.write` returns for each shard, as they are done; fewer once `stop()`.
+    """Yields what `ShardWriter.write` returns as shards are finished; fewer once `stop()`.
 
     Args:
-      count: of processes; 1: this one.
+      count: how many processes write; 1 means this one.
 
     Raises:
-      Failure: a process died, or cannot write.
+      Failure: a process died or cannot write.
     """
     if count == 1:
         writer = ShardWriter(work, name)
@@ -148,9 +148,10 @@ def write_shards(
         except BrokenProcessPool:
             if not stop():  # a signal to the whole group ends them too
                 raise errors.Failure(
-                    f"a process that writes shards has died, for lack of memory perhaps: each of "
-                    f"config.prepare.processes={count} holds a shard of config.prepare.shard_size. "
-                    f"The finished shards stand; the same command goes on"
+                    f"a process that writes shards died, perhaps because it ran out of memory: "
+                    f"each of config.prepare.processes={count} keeps a shard of "
+                    f"config.prepare.shard_size in memory. The finished shards are kept; the same "
+                    f"command resumes"
                 ) from None
         finally:
             pool.shutdown(cancel_futures=True)
@@ -160,7 +161,7 @@ _writer: ShardWriter
 
 
 def _start(work: Path, name: str) -> None:
-    # All but the one by which the pool itself ends its processes.
+    # All signals but the one with which the pool itself ends its processes.
     signals.leave_to_parent(*(number for number in signals.STOPS if number != signal.SIGTERM))
     threading.Thread(target=_die_with_parent, daemon=True).start()
     global _writer

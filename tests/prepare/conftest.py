@@ -9,7 +9,7 @@ from mixer.prepare import dataset, dedup, readers
 
 @pytest.fixture
 def job(tmp_path):
-    """(source, name, **more) -> a `Preparation` into tmp_path/out, in this process."""
+    """(source, name, **more) -> a `Preparation` of tmp_path/out, in this process."""
 
     def make(
         source, name="mine", shard_bytes=3000, dedup_against="", version="1.0.0", split="train"
@@ -30,7 +30,7 @@ def job(tmp_path):
 
 @pytest.fixture
 def prepare(job):
-    """As `job`, prepared: the folder of the dataset."""
+    """Like `job`, but prepares the dataset and returns its folder."""
 
     def run(source, name="mine", **more):
         made = job(source, name, **more)
@@ -59,14 +59,14 @@ def tar(tmp_path):
 
 @pytest.fixture
 def images(image_folder):
-    """{path below image_folder: bytes}, listed in an order of no meaning."""
+    """{path below image_folder: bytes}, in an arbitrary order."""
     files = sorted(image_folder.rglob("*.png"), key=lambda path: path.name)
     return {str(path.relative_to(image_folder)): path.read_bytes() for path in files}
 
 
 @pytest.fixture
 def read():
-    """(folder, split) -> the examples of a prepared split, by the source that training uses."""
+    """(folder, split) -> the examples of a prepared split, read with training's own source."""
 
     def examples(folder, split):
         name = f"{folder.parent.name}:{folder.name}"

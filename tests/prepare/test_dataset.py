@@ -1,4 +1,4 @@
-"""Going on, refusing, removing: what holds for every source."""
+"""Resuming, refusing and removing duplicates, for any source."""
 
 import gzip
 import io
@@ -20,7 +20,7 @@ def content(folder):
 
 
 def run(job, shards=None):
-    """Prepares until so many shards are written; whether it is complete."""
+    """Prepares until `shards` shards are written; returns whether it is complete."""
 
     def stop():
         return shards is not None and len(list((job.work / writing.DONE).glob("*"))) >= shards
@@ -29,7 +29,7 @@ def run(job, shards=None):
 
 
 @pytest.mark.parametrize("kind", ["folder", "compressed"])
-def test_stopped_anywhere_it_becomes_what_it_would_have_been(
+def test_a_stopped_preparation_is_resumed_with_the_same_result(
     kind, image_folder, images, tar, prepare, job, capsys
 ):
     path = image_folder if kind == "folder" else tar("a.tgz", images, "w:gz")
@@ -49,7 +49,7 @@ def test_stopped_anywhere_it_becomes_what_it_would_have_been(
     assert content(job(source).target) == expected
 
 
-def test_finished_shards_are_kept_and_damaged_ones_written_anew(image_folder, prepare, job):
+def test_finished_shards_are_kept_and_damaged_ones_rewritten(image_folder, prepare, job):
     source = f"folder:{image_folder}"
     expected = content(prepare(source))
     shutil.rmtree(job(source).target)
@@ -66,7 +66,7 @@ def test_finished_shards_are_kept_and_damaged_ones_written_anew(image_folder, pr
     assert kept == [made[0].name, made[3].name]
 
 
-def test_a_second_time_there_is_nothing_to_do(image_folder, prepare, job, capsys):
+def test_preparing_again_does_nothing(image_folder, prepare, job, capsys):
     source = f"folder:{image_folder}"
     folder = prepare(source)
     times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
@@ -76,25 +76,25 @@ def test_a_second_time_there_is_nothing_to_do(image_folder, prepare, job, capsys
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == times
 
 
-def test_other_content_is_refused(image_folder, prepare, job):
+def test_a_target_with_other_content_is_refused(image_folder, prepare, job):
     source = f"folder:{image_folder}"
     before = content(prepare(source))
-    with pytest.raises(errors.BadInput, match="there already, with other shard_bytes: choose"):
+    with pytest.raises(errors.BadInput, match="exists already, with other shard_bytes: choose"):
         run(job(source, shard_bytes=9999))
     (image_folder / "train" / "cat" / "0.png").touch()
-    with pytest.raises(errors.BadInput, match="there already, with other fingerprint"):
+    with pytest.raises(errors.BadInput, match="exists already, with other fingerprint"):
         run(job(source))
     assert content(job(source).target) == before
 
 
-def test_a_source_that_changes_is_noticed(image_folder, job, tar, images):
+def test_a_changed_source_is_detected(image_folder, job, tar, images):
     source = f"folder:{image_folder}"
     assert not run(job(source), 1)
     (image_folder / "train" / "cat" / "new.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(errors.BadInput, match="unfinished preparation with other fingerprint"):
         run(job(source))
     assert job(source).work.exists()
-    # An archive that a manifest names is looked at too.
+    # So is a changed archive that a manifest names.
     path = tar("images/a.tar", images)
     (image_folder / "list.jsonl").write_text(
         "".join(json.dumps({"path": f"a.tar::{name}", "label": name[0]}) + "\n" for name in images)
@@ -106,14 +106,14 @@ def test_a_source_that_changes_is_noticed(image_folder, job, tar, images):
         run(job(listed, "listed"))
 
 
-def test_an_image_that_changes_meanwhile_fails_the_run(image_folder, job):
+def test_an_image_that_changes_during_the_run_is_an_error(image_folder, job):
     source = job(f"folder:{image_folder}")
     image = image_folder / "train" / "cat" / "0.png"
     with pytest.raises(errors.Failure, match="1 images cannot be read: 'train/cat/0.png': 3 bytes"):
         dataset.prepare(source, accept=lambda: image.write_bytes(b"abc"), stop=lambda: False)
 
 
-def test_two_at_once_are_refused(image_folder, job):
+def test_two_processes_at_once_are_refused(image_folder, job):
     source = job(f"folder:{image_folder}")
 
     def meanwhile():
@@ -130,13 +130,13 @@ BAD_TARS = {
     "'/cat/a.png' has an absolute name": {"/cat/a.png": PNG},
     "member 'a.png' has no class": {"a.png": PNG},
     "members with and without a split": {"train/cat/a.png": PNG, "dog/a.png": PNG},
-    "2 images cannot be used.*'cat/b.jpg': empty, 'cat/c.jpg': no image: begins with b'<html>": {
+    "2 images cannot be used.*'cat/b.jpg': empty, 'cat/c.jpg': not an image: begins with b'<html>": {
         "dog/a.png": PNG,
         "cat/b.jpg": b"",
         "cat/c.jpg": b"<html>not found</html>",
     },
     "all images are of one class, 'photos'": {"photos/cat/a.png": PNG, "photos/dog/b.png": PNG},
-    "holds no images": {"cat/readme.txt": b"none"},
+    "the source has no images": {"cat/readme.txt": b"none"},
 }
 
 
@@ -159,7 +159,7 @@ def test_links_in_tars_are_refused(kind, job, tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_cut_and_damaged_tars_are_refused(mode, job, tar, images, tmp_path):
+def test_truncated_and_damaged_tars_are_refused(mode, job, tar, images, tmp_path):
     whole = tar("whole.tar", images).read_bytes()
     with tarfile.open(tmp_path / "whole.tar") as file:
         boundary = file.getmembers()[20].offset
@@ -171,7 +171,7 @@ def test_cut_and_damaged_tars_are_refused(mode, job, tar, images, tmp_path):
             run(job(f"tar:{path}"))
 
 
-def test_two_images_of_one_name_are_refused(job, tar, images, tmp_path):
+def test_images_with_the_same_name_are_refused(job, tar, images, tmp_path):
     path = tar("whole.tar", images)
     shutil.copy(path, tmp_path / "copy.tar")
     with pytest.raises(errors.BadInput, match="47 names occur twice.*and 42 more"):
@@ -193,7 +193,7 @@ BAD_MANIFESTS = {
 
 
 @pytest.mark.parametrize("message", BAD_MANIFESTS)
-def test_bad_manifests_are_refused_by_their_line(message, job, tmp_path):
+def test_bad_manifests_are_refused_with_the_line_number(message, job, tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(PNG)
     manifest = tmp_path / "list.jsonl"
@@ -217,7 +217,7 @@ def test_negative_labels_are_refused(job, tmp_path):
         run(job(f"manifest:{tmp_path / 'list.csv'}"))
 
 
-def test_imagenet_must_be_whole(job, tar, tmp_path):
+def test_imagenet_must_be_complete(job, tar, tmp_path):
     with pytest.raises(errors.BadInput, match="expected ILSVRC2012_img_train.tar"):
         job(f"imagenet:{tmp_path}")
     inner = tar("n01440764.tar", {"n01440764_1.JPEG": PNG}).read_bytes()
@@ -233,16 +233,16 @@ def test_imagenet_must_be_whole(job, tar, tmp_path):
         run(job(f"imagenet:{tmp_path}"))
 
 
-def test_a_full_disk_is_noticed_before(image_folder, job, monkeypatch):
+def test_too_little_disk_space_is_refused_first(image_folder, job, monkeypatch):
     usage = shutil.disk_usage(image_folder)._replace(free=10**5)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(errors.BadInput, match="needs 0.00[0-9]* GB, and 0.0001 GB are free"):
+    with pytest.raises(errors.BadInput, match="needs 0.00[0-9]* GB, but only 0.0001 GB are free"):
         run(job(f"folder:{image_folder}"))
     assert not job(f"folder:{image_folder}").target.parents[1].exists()
 
 
 def test_training_images_of_test_sets_are_removed(image_folder, images, prepare, read, capsys):
-    """By their bytes and by their pixels; the test split itself stays."""
+    """By their bytes and by their pixels; the test split itself is unchanged."""
     whole = len(list(image_folder.glob("train/*/*.png")))
     folder = image_folder / "train" / "cat"
     same = images["test/dog/1.png"]
@@ -252,7 +252,7 @@ def test_training_images_of_test_sets_are_removed(image_folder, images, prepare,
         other = np.asarray(image).copy()
     other[0, 0, 0] ^= 1
     Image.fromarray(other).save(folder / "one_bit_off.png")
-    # An example a shard, so that two of them remain without any.
+    # One example per shard, so that two shards end up empty.
     test_set = f"folder:{image_folder}:test[:50%],folder:{image_folder}:test[50%:]"
     made = prepare(f"folder:{image_folder}", dedup_against=test_set, shard_bytes=1)
     removed = [json.loads(line) for line in (made / "removed.jsonl").read_text().splitlines()]
@@ -278,10 +278,10 @@ def test_unknown_kinds_are_refused(job):
         job("foldr:PATH")
 
 
-def test_a_cut_tar_within_a_tar_does_not_run_into_the_next(job, tar, images):
+def test_a_truncated_tar_inside_a_tar_does_not_run_into_the_next(job, tar, images):
     inner = tar("inner.tar", dict(list(images.items())[:6])).read_bytes()
     with tarfile.open(fileobj=io.BytesIO(inner)) as file:
-        cut = inner[: file.getmembers()[5].offset]  # at a border, without an end mark
+        cut = inner[: file.getmembers()[5].offset]  # at a member boundary, without an end mark
     source = f"tar:{tar('outer.tar', {'cat.tar': cut, 'dog.tar': inner})}"
-    with pytest.raises(errors.BadInput, match="a tar within it is cut short"):
+    with pytest.raises(errors.BadInput, match="a tar inside it is truncated"):
         run(job(source))

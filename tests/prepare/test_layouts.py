@@ -1,4 +1,4 @@
-"""What splits, classes and columns are called by those who made the data."""
+"""Common names of splits, classes and columns in other people's data."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def refused(job, source, message):
 
 
 @pytest.mark.parametrize("kind", ["folder", "tar"])
-def test_splits_are_called_as_tfds_calls_them(kind, image_folder, images, tar, prepare, read):
+def test_splits_get_tfds_names(kind, image_folder, images, tar, prepare, read):
     spelled = {"train": "Training", "test": "valid"}
     if kind == "folder":
         for name, other in spelled.items():
@@ -41,7 +41,7 @@ def test_splits_are_called_as_tfds_calls_them(kind, image_folder, images, tar, p
     assert len(read(folder, "val")) == len(read(folder, "Valid")) == 12
 
 
-def test_what_is_understood_and_left_out_is_said(image_folder, prepare, capsys):
+def test_the_interpretation_of_the_source_is_printed(image_folder, prepare, capsys):
     (image_folder / "train" / "cat" / "notes.txt").write_text("x")
     (image_folder / "annotations").mkdir()
     prepare(f"folder:{image_folder}")
@@ -53,23 +53,23 @@ def test_what_is_understood_and_left_out_is_said(image_folder, prepare, capsys):
 
 TARS = {
     "Train/ and training/ both mean the split train": ("Train/a/1.png", "training/b/2.png"),
-    "test, train look like splits, and are none": ("train/1.png", "test/2.png"),
+    "test, train look like splits, but are not": ("train/1.png", "test/2.png"),
     "member 'cat/train/1.png' has no class": ("cat/train/1.png", "dog/train/2.png"),
 }
 
 
 @pytest.mark.parametrize("message", TARS)
-def test_tars_that_could_be_meant_otherwise_are_refused(message, job, tar):
+def test_ambiguous_tars_are_refused(message, job, tar):
     refused(job, f"tar:{tar('a.tar', dict.fromkeys(TARS[message], PNG))}", message)
 
 
-def test_tars_of_different_splits_must_say_so(job, tar):
+def test_members_of_tars_of_different_splits_must_name_them(job, tar):
     first = tar("train.tar", {"cat/1.png": PNG, "dog/2.png": PNG})
     second = tar("val.tar", {"cat/3.png": PNG, "dog/4.png": PNG})
     refused(job, f"tar:{first},{second}", "train.tar and .*val.tar look like splits")
 
 
-def test_a_train_on_rails_is_a_class_in_a_tar_too(prepare, tar):
+def test_a_class_called_train_is_a_class_in_a_tar_too(prepare, tar):
     folder = prepare(f"tar:{tar('a.tar', {'bus/1.png': PNG, 'train/2.png': PNG})}")
     assert splits_of(folder) == {"train": 2}
     builder = tfds.builder_from_directory(folder)
@@ -98,25 +98,25 @@ def test_netpbm_is_an_image(tmp_path, prepare, read):
 
 @pytest.mark.parametrize("ending", ["csv", "TSV"])
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
-def test_columns_may_be_separated_otherwise(ending, separator, image_folder, images, prepare, job):
-    """Also with what Excel puts in front, and Windows at the end of a line."""
+def test_columns_may_have_other_separators(ending, separator, image_folder, images, prepare, job):
+    """Also with Excel's byte order mark and Windows line ends."""
     rows = [["split", "label", "path", "width"]]
     rows += [[*name.split("/")[:2], name, "24"] for name in images]
     manifest = image_folder / f"list.{ending}"
     text = "".join(separator.join(row) + "\r\n" for row in rows)
     manifest.write_bytes(b"\xef\xbb\xbf" + text.encode())
     if ending == "TSV" and separator != "\t":
-        refused(job, f"manifest:{manifest}", "read as columns between tabs")
+        refused(job, f"manifest:{manifest}", "split at tabs")
     else:
         assert splits_of(prepare(f"manifest:{manifest}")) == {"train": 35, "test": 12}
 
 
 MANIFESTS = {
-    "columns between commas, is 'file_name, Class': no 'path' .rename 'file_name'. and expected "
+    "split at commas, is 'file_name, Class': no 'path' .rename 'file_name'. and expected "
     "either 'label' or 'labels' .rename 'Class'. among": "file_name,Class\na.png,x\n",
-    "columns between semicolons, is 'image, category': no": "image;category\na.png;x\n",
-    "read as columns between": "one column\na.png\n",
-    "line 3: 3 columns, and the header has 2: put what": "path,label\na.png,x\na,b.png,y\n",
+    "split at semicolons, is 'image, category': no": "image;category\na.png;x\n",
+    "its first line, split at": "one column\na.png\n",
+    "line 3: 3 columns, but the header has 2: put values": "path,label\na.png,x\na,b.png,y\n",
     "line 2: expected either 'label' or 'labels'": "path,size\na.png,3\n",
     "2 different integer labels from 0 to 100000: .* there would be 100,001": (
         "path,label\na.png,0\nb.png,100000\n"
@@ -126,14 +126,14 @@ MANIFESTS = {
 
 
 @pytest.mark.parametrize("message", MANIFESTS)
-def test_tables_that_are_not_understood_say_what_was_found(message, job, tmp_path):
+def test_errors_of_a_table_say_what_was_found(message, job, tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(PNG)
     (tmp_path / "list.csv").write_text(MANIFESTS[message])
     refused(job, f"manifest:{tmp_path / 'list.csv'}", message)
 
 
-def test_columns_that_are_not_read_are_said(tmp_path, prepare, capsys):
+def test_unread_columns_are_printed(tmp_path, prepare, capsys):
     (tmp_path / "a.png").write_bytes(PNG)
     rows = ({"path": "a.png", "label": "x", "set": "test"},)
     (tmp_path / "list.jsonl").write_text("".join(json.dumps(row) + "\n\n" for row in rows))
@@ -141,7 +141,7 @@ def test_columns_that_are_not_read_are_said(tmp_path, prepare, capsys):
     assert "1 classes: x; not read: column 'set'" in capsys.readouterr().out
 
 
-def test_tars_may_be_called_like_lists_and_globs(tmp_path, prepare, tar):
+def test_names_of_tars_may_look_like_lists_and_globs(tmp_path, prepare, tar):
     for number, name in enumerate(("a,b.tar", "c[1].tar")):
         path = tar(name, {"cat/1.png": PNG, "dog/2.png": PNG})
         assert splits_of(prepare(f"tar:{path}", f"mine{number}")) == {"train": 2}

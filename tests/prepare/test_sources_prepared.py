@@ -1,4 +1,4 @@
-"""Each kind of source, as it comes out of the prepared dataset."""
+"""Every kind of source, read back from the prepared dataset."""
 
 import csv
 import json
@@ -14,12 +14,12 @@ from mixer.prepare import imagenet
 
 
 def sums(folder):
-    """{file: checksum} of the shards; the dataset's name taken out."""
+    """{file: checksum} of the shards, without the dataset's name."""
     lines = (folder / "SHA256SUMS").read_text().splitlines()
     return {line.split("-", 1)[1]: line.split()[0] for line in lines}
 
 
-def test_a_folder_reads_as_before(image_folder, images, prepare, read):
+def test_a_prepared_folder_has_the_same_examples(image_folder, images, prepare, read):
     folder = prepare(f"folder:{image_folder}")
     for split in ("train", "test"):
         before = sources.open_source(f"folder:{image_folder}", split)
@@ -32,7 +32,7 @@ def test_a_folder_reads_as_before(image_folder, images, prepare, read):
     assert set(names) == {name for name in images if name.startswith("train/")}
 
 
-def test_every_way_in_gives_the_same_shards(image_folder, images, prepare, tar, tmp_path):
+def test_every_kind_of_source_gives_the_same_shards(image_folder, images, prepare, tar, tmp_path):
     expected = sums(prepare(f"folder:{image_folder}", "a"))
     assert len(expected) > 4
     assert sums(prepare(f"tar:{tar('b.tar', images)}", "b")) == expected
@@ -66,7 +66,7 @@ def test_tar_without_splits_is_train(images, prepare, read, tar):
     assert sorted(e["image"] for e in read(folder, "train")) == sorted(flat.values())
 
 
-def test_a_folder_around_the_splits_does_not_count(images, prepare, read, tar):
+def test_a_folder_around_the_splits_is_ignored(images, prepare, read, tar):
     around = {f"./photos-v2/{name}": data for name, data in images.items()}
     folder = prepare(f"tar:{tar('around.tar', around)}")
     expected = sorted((d, ("cat", "dog", "eel").index(n.split("/")[1])) for n, d in images.items())
@@ -75,7 +75,7 @@ def test_a_folder_around_the_splits_does_not_count(images, prepare, read, tar):
 
 
 @pytest.mark.parametrize("way", ["nested", "compressed", "separate"])
-def test_tars_of_a_class_as_imagenet_21k_has_them(way, images, prepare, read, tar, tmp_path):
+def test_tars_of_one_class_as_in_imagenet_21k(way, images, prepare, read, tar, tmp_path):
     wnids = ("n00004475", "n00005787", "n00006024")
     inner, expected = {}, []
     for label, (wnid, name) in enumerate(zip(wnids, ("cat", "dog", "eel"), strict=True)):
@@ -94,7 +94,7 @@ def test_tars_of_a_class_as_imagenet_21k_has_them(way, images, prepare, read, ta
 
 @pytest.fixture
 def tiny_imagenet(images, tar, tmp_path, monkeypatch):
-    """The tars of three classes, {file name: (wnid, bytes)} of both splits."""
+    """Makes the tars of three classes; {file name: (wnid, bytes)} of both splits."""
     monkeypatch.setattr(
         imagenet.ImageNetReader, "expected", {"train": 35, "validation": len(VALIDATION)}
     )
@@ -129,7 +129,7 @@ def check_imagenet(folder, expected):
 def test_imagenet_tars_become_tfds_own_dataset(tiny_imagenet, prepare, tmp_path):
     folder = prepare(f"imagenet:{tmp_path}", "imagenet2012", version="5.1.0")
     check_imagenet(folder, tiny_imagenet)
-    # What TFDS's code says of the dataset, apart from the files that were just written.
+    # The features in TFDS's own code, not those just written.
     own = tfds.builder("imagenet2012", data_dir=tmp_path / "nowhere").info.features
     written = tfds.features.FeaturesDict.from_config(folder)
     assert set(written) == set(own) and written["label"].names == own["label"].names

@@ -64,7 +64,7 @@ def test_killed_or_stopped_it_goes_on_to_the_same_dataset(photos, data_dir, tmp_
     assert process.returncode == 0 and "shards are written; the same command" in printed, err
 
     code, printed, err = run(data_dir, CONFIG, workdir, *flags(photos, out))
-    assert code == 0 and "going on with" in printed, err
+    assert code == 0 and "resuming" in printed, err
     assert dataset("killed") == dataset("whole")
     results = json.loads((workdir / "results.json").read_text())
     assert results["dataset"] == "photos" and results["device_kind"] is None
