@@ -130,7 +130,7 @@ BAD_TARS = {
     "'/cat/a.png' has an absolute name": {"/cat/a.png": PNG},
     "member 'a.png' has no class": {"a.png": PNG},
     "members with and without a split": {"train/cat/a.png": PNG, "dog/a.png": PNG},
-    "2 images cannot be used.*'cat/b.jpg': empty, 'cat/c.jpg': not an image: begins with b'<html>": {
+    "2 images cannot be used.*'cat/b.jpg': empty, 'cat/c.jpg': not an image: begins with b'<ht": {
         "dog/a.png": PNG,
         "cat/b.jpg": b"",
         "cat/c.jpg": b"<html>not found</html>",
