@@ -1,3 +1,3 @@
-"""Models: a file for each family, all their published sizes in sizes.py, names in registry.py."""
+"""Models: one file per family, all published sizes in sizes.py, the names in registry.py."""
 
 from mixer.models import sizes as sizes  # registers them

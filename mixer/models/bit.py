@@ -1,8 +1,8 @@
 """BiT: ResNet-v2 with group norm and weight standardisation (Kolesnikov et al. 2020).
 
-A unit normalises first: convolutions 1x1, 3x3, 1x1, each of relu(GN(.)), are added to the unit's
-input. The first unit of a stage, which changes the width, adds them to a 1x1 convolution of the
-first of those activations instead.
+A unit normalises first: the output of 1x1, 3x3 and 1x1 convolutions, each on relu(GN(.)), is added
+to the unit's input. The first unit of a stage, which changes the width, adds it to a 1x1
+convolution of the first of those activations instead.
 """
 
 from functools import partial
@@ -74,8 +74,8 @@ class BiT(nn.Module):
     num_blocks are the units of each stage; width is that of the first stage's 3x3 convolutions, a
     multiple of 32, and doubles with each stage, as the stride does after the first: 64 in the
     original, 64 k in R..xk. Any H and W.
-    The stem's pooling is on a map padded with zeros, as that of the published weights, not with
-    -inf. dtype is that of the convolutions; parameters, norms, pooling and head stay float32.
+    The stem's pooling pads with zeros, as for the published weights, not with -inf. dtype is that
+    of the convolutions; parameters, norms, pooling and head stay float32.
     Nothing is random: train changes nothing.
     scan and remat ("none", "dots", "full") trade compile time, time and memory: see `stack`.
     """

@@ -1,7 +1,7 @@
 """ConvNeXt (Liu et al. 2022, arXiv 2201.03545).
 
 Four stages at 1/4, 1/8, 1/16 and 1/32 of the image's size. A block, on x [N, H, W, C]:
-    y = x + s W2 gelu(W1 LN(7x7 depthwise convolution of x))   C -> 4C -> C, s for each channel
+    y = x + s W2 gelu(W1 LN(7x7 depthwise convolution of x))   C -> 4C -> C, s per channel
 """
 
 from functools import partial
@@ -44,10 +44,10 @@ class ConvNeXt(nn.Module):
 
     num_classes=0 leaves the head out: features, float32, [N, C] of the last stage's width. There
     are as many stages as num_blocks has numbers, four in the paper's models. H and W may be any
-    from 32 on; what the strides leave over at the right and at the bottom is cut off. Training
-    passes train=True and, for stochastic depth, an rng "dropout": over all blocks the
-    probability rises linearly from 0 to `stochastic_depth`. dtype is that of the products;
-    parameters, norms, pooling and head stay float32. scan and remat, within each stage: see
+    size of 32 or more; pixels at the right and the bottom that the strides do not cover are cut
+    off. Training passes train=True and, for stochastic depth, an rng "dropout": the probability
+    rises linearly over all blocks from 0 to `stochastic_depth`. dtype is that of the products;
+    parameters, norms, pooling and head stay float32. For scan and remat, within each stage, see
     `stack`.
     """
 

@@ -1,39 +1,39 @@
-"""What the fields of the models mean, by their names, which are the same in all families."""
+"""The meaning of each model field, by name; a field means the same in all families."""
 
 MEANINGS = {
-    "patch_size": "pixels, of a square; it divides the image's sides",
-    "num_blocks": "how many blocks; of each stage, in models that have stages",
+    "patch_size": "side of a square patch in pixels; divides the image's height and width",
+    "num_blocks": "number of blocks; per stage in models with stages",
     "hidden_dim": "channels C of each token",
     "tokens_mlp_dim": "D_S, units of the MLPs that mix tokens",
     "channels_mlp_dim": "D_C, units of the MLPs that mix channels",
     "mlp_dim": "units of the MLPs",
-    "ffn_dim": "channels within a block, of which half gate the other half",
+    "ffn_dim": "channels inside a block; one half gates the other",
     "width": "channels of the first stage's 3x3 convolutions; each stage doubles them",
     "widths": "the width of each stage, in channels",
-    "num_heads": "attention heads; of each stage, in models that have stages",
-    "block_size": "pixels of the feature map, along a side, that share their attention",
-    "halo_size": "pixels around a block that it attends to as well",
+    "num_heads": "attention heads; per stage in models with stages",
+    "block_size": "side, in pixels of the feature map, of a block that shares its attention",
+    "halo_size": "pixels around a block that it also attends to",
     "value_ratio": "channels of the attention's values, in units of the stage's width",
     "out_ratio": "channels of a block's output, in units of the stage's width",
     "final_dim": "channels of a last layer before pooling; 0: none",
     "token_mixing": "shared (the Mixer's), untied, grouped, views or pyramid",
-    "groups": "G of grouped and views; it divides hidden_dim",
-    "stages": "of pyramid; from one to the next the tokens become a quarter",
-    "pooling": "what the head sees: token (the class token) or gap (the mean of the patches)",
-    "representation_size": "units of a layer with tanh before the head; 0: none",
+    "groups": "G of grouped and views; divides hidden_dim",
+    "stages": "of pyramid; each has a quarter of the tokens of the one before",
+    "pooling": "the head's input: token (the class token) or gap (the mean of the patches)",
+    "representation_size": "units of a tanh layer before the head; 0: none",
     "dropout": "probability, in training",
-    "stochastic_depth": "probability that a branch is left out in training; the model's text in "
-    "mixer/models says how it grows with the depth",
-    "depth_ramp": "by what stochastic depth grows: mlp, or block (as big_vision has it)",
-    "depth_rescale": "divide a branch that is kept by the probability of that",
-    "gelu": "tanh (as the paper's models) or erf (the exact one, as timm)",
-    "normalization": "of the images, within the model: imagenet or none",
-    "layer_scale_init": "what the factors on the branches' channels begin at",
-    "head_bias_init": "what the head's biases begin at",
+    "stochastic_depth": "probability of dropping a branch in training; the model's docstring in "
+    "mixer/models says how it grows with depth",
+    "depth_ramp": "where stochastic depth grows: per mlp, or per block (as in big_vision)",
+    "depth_rescale": "divide a branch that is kept by the probability of keeping it",
+    "gelu": "tanh (as in the paper's models) or erf (exact, as in timm)",
+    "normalization": "of the images, inside the model: imagenet or none",
+    "layer_scale_init": "initial value of the per-channel factors on the branches",
+    "head_bias_init": "initial value of the head's biases",
     "dtype": "of the matrix products: float32 or bfloat16; parameters stay float32",
 }
 
-# What a training chooses for itself: weights fit a model whatever these are, and mean the same.
+# Fields that each training run may choose: weights fit any values of these and mean the same.
 OF_TRAINING = (
     "dropout",
     "stochastic_depth",

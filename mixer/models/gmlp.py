@@ -1,8 +1,8 @@
-"""gMLP (Liu et al. 2021, arXiv 2105.08050): one branch a layer, with a gate that mixes tokens.
+"""gMLP (Liu et al. 2021, arXiv 2105.08050): one branch per layer, with a gate that mixes tokens.
 
 X: [N, S, C], S patches of C channels. A layer:
     [U V] = gelu(W1 LN(X))   on rows: C -> 6C, in two halves
-    Y = X + W2 (U * (A LN(V) + a))   A on columns: S -> S, near 0 at first, and a at 1
+    Y = X + W2 (U * (A LN(V) + a))   A on columns: S -> S, initially near 0, and a initially 1
 """
 
 from functools import partial
@@ -43,9 +43,9 @@ class GMLP(nn.Module):
     num_classes=0 leaves the head out: features [N, C], float32. patch_size divides H and W.
     Training passes train=True and, for stochastic depth, an rng "dropout": every layer drops with
     probability `stochastic_depth`, 1 - the paper's survival probability. (The authors' code is not
-    public; a rate without a ramp, Xavier's initialisation and the norms' epsilons are timm's.)
-    dtype is that of the matrix products; parameters, norms, pooling and head stay float32. scan and
-    remat: see `stack`.
+    public; a rate without a ramp, Xavier initialisation and the norms' epsilons are timm's.)
+    dtype is that of the matrix products; parameters, norms, pooling and head stay float32. For scan
+    and remat see `stack`.
     """
 
     num_classes: int

@@ -22,9 +22,9 @@ class HaloAttention(nn.Module):
     """[N, H, W, C] -> [N, H / stride, W / stride, value_dim], rounded up.
 
     softmax(q.(k + r) / sqrt(d)) v, in each head of d = C / num_heads channels; r is the sum of a
-    vector for the offset in rows and one for that in columns, which the heads share. With a stride,
-    queries are of every second pixel. Outside of the map keys and values are 0 and take part. The
-    blocks begin at the top left; the last ones may stand out.
+    vector for the row offset and one for the column offset, which the heads share. With a stride,
+    only every second pixel is a query. Outside the map, keys and values are 0 and are attended to.
+    Blocks start at the top left; the last ones may extend beyond the map.
     """
 
     value_dim: int
@@ -67,7 +67,7 @@ class HaloAttention(nn.Module):
 def windows(x, blocks, side, halo):
     """[N, H, W, C] -> [N, R, side + 2 halo, C, side + 2 halo, C]: R x C blocks, each with a halo.
 
-    Zeros are outside of the map. Made of slices, which unlike a gather have a cheap gradient.
+    Outside the map there are zeros. It uses slices, whose gradient, unlike a gather's, is cheap.
     """
     for axis, count in zip((1, 3), blocks, strict=True):
         around = [(0, 0)] * x.ndim
@@ -80,14 +80,14 @@ def windows(x, blocks, side, halo):
 
 
 def _parts(scores, first, step, length, axis):
-    """Of query i along `axis`, `length` numbers of the last axis, from first - i * step on."""
+    """For query i along `axis`: `length` numbers of the last axis, starting at first - i * step."""
     scores = jnp.moveaxis(scores, axis, 0)
     parts = [part[..., first - i * step :][..., :length] for i, part in enumerate(scores)]
     return jnp.stack(parts, axis)
 
 
 class HaloBlock(nn.Module):
-    """1 x 1, attention, 1 x 1; the shortcut is projected where size or width change."""
+    """1 x 1, attention, 1 x 1; the shortcut is projected if the size or the width changes."""
 
     width: int
     out_dim: int
@@ -111,21 +111,21 @@ class HaloBlock(nn.Module):
 class HaloNet(nn.Module):
     """Images [N, H, W, 3], float32 in [-1, 1] -> logits [N, num_classes], float32.
 
-    num_classes=0 leaves the head out: features, float32, [N, final_dim], or if that is 0 of the
-    last stage's width. There are as many stages as num_blocks has numbers, four in the paper's
+    num_classes=0 leaves the head out: features, float32, [N, final_dim], or of the last stage's
+    width if final_dim is 0. There are as many stages as num_blocks has numbers, four in the paper's
     models. H and W may be any. Nothing is random: train=True changes nothing. dtype is that of the
-    products; parameters, norms, softmax, pooling and head stay float32. scan and remat, within each
-    stage: see `stack`.
+    products; parameters, norms, softmax, pooling and head stay float32. For scan and remat, within
+    each stage, see `stack`.
 
-    The models have no state, so the norms are of groups of 16 channels in one image, where the
-    paper's are over the batch; the parameters are as many. Its authors' code is not public: block
-    and halo sizes, ratios and depths are those on which two public transcriptions of the paper
-    agree, the numbers of heads are one's. ReLU, the stem, where the norms stand and strided queries
-    are as in timm, and so are the logits (tools/timm_parity.py), but that timm scales q.k alone and
-    counts the positions of strided queries as if they were not. Of each table of relative positions
-    halo_size rows at both ends are never used, but counted by all. Not established, and so not
-    here, is "H4 (base 128, Conv-12)" of the Mixer paper's table 2: H4 with twice the width and
-    convolutions in the first two stages has 70 million parameters, the published one 87.
+    The models have no state, so they use group norm (16 channels, one image) instead of the paper's
+    batch norm, with as many parameters. The authors' code is not public: block and halo sizes,
+    ratios and depths are those on which two public transcriptions of the paper agree; the numbers
+    of heads are from one of them. ReLU, the stem, the places of the norms and strided queries are
+    as in timm, and so are the logits (tools/timm_parity.py), except that timm scales only q.k and
+    numbers the positions of strided queries as if there were no stride. In each table of relative
+    positions, halo_size rows at both ends are never used, but every count includes them. "H4 (base
+    128, Conv-12)" of the Mixer paper's table 2 is uncertain, and so not included: H4 with twice the
+    width and convolutions in the first two stages has 70 million parameters, the published one 87.
     """
 
     num_classes: int

@@ -1,6 +1,6 @@
-"""What a model refuses: what are no images, and images of another grid than its parameters are for.
+"""Checks a model's input: shape and dtype of the images, and that their grid fits the parameters.
 
-This is found when the model is traced, before anything is compiled.
+The checks run when the model is traced, before anything is compiled.
 """
 
 import functools
@@ -14,13 +14,14 @@ from flax import linen as nn
 
 
 def checks_images(call: Callable) -> Callable:
-    """A model's `__call__(images, train)`, made to look at the images first.
+    """Decorates a model's `__call__(images, train)` to check the images first.
 
-    They are [N, H, W, 3], floating point. Where the model has a `patch_size` it divides H and W,
-    and the parameters, if there are any yet, were made for as many patches.
+    They must be [N, H, W, 3], floating point. If the model has a `patch_size`, it must divide H and
+    W, and the parameters, if they exist already, must be for that number of patches.
 
     Raises:
-      ValueError: from the call: names what there is, what is expected, and the way out.
+      ValueError: from the call; the message has what was found, what was expected and how to fix
+        it.
     """
 
     @functools.wraps(call)
@@ -39,12 +40,12 @@ def _check_images(images: jax.Array) -> None:
     shape = images.shape
     if images.ndim != 4 or shape[3] != 3:
         turned = images.ndim == 4 and shape[1] == 3
-        mend = ": the channels come last, images.transpose(0, 2, 3, 1)" if turned else ""
-        raise ValueError(f"images have shape {shape}: expected [N, H, W, 3]{mend}")
+        fix = ": put the channels last with images.transpose(0, 2, 3, 1)" if turned else ""
+        raise ValueError(f"images have shape {shape}: expected [N, H, W, 3]{fix}")
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(
-            f"images are of dtype {images.dtype}: expected floating-point numbers in [-1, 1]; of "
-            f"pixels from 0 to 255 images / 127.5 - 1 makes them"
+            f"images are of dtype {images.dtype}: expected floating-point numbers in [-1, 1]; "
+            f"convert pixels from 0 to 255 with images / 127.5 - 1"
         )
 
 
@@ -54,7 +55,7 @@ def _check_size(size: tuple[int, int], patch_size: int) -> None:
         near = (max(1, round(side / patch_size)) * patch_size for side in size)
         raise ValueError(
             f"image size {height} x {width} is not divisible by patch_size {patch_size}: the "
-            f"nearest that is, is {' x '.join(map(str, near))}"
+            f"nearest divisible size is {' x '.join(map(str, near))}"
         )
 
 
@@ -63,7 +64,8 @@ def _check_grid(size: tuple[int, int], model: nn.Module, params: Any) -> None:
     if stored_patch != patch_size:
         raise ValueError(
             f"the parameters were made for patch_size {stored_patch}, the model has {patch_size}: "
-            f"give it theirs, or them its own by mixer.with_patch_size(params, {patch_size})"
+            f"use their patch_size, or convert them with "
+            f"mixer.with_patch_size(params, {patch_size})"
         )
     height, width = size
     rows, columns, stored = height // patch_size, width // patch_size, _tokens(model, params)
@@ -77,17 +79,18 @@ def _check_grid(size: tuple[int, int], model: nn.Module, params: Any) -> None:
             f"the parameters were made for {made_for}; images of {height} x {width} with "
             f"patch_size {patch_size} are a {rows} x {columns} grid "
             f"of {rows * columns} tokens. Resize the images, or load the parameters for this size "
-            f"with mixer.load_pretrained(..., image_size=({height}, {width})), for the model "
-            f"mixer.at_resolution(...)"
+            f"with mixer.load_pretrained(..., image_size=({height}, {width})) and use the model "
+            f"that mixer.at_resolution(...) returns"
         )
 
 
 def _tokens(model: nn.Module, params: Any) -> int:
-    """For how many tokens parameters were made: what knows of places is the table of positions, or
-    the token mixing; that of the first block, where later ones have fewer tokens.
+    """The number of tokens that parameters are for, by the position embeddings or token mixing.
+
+    It is that of the first block if later blocks have fewer tokens.
 
     Raises:
-      ValueError: they are for a model that is wider, or less wide, for another resolution.
+      ValueError: their token-mixing width is that of another resolution.
     """
     if "pos_embedding" in params:
         return params["pos_embedding"].shape[1] - ("cls" in params)
@@ -97,7 +100,7 @@ def _tokens(model: nn.Module, params: Any) -> int:
     if "Dense_0" in mixing and width != model.tokens_mlp_dim:
         raise ValueError(
             f"the parameters have token-mixing MLPs of {width} units, the model has "
-            f"tokens_mlp_dim={model.tokens_mlp_dim}: parameters for another resolution are for the "
-            f"model mixer.at_resolution(model, image_size, pretrained_size)"
+            f"tokens_mlp_dim={model.tokens_mlp_dim}: for parameters of another resolution use the "
+            f"model that mixer.at_resolution(model, image_size, pretrained_size) returns"
         )
     return tokens // getattr(model, "groups", 1)

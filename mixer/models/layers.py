@@ -1,16 +1,16 @@
-"""What several families share: GELU, LayerScale, the normalisation of images, stages."""
+"""Layers that several families share: GELU, LayerScale, image normalisation, stages."""
 
 import jax
 import numpy as np
 from flax import linen as nn
 
-# Of ImageNet's pixels in [0, 1], by channel.
+# Of ImageNet's pixels in [0, 1], per channel.
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def gelu(x: jax.Array, form: str) -> jax.Array:
-    """GELU by its tanh approximation (`form="tanh"`, the released Mixers) or exactly ("erf").
+    """GELU with the tanh approximation (`form="tanh"`, as in the released Mixers) or exact ("erf").
 
     Raises:
       ValueError: another form.
@@ -21,7 +21,7 @@ def gelu(x: jax.Array, form: str) -> jax.Array:
 
 
 class LayerScale(nn.Module):
-    """A learned factor for each channel, `init` at first (Touvron et al. 2021, CaiT)."""
+    """A learned factor per channel, initially `init` (Touvron et al. 2021, CaiT)."""
 
     init: float
 
@@ -32,9 +32,9 @@ class LayerScale(nn.Module):
 
 
 def normalized(images: jax.Array, form: str) -> jax.Array:
-    """Images [N, H, W, 3] in [-1, 1] as the model's authors have them.
+    """Images [N, H, W, 3] in [-1, 1], normalised as the model's authors do.
 
-    "imagenet": less the mean of ImageNet's pixels, divided by their deviation; "none": as they are.
+    "imagenet": minus the mean of ImageNet's pixels, divided by their deviation; "none": unchanged.
 
     Raises:
       ValueError: another form.
@@ -47,10 +47,10 @@ def normalized(images: jax.Array, form: str) -> jax.Array:
 
 
 def stages(model: nn.Module, *fields: str) -> list[tuple]:
-    """Of each stage, as many as model.num_blocks has numbers: its blocks, its entry of each field.
+    """For each stage, one per number in model.num_blocks: its block count and value of each field.
 
     Raises:
-      ValueError: a field that has fewer.
+      ValueError: a field has fewer values.
     """
     count = len(model.num_blocks)
     for field in fields:

@@ -1,7 +1,7 @@
-"""The Mixers of appendix A, whose token mixing is another: none of them helped at scale.
+"""The Mixer variants of appendix A, with other token mixing: none of them helped at scale.
 
-X is [N, S, C], S patches of C channels. All but the token mixing is the Mixer's, where it is one
-MLP, S -> D_S -> S, for all channels ("shared" here). The others:
+X is [N, S, C], S patches of C channels. Only the token mixing differs from the Mixer's, which is
+one MLP, S -> D_S -> S, for all channels ("shared" here). The others:
 
 - untied: an MLP S -> D_S -> S for each of the C channels.
 - grouped: G neighbouring channels are concatenated, so that C / G columns go through one MLP,
@@ -9,8 +9,8 @@ MLP, S -> D_S -> S, for all channels ("shared" here). The others:
 - views: G learned maps R^C -> R^(C / G) give G views of each token; they are concatenated and
   mixed as above. The paper does not say how they become C channels again: here, side by side.
 - pyramid: in some layers the MLP maps S tokens to S' < S. The paper names neither the layers nor
-  S', and leaves open what becomes of the skip connection, which has S tokens. Here the layers are
-  divided into `stages` of the same length, the first layer of each but the first keeps a quarter
+  S', and does not say what happens to the skip connection, which has S tokens. Here the layers are
+  divided into `stages` of equal length; the first layer of each stage but the first keeps a quarter
   of the tokens, and its token mixing has no skip connection.
 """
 
@@ -27,7 +27,7 @@ from mixer.models.stack import stack
 
 
 class AblatedBlock(nn.Module):
-    """A Mixer layer with another token mixing; `new_tokens` S' > 0 makes S' tokens of S."""
+    """A Mixer layer with another token mixing; `new_tokens` S' > 0 maps S tokens to S'."""
 
     token_mixing: str
     groups: int
@@ -93,9 +93,9 @@ _MIXINGS = {
 class AblatedMixer(nn.Module):
     """Images [N, H, W, 3], float32 in [-1, 1] -> logits [N, num_classes], float32.
 
-    token_mixing: shared (the Mixer), untied, grouped, views or pyramid. groups: G, which divides C,
-    of the grouped and the views. stages: of the pyramid. The other fields, and what training
-    passes, are the Mixer's. There is no rule that takes its parameters to another resolution.
+    token_mixing: shared (the Mixer), untied, grouped, views or pyramid. groups: G of grouped and
+    views, which divides C. stages: of pyramid. The other fields, and the arguments in training, are
+    the Mixer's. Its parameters cannot be resized to another resolution.
     """
 
     num_classes: int
@@ -140,10 +140,10 @@ class AblatedMixer(nn.Module):
         return head(self, x)
 
     def _check(self) -> None:
-        """Refuses fields that do not fit.
+        """Checks that the fields are compatible.
 
         Raises:
-          ValueError: they do not.
+          ValueError: they are not.
         """
         if self.token_mixing not in _MIXINGS:
             raise ValueError(

@@ -1,9 +1,9 @@
-"""NFNet (Brock et al. 2021, arXiv 2102.06171): a ResNet whose variances are kept without norms.
+"""NFNet (Brock et al. 2021, arXiv 2102.06171): a ResNet that controls variance without norms.
 
-A block, gelu being scaled so that it keeps the variance 1:
-    h = gelu(x) / sigma, where sigma^2 is the variance that x has at first
-    y = shortcut + 0.2 g SE(conv(gelu(conv(gelu(conv(gelu(conv(h))))))))   g a scalar, 0 at first
-The shortcut is x itself, or, in each stage's first block, a projection of h.
+A block, with gelu scaled so that it preserves a variance of 1:
+    h = gelu(x) / sigma, where sigma^2 is the variance of x at initialisation
+    y = shortcut + 0.2 g SE(conv(gelu(conv(gelu(conv(gelu(conv(h))))))))   g a scalar, initially 0
+The shortcut is x itself or, in each stage's first block, a projection of h.
 """
 
 import itertools
@@ -28,7 +28,7 @@ def _gelu(x, form):
 
 
 class WSConv(nn.Module):
-    """A convolution with scaled weight standardisation, padded so that H and W are kept.
+    """A convolution with scaled weight standardisation, padded to preserve H and W.
 
     Each output channel's weights have mean 0 and the norm `gain`.
     """
@@ -94,17 +94,17 @@ class NFNet(nn.Module):
     """Images [N, H, W, 3], float32 in [-1, 1] -> logits [N, num_classes], float32.
 
     num_classes=0 leaves the head out: features, float32, [N, 2 C], C being the last stage's width.
-    There are as many stages as num_blocks has numbers, four in the paper's models, which are
-    trained and tested at sizes of their own (F0: 192 and 256). Training passes train=True and
-    an rng "dropout": for dropout before the head, and for stochastic depth, of which block i of
-    L has the probability stochastic_depth * i / L. dtype is that of the products; parameters,
-    the standardisation of the weights, pooling and head stay float32. scan and remat, within
-    each stage: see `stack`.
+    There are as many stages as num_blocks has numbers, four in the paper's models, each of which
+    is trained and tested at its own sizes (F0: 192 and 256). Training passes train=True and an rng
+    "dropout": for dropout before the head, and for stochastic depth, which drops block i of L with
+    probability stochastic_depth * i / L. dtype is that of the products; parameters, weight
+    standardisation, pooling and head stay float32. For scan and remat, within each stage, see
+    `stack`.
 
-    As in the authors' code the normalisation of the images, the tanh form of GELU, and ReLU after
-    the squeeze. Unlike there, branches that are kept are divided by the probability of that, as in
-    all models here, and a group of 192 channels stays one (F4+): so its parameters and operations
-    are those that they publish.
+    Image normalisation, the tanh form of GELU and ReLU after the squeeze are as in the authors'
+    code. Unlike there, branches that are kept are divided by the probability of keeping them, as in
+    all models here, and a group of 192 channels is not split (F4+), which gives the parameters and
+    operations that the authors publish.
     They clip gradients unit by unit: `config.optimizer.agc`.
     """
 
@@ -134,7 +134,7 @@ class NFNet(nn.Module):
         noise, variance = noise_of(self, train, rates), 1.0
         for i, (blocks, width) in enumerate(layers.stages(self, "widths")):
             block = partial(NFBlock, width, self.gelu, self.dtype)
-            # The projection takes h, whose variance is 1: the sum begins anew.
+            # The projection takes h, whose variance is 1: the sum starts over.
             variances = [variance, *(1 + _ALPHA**2 * j for j in range(1, blocks))][:blocks]
             betas, entry = [v**-0.5 for v in variances], partial(block, stride=min(2, i + 1))
             x = stack(self, block, f"stage_{i}_block", x, noise[i], betas, entry=entry)

@@ -1,8 +1,8 @@
-"""What is random in a training step: dropout, and stochastic depth.
+"""Dropout and stochastic depth: everything random in a model's training pass.
 
 Every mask is drawn from an explicit key, folded with the place where the mask is used, never from
-Flax's streams of keys for each module. So neither a scan over the blocks nor rematerialisation
-changes a mask.
+Flax's per-module key streams. So neither a scan over the blocks nor rematerialisation changes a
+mask.
 """
 
 from typing import Any
@@ -21,10 +21,9 @@ class Noise:
 
     Attributes:
       key: None in evaluation, where nothing is masked.
-      rates: the probabilities with which branches are dropped, nested as the parts are. They may be
-        traced.
+      rates: the probabilities of dropping branches, nested like the parts. They may be traced.
       dropout_rate: the probability with which a unit is dropped.
-      rescale: whether branches that are kept are divided by the probability that they are.
+      rescale: whether branches that are kept are divided by the probability of keeping them.
     """
 
     key: jax.Array | None = None
@@ -36,24 +35,24 @@ class Noise:
         return self.at(i, None if self.rates is None else self.rates[i])
 
     def at(self, place: int | jax.Array, rates: Any) -> "Noise":
-        """The masks of the part with the number `place`, which has these rates."""
+        """The masks of part number `place`, which has these rates."""
         key = None if self.key is None else jax.random.fold_in(self.key, place)
         return self.replace(key=key, rates=rates)
 
     def dropout(self, x: jax.Array, place: int) -> jax.Array:
         """Sets each unit to zero with probability `dropout_rate`; divides the others by 1 - rate.
 
-        `place` tells apart the uses of one key.
+        `place` distinguishes the uses of one key.
         """
         if self.key is None or self.dropout_rate == 0:
             return x
         return self._kept(x, self.dropout_rate, place, x.shape)
 
     def stochastic_depth(self, x: jax.Array, place: int = 2) -> jax.Array:
-        """Drops a whole branch [N, ...] of an example with probability `rates`, here one number.
+        """Drops an example's whole branch [N, ...] with probability `rates`, here a single number.
 
-        With `rescale` the branches that are kept are divided by 1 - rate, so that the expectation
-        stays (Huang et al. 2016). `place` is as in `dropout`; an MLP has used 0 and 1.
+        With `rescale`, branches that are kept are divided by 1 - rate, which preserves the
+        expectation (Huang et al. 2016). `place` is as in `dropout`; an MLP uses 0 and 1.
         """
         if self.key is None or (isinstance(self.rates, float) and self.rates == 0):
             return x
@@ -72,9 +71,9 @@ def noise_of(model: nn.Module, train: bool, rates: Any) -> Noise:
     """The masks of one call of a `model`, made within its compact call.
 
     Args:
-      model: its fields `dropout`, `stochastic_depth` and `depth_rescale` count, as far as it has
-        them. Where they make anything random, its rng "dropout" is needed.
-      rates: of its blocks' branches.
+      model: its fields `dropout`, `stochastic_depth` and `depth_rescale` are used if it has them.
+        If they make anything random, its rng "dropout" is needed.
+      rates: the probabilities of dropping its blocks' branches.
     """
     dropout = getattr(model, "dropout", 0.0)
     random = train and (dropout > 0 or model.stochastic_depth > 0)
@@ -83,11 +82,11 @@ def noise_of(model: nn.Module, train: bool, rates: Any) -> Noise:
 
 
 def depth_rates(last: float, num_blocks: int, ramp: str = "mlp") -> list[tuple[float, float]]:
-    """The probabilities with which each block's two branches are dropped: from 0 to `last`.
+    """The probabilities of dropping each block's two branches, from 0 to `last`.
 
-    They rise linearly from branch to branch, as the paper words it (`ramp="mlp"`: of the 2L
-    branches number j has last * j / (2L - 1)), or from block to block, as in big_vision's code
-    ("block": both branches of block i have last * i / (L - 1)).
+    They rise linearly from branch to branch, as the paper says (`ramp="mlp"`: branch j of 2L has
+    last * j / (2L - 1)), or from block to block, as in big_vision's code ("block": both branches of
+    block i have last * i / (L - 1)).
 
     Raises:
       ValueError: another ramp.

@@ -1,4 +1,4 @@
-"""Model names and what they stand for."""
+"""Registry of models: names, the class and fields of each; `register_model`, `create_model`."""
 
 import dataclasses
 import fnmatch
@@ -11,22 +11,22 @@ from mixer import errors
 
 @dataclasses.dataclass(frozen=True)
 class Traits:
-    """What a family of models asks of the recipes and of files.
+    """Properties of a model family that recipes and weights files depend on.
 
-    The family's class holds them as `traits`: every size has them, under whatever name it is
-    registered, and so does a derived class.
+    They are the class attribute `traits` of the family's class: every size has them, under whatever
+    name it is registered, and so does a derived class.
 
     Attributes:
-      family: its own name, or that of the family of ours that it is built like: its parameters have
-        that family's names in files (`mixer.weights.formats.names`), and where a recipe's table
-        has no row for a size, the family's counts. Empty: only a workdir can hold its parameters.
-      agc: the value for `config.optimizer.agc`, adaptive clipping.
+      family: its own name, or the family of ours that it is built like, whose names its parameters
+        have in files (`mixer.weights.formats.names`), and whose row a recipe's table uses if it has
+        none for a size. Empty: its parameters can only be in a workdir.
+      agc: the value for `config.optimizer.agc`, adaptive gradient clipping.
       uniform_depth: stochastic depth drops all branches with the same probability. Recipes state
-        the probability of the last branch of a ramp; this family takes half of it, the ramp's mean.
-      zero_depth_is_meant: a stochastic depth of 0 that a size is registered with is its paper's.
-        In other families 0 means that the paper has none, and a recipe sets its own.
-      square_on_imagenet: test images of ImageNet are resized to a square at every resolution. In
-        other families they keep their aspect ratio up to 224 pixels.
+        the probability of a ramp's last branch; this family uses half of it, the ramp's mean.
+      zero_depth_is_meant: a size registered with a stochastic depth of 0 has it from its paper. In
+        other families 0 means that the paper states none, and a recipe sets its own.
+      square_on_imagenet: ImageNet test images are resized to a square at every resolution. In other
+        families they keep their aspect ratio up to 224 pixels.
     """
 
     family: str = ""
@@ -38,10 +38,10 @@ class Traits:
 
 # Fields that change how a model is computed and not what it computes; keys of config.runtime.
 EXECUTION_FIELDS = ("scan", "remat")
-# How far a model is verified, the furthest first.
+# How far a model is verified, strongest first.
 LEVELS = (
     "weights",  # published weights load and give the published logits or accuracy
-    "other implementation",  # with the same random weights its logits are another code's
+    "other implementation",  # with the same random weights, another implementation's logits
     "counts",  # as many parameters as published
     "nothing",
 )
@@ -57,17 +57,17 @@ def register_model(
     traits: Traits | None = None,
     **fields,
 ) -> None:
-    """Makes `name` a model: the linen Module class `module` with these field values.
+    """Registers `name` as the linen Module class `module` with these field values.
 
-    A family of your own is registered from your package, named in `config.imports`.
+    Register a family of your own from your package, and name that in `config.imports`.
 
     Args:
       verified: how far tests show that it is the published model, one of `LEVELS`.
-      traits: of the whole family, if its class does not say them as `traits`.
+      traits: of the whole family, if its class does not define `traits`.
 
     Raises:
-      ValueError: `name` stands for another model already; another level; other traits than those
-        that the class has.
+      ValueError: `name` is registered already as another model, `verified` is unknown, or the class
+        has other traits.
     """
     if verified not in LEVELS:
         raise ValueError(f"verified={verified!r}: expected one of {', '.join(LEVELS)}")
@@ -86,18 +86,18 @@ def list_models(pattern: str = "*", *, verbose: bool = False) -> list[str] | dic
     """The registered names that match, sorted.
 
     Args:
-      pattern: such as "Mixer-*" or "*/16"; capital and small letters are alike.
-      verbose: gives {name: how far it is verified}. "weights": published weights load and give the
+      pattern: such as "Mixer-*" or "*/16"; case does not matter.
+      verbose: return {name: how far it is verified}. "weights": published weights load and give the
         published logits or accuracy; "other implementation": its logits are timm's with the same
         random weights; "counts": it has as many parameters as published; "nothing": a model of
         your own.
 
     Raises:
       BadInput: no name matches.
-      TypeError: `pattern` is no string; `verbose` is given by its name.
+      TypeError: `pattern` is not a string (`verbose` is keyword-only).
     """
     if not isinstance(pattern, str):
-        raise TypeError(f"list_models({pattern!r}): a pattern is a string; verbose=True by name")
+        raise TypeError(f"list_models({pattern!r}): expected a string; pass verbose=True by name")
     names = [name for name in sorted(_MODELS) if fnmatch.fnmatch(name.lower(), pattern.lower())]
     if not names:
         raise errors.unknown("model or pattern of models", pattern, _MODELS)
@@ -111,7 +111,7 @@ def _lookup(name: str) -> tuple[type[nn.Module], dict[str, Any]]:
 
 
 def traits(name: str) -> Traits:
-    """What the family of the named model asks of recipes and files.
+    """The traits of the named model's family.
 
     Raises:
       BadInput: unknown name.
@@ -120,9 +120,9 @@ def traits(name: str) -> Traits:
 
 
 def known_as(name: str) -> str:
-    """The first name under which this very model, class and fields, is registered.
+    """The first name under which this same model (class and fields) is registered.
 
-    A model of ours that you register again under a name of yours is found in tables by ours.
+    If you register one of our models again under your own name, tables are searched for our name.
 
     Raises:
       BadInput: unknown name.
@@ -134,10 +134,10 @@ def known_as(name: str) -> str:
 
 
 def model_fields(name: str) -> dict[str, Any]:
-    """The fields of the named model that a config can hold, with their values.
+    """The fields of the named model that a config can contain, with their values.
 
-    These are `num_classes` (None) and all whose value is a number, a string, a truth value, None or
-    a tuple of such, without `EXECUTION_FIELDS`.
+    These are `num_classes` (None) and all fields whose value is a number, string, bool, None or a
+    tuple of these, without `EXECUTION_FIELDS`.
 
     Raises:
       BadInput: unknown name.
@@ -162,7 +162,7 @@ def create_model(name: str, num_classes: int, **overrides) -> nn.Module:
 
     Args:
       name: for instance "Mixer-B/16"; see `list_models`.
-      num_classes: width of the head; 0 leaves it out, the model then returns features [N, C].
+      num_classes: width of the head; 0 leaves it out, and the model returns features [N, C].
       **overrides: any other field of the family.
 
     Raises:

@@ -1,6 +1,6 @@
 """ResMLP (Touvron et al. 2021, arXiv 2105.03404).
 
-X: [N, S, C], S patches of C channels. A layer, Aff being a scale and an offset for each channel:
+X: [N, S, C], S patches of C channels. A layer, where Aff is a scale and an offset per channel:
     U = X + s1 (A Aff(X) + a)   on columns: token mixing by one matrix, S -> S
     Y = U + s2 W2 gelu(W1 Aff(U))   on rows: channel mixing, C -> 4C -> C
 """
@@ -20,7 +20,7 @@ _KERNEL_INIT = nn.initializers.normal(0.02)
 
 
 class Affine(nn.Module):
-    """alpha x + beta with a number of each for every channel; in the place of a normalisation."""
+    """alpha x + beta, with one alpha and beta per channel; it replaces normalisation."""
 
     @nn.compact
     def __call__(self, x):
@@ -56,10 +56,9 @@ class ResMLP(nn.Module):
 
     num_classes=0 leaves the head out: features [N, C], float32. patch_size divides H and W.
     Training passes train=True and, for stochastic depth, an rng "dropout": all branches drop with
-    the same probability, `stochastic_depth`, as in the authors' code, from which the
-    initialisation is too, and the normalisation of the images. dtype is that of the matrix
-    products; parameters, affine maps, pooling and head stay float32. scan and remat: see
-    `stack`.
+    the same probability, `stochastic_depth`. This, the initialisation and the image normalisation
+    are as in the authors' code. dtype is that of the matrix products; parameters, affine maps,
+    pooling and head stay float32. For scan and remat see `stack`.
     """
 
     num_classes: int

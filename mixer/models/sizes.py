@@ -23,7 +23,7 @@ def _register(
     verified: str = _COMPARED,
     **same,
 ) -> None:
-    """Registers each name of `sizes`, which has a value for each of the `fields`."""
+    """Registers each name in `sizes`, which has values for `fields`; `same` are the common ones."""
     for name, values in sizes.items():
         own = dict(zip(fields.split(), values, strict=True))
         register_model(name, module, verified=verified, **own, **same)
@@ -41,7 +41,7 @@ TABLE_1 = {
     "Mixer-H/14": (14, 32, 1280, 640, 5120),
 }
 _register(Mixer, _MIXER_FIELDS, TABLE_1, traits=Traits(family="Mixer"))
-# Not the paper's: it is for images of 32 x 32 pixels, and small enough to be trained on a CPU.
+# Not the paper's: for images of 32 x 32 pixels, and small enough to train on a CPU.
 _register(Mixer, _MIXER_FIELDS, {"Mixer-Ti/4": (4, 8, 64, 64, 256)}, "nothing")
 
 # Appendix A. The paper prints neither G nor the shape of the pyramid.
@@ -54,7 +54,7 @@ for _kind, _changes in {
     _sizes = {name.replace("Mixer", _kind): size for name, size in TABLE_1.items()}
     _register(AblatedMixer, _MIXER_FIELDS, _sizes, "nothing", **_changes)
 
-# Table 1 of the ViT paper: B, L and H; Ti and S are later.
+# B, L and H are from table 1 of the ViT paper; Ti and S were added later.
 _register(
     ViT,
     "patch_size num_blocks hidden_dim mlp_dim num_heads",
@@ -71,7 +71,7 @@ _register(
     traits=Traits(family="ViT"),
 )
 
-# Layers, their units by stage, width factors. R200x3 is ViT's and Mixer's, not BiT's own.
+# Layers, units per stage, width factors. R200x3 is from the ViT and Mixer papers, not BiT's.
 for _layers, _units, _factors in (
     (50, (3, 4, 6, 3), (1, 2, 3)),
     (101, (3, 4, 23, 3), (1, 3)),
@@ -109,7 +109,7 @@ _register(
     traits=Traits(family="GMLP", uniform_depth=True, zero_depth_is_meant=True),
 )
 
-# Stochastic depth is that of training on ImageNet-1k alone; XL's is that on ImageNet-21k.
+# Stochastic depth is that of training on ImageNet-1k only; XL's is for ImageNet-21k.
 _register(
     ConvNeXt,
     "num_blocks widths stochastic_depth",
@@ -124,7 +124,7 @@ _register(
 )
 
 _NFNET = Traits(family="NFNet", agc=0.01)
-# By how much each is deeper than F0.
+# How many times deeper than F0 each one is.
 for _deeper, _dropout in enumerate((0.2, 0.3, 0.4, 0.4, 0.5, 0.5, 0.5, 0.5), 1):
     _blocks = tuple(_deeper * blocks for blocks in (1, 2, 6, 3))
     _sizes = {f"NFNet-F{_deeper - 1}": (_blocks, _dropout)}
@@ -143,7 +143,7 @@ register_model(
     traits=_NFNET,
 )
 
-# Block b, halo h, r_v, r_b, d_f, blocks of the stages, of which the third varies.
+# Block b, halo h, r_v, r_b, d_f, blocks per stage, of which the third varies.
 _register(
     HaloNet,
     "block_size halo_size value_ratio out_ratio final_dim num_blocks",

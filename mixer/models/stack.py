@@ -1,7 +1,7 @@
-"""A stack of equal blocks: one after the other or scanned, rematerialised or not.
+"""Applies a stack of identical blocks: in a Python loop or a scan, rematerialised or not.
 
-Neither choice changes the parameters' tree (NAME_0, NAME_1, ...), their initial values or a
-random mask, since `noise[i]` folds in the block's number.
+Neither choice changes the parameter tree (NAME_0, NAME_1, ...), the initial values or a random
+mask, since `noise[i]` folds in the block's number.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from mixer.models.noise import Noise
 
-# What of a block, besides its input, is kept for the backward pass; the rest is computed again.
+# What is saved of a block, besides its input, for the backward pass; the rest is recomputed.
 REMAT = {
     "none": jax.checkpoint_policies.everything_saveable,
     "dots": jax.checkpoint_policies.dots_saveable,  # the matrix products
@@ -33,18 +33,18 @@ def stack(
     """Applies a block for each of noise.rates to x, within the compact call of `parent`.
 
     Args:
-      parent: its field `scan` makes the blocks one loop, which is compiled once and runs over a
-        copy of their parameters, [blocks, ...] each; `remat` is one of `REMAT`. With either, no
+      parent: with its field `scan`, the blocks are one loop, which is compiled once and runs over a
+        stacked copy of their parameters, [blocks, ...]; `remat` is one of `REMAT`. With either, no
         intermediates of the blocks can be captured.
       block: keywords (name or parent) -> a module; number i is called with
         (x, noise[i], *(values[i] for values in each)).
-      noise: its rates are a tree of numbers for each block, the same everywhere; None where nothing
+      noise: its rates are a tree of numbers for each block, of the same structure; None if nothing
         is random.
-      each: further arguments of the blocks, numbers or trees of them.
-      entry: as `block`, of the first one where it is another than the rest.
+      each: further arguments of the blocks, numbers or trees of numbers.
+      entry: like `block`, for the first block if it differs from the rest.
 
     Raises:
-      ValueError: unknown `parent.remat`; no block.
+      ValueError: `parent.remat` is unknown, or there is no block.
     """
     if not len(noise.rates):
         raise ValueError(f"num_blocks={parent.num_blocks}: expected 1 or more, in every stage")

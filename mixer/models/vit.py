@@ -1,4 +1,4 @@
-"""Vision Transformer (Dosovitskiy et al. 2021), as the paper's code has it.
+"""Vision Transformer (Dosovitskiy et al. 2021), as in the paper's code.
 
 Tokens [N, S, D] are the patches, behind a class token if that is what is read; a learned table of
 positions is added to them. A block:
@@ -50,13 +50,12 @@ class ViT(nn.Module):
     """Images [N, H, W, 3], float32 in [-1, 1] -> logits [N, num_classes], float32.
 
     num_classes=0 leaves the head out: features [N, C], float32. patch_size divides H and W.
-    pooling: "token" reads the class token, "gap" the mean of the patches, which then have no class
-    token; both after the last norm. representation_size R > 0 puts Dense(R) and tanh before the
-    head, as in the original pretraining; C is then R, else hidden_dim.
-    Training passes train=True and, for dropout and stochastic depth, an rng "dropout". Dropout is
-    on the embedded tokens and on what each of a block's branches adds, also inside its MLP, not on
-    attention weights. Of the 2L branches number j drops with probability
-    stochastic_depth * j / (2L - 1).
+    pooling: "token" reads the class token, "gap" the mean of the patches, without a class token;
+    both after the last norm. representation_size R > 0 adds Dense(R) and tanh before the head, as
+    in the original pretraining; C is then R, else hidden_dim.
+    Training passes train=True and, for dropout and stochastic depth, an rng "dropout". Dropout
+    applies to the embedded tokens, to the output of each of a block's branches and inside its MLP,
+    not to attention weights. Branch j of 2L drops with probability stochastic_depth * j / (2L - 1).
     dtype is that of the matrix products; parameters, norms, softmax, pooling and head stay float32.
     scan and remat ("none", "dots", "full") trade compile time, time and memory: see `stack`.
     """

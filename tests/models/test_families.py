@@ -167,7 +167,9 @@ def test_what_is_no_image_in_floating_point_says_how_to_make_it_one(name):
         with pytest.raises(ValueError, match=r"of dtype \w+: expected .* images / 127.5 - 1 makes"):
             model.init(jax.random.key(0), np.zeros(shape, dtype))
     turned = np.zeros((2, 3, *MEMBERS[name].image_size), np.float32)
-    with pytest.raises(ValueError, match=r"channels come last, images.transpose\(0, 2, 3, 1\)"):
+    with pytest.raises(
+        ValueError, match=r"put the channels last with images.transpose\(0, 2, 3, 1\)"
+    ):
         model.init(jax.random.key(0), turned)
     with pytest.raises(ValueError, match=r", 1\): expected \[N, H, W, 3\]\n"):
         model.init(jax.random.key(0), np.zeros((*shape[:3], 1), np.float32))
