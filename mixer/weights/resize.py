@@ -206,7 +206,7 @@ def _block_diagonal(old: tuple[int, int], factors: tuple[int, int]):
     # For each new token in raster order: which part it is in, and which token of that part it is.
     part = (part_r[:, None] * factors[1] + part_c).ravel()
     token = (row[:, None] * old[1] + col).ravel()
-    in_part = part[:, None] == np.arange(copies)  # [S', K]
+    mine = part[:, None] == np.arange(copies)  # [S', K]
 
     def change(mixing):
         if "kernel" in mixing:
@@ -214,8 +214,8 @@ def _block_diagonal(old: tuple[int, int], factors: tuple[int, int]):
             kernel = np.where(same, mixing["kernel"][np.ix_(token, token)], 0)
             return {"kernel": kernel, "bias": mixing["bias"][token]}
         first, second = mixing["Dense_0"], mixing["Dense_1"]
-        tall = np.where(in_part[:, :, None], first["kernel"][token][:, None], 0)
-        wide = np.where(in_part.T[:, None], second["kernel"][None, :, token], 0)
+        tall = np.where(mine[:, :, None], first["kernel"][token][:, None], 0)
+        wide = np.where(mine.T[:, None], second["kernel"][None, :, token], 0)
         return {
             "Dense_0": {
                 "kernel": tall.reshape(len(token), -1),

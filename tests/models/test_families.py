@@ -164,7 +164,7 @@ def test_what_is_no_image_in_floating_point_says_how_to_make_it_one(name):
     model = MEMBERS[name].model
     shape = (2, *MEMBERS[name].image_size, 3)
     for dtype in (np.uint8, np.int32, bool):
-        with pytest.raises(ValueError, match=r"of dtype \w+: expected .* images / 127.5 - 1 makes"):
+        with pytest.raises(ValueError, match=r"of dtype \w+: expected .* with images / 127.5 - 1"):
             model.init(jax.random.key(0), np.zeros(shape, dtype))
     turned = np.zeros((2, 3, *MEMBERS[name].image_size), np.float32)
     with pytest.raises(

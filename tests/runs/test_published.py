@@ -208,7 +208,7 @@ def test_a_folders_head_is_reordered_for_training_and_others_are_reset(hub_dir, 
     np.testing.assert_array_equal(begin()["head"]["kernel"], params["head"]["kernel"])
     for changes in ({"init_ema": True}, {"init_step": "best"}):
         config.update(changes)
-        with pytest.raises(mixer.BadInput, match="a step, or averaged ones, are a workdir's"):
+        with pytest.raises(mixer.BadInput, match="only a workdir has steps and averaged"):
             at_size(config, model, (64, 64), "auto")
 
 

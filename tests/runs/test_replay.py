@@ -338,7 +338,7 @@ def test_a_fine_tuning_needs_its_start_only_for_steps_before_its_checkpoints(
     shutil.rmtree(upstream)
     metrics = replayed(source, tmp_path / "later", asked | {"replay.steps": "5-6"})
     assert [metrics[f"replay/{n}/loss"] for n in (5, 6)] == [losses(source)[n] for n in (5, 6)]
-    with pytest.raises(BadInput, match="no workdir of a training run"):
+    with pytest.raises(BadInput, match="not the workdir of a training run"):
         replayed(source, tmp_path / "no", asked)
 
 

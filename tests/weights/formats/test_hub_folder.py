@@ -55,7 +55,7 @@ def test_the_folder(tmp_path):
 
 def test_a_refused_folder_leaves_nothing(tmp_path):
     for weights, of, message in (
-        (params(model()), model(hidden_dim=500), r"only of \(32, 8, 512\), "),
+        (params(model()), model(hidden_dim=500), r"only with \(32, 8, 512\), "),
         (params(model()), model(num_blocks=8, num_classes=4), "the model needs"),
     ):
         with pytest.raises(mixer.BadInput, match=message):
@@ -232,7 +232,7 @@ def test_other_folders_are_refused(tmp_path):
         (timm_folder(tmp_path / "b", architecture=None), "names no timm architecture: give"),
         (
             timm_folder(tmp_path / "c", architecture=None, model_type="vit"),
-            "it is of transformers",
+            "it is from transformers",
         ),
         (timm_folder(tmp_path / "d", pretrained_cfg=strange), "does not have timm's form"),
         (timm_folder(tmp_path / "e", pretrained_cfg={"crop_pct": 0}), "does not have timm's form"),
