@@ -110,4 +110,4 @@ class Checkpoints:
             try:
                 yield step, self._store.meta(step)
             except DamagedCheckpoint as error:
-                print(f"damaged checkpoint, passed over: {error}", flush=True)
+                print(f"damaged checkpoint, skipped: {error}", flush=True)

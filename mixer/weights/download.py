@@ -1,7 +1,7 @@
 """Downloads files into a cache: a URL is fetched once, and its SHA-256 checked at every use.
 
-The cache, `storage.cache_folder`, mirrors host and path.
-Next to each file is `<file>.sha256`, in the format of `sha256sum`: the digest at the first use.
+The cache, in `storage.cache_folder`, mirrors host and path. Next to each file is `<file>.sha256`,
+in the format of `sha256sum`: the digest at the first use.
 Hub files are in the Hub's own cache; this one has only their digests and files put here by hand.
 """
 

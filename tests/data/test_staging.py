@@ -70,7 +70,9 @@ def test_a_damaged_copy_is_copied_again(noise_dir, server, tmp_path):
     assert server.asked() == opened + 3 + 3
     other = staging.open_staged("noise", "train", REMOTE, tmp_path / "other")
     server.fail = lambda number: "damage"
-    with pytest.raises(storage.DamagedCopy, match=r"noise-train.*not match its size and md5, tried 3"):
+    with pytest.raises(
+        storage.DamagedCopy, match=r"noise-train.*not match its size and md5, tried 3"
+    ):
         other.stage(ALL)
     assert not any(s.complete for s in other.shards)
 
