@@ -88,7 +88,8 @@ def replay(config: ConfigDict) -> None:
 
 def plan(config: ConfigDict) -> None:
     config.plan = ConfigDict()  # plan: what a step needs, also on devices you do not have
-    config.plan.topology = ""  # a TPU slice such as v3:4x4; empty: this machine's devices
+    config.plan.topology = ""  # a TPU slice: v5litepod-16 or v3:4x4; empty: this machine's devices
+    config.plan.slices = 1  # so many of them, joined by the data centre's network
 
 
 def prepare(config: ConfigDict) -> None:

@@ -1,4 +1,4 @@
-"""Peak FLOP/s and memory of TPUs and GPUs, from their makers' figures."""
+"""Peak FLOP/s, memory and its bandwidth of TPUs and GPUs, from their makers' figures."""
 
 import dataclasses
 
@@ -16,33 +16,38 @@ class Peak:
     Attributes:
       flops: FLOP/s of dense bfloat16 matrix products that accumulate in float32.
       memory: bytes that a program can use; for a GPU, all its memory.
+      bandwidth: bytes a second between this memory and the chip.
     """
 
     flops: float
     memory: int
+    bandwidth: float
 
 
-# Peaks of one TensorCore, by `device_kind`. Cloud TPU's pages on v3 to v6e give figures per chip;
-# chips of v2, v3, v4 and v5p have two cores. v2: Jouppi et al. 2020, "A Domain-Specific
-# Supercomputer", 46 TFLOP/s per chip. Memory is what the TPU compiler (libtpu 0.0.42) leaves to
-# programs, according to its out-of-memory errors.
+# Peaks of one TensorCore, by `device_kind`. Cloud TPU's pages on v3 to TPU7x give figures per chip;
+# chips of v2, v3, v4, v5p and TPU7x have two cores. v2: Jouppi et al. 2020, "A Domain-Specific
+# Supercomputer", 46 TFLOP/s and 700 GB/s per chip. Memory is what the TPU compiler (libtpu 0.0.42)
+# leaves to programs, according to its out-of-memory errors; of a TPU7x, for which it was not asked,
+# all there is.
 _TPU_CORES = {
-    "TPU v2": Peak(23e12, int(7.48 * _GIB)),
-    "TPU v3": Peak(61.5e12, int(15.48 * _GIB)),
-    "TPU v4": Peak(137.5e12, int(30.75 / 2 * _GIB)),
-    "TPU v5 lite": Peak(197e12, int(15.75 * _GIB)),  # v5e
-    "TPU v5": Peak(229.5e12, int(95.74 / 2 * _GIB)),  # v5p
-    "TPU v6 lite": Peak(918e12, int(31.25 * _GIB)),  # v6e
+    "TPU v2": Peak(23e12, int(7.48 * _GIB), 350e9),
+    "TPU v3": Peak(61.5e12, int(15.48 * _GIB), 450e9),
+    "TPU v4": Peak(137.5e12, int(30.75 / 2 * _GIB), 600e9),
+    "TPU v5 lite": Peak(197e12, int(15.75 * _GIB), 819e9),  # v5e
+    "TPU v5": Peak(229.5e12, int(95.74 / 2 * _GIB), 2765e9 / 2),  # v5p
+    "TPU v6 lite": Peak(918e12, int(31.25 * _GIB), 1640e9),  # v6e
+    "TPU7x": Peak(2307e12 / 2, 96 * _GIB, 7380e9 / 2),
 }
 # From NVIDIA's data sheets; where these count sparse products, half of that.
-_A100, _A100_80 = Peak(312e12, 40 * 10**9), Peak(312e12, 80 * 10**9)
+_A100 = Peak(312e12, 40 * 10**9, 1555e9)
 _GPUS = {
     "NVIDIA A100-SXM4-40GB": _A100,
     "NVIDIA A100-PCIE-40GB": _A100,
-    "NVIDIA A100-SXM4-80GB": _A100_80,
-    "NVIDIA A100 80GB PCIe": _A100_80,
-    "NVIDIA H100 80GB HBM3": Peak(989e12, 80 * 10**9),
-    "NVIDIA H200": Peak(989e12, 141 * 10**9),
+    "NVIDIA A100-SXM4-80GB": Peak(312e12, 80 * 10**9, 2039e9),
+    "NVIDIA A100 80GB PCIe": Peak(312e12, 80 * 10**9, 1935e9),
+    "NVIDIA H100 80GB HBM3": Peak(989e12, 80 * 10**9, 3350e9),
+    "NVIDIA H200": Peak(989e12, 141 * 10**9, 4800e9),
+    "NVIDIA B200": Peak(2250e12, 180 * 10**9, 7700e9),
 }
 
 
@@ -54,7 +59,7 @@ def peak(device: jax.Device) -> Peak | None:
     """
     if device.device_kind in _TPU_CORES:
         core = _TPU_CORES[device.device_kind]
-        return Peak(core.flops * device.num_cores, core.memory * device.num_cores)
+        return Peak(*(device.num_cores * value for value in dataclasses.astuple(core)))
     return _GPUS.get(device.device_kind)
 
 
@@ -66,9 +71,11 @@ _CATALOGUE = {
     "v5p": _TPU_CORES["TPU v5"],
     "v5e": _TPU_CORES["TPU v5 lite"],
     "v6e": _TPU_CORES["TPU v6 lite"],
+    "tpu7x": _TPU_CORES["TPU7x"],
     "A100": _A100,
     "H100": _GPUS["NVIDIA H100 80GB HBM3"],
     "H200": _GPUS["NVIDIA H200"],
+    "B200": _GPUS["NVIDIA B200"],
 }
 
 

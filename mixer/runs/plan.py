@@ -1,19 +1,17 @@
 """`config.run="plan"`: what a training step needs on given devices, none of which need be there."""
 
 import dataclasses
-import importlib.util
-import os
 
 import jax
 import tensorflow_datasets as tfds
 from etils import epath
-from jax.experimental import topologies
 from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.data import sources
+from mixer.planning import slices
 from mixer.planning.needs import StepCost, cost_of_step
-from mixer.runs import workdir
+from mixer.runs import keys, workdir
 from mixer.runs.data import data_dir, reading_of, training_split
 from mixer.runs.imports import import_modules
 from mixer.runs.model import build_model, image_size_of, resolution, training_mesh
@@ -79,7 +77,7 @@ def planned_step(config: ConfigDict) -> Planned:
     image_size = image_size_of(config)
     fields = config.model.to_dict()
     name = fields.pop("name")
-    devices = _tpus(config.plan.topology) if config.plan.topology else jax.devices()
+    devices = _devices(config)
     mesh = training_mesh(config, devices)
     classes, max_labels = _classes(config)
     model = build_model(name, fields | {"num_classes": classes}, image_size)
@@ -87,6 +85,17 @@ def planned_step(config: ConfigDict) -> Planned:
     schedule = schedules.make_schedule("constant", base=1e-3, end=0, warmup=0, total=1)
     update = update_of(config, model, image_size, schedule, mesh, max_labels)
     return Planned(name, config.dataset, update)
+
+
+def _devices(config: ConfigDict) -> list[jax.Device]:
+    keys.at_least(1, **{"plan.slices": config.plan.slices})
+    if config.plan.topology:
+        return slices.devices(config.plan.topology, config.plan.slices)
+    if config.plan.slices > 1:
+        raise errors.BadInput(
+            f"config.plan.slices={config.plan.slices} needs --config.plan.topology: of which slices"
+        )
+    return jax.devices()
 
 
 def _classes(config: ConfigDict) -> tuple[int, int]:
@@ -115,31 +124,6 @@ def known_classes(dataset: str) -> int:
             f"{dataset} is not prepared here, and how many classes it has is not known without it: "
             f"set --config.model.num_classes="
         ) from None
-
-
-def _tpus(topology: str) -> list:
-    """Descriptions of the TPU cores of a slice such as "v3:4x4", for the compiler."""
-    if importlib.util.find_spec("libtpu") is None and "TPU_LIBRARY_PATH" not in os.environ:
-        raise errors.BadInput(
-            f"config.plan.topology={topology} needs the TPU compiler, which runs on any Linux "
-            f"machine: pip install -r requirements-tpu-plan.txt"
-        )
-    jax.config.update("jax_platforms", "cpu")
-    # It is the compiler alone that is wanted: nothing is to be asked of a cloud.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # no chip is held
-    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v3-8")
-    # Cloud TPU runs both cores of a v4 chip as one device.
-    options = {"chip_config_name": "megacore"} if topology.startswith("v4:") else {}
-    try:
-        found = topologies.get_topology_desc(platform="tpu", topology_name=topology, **options)
-    except Exception as error:
-        raise errors.BadInput(
-            f"config.plan.topology={topology!r}: {str(error).splitlines()[0]}. Expected a "
-            f"generation (v3, v4, v5e, v5p, v6e) and a grid of chips, as v3:4x4 or v4:2x2x4"
-        ) from None
-    return found.devices
 
 
 def _lines(update: Update, cost: StepCost) -> list[str]:

@@ -24,6 +24,8 @@ def make_mesh(
 ) -> Mesh:
     """A mesh with axes `AXES` over all devices of all processes, arranged along their network.
 
+    Over several TPU slices only `data` goes from one to another.
+
     Args:
       data, fsdp, tensor: sizes of the axes. One of them may be -1: as many as are left.
       devices: by default all that JAX sees.
@@ -45,14 +47,33 @@ def make_mesh(
         )
     shape = tuple(len(devices) // given if size == -1 else size for size in sizes.values())
     try:
-        # Unlike jax.make_mesh this lets a mesh axis take a part of a network axis on all TPUs.
-        arranged = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+        arranged = _arranged(shape, devices)
     except NotImplementedError as error:
         raise errors.BadInput(
             f"config.runtime.mesh: {shape} of data, fsdp and tensor does not fit the network of "
             f"{len(devices)} {devices[0].device_kind}: {str(error).splitlines()[0]}"
         ) from None
     return Mesh(arranged, AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def _arranged(shape: tuple[int, ...], devices: Sequence[jax.Device]) -> np.ndarray:
+    """The devices as an array of this shape, neighbours in it near in the network."""
+    # Unlike jax.make_mesh this lets a mesh axis take a part of a network axis on all TPUs.
+    split = {"allow_split_physical_axes": True}
+    tpu = devices[0].platform == "tpu"
+    slices = len({device.slice_index for device in devices}) if tpu else 1
+    if slices == 1:
+        return mesh_utils.create_device_mesh(shape, devices, **split)
+    # Between slices the network is slow, and data parallelism sends least.
+    data, *others = shape
+    if data % slices:
+        raise errors.BadInput(
+            f"config.runtime.mesh.data={data} for {slices} TPU slices: expected a multiple of "
+            f"{slices}, as each slice holds a copy of all parameters"
+        )
+    within = (data // slices, *others)
+    between = (slices, *(1 for _ in others))
+    return mesh_utils.create_hybrid_device_mesh(within, between, devices, **split)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

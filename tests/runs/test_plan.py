@@ -7,10 +7,11 @@ import pytest
 
 from configs import imagenet, quickstart
 from mixer import errors
-from mixer.planning import hlo
+from mixer.planning import hlo, slices
 from mixer.runs import plan
 from mixer.runs.plan import planned_step
 from mixer.runs.update import Update
+from mixer.training import meshes
 
 
 def config(*, name="", **runtime):
@@ -126,5 +127,18 @@ def test_slices_that_there_are_not_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     asked = imagenet.get_config("Mixer-S/32", "plan")
     asked.plan.topology = "v9:2x2"
-    with pytest.raises(errors.BadInput, match="config.plan.topology='v9:2x2': .*Expected a gener"):
+    with pytest.raises(errors.BadInput, match="config.plan.topology='v9:2x2': .*Expected a slice"):
         planned_step(asked)
+
+
+@compiler
+@pytest.mark.parametrize("topology", ["v3:2x2", "v5e:2x4", "v4:2x2x2"])
+def test_slices_send_only_gradients_to_each_other(topology):
+    devices = slices.devices(topology, 2)
+    each = len(devices) // 2
+    mesh = meshes.make_mesh(-1, each, 1, devices)
+    assert dict(mesh.shape) == {"data": 2, "fsdp": each, "tensor": 1}
+    for copy in mesh.devices:
+        assert len({device.slice_index for device in copy.flat}) == 1
+    with pytest.raises(errors.BadInput, match="data=1 for 2 TPU slices: expected a multiple of 2"):
+        meshes.make_mesh(1, -1, 1, devices)
