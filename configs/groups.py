@@ -90,6 +90,7 @@ def plan(config: ConfigDict) -> None:
     config.plan = ConfigDict()  # plan: what a step needs, also on devices you do not have
     config.plan.topology = ""  # a TPU slice: v5litepod-16 or v3:4x4; empty: this machine's devices
     config.plan.slices = 1  # so many of them, joined by the data centre's network
+    config.plan.price = 0.0  # of a device-hour, to print the cost of the whole training
 
 
 def prepare(config: ConfigDict) -> None:

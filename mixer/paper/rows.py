@@ -13,8 +13,13 @@ from typing import Any
 
 from mixer.paper import published
 
-# Numbers of training images without those that the recipes hold out. (Counts of TFDS; JFT's from
-# Dosovitskiy et al.)
+# Numbers of images by split. (Counts of TFDS; JFT's from Dosovitskiy et al.)
+SPLITS = {
+    "imagenet2012": {"train": 1_281_167, "validation": 50_000},
+    "imagenet21k": {"full": 14_197_122},
+    "jft": {"full": 303_000_000},
+}
+# Those of training, without the ones that the recipes hold out.
 IMAGES = {"imagenet2012": 1_268_355, "imagenet21k": 14_145_922, "jft": 303_000_000 - 51_200}
 # {dataset of the pretraining: recipe}.
 _PRETRAINING = {"imagenet2012": "imagenet", "imagenet21k": "imagenet21k", "jft": "jft"}

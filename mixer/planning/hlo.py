@@ -50,10 +50,11 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """Multiply-accumulates and collectives of one device per run."""
+    """Multiply-accumulates and collectives of one device per run, and whether there are loops."""
 
     macs: int
     collectives: tuple[Collective, ...]
+    loops: bool
 
     def sent(self) -> dict[str, float]:
         """Bytes that each device sends per run, by kind."""
@@ -85,10 +86,11 @@ def read(text: str) -> Program:
       ValueError: products or collectives in a loop of unknown length.
     """
     computations, entry = _parse(text)
-    macs, collectives, seen = 0, [], set()
+    macs, collectives, seen, loops = 0, [], set(), False
     for name, times in _visits(computations, entry):
         shapes = {i.name: i.shape for i in computations[name]}
         for each in computations[name]:
+            loops |= each.op == "while"
             kind = each.op.removesuffix("-start")
             counts = each.op in ("dot", "convolution") or kind in _COLLECTIVES
             if counts and times is None:
@@ -102,7 +104,7 @@ def read(text: str) -> Program:
                     continue
                 seen.add(channel and channel[1])
                 collectives.append(_collective(each, kind, name, times))
-    return Program(macs, tuple(collectives))
+    return Program(macs, tuple(collectives), loops)
 
 
 def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:

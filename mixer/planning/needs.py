@@ -27,6 +27,8 @@ class StepCost:
       fits: None if unknown.
       flops: FLOPs of one device; None if they cannot be counted.
       flops_per_image: FLOPs of training on one image, by the equations of the model.
+      accessed: bytes that one device reads from and writes to its memory; None of a program with
+        loops, whose repetitions XLA does not count.
       ideal_flops: `flops_per_image` times the batch size, per device. (They count the taps of a
         convolution that fall on padding, which a program skips: 3 % of BiT-R50x1's at 224.)
       sent: bytes sent to other devices, by the kind of collective, in rings.
@@ -44,6 +46,7 @@ class StepCost:
     capacity: int | None
     fits: bool | None
     flops: int | None
+    accessed: int | None
     flops_per_image: int | None
     ideal_flops: float | None
     sent: dict[str, float]
@@ -91,6 +94,7 @@ def cost_of_step(
             peak=peak,
             fits=False,
             flops=None,
+            accessed=None,
             sent={},
             collectives={},
             compile_seconds=time.perf_counter() - began,
@@ -107,6 +111,7 @@ def cost_of_step(
         peak=used,
         fits=used <= capacity if capacity else None,
         flops=2 * program.macs,
+        accessed=None if program.loops else round(compiled.cost_analysis()["bytes accessed"]),
         sent=program.sent(),
         collectives=program.counts(),
         compile_seconds=seconds,

@@ -9,9 +9,10 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.data import sources
-from mixer.planning import slices
+from mixer.planning import peaks, slices, step_time
 from mixer.planning.needs import StepCost, cost_of_step
 from mixer.runs import keys, workdir
+from mixer.runs.bill import Work, work_of
 from mixer.runs.data import data_dir, reading_of, training_split
 from mixer.runs.imports import import_modules
 from mixer.runs.model import build_model, image_size_of, resolution, training_mesh
@@ -38,6 +39,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """
     planned = planned_step(config)
     update = planned.update
+    work, price = work_of(config), config.plan.price
     workdir.begin(path, config)
     cost = cost_of_step(
         update.abstract_state(),
@@ -46,7 +48,8 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
         update.batch_size,
         update.flops_per_image,
     )
-    print("\n".join(_lines(update, cost)), flush=True)
+    bill = _estimate(update, cost, work, price)
+    print("\n".join([*_lines(update, cost), *_bill_lines(bill, work)]), flush=True)
     workdir.write_results(
         path,
         Results(
@@ -58,7 +61,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             seed=config.seed,
             batch_size=update.batch_size,
             params=update.num_params,
-            metrics=_metrics(cost),
+            metrics=_metrics(cost) | {f"plan/{name}": value for name, value in bill.items()},
             device_kind=update.mesh.devices.flat[0].device_kind,
             devices=update.mesh.size,
         ),
@@ -170,3 +173,43 @@ def _metrics(cost: StepCost) -> dict[str, float | None]:
     named |= {f"sent_by_{kind}_bytes": size for kind, size in sent.items()}
     named |= {f"{kind}s": count for kind, count in collectives.items()}
     return {f"plan/{name}": value for name, value in named.items()}
+
+
+def _estimate(
+    update: Update, cost: StepCost, work: Work | None, price: float
+) -> dict[str, float | None]:
+    """By name: the seconds of a step and, where the work is known, of the whole training."""
+    peak = peaks.peak(update.mesh.devices.flat[0])
+    if peak is None or cost.accessed is None:
+        return {}
+    seconds = step_time.seconds(cost.flops, cost.accessed, peak)
+    found = {"step_seconds": seconds}
+    if work:
+        found |= dataclasses.asdict(work.bill(seconds, update.mesh.size, price))
+    return found
+
+
+def _bill_lines(found: dict[str, float | None], work: Work | None) -> list[str]:
+    if not found:
+        return [
+            "the time of a step is not estimated: nothing is known of the speed of this device, or "
+            "the program has loops (scan, micro_batches), whose memory traffic is not counted"
+        ]
+    lines = [
+        f"a step takes about {found['step_seconds'] * 1e3:.1f} ms; the paper's own trainings took "
+        f"0.95 to 1.35 times such an estimate"
+    ]
+    if work is None:
+        return [*lines, "how many steps there are is not known without the dataset"]
+    cost = "" if found["cost"] is None else f", {found['cost']:,.0f} at the price of a device-hour"
+    lines.append(
+        f"{work.steps:,} steps take about {found['hours']:,.1f} hours or "
+        f"{found['device_days']:,.1f} device-days{cost}; evaluations are "
+        f"{found['evaluating']:.1%} of it"
+    )
+    if work.unknown:
+        lines.append(
+            f"not in it are the evaluators {', '.join(work.unknown)}: how many images they have is "
+            f"not known without the data"
+        )
+    return lines

@@ -198,8 +198,12 @@ def test_peaks_are_those_of_a_device():
     def device(kind, **more):
         return types.SimpleNamespace(device_kind=kind, **more)
 
-    assert peaks.peak(device("TPU v3", num_cores=1)) == peaks.Peak(61.5e12, int(15.48 * 2**30))
-    assert peaks.peak(device("TPU v4", num_cores=2)) == peaks.Peak(275e12, int(30.75 * 2**30))
+    assert peaks.peak(device("TPU v3", num_cores=1)) == peaks.Peak(
+        61.5e12, int(15.48 * 2**30), 450e9
+    )
+    assert peaks.peak(device("TPU v4", num_cores=2)) == peaks.Peak(
+        275e12, int(30.75 * 2**30), 1200e9
+    )
     assert peaks.peak(device("TPU v5", num_cores=2)).flops == 459e12
     assert peaks.peak(device("NVIDIA H200")).flops == 989e12
     assert peaks.peak(jax.devices()[0]) is None

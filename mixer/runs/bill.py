@@ -1,0 +1,105 @@
+"""The hours, device-days and cost of a recipe, from the time of one step."""
+
+import dataclasses
+import math
+
+from ml_collections import ConfigDict
+
+from mixer import errors
+from mixer.data.sources import splits
+from mixer.paper import rows
+from mixer.runs.data import open_data, training_source
+from mixer.runs.evaluations import splits_of
+from mixer.training import durations
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """The work of one training.
+
+    Attributes:
+      steps: of the training.
+      batch_size: images a step.
+      evaluated: images that go through the model in all evaluations.
+      unknown: evaluators with an unknown number of images; not counted.
+    """
+
+    steps: int
+    batch_size: int
+    evaluated: int
+    unknown: tuple[str, ...]
+
+    def bill(self, step_seconds: float, devices: int, price: float) -> "Bill":
+        """What it takes with steps of this time.
+
+        An evaluated image takes a third of the time of a trained one: the forward pass.
+
+        Args:
+          price: of a device-hour; 0 if unknown.
+        """
+        training = self.steps * step_seconds
+        evaluating = self.evaluated * step_seconds / self.batch_size / 3
+        hours = (training + evaluating) / 3600
+        return Bill(
+            hours=hours,
+            device_days=hours / 24 * devices,
+            evaluating=evaluating / (training + evaluating),
+            cost=hours * devices * price if price else None,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Bill:
+    """The cost of one training, with its evaluations.
+
+    Attributes:
+      evaluating: the share of the evaluations.
+      cost: in the currency of the price; None without a price.
+    """
+
+    hours: float
+    device_days: float
+    evaluating: float
+    cost: float | None
+
+
+def work_of(config: ConfigDict) -> Work | None:
+    """The work of the config's training; None if the number of its steps is not known.
+
+    Raises:
+      BadInput: durations or splits that cannot be understood.
+    """
+    try:
+        examples = len(training_source(config)[0])
+    except errors.Missing:
+        examples = _known(config.dataset, config.input.split)
+        examples = examples and round(examples * config.input.fraction)
+    if examples is None and "epoch" in config.total:
+        return None
+    batch_size, evaluated, unknown = config.batch_size, 0, []
+    total = durations.to_steps(config.total, batch_size, examples or 1, "total")
+    for name in sorted(config.evaluators):
+        sizes = [_images(config, *split) for split in splits_of(config, name)]
+        every, key = config.evaluators[name].every, f"evaluators.{name}.every"
+        if None in sizes or (examples is None and "epoch" in every):
+            unknown.append(name)
+            continue
+        steps = durations.to_steps(every, batch_size, examples or 1, key) or total
+        evaluated += math.ceil(total / steps) * sum(sizes)
+    return Work(total, batch_size, evaluated, tuple(unknown))
+
+
+def _images(config: ConfigDict, dataset: str, split: str) -> int | None:
+    try:
+        return len(open_data(config, dataset, split))
+    except errors.Missing:
+        return _known(dataset, split)
+
+
+def _known(dataset: str, split: str) -> int | None:
+    """How many images a split of one of the paper's large datasets has, which need not be here."""
+    if dataset not in rows.SPLITS:
+        return None
+    sizes = rows.SPLITS[dataset]
+    ranges = splits.absolute_ranges(dataset, split, sizes)
+    return sum(len(range(sizes[name])[where]) for name, where in ranges)
