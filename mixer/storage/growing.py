@@ -12,8 +12,9 @@ from etils import epath
 
 from mixer.storage.whole import is_remote, naming, write_whole
 
-# Seconds between background uploads: a store accepts one per second of the same object.
-_PAUSE = 5
+# Seconds between background uploads: a store accepts one per second of the same object. Each upload
+# is of the whole file, so a long one is uploaded less often: at most so many bytes a second.
+_PAUSE, _RATE = 5, 20_000
 
 
 class Growing(Protocol):
@@ -87,7 +88,8 @@ class _Uploaded:
 
     def write(self, content: bytes) -> None:
         self._content += content
-        if self._upload.done() and time.monotonic() > self._begun + _PAUSE:
+        pause = max(_PAUSE, len(self._content) / _RATE)
+        if self._upload.done() and time.monotonic() > self._begun + pause:
             self._begin()
 
     def flush(self) -> None:

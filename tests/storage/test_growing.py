@@ -72,6 +72,22 @@ def test_uploads_run_in_the_background_and_only_flush_raises_their_error(bucket,
     assert path.read_bytes().endswith(b"xend")
 
 
+def test_what_is_uploaded_grows_with_the_time_and_not_with_the_square_of_the_lines(
+    bucket, monkeypatch
+):
+    now, sent = [0.0], []
+    monkeypatch.setattr(growing.time, "monotonic", lambda: now[0])
+    path = bucket / "log"
+    file = storage.grow(path)
+    monkeypatch.setattr(type(path), "write_bytes", lambda self, content: sent.append(len(content)))
+    for _ in range(5000):  # lines, one a second
+        file.write(b"x" * 200)
+        now[0] += 1
+        file._upload.result()
+    assert 0.5 * 5000 * growing._RATE < sum(sent) < 1.1 * 5000 * growing._RATE
+    file.close()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="limits this process")
 def test_a_disk_that_fills_up_within_a_line(tmp_path):
     path = tmp_path / "log"
