@@ -10,7 +10,7 @@ from mixer import batch as batch_lib
 from mixer.batch import Batch
 from mixer.data import pipeline, sources, transforms
 from mixer.data.decode import UPRIGHT, Decoding
-from mixer.data.order import Order
+from mixer.data.order import Blocks, Order
 from mixer.data.sources import Source
 from mixer.data.sources.blocks import in_blocks
 from mixer.hosts import exchange
@@ -129,9 +129,25 @@ def say_what_is_read(
                 beside.setdefault(source.name, []).append(set(folders))
     for training in readers["training"] if measured else ():
         _warn_of_overlap(training, measured)
+        _warn_of_share(training)
     for name, several in beside.items():
         if unread := sorted(set.intersection(*several)):
             print(f"not read: {', '.join(f'{folder}/' for folder in unread)} of {name}", flush=True)
+
+
+def _warn_of_share(training: Reader) -> None:
+    """Prints that this host reads more of the data than its share of the batch, and the mend."""
+    order, rows = training.rows.order, training.rows.rows
+    if not isinstance(order, Blocks):
+        return
+    read = sum(map(len, order.share(rows))) / order.size
+    share = len(rows) / training.batch_size
+    if read > 1.5 * share:
+        devices = training.mesh.shape["data"] * training.mesh.shape["fsdp"]
+        print(
+            f"warning: this host makes {share:.0%} of each batch and reads {read:.0%} of the data: "
+            f"lanes={devices} in config.input.shuffle, a lane for each device, makes them equal"
+        )
 
 
 def _warn_of_overlap(training: Reader, measured: Mapping[str, Sequence[Reader]]) -> None:

@@ -92,6 +92,29 @@ def test_blocks_cover_each_share(size, lanes):
         assert at == share.stop
 
 
+# The host of each device in the order of the mesh, as the TPU compiler's topologies have them.
+HOSTS = {
+    "v3-32": [h for h in range(4) for _ in range(8)],
+    "v4-32": [0, 1, 2, 3] * 4,
+    "v5litepod-16": [0, 0, 1, 1, 1, 1, 0, 2, 3, 3, 3, 3, 2, 2, 2, 0],
+}
+
+
+@pytest.mark.parametrize(("name", "shares"), [("v3-32", 1), ("v4-32", 4), ("v5litepod-16", 3)])
+def test_a_lane_for_each_device_gives_each_host_its_share(name, shares):
+    hosts, size = HOSTS[name], 1600
+
+    def read(lanes, host):
+        made = parse(f"blocks(size=4, window={lanes}, lanes={lanes})", size, batch_size=64)
+        each = 64 // len(hosts)
+        rows = [row for row in range(64) if hosts[row // each] == host]
+        return sum(map(len, made.share(rows)))
+
+    for host in range(4):
+        assert read(len(hosts), host) == size // 4
+    assert max(read(4, host) for host in range(4)) == shares * size // 4
+
+
 def test_lanes_walk_their_own_shares_on_any_number_of_hosts():
     size, batch = 1003, 64
     made = parse("blocks(size=16, window=8, lanes=4)", size, batch_size=batch)

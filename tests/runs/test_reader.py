@@ -1,10 +1,12 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh
 
 from mixer.data import order, sources
-from mixer.runs.reader import open_reader
+from mixer.runs.reader import open_reader, say_what_is_read
 from mixer.training import meshes
 
 
@@ -37,3 +39,22 @@ def test_devices_change_nothing(data_dir, shuffle):
     assert len(one) == 12
     jax.tree.map(np.testing.assert_array_equal, one, four)
     assert sum(b["mask"].sum() for b in one) == (384 if shuffle else 360)
+
+
+def test_a_host_that_reads_more_than_its_share_is_told_the_mend(data_dir, capsys):
+    source = sources.open_source("digits", "train", data_dir)
+    mesh = meshes.make_mesh()
+
+    def say(shuffle, rows):
+        made = order.parse(shuffle, examples=len(source), seed=0, batch_size=32)
+        size = {"batch_size": 32, "seed": 0, "order": made, "mesh": mesh, "threads": 1}
+        reader = open_reader(source, "resize", (8, 8), workers=0, **size)
+        reader = dataclasses.replace(reader, rows=dataclasses.replace(reader.rows, rows=rows))
+        say_what_is_read({"training": [reader]}, {"test": []})
+        return capsys.readouterr().out
+
+    every_other_device = [row for row in range(32) if row // 4 % 2]
+    told = say("blocks(size=8, window=8, lanes=2)", every_other_device)
+    assert "this host makes 50% of each batch and reads 100% of the data: lanes=8" in told
+    for shuffle in ("blocks(size=8, window=8, lanes=8)", "full"):
+        assert "warning" not in say(shuffle, every_other_device)
