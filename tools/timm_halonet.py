@@ -8,7 +8,7 @@ import functools
 
 import numpy as np
 
-from mixer.weights.formats.names.table import TORCH_1X1, NameTable, Turn, torch_rows
+from mixer.weights.formats.names.table import TORCH_1X1, Layout, NameTable, torch_rows
 
 
 def network():
@@ -37,7 +37,7 @@ def _by_heads(array, model):
 
 
 # A row of timm's table is an offset from the window, a row of ours an offset from the block in it.
-_FROM_WINDOW = Turn(theirs=lambda table, model: np.roll(table, model.halo_size, axis=0))
+_FROM_WINDOW = Layout(theirs=lambda table, model: np.roll(table, model.halo_size, axis=0))
 _OURS, _TIMM = "stage_{0}_block_{1}/", "stages.{0}.{1}."
 
 
@@ -70,7 +70,7 @@ NAMES = NameTable(
         (
             _OURS + "attention/key_value/kernel",
             _TIMM + "self_attn.kv.weight",
-            Turn(theirs=_by_heads),
+            Layout(theirs=_by_heads),
         ),
         (_OURS + "attention/relative_rows", _TIMM + "self_attn.pos_embed.height_rel", _FROM_WINDOW),
         (

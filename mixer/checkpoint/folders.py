@@ -29,9 +29,9 @@ def is_complete(folder: epath.Path) -> bool:
 
 def newest(directory: epath.Path) -> epath.Path | None:
     """The newest complete checkpoint, even one in `replaced` for the next start to restore."""
-    kept = max(_complete(directory, str.isdecimal), key=_order, default=None)
-    aside = max(_complete(replaced(directory), _REPLACED.fullmatch), key=_order, default=None)
-    if aside and (kept is None or _order(aside)[0] > _order(kept)[0]):
+    kept = max(_complete(directory, str.isdecimal), key=_sort_key, default=None)
+    aside = max(_complete(replaced(directory), _REPLACED.fullmatch), key=_sort_key, default=None)
+    if aside and (kept is None or _sort_key(aside)[0] > _sort_key(kept)[0]):
         return aside
     return kept
 
@@ -71,6 +71,6 @@ def _complete(folder: epath.Path, is_checkpoint_name: Callable) -> list[epath.Pa
     return [entry for entry in entries if is_checkpoint_name(entry.name) and is_complete(entry)]
 
 
-def _order(checkpoint: epath.Path) -> tuple[int, ...]:
+def _sort_key(checkpoint: epath.Path) -> tuple[int, ...]:
     """Sorts by step, and several of one step in `replaced` by when they were replaced."""
     return tuple(map(int, checkpoint.name.split(".")))

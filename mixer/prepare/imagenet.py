@@ -1,4 +1,4 @@
-"""Reader for `imagenet:PATH`: ILSVRC2012 as downloaded, to write like TFDS's own imagenet2012."""
+"""Reader for `imagenet:PATH`: ILSVRC2012 as downloaded, to become TFDS's own imagenet2012."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _LABELS = "validation_labels.txt"
 
 
 class ImageNetReader(Reader):
-    """PATH contains the two tars, or them extracted: train/<wnid>/*.JPEG and val/**/*.JPEG.
+    """PATH contains the two tars, or their content: train/<wnid>/*.JPEG and val/**/*.JPEG.
 
     The training tar contains one tar per class. The labels of the validation images, in the order
     of their file names, come from TFDS, or from PATH/validation_labels.txt with one wnid per line.

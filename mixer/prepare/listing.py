@@ -1,4 +1,4 @@
-"""Lists a source on disk: every image, sorted by the hash of its name and split into shards.
+"""Lists a source's images in files on disk: sorted by the hash of the name, one file per shard.
 
 A first pass over the source examines each image and writes a line for it to one of 128 files, by
 the first bits of its hash. Sorting these one at a time needs memory for only 1/128 of the lines.
@@ -130,14 +130,14 @@ class _FirstPass:
             while group := list(itertools.islice(listed, _GROUP)):
                 size = -(-len(group) // _THREADS)
                 parts = [group[i : i + size] for i in range(0, len(group), size)]
-                looks = itertools.chain.from_iterable(pool.map(_examine, parts))
+                results = itertools.chain.from_iterable(pool.map(_examine, parts))
                 total = 0
-                for entry, look in zip(group, looks, strict=True):
-                    if isinstance(look, Unusable):
-                        self._fail(f"{entry.key!r}: {look}")
+                for entry, result in zip(group, results, strict=True):
+                    if isinstance(result, Unusable):
+                        self._fail(f"{entry.key!r}: {result}")
                     else:
-                        total += look[0]
-                        self._add(entry, *look, buckets)
+                        total += result[0]
+                        self._add(entry, *result, buckets)
                 progress(len(group), total)
 
     def _fail(self, message: str) -> None:
@@ -224,13 +224,13 @@ def _is_utf8(name: str) -> bool:
 
 
 def _examine(part: list[Entry]) -> list:
-    looks = []
+    results = []
     for entry in part:
         try:
-            looks.append(examine(entry))
+            results.append(examine(entry))
         except Unusable as error:
-            looks.append(error)
-    return looks
+            results.append(error)
+    return results
 
 
 def _cut(buckets: Path, folder: Path, listing: Listing) -> None:

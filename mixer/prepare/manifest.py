@@ -96,7 +96,7 @@ class ManifestReader(Reader):
         separator = max(split, key=lambda s: len(split[s]))
         raise errors.BadInput(
             f"{self._path}: its first line, split at {_SEPARATORS[separator]}, is "
-            f"{', '.join(split[separator])!r}: {_renaming(split[separator])}"
+            f"{', '.join(split[separator])!r}: {_column_hint(split[separator])}"
         )
 
     def _jsonl(self) -> Iterator[tuple[int, dict]]:
@@ -115,7 +115,7 @@ class ManifestReader(Reader):
     def _entry(self, row: dict) -> Entry:
         label, labels = row.get("label"), row.get("labels")
         if "path" not in row or (label is None and labels is None):
-            raise ValueError(_renaming(row))
+            raise ValueError(_column_hint(row))
         if label is not None and labels is not None:
             raise ValueError("expected either 'label' or 'labels', not both")
         if labels is None:
@@ -137,7 +137,7 @@ class ManifestReader(Reader):
         return Entry(key, split, found, str(file), *place)
 
 
-def _renaming(columns: Iterable[str]) -> str:
+def _column_hint(columns: Iterable[str]) -> str:
     """Says which columns are missing, and which existing ones to rename."""
     existing, said = list(columns), []
     for wanted, message in (

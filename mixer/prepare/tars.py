@@ -78,7 +78,7 @@ class TarReader(Reader):
             return
         if alike := splits.mistaken(sorted(classes)):
             raise errors.BadInput(
-                f"{', '.join(alike)} look like splits, but are not: expected {_LAYOUT}"
+                f"{', '.join(alike)} look like splits but are not: expected {_LAYOUT}"
             )
         of = {splits.resembles(path.name): path for path in self._paths}
         if len(of) > 1 and None not in of:

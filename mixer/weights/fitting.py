@@ -83,8 +83,8 @@ def for_classes(
 ) -> tuple[dict[str, np.ndarray], str]:
     """The arrays with the head arranged for `classes`, and the `head` argument for `fit`.
 
-    A head with the same classes in another order is reordered. If `head` is "auto", a head with
-    as many other classes is reset. Both are reported, as is keeping a head with unknown classes.
+    A head with the same classes in another order is reordered. One with as many classes, but other
+    ones, is reset if `head` is "auto". Both are reported, as is keeping a head of unknown classes.
 
     Args:
       had: class names of the stored head, in its order; empty if unknown.

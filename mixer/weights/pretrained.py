@@ -13,10 +13,10 @@ from mixer.weights.formats import hub_folder
 from mixer.weights.located import locate
 from mixer.weights.stored import Stored, read_stored
 
-# The fields that a Mixer has in common with itself at another resolution.
-_OTHERS = ("num_blocks", "hidden_dim", "channels_mlp_dim")
+# Fields of a Mixer that do not change with the resolution.
+_FIXED = ("num_blocks", "hidden_dim", "channels_mlp_dim")
 # By a model's field `normalization`: (mean, std) with which its stem's input is normalized.
-_SEEN = {
+_INPUT_STATS = {
     "none": ((0.5,) * 3, (0.5,) * 3),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
@@ -104,7 +104,7 @@ def _check_width(stored: Stored, model) -> None:
     """
     sizes = stored.sizes(model)
     has, wants = (of.get("tokens_mlp_dim") for of in (sizes, vars(model)))
-    if not has or not wants or has == wants or any(sizes[k] != getattr(model, k) for k in _OTHERS):
+    if not has or not wants or has == wants or any(sizes[k] != getattr(model, k) for k in _FIXED):
         return
     if wants % has == 0:
         raise errors.BadInput(
@@ -138,7 +138,7 @@ def _for_our_range(
         )
     if publisher.mean is None or publisher.std is None:
         return params
-    seen = np.array(_SEEN[getattr(model, "normalization", "none")])
+    seen = np.array(_INPUT_STATS[getattr(model, "normalization", "none")])
     mean, std = (np.broadcast_to(of, 3) for of in (publisher.mean, publisher.std))
     if np.allclose(seen, (mean, std), atol=1e-3):
         return params

@@ -56,8 +56,8 @@ def grid(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
     if min(image_size) < 1 or any(side % patch_size for side in image_size):
         near = (max(1, round(side / patch_size)) * patch_size for side in image_size)
         raise errors.BadInput(
-            f"image size {_by(image_size)} is not divisible by patch_size {patch_size}: the "
-            f"nearest divisible size is {_by(near)}"
+            f"image size {_text(image_size)} is not divisible by patch_size {patch_size}: the "
+            f"nearest divisible size is {_text(near)}"
         )
     return image_size[0] // patch_size, image_size[1] // patch_size
 
@@ -170,8 +170,8 @@ def _plan(model, image_size, pretrained_size, method):
     if family is None or family.patches is None:
         if family is None and _differ(model, image_size, pretrained_size):
             raise errors.BadInput(
-                f"a {type(model).__name__} cannot be resized from {_by(pretrained_size)} to "
-                f"{_by(image_size)}: there is no rule for its parameters; use their own size"
+                f"a {type(model).__name__} cannot be resized from {_text(pretrained_size)} to "
+                f"{_text(image_size)}: there is no rule for its parameters; use their own size"
             )
         return None, None, None
     old, new = grid(pretrained_size, model.patch_size), grid(image_size, model.patch_size)
@@ -186,8 +186,8 @@ def _plan(model, image_size, pretrained_size, method):
     if method == "block_diagonal" and not integers:
         raise errors.BadInput(
             f"method='block_diagonal' needs a grid that is an integer multiple of the old: from "
-            f"{_by(old)} patches ({_by(pretrained_size)}) to {_by(new)} ({_by(image_size)}) use "
-            f"method='resample'"
+            f"{_text(old)} patches ({_text(pretrained_size)}) to {_text(new)} "
+            f"({_text(image_size)}) use method='resample'"
         )
     resampled = method == "resample" or not integers
     return old, new, None if resampled else (new[0] // old[0], new[1] // old[1])
@@ -275,5 +275,5 @@ def _between(old: int, new: int) -> np.ndarray:
     return np.maximum(0, 1 - np.abs(np.arange(old) - places[:, None]))
 
 
-def _by(size) -> str:
+def _text(size) -> str:
     return " x ".join(map(str, size))

@@ -53,7 +53,7 @@ def test_the_interpretation_of_the_source_is_printed(image_folder, prepare, caps
 
 TARS = {
     "Train/ and training/ both mean the split train": ("Train/a/1.png", "training/b/2.png"),
-    "test, train look like splits, but are not": ("train/1.png", "test/2.png"),
+    "test, train look like splits but are not": ("train/1.png", "test/2.png"),
     "member 'cat/train/1.png' has no class": ("cat/train/1.png", "dog/train/2.png"),
 }
 

@@ -13,7 +13,7 @@ PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
 DAMAGE = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
 DAMAGE += (zipfile.BadZipFile, zlib.error, safetensors.SafetensorError)
 # First bytes of files that have one of our endings by mistake, and what they are.
-_OTHERS = (
+_FIRST_BYTES = (
     (b"version https://git-lfs", "it is a Git LFS pointer: git lfs pull fetches the file"),
     (b"PK\x03\x04", "it is a zip archive, as .npz files are"),
     (b"\x1f\x8b", "it is compressed: unpack it with gunzip"),
@@ -49,7 +49,7 @@ def reason(file: Path, error: Exception) -> str:
         start = stream.read(32)
     if not start:
         return "it is empty"
-    for mark, meaning in _OTHERS:
+    for mark, meaning in _FIRST_BYTES:
         if start.startswith(mark) and not (mark == b"PK\x03\x04" and file.suffix.lower() == ".npz"):
             return meaning
     said = (str(error) or type(error).__name__).splitlines()[0]

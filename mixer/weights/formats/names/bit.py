@@ -8,15 +8,15 @@ from mixer.weights.formats.names.table import (
     AS_IS,
     TORCH_1X1,
     Family,
+    Layout,
     NameTable,
     Row,
-    Turn,
     torch_rows,
 )
 
 _OURS = "stage_{0}_unit_{1}/"
-_HEAD_NPZ = Turn(lambda a, m: a[0, 0], lambda a, m: a[None, None])
-_VECTOR = Turn(ours=lambda a, m: a.ravel())
+_HEAD_NPZ = Layout(lambda a, m: a[0, 0], lambda a, m: a[None, None])
+_VECTOR = Layout(ours=lambda a, m: a.ravel())
 
 # Ours; published; big_vision's; timm's.
 _TABLE = (

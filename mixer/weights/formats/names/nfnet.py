@@ -1,8 +1,8 @@
 """Array names in NFNet files, timm's `dm_nfnet_...`. (Its `nfnet_...` lack `skip_gain`.)"""
 
-from mixer.weights.formats.names.table import TORCH_1X1, Turn, from_timm, torch_rows
+from mixer.weights.formats.names.table import TORCH_1X1, Layout, from_timm, torch_rows
 
-_GAIN = Turn(lambda a, m: a.ravel(), lambda a, m: a[:, None, None, None])
+_GAIN = Layout(lambda a, m: a.ravel(), lambda a, m: a[:, None, None, None])
 _OURS, _TIMM = "stage_{0}_block_{1}/", "stages.{0}.{1}."
 _CONVOLUTIONS = (
     *((f"stem_{number}", f"stem.conv{number + 1}") for number in range(4)),
@@ -19,9 +19,9 @@ NFNET = from_timm(
     _OURS + "skip_gain",
     torch_rows(
         *(
-            (f"{ours}/{leaf}", f"{timm}.{called}", *turn)
+            (f"{ours}/{leaf}", f"{timm}.{called}", *layout)
             for ours, timm in _CONVOLUTIONS
-            for leaf, called, *turn in (
+            for leaf, called, *layout in (
                 ("kernel", "weight"),
                 ("gain", "gain", _GAIN),
                 ("bias", "bias"),

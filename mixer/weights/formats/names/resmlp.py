@@ -1,8 +1,8 @@
 """Array names in ResMLP files."""
 
-from mixer.weights.formats.names.table import Turn, from_timm, torch_rows
+from mixer.weights.formats.names.table import Layout, from_timm, torch_rows
 
-_AFFINE = Turn(lambda a, m: a.ravel(), lambda a, m: a[None, None])  # [1, 1, C] in timm
+_AFFINE = Layout(lambda a, m: a.ravel(), lambda a, m: a[None, None])  # [1, 1, C] in timm
 _OURS, _TIMM = "ResMLPBlock_{0}/", "blocks.{0}."
 
 RESMLP = from_timm(

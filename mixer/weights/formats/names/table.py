@@ -16,22 +16,22 @@ import numpy as np
 Arrays = dict[str, np.ndarray]
 
 
-class Turn(NamedTuple):
+class Layout(NamedTuple):
     """Layout conversion between a file's array and ours, each way: (array, model) -> array."""
 
     ours: Callable[[np.ndarray, Any], np.ndarray] = lambda array, model: array
     theirs: Callable[[np.ndarray, Any], np.ndarray] = lambda array, model: array
 
 
-AS_IS = Turn()
-SQUEEZED = Turn(ours=lambda array, model: array.squeeze())
+AS_IS = Layout()
+SQUEEZED = Layout(ours=lambda array, model: array.squeeze())
 # In PyTorch a Dense kernel is [out, in], a convolution's [out, in, height, width].
-TORCH_KERNEL = Turn(
+TORCH_KERNEL = Layout(
     ours=lambda array, model: array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T,
     theirs=lambda array, model: array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T,
 )
 # For a Dense kernel that is a 1 x 1 convolution in PyTorch.
-TORCH_1X1 = Turn(lambda a, m: a[:, :, 0, 0].T, lambda a, m: a.T[:, :, None, None])
+TORCH_1X1 = Layout(lambda a, m: a[:, :, 0, 0].T, lambda a, m: a.T[:, :, None, None])
 
 
 class Row(NamedTuple):
@@ -44,7 +44,7 @@ class Row(NamedTuple):
 
     ours: str | tuple[str, ...]
     theirs: str
-    turn: Turn = AS_IS
+    layout: Layout = AS_IS
 
     @property
     def all_ours(self) -> tuple[str, ...]:
@@ -53,11 +53,11 @@ class Row(NamedTuple):
 
 
 def torch_rows(*rows: tuple) -> tuple[Row, ...]:
-    """Rows with PyTorch's names; kernels without a turn get `TORCH_KERNEL`."""
+    """Rows with PyTorch's names; kernels without a layout get `TORCH_KERNEL`."""
     found = (Row(*row) for row in rows)
     return tuple(
-        row._replace(turn=TORCH_KERNEL)
-        if row.turn is AS_IS and isinstance(row.ours, str) and row.ours.endswith("kernel")
+        row._replace(layout=TORCH_KERNEL)
+        if row.layout is AS_IS and isinstance(row.ours, str) and row.ours.endswith("kernel")
         else row
         for row in found
     )
@@ -102,14 +102,14 @@ class NameTable:
                 yield theirs, theirs, array
                 continue
             try:
-                turned = row.turn.ours(array, model)
+                converted = row.layout.ours(array, model)
             except (ValueError, IndexError):
                 ours = ", ".join(row.all_ours).format(*numbers)
                 raise ValueError(
                     f"{theirs} has shape {array.shape}, which cannot be converted to {ours}"
                 ) from None
             numbers = [number - self.first for number in numbers]
-            parts = turned if len(row.all_ours) > 1 else [turned]
+            parts = converted if len(row.all_ours) > 1 else [converted]
             for ours, part in zip(row.all_ours, parts, strict=True):
                 yield theirs, ours.format(*numbers), part
 
@@ -127,7 +127,7 @@ class NameTable:
             parts = [left.pop(ours.format(*numbers)) for ours in row.all_ours]
             array = np.stack(parts) if len(parts) > 1 else parts[0]
             theirs = row.theirs.format(*(number + self.first for number in numbers))
-            found[theirs] = row.turn.theirs(array, model)
+            found[theirs] = row.layout.theirs(array, model)
         return found
 
     def _row_of(self, ours: str) -> tuple[Row, list[int]]:

@@ -7,7 +7,7 @@ before the class token, so its table has no row for the token; it may stack all 
 
 import numpy as np
 
-from mixer.weights.formats.names.table import Family, NameTable, Row, Turn, torch_rows
+from mixer.weights.formats.names.table import Family, Layout, NameTable, Row, torch_rows
 
 _OURS = "encoderblock_{0}/"
 _PARTS = ("query", "key", "value")
@@ -64,12 +64,12 @@ def _with_row_for_class_token(table, model):
 
 
 # timm's [3 D, D] is query, key and value, each split by head.
-_QKV_KERNEL = Turn(
+_QKV_KERNEL = Layout(
     lambda a, m: a.reshape(3, m.num_heads, -1, a.shape[1]).transpose(0, 3, 1, 2),
     lambda a, m: a.transpose(0, 2, 3, 1).reshape(-1, a.shape[1]),
 )
-_QKV_BIAS = Turn(lambda a, m: a.reshape(3, m.num_heads, -1), lambda a, m: a.ravel())
-_OUT_KERNEL = Turn(
+_QKV_BIAS = Layout(lambda a, m: a.reshape(3, m.num_heads, -1), lambda a, m: a.ravel())
+_OUT_KERNEL = Layout(
     lambda a, m: a.T.reshape(m.num_heads, -1, len(a)),
     lambda a, m: a.reshape(-1, a.shape[2]).T,
 )
@@ -80,8 +80,8 @@ _TIMM = torch_rows(
     ("cls", "cls_token"),
     ("pos_embedding", "pos_embed"),
     *(
-        (_OURS + ours, "blocks.{0}." + theirs, *turn)
-        for ours, theirs, *turn in (
+        (_OURS + ours, "blocks.{0}." + theirs, *layout)
+        for ours, theirs, *layout in (
             ("LayerNorm_0/scale", "norm1.weight"),
             ("LayerNorm_0/bias", "norm1.bias"),
             (_ATTENTION + "out/kernel", "attn.proj.weight", _OUT_KERNEL),
@@ -98,9 +98,9 @@ _TIMM = torch_rows(
         (
             tuple(f"{_OURS}{_ATTENTION}{part}/{ours}" for part in _PARTS),
             "blocks.{0}.attn.qkv." + theirs,
-            turn,
+            layout,
         )
-        for ours, theirs, turn in (("kernel", "weight", _QKV_KERNEL), ("bias", "bias", _QKV_BIAS))
+        for ours, theirs, layout in (("kernel", "weight", _QKV_KERNEL), ("bias", "bias", _QKV_BIAS))
     ),
     ("encoder_norm/scale", "norm.weight"),
     ("encoder_norm/bias", "norm.bias"),
@@ -126,7 +126,7 @@ VIT = Family(
         NameTable(
             "big_vision's names",
             "pos_embedding",
-            [*_ROWS, Row("pos_embedding", "pos_embedding", Turn(_with_row_for_class_token))],
+            [*_ROWS, Row("pos_embedding", "pos_embedding", Layout(_with_row_for_class_token))],
             aliases=_ALIASES,
             prepare=_unstacked,
         ),
