@@ -149,13 +149,13 @@ def _score(store: Store, step: int) -> float | None:
     try:
         return store.meta(step).get("best")
     except DamagedCheckpoint as error:
-        if store.holds(step):
+        if store.has(step):
             print(f"damaged checkpoint, skipped: {error}", flush=True)
         return None
 
 
 def _unreadable(store: Store, path: str, step: int, error: DamagedCheckpoint) -> errors.BadInput:
     """The error to raise: the checkpoint is damaged, or it was removed while it was read."""
-    if store.holds(step):
+    if store.has(step):
         return errors.BadInput(f"damaged checkpoint: {error}")
     return Gone(f"{path}: checkpoint {step} was removed while it was read")

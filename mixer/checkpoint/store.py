@@ -84,7 +84,7 @@ class Store:
         """The steps that have a checkpoint, ascending."""
         return sorted(self._manager.all_steps())
 
-    def holds(self, step: int) -> bool:
+    def has(self, step: int) -> bool:
         """Whether the checkpoint of `step` now exists and is complete."""
         return folders.is_complete(self._directory / str(step))
 

@@ -11,7 +11,7 @@ import shutil
 from etils import epath
 from etils.epath import backend
 
-from mixer.storage.whole import beside, is_remote, naming, sync_folder
+from mixer.storage.whole import is_remote, naming, sync_folder, temporary_name
 
 
 def move(source: epath.Path, target: epath.Path, seal: str) -> None:
@@ -47,7 +47,7 @@ def remove(folder: epath.Path, seal: str) -> None:
         (folder / seal).unlink(missing_ok=True)
         folder.rmtree()
         return
-    gone = beside(folder)
+    gone = temporary_name(folder)
     folder.rename(gone)
     shutil.rmtree(gone)
 

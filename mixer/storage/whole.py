@@ -157,7 +157,7 @@ def _begin(path: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
     """Creates and locks a temporary file or folder beside `path`: its name and descriptor."""
     remove_abandoned(path.parent)
     while True:
-        new = beside(path)
+        new = temporary_name(path)
         descriptor = make(new)
         with contextlib.suppress(OSError):  # without locks nothing is considered abandoned
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -166,7 +166,7 @@ def _begin(path: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
         os.close(descriptor)  # another process was faster to lock it, and removed it
 
 
-def beside(path: Path) -> Path:
+def temporary_name(path: Path) -> Path:
     """An unguessable name in the same folder, for an incomplete file or folder."""
     # A name may have 255 bytes, a character up to four.
     return path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex}.incomplete")

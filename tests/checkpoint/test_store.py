@@ -133,7 +133,7 @@ def test_removing_a_replaced_checkpoint_is_retried(tmp_path, monkeypatch, capsys
             raise OSError(errno.ENOSPC, "No space left on device")
 
         with monkeypatch.context() as disk:
-            disk.setattr(storage.moving, "beside", full)
+            disk.setattr(storage.moving, "temporary_name", full)
             store.wait()
         assert f"{tmp_path}/replaced cannot be removed: No space left" in capsys.readouterr().out
         assert (tmp_path / "replaced").exists()

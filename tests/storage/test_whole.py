@@ -97,7 +97,7 @@ def test_a_killed_writers_files_are_removed_on_nfs(tmp_path, monkeypatch):
             raise OSError(errno.EBADF, "Bad file descriptor")
 
     monkeypatch.setattr(whole.fcntl, "flock", flock)
-    whole.beside(tmp_path / "a").write_text("half")
+    whole.temporary_name(tmp_path / "a").write_text("half")
     with storage.write_whole(tmp_path / "b"):
         pass
     assert names(tmp_path) == ["b"]

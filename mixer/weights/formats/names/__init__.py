@@ -39,7 +39,7 @@ def family_of(model) -> Family | None:
 
 def families_of(flat: dict[str, np.ndarray]) -> list[Family]:
     """The families with a table that matches the names of a file's arrays."""
-    return [f for f in FAMILIES.values() if any(table.holds(flat) for table in f.tables)]
+    return [f for f in FAMILIES.values() if any(table.matches(flat) for table in f.tables)]
 
 
 def of_family(flat: dict[str, np.ndarray], source: str, model) -> bool:
@@ -48,11 +48,11 @@ def of_family(flat: dict[str, np.ndarray], source: str, model) -> bool:
     Raises:
       BadInput: the model's family has no files.
     """
-    return any(table.holds(flat) for table in _known(model, source).tables)
+    return any(table.matches(flat) for table in _known(model, source).tables)
 
 
 def unwrapped(
-    arrays: dict[str, np.ndarray], source: str, holds: Callable[[dict[str, np.ndarray]], bool]
+    arrays: dict[str, np.ndarray], source: str, matches: Callable[[dict[str, np.ndarray]], bool]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Strips what trainers add to the parameters: prefixes, optimizer state and counters.
 
@@ -61,7 +61,7 @@ def unwrapped(
 
     Args:
       source: where the arrays come from, for the messages.
-      holds: whether arrays are named like a family's parameters.
+      matches: whether arrays are named like a family's parameters.
 
     Returns:
       The parameters by name, and sentences on what was left out.
@@ -75,7 +75,7 @@ def unwrapped(
         if name not in left_out:
             prefix = _PREFIX.match(name).group()
             sets.setdefault(prefix, {})[name.removeprefix(prefix)] = array
-    prefixes = sorted(prefix for prefix, content in sets.items() if holds(content))
+    prefixes = sorted(prefix for prefix, content in sets.items() if matches(content))
     if len(prefixes) > 1:
         raise errors.BadInput(
             f"{source} has several sets of parameters, under {', '.join(map(repr, prefixes))}: "
@@ -116,7 +116,7 @@ def to_ours(flat: dict[str, np.ndarray], source: str, model) -> tuple[dict[str, 
       BadInput: the arrays are not of the model's family, or two have the same name of ours.
     """
     family = _known(model, source)
-    table = next((each for each in family.tables if each.holds(flat)), None)
+    table = next((each for each in family.tables if each.matches(flat)), None)
     if table is None:
         some = ", ".join(sorted(flat)[:5]) or "nothing"
         first, last = (family.tables[i].mark.format(0, 0) for i in (0, -1))

@@ -83,7 +83,7 @@ class NameTable:
     aliases: Sequence[tuple[str, str]] = ()
     prepare: Callable[[Arrays], Arrays] = lambda arrays: arrays
 
-    def holds(self, arrays: Arrays) -> bool:
+    def matches(self, arrays: Arrays) -> bool:
         """Whether a file's arrays have these names."""
         return any(_numbers(self.mark, self._spell(name)) is not None for name in arrays)
 
