@@ -112,7 +112,7 @@ def _run(config, workdir: str, protocol: str) -> int:
 
 
 def _is_of_output(error: Exception) -> bool:
-    """Whether an error comes from standard output, such as a full disk. Python does not tell."""
+    """Whether an error is of standard output, such as a full disk. Python does not record that."""
     if not isinstance(error, OSError) or error.filename is not None:
         return False
     try:
@@ -148,7 +148,7 @@ def _parse(argv: list[str], *, whole: bool = False):
     recipes.make_importable()
     _check_before_parsing(argv, name)
     run = _value(argv, "config.run")
-    # In the place of the library's own, which knows of no runs.
+    # Replaces the library's own parser, which knows nothing about runs.
     load = functools.partial(recipes.load, run=run, whole=whole)
     flags.FLAGS["config"].parser = types.SimpleNamespace(parse=load)
     try:
@@ -159,7 +159,7 @@ def _parse(argv: list[str], *, whole: bool = False):
     if len(rest) > 1:
         raise BadInput(f"unexpected argument {rest[1]!r}: give everything as --flag=value")
     protocol = re.sub(r"^(?:.*/)?([^/:]+?)\.py(?=:|$)", r"\1", given)
-    return keys.follow(config, _given(words)), protocol
+    return keys.track(config, _given(words)), protocol
 
 
 def _given(words: str) -> dict[str, tuple[str, ...]]:
@@ -215,17 +215,17 @@ def _check_before_parsing(argv: list[str], recipe: str) -> None:
 
 
 def _flag_message(error: Exception, argv: list[str], recipe: str) -> str:
-    """The informative line of an error of the flag library, with the nearest key."""
+    """The informative line of a flag-library error, with the nearest key."""
     from configs import groups
 
     if isinstance(error, KeyError | AttributeError):
-        # Two lines within quotes: the key, and the nearest key of its group, if there is one.
+        # Two lines within quotes: the key, and the nearest key of its group, if any.
         first, _, near = str(error.args[0]).replace("\\n", "\n").strip("'\"").partition("\n")
         added = re.match(r'Key "(.*?)" does not exist and cannot be added', first)
         if added and not groups.runs_with(added[1]):
-            # The recipe itself fails, so its own keys cannot be looked through.
+            # The recipe itself fails, so its own keys cannot be searched.
             hint = f". {near}" if near else _hint(added[1], argv, "")
-            return f"the recipe sets {added[1]!r}, and there is no such key{hint}"
+            return f"the recipe sets {added[1]!r}, but there is no such key{hint}"
         key = added[1] if added else first.strip("'\"\\")
         arg = next((a for a in argv if key in a.partition("=")[0].split(".")), key)
         name = arg.partition("=")[0].lstrip("-")
@@ -233,8 +233,8 @@ def _flag_message(error: Exception, argv: list[str], recipe: str) -> str:
             belongs = f"--config.run={' or '.join(runs)}"
             if arg == key:
                 return (
-                    f"the recipe sets {key!r}, which only {belongs} has: its get_config is to take "
-                    f"`run` besides the words, and to pass it on"
+                    f"the recipe sets {key!r}, which only {belongs} has: its get_config must take "
+                    f"`run` as well as the words, and pass it on"
                 )
             asked = _value(argv, "config.run") or _whole(recipe).run
             if asked not in runs:
@@ -251,7 +251,7 @@ def _flag_message(error: Exception, argv: list[str], recipe: str) -> str:
 
 
 def _hint(name: str, argv: list[str], recipe: str, prefix: str = "") -> str:
-    """A sentence with the keys that a user who writes `name` may mean."""
+    """A sentence with the keys that a user who wrote `name` may have meant."""
     from configs import meanings
 
     near = meanings.near(name.removeprefix("config."), _keys_of(recipe))
@@ -261,7 +261,7 @@ def _hint(name: str, argv: list[str], recipe: str, prefix: str = "") -> str:
 
 
 def _keys_of(recipe: str) -> list[str]:
-    """All keys of the recipe, or, if the recipe itself fails, those that every recipe has."""
+    """All keys of the recipe or, if the recipe itself fails, those that every recipe has."""
     from configs import meanings
     from mixer.runs import keys
 
@@ -271,7 +271,7 @@ def _keys_of(recipe: str) -> list[str]:
 
 
 def _whole(recipe: str):
-    """The recipe's config with the keys of all runs; what the recipe prints, it has printed."""
+    """The recipe's config with the keys of all runs; hides what the recipe prints a second time."""
     from mixer import recipes
 
     with contextlib.redirect_stdout(io.StringIO()):

@@ -8,8 +8,8 @@ def overview() -> str:
     command = errors.command()
     return f"""\
 {command} --config=RECIPE[:WORDS] --workdir=DIR [--config.KEY=VALUE ...]
-  RECIPE is a name below, or the path of your own file. WORDS name a model, a dataset or a
-  resolution, or are smoke (the recipe in a minute, on digits), with commas, in any order.
+  RECIPE is a name below, or the path of your own file. WORDS, with commas and in any order, name a
+  model, a dataset or a resolution; smoke runs the recipe on digits in a minute.
   DIR is a folder for the output.
 
 Recipes:
@@ -18,7 +18,7 @@ Recipes:
 Runs: set --config.run=NAME with any recipe. The default of most recipes is train.
 {_table(runs.described())}
 
-Keys: --config=RECIPE --help lists all keys of a recipe with their values and meanings, which are in
+Keys: --config=RECIPE --help lists all keys of a recipe with values and meanings, as documented in
 {recipes.FOLDER / "common.py"} and groups.py.
 --config.run=show also prints what follows from them, such as the number of steps.
 
@@ -26,7 +26,7 @@ Examples:
   {command} --config=quickstart --workdir=runs/quickstart
   {command} --config=folder:folder:PATH,Mixer-S/16,224 --config.batch_size=128 --workdir=runs/mine
 
-For several processes give each --coordinator=HOST:PORT --num_processes=N --process_id=I."""
+For several processes, give each --coordinator=HOST:PORT --num_processes=N --process_id=I."""
 
 
 def of_recipe(recipe: str, config, protocol: str) -> str:

@@ -1,7 +1,7 @@
-"""`mixer.load`: a trained model, ready to use: the Module, its parameters and its card.
+"""`mixer.load`: loads a trained model, ready to use: the Module, its parameters and its card.
 
-It connects the rooms models, data and checkpoint: it makes a card from what a published name, a
-folder of the Hugging Face Hub or a plain file tells, for Python and for the runs.
+It connects the rooms models, data, checkpoint and weights: it makes a card for a published name, a
+folder of the Hugging Face Hub or a plain file, for Python and for the runs.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from mixer.weights.formats import hub_folder, names
 from mixer.weights.located import Located, locate
 from mixer.weights.stored import Stored, read_stored
 
-_SIZE = (224, 224)  # if nothing tells another resolution
+_SIZE = (224, 224)  # if no other resolution is recorded
 
 
 @again_if_gone
@@ -45,14 +45,14 @@ def load(
         Face Hub, a file of weights (.npz, .safetensors) or its address: whatever
         `mixer.load_pretrained` takes.
       model: only for a plain file, which does not name its model: a registered name. Its sizes are
-        taken from the arrays. By default the registered model whose arrays the file holds. A line
-        says what was understood, as a plain file names neither classes (they are numbered) nor
-        preprocessing. The form of GELU is what `save_pretrained` recorded; otherwise the exact one
-        for a .safetensors file (as in timm) and the model's own for an .npz file.
+        taken from the arrays. By default, the registered model whose arrays the file contains. A
+        plain file records neither class names (classes are numbered) nor preprocessing: a line says
+        what is assumed. The form of GELU is what `save_pretrained` recorded; otherwise the exact
+        one for a .safetensors file (as in timm) and the model's own for an .npz file.
       step: only for a workdir: a number, or "best" by the run's `config.best`; by default the
         newest.
       ema: only for a workdir of a run with `config.ema_decay`: load the averaged parameters.
-      pretrained_size: only for a file or folder that does not tell it: resolution of its training
+      pretrained_size: only for a file or folder that does not record it: resolution of its training
         in pixels, (height, width) or one number. By default 224 if the number of patches fits or
         does not matter, else the square that fits.
 
@@ -62,10 +62,10 @@ def load(
       `model`, `dataset` and `multi_label`; and its origin: `path`, `step`, `sha256`.
 
     Raises:
-      BadInput: nothing usable at `path`; a `model` or size although the path tells its own; a file
-        that fits no registered model, or several; a workdir whose `config.imports` are not imported
-        yet.
-      Failure: it cannot be fetched for lack of a connection.
+      BadInput: nothing usable at `path`; a `model` or size although the path records its own; a
+        file that fits no registered model, or several; a workdir whose `config.imports` are not
+        imported yet.
+      Failure: it cannot be downloaded because there is no connection.
     """
     path, sha256, found = str(path), None, None
     size = None if pretrained_size is None else resize.pair(pretrained_size)
@@ -79,12 +79,11 @@ def load(
         _check_imported(card.imports, path)
     if model and (not located.is_file or located.entry or located.folder):
         raise errors.BadInput(
-            f"model={model!r}: {path} says itself that it is a {card.model['name']}; leave it out"
+            f"model={model!r}: {path} records that it is a {card.model['name']}; leave it out"
         )
     if size and size != card.image_size:
         raise errors.BadInput(
-            f"pretrained_size={size}: {path} says itself that it is for {card.image_size}; leave "
-            f"it out"
+            f"pretrained_size={size}: {path} records that it is for {card.image_size}; leave it out"
         )
     module = registry.create_model(**card.model)
     params = pretrained.load_pretrained(
@@ -106,8 +105,8 @@ def _card_of(
     transform = card.transform or _transform(card.image_size)
     if (classes, transform) != (card.classes, card.transform):
         print(
-            f"{path} does not say everything: assuming classes {errors.shown(classes) or 'none'}; "
-            f"preprocessing {transform}",
+            f"{path} does not record everything: assuming classes "
+            f"{errors.shown(classes) or 'none'}; preprocessing {transform}",
             flush=True,
         )
     return dataclasses.replace(card, classes=classes, transform=transform)
@@ -142,7 +141,7 @@ def card_of_folder(
 ) -> ModelCard:
     """The card of a folder of the Hub: its model, preprocessing and classes.
 
-    If the folder does not tell them, `transform` is "" and `classes` is (). A line says so if the
+    If the folder does not record them, `transform` is "" and `classes` is (). Prints a line if the
     number of class names is not the number of outputs.
 
     Args:
@@ -167,7 +166,7 @@ def card_of_folder(
 def _card_of_file(
     path: str, located: Located, model: str | None, asked: tuple[int, int] | None
 ) -> ModelCard:
-    """The card of a plain file, as its arrays tell; the rest is assumed. Prints a line about it."""
+    """The card of a plain file, inferred from its arrays; prints what it assumes."""
     shown = download.without_login(path)
     flat, recorded = parameters(located.path, shown), formats.image_size(located.path)
     if model is None:
@@ -198,7 +197,7 @@ def _fields(name: str, stored: Stored, source: str) -> dict[str, Any]:
     sizes = stored.sizes(registry.create_model(name, 0))
     if changed := {field: size for field, size in sizes.items() if fields[field] != size}:
         listed = ", ".join(f"{field}={size}" for field, size in changed.items())
-        print(f"{source}: a {name} with {listed}, as its arrays are")
+        print(f"{source}: a {name} with {listed}, by the shapes of its arrays")
     head = stored.arrays.get("head/bias")
     outputs = 0 if head is None else head.size
     return {"name": name} | fields | sizes | {"num_classes": outputs}
@@ -223,7 +222,7 @@ def _numbers(classes: int) -> tuple[str, ...]:
 
 
 def _transform(size: tuple[int, int]) -> str:
-    """The paper's evaluation transform, used if nothing tells another.
+    """The paper's evaluation transform, used if no other is recorded.
 
     At a resolution that is not square it only resizes, as a crop would not fit into every image.
     """

@@ -1,7 +1,7 @@
-"""`mixer.preprocess`: files or arrays of images -> the input of a trained model.
+"""`mixer.preprocess`: turns image files or arrays into the input of a trained model.
 
-It connects two rooms: a card (checkpoint) names the transform that the data room applies.
-mixer/batch.py scales its pixels to [-1, 1].
+It connects two rooms: a card (checkpoint) names the transform, which the data room applies.
+mixer/batch.py then scales the pixels to [-1, 1].
 """
 
 import os
@@ -28,11 +28,11 @@ def preprocess(images: Image | Sequence[Image], card: ModelCard) -> np.ndarray:
     The pixels are those of `config.run=predict`.
 
     Args:
-      images: a file, a folder (with all files below it, ordered by path), a glob, or several of
-        these with commas between them; or an array uint8 [N, H, W, 3], [H, W, 3], or [H, W] for one
-        grey image, with values from 0 to 255; or a sequence of files, bytes of files and arrays of
-        single images, of any sizes, one for each row of the result. Files are decoded as
-        `card.decoding` says.
+      images: a file, a folder (all files below it, ordered by path), a glob, or several of these
+        separated by commas; or an array uint8 [N, H, W, 3], [H, W, 3], or [H, W] for one grey
+        image, with values from 0 to 255; or a sequence of files, bytes of files and arrays of
+        single images, of any sizes, one for each row of the result. Files are decoded according to
+        `card.decoding`.
       card: the card from `mixer.load`.
 
     Returns:
@@ -77,7 +77,7 @@ def pixels(
 
 
 def _named(images) -> Iterator[tuple[str, Image]]:
-    """Each image with what messages call it."""
+    """Yields (name for messages, image)."""
     if isinstance(images, str | os.PathLike):
         left_out: Counter[str] = Counter()
         files = image_files.expand(os.fspath(images), left_out, asked_by="images")

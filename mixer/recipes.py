@@ -1,4 +1,4 @@
-"""Finds recipes: the shipped ones by name, others by path.
+"""Finds and loads recipes: the shipped ones by name, others by path.
 
 The shipped ones are the package `configs`, next to `mixer` in a clone and in an installation.
 """
@@ -34,9 +34,9 @@ def load(recipe: str, run: str = "", *, whole: bool = False):
     """The config of a recipe, a locked ConfigDict.
 
     Args:
-      recipe: NAME or PATH, and perhaps :WORDS.
-      run: that is asked for, whose keys the config then has; empty: the recipe's own.
-      whole: with the keys of all runs.
+      recipe: NAME or PATH, optionally with :WORDS.
+      run: the run whose keys the config gets; empty: the recipe's default run.
+      whole: add the keys of all runs.
 
     Raises:
       BadInput: there is no such recipe, or it has no config for the words.
@@ -47,13 +47,13 @@ def load(recipe: str, run: str = "", *, whole: bool = False):
     name, colon, words = recipe.partition(":")
     module, given = _module(find(name)), [words] if colon else []
     if not hasattr(module, "get_config"):
-        raise errors.BadInput(f"config file {name!r} is no recipe: it has no get_config")
+        raise errors.BadInput(f"config file {name!r} is not a recipe: it has no get_config")
     get_config = module.get_config
     takes = inspect.signature(get_config).parameters
     if "run" in takes:
         run = run or takes["run"].default
         config = get_config(*given, run=groups.ALL if whole else run)
-    else:  # one of a user's, whose config has the defaults of the run's keys
+    else:  # a user's recipe, whose config gets the defaults of the run's keys
         config = get_config(*given)
     with config.unlocked():
         config.run = run or config.run

@@ -1,4 +1,4 @@
-"""Finds the registered model of a file of weights by the names and shapes of its arrays."""
+"""Finds the registered model of a weights file by the names and shapes of its arrays."""
 
 import re
 
@@ -32,8 +32,8 @@ def parameters(path: str, source: str) -> Arrays:
     if not names.families_of(flat):
         some = ", ".join(sorted(flat)[:5]) or "nothing"
         raise errors.BadInput(
-            f"{source} holds no known parameters: expected those of a {', '.join(FAMILIES)} under "
-            f"their published names or timm's, found {some}"
+            f"{source} contains no known parameters: expected those of a {', '.join(FAMILIES)} "
+            f"under their published names or timm's, found {some}"
         )
     return flat
 
@@ -59,32 +59,32 @@ def recognise(flat: Arrays, size: tuple[int, int] | None, source: str) -> str:
     family = " or ".join(family.name for family in families)
     if found:
         raise errors.BadInput(
-            f"{source} fits several models, {', '.join(found)}: say which by model={found[0]!r}"
+            f"{source} fits several models, {', '.join(found)}: choose one by model={found[0]!r}"
         )
-    holds = f"{source} holds the parameters of a {family}"
+    contains = f"{source} contains the parameters of a {family}"
     if fields := _inferred_fields(flat, known, source):
         near = max(known, key=lambda name: _equal_fields(known[name], fields))
         if _equal_fields(known[near], fields) == len(fields):
             return near  # arrays are missing or left over; `load_pretrained` lists them
         sizes = ", ".join(f"{field}={value}" for field, value in fields.items())
         raise errors.BadInput(
-            f"{holds} of {sizes}, and no registered model has these sizes: model={near!r} takes "
+            f"{contains} of {sizes}, but no registered model has these sizes: model={near!r} takes "
             f"them from the arrays"
         )
     raise errors.BadInput(
-        f"{holds}, but of other shapes than {', '.join(known)}: mixer.register_model adds yours, "
-        f"and mixer.load_pretrained takes any Module"
+        f"{contains}, but of other shapes than {', '.join(known)}: mixer.register_model adds "
+        f"yours, and mixer.load_pretrained takes any Module"
     )
 
 
 def _fits(flat: Arrays, model: nn.Module, size: tuple[int, int] | None, source: str) -> bool:
-    """Whether the file holds all parameters of the model, and no other block."""
+    """Whether the file contains all parameters of the model, and no other block."""
     try:
         stored = Stored(names.to_ours(flat, source, model)[0], size, source)
         if any(getattr(model, field) != value for field, value in stored.sizes(model).items()):
             return False
         image_size = stored.some_size(model)
-    except errors.BadInput:  # the arrays are arranged in another way than this model's
+    except errors.BadInput:  # the arrays are arranged differently from this model's
         return False
     # Checked before the shapes, which take a second for a deep model.
     blocks = {match[1] for name in stored.arrays if (match := _BLOCK.match(name))}

@@ -238,7 +238,7 @@ def test_sizes_that_no_registered_model_has_need_its_name(ending, tmp_path, caps
     found, loaded, card = mixer.load(path, model=TINY)
     assert found == model and card.image_size == (128, 128)
     jax.tree.map(np.testing.assert_array_equal, loaded, params)
-    said = f"a {TINY} with patch_size=8, tokens_mlp_dim=16, as its arrays are"
+    said = f"a {TINY} with patch_size=8, tokens_mlp_dim=16, by the shapes of its arrays"
     assert said in capsys.readouterr().out
 
 
@@ -287,7 +287,7 @@ def test_assumptions_about_a_folder_are_printed(of_a_hub_folder, capsys):
     jax.tree.map(np.testing.assert_array_equal, loaded, params)
     assert model.gelu == "erf" and card.class_names == NUMBERS
     assert card.transform == "resize_small(73)|central_crop" and card.image_size == (64, 64)
-    said = "does not say everything: assuming classes 0, 1, 2, 3, 4, ...; preprocessing resize_"
+    said = "does not record everything: assuming classes 0, 1, 2, 3, 4, ...; preprocessing resize_"
     assert f"{said}small(73)" in capsys.readouterr().out
 
 

@@ -1,4 +1,4 @@
-"""One file for each `config.run`, imported when it is asked for."""
+"""One file per `config.run`, imported on demand."""
 
 import ast
 import importlib
@@ -30,7 +30,7 @@ _RUNS = (
 
 
 def load(name: str):
-    """The module of a run; its `run(config, workdir, protocol)` does the work.
+    """Imports the module of a run, which is started by its `run(config, workdir, protocol)`.
 
     Raises:
       BadInput: unknown run.
@@ -41,7 +41,7 @@ def load(name: str):
 
 
 def described() -> dict[str, str]:
-    """By run, what it does: the first line of its file's text, of which nothing is imported."""
+    """{run: what it does}, from the first line of its docstring, without importing it."""
     found = {}
     for name in _RUNS:
         file = Path(__file__).with_name(f"{name}.py")

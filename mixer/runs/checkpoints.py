@@ -1,4 +1,4 @@
-"""What a checkpoint of a training holds, written and read."""
+"""Saves and restores the checkpoints of a training: its state, and JSON to resume from."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -14,17 +14,17 @@ from mixer.training.step import TrainState
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Progressed:
-    """How far a training has come, beside its state: with both it goes on as if never stopped.
+class ResumePoint:
+    """What a run needs besides its state to resume as if it had never stopped.
 
     Attributes:
-      step: updates done.
-      progress: of `Progress.state_dict`.
-      results: the newest of each metric.
-      lines: of metrics.jsonl.
-      upstream: what the first parameters come from; None: random.
-      evaluation_due: whether the evaluation at this step is still missing.
-      skipped: examples that could not be read.
+      step: number of updates done.
+      progress: `Progress.state_dict()`.
+      results: the latest value of each metric.
+      lines: number of lines in metrics.jsonl.
+      upstream: where the initial parameters come from; None if they are random.
+      evaluation_due: whether the evaluation at this step is still to be done.
+      skipped: number of examples that could not be read.
     """
 
     step: int = 0
@@ -36,26 +36,25 @@ class Progressed:
     skipped: int = 0
 
 
-_PROGRESSED = [field.name for field in dataclasses.fields(Progressed)]
+_POINT_FIELDS = [field.name for field in dataclasses.fields(ResumePoint)]
 
 
 class Checkpoints:
     """The checkpoints of a training in its workdir.
 
-    Each holds the arrays of `TrainState.items`: parameters, the optimizer's state and, with
-    `ema_decay`, the averages of the parameters. Beside them its JSON says how far the training has
-    come (`Progressed`), the `ModelCard` by which the parameters are used, and the fingerprints of
-    all that is read, `data`.
+    Each contains the arrays of `TrainState.items`: parameters, the optimizer's state and, with
+    `ema_decay`, the averages of the parameters. Its JSON contains the fields of `ResumePoint`, the
+    `ModelCard` that says how to use the parameters, and `data`, the fingerprints of all examples.
     """
 
     def __init__(self, training: Training, path: epath.Path, store: Store):
         self._training, self._path, self._store = training, path, store
 
-    def newest(self) -> tuple[TrainState, Progressed] | None:
-        """The newest whole checkpoint; None if there is none.
+    def newest(self) -> tuple[TrainState, ResumePoint] | None:
+        """Restores the newest intact checkpoint; None if there is none.
 
         Raises:
-          BadInput: its examples are not those of this training, or it is past the last step.
+          BadInput: it was trained on other examples, or for more steps than `config.total`.
         """
         found = self._store.restore_newest(
             self._training.update.abstract_state().items(),
@@ -66,46 +65,46 @@ class Checkpoints:
             return None
         items, meta = found
         resuming.check_total(self._path, meta["step"], self._training.total)
-        progressed = Progressed(**{name: meta[name] for name in _PROGRESSED})
-        return TrainState.of_items(items, progressed.step, self._training.mesh), progressed
+        point = ResumePoint(**{name: meta[name] for name in _POINT_FIELDS})
+        return TrainState.of_items(items, point.step, self._training.mesh), point
 
     def save(
         self,
         state: TrainState,
-        progressed: Progressed,
+        point: ResumePoint,
         metrics: dict[str, float] | None,
     ) -> None:
-        """Begins to write one; see `Store.save`.
+        """Starts to write a checkpoint; see `Store.save`.
 
         Args:
-          metrics: of this step's evaluation, by which the best is chosen.
+          metrics: of this step's evaluation, by which the best checkpoint is chosen.
         """
-        training, seconds = self._training, progressed.progress["seconds"]
+        training, seconds = self._training, point.progress["seconds"]
         meta = {
             "card": dataclasses.asdict(training.card),
-            **{name: getattr(progressed, name) for name in _PROGRESSED},
+            **{name: getattr(point, name) for name in _POINT_FIELDS},
             "data": training.examples,
-            "epochs": progressed.step * training.epochs / training.total,
+            "epochs": point.step * training.epochs / training.total,
             "device_days": seconds * training.mesh.size / 86400,
         }
-        self._store.save(progressed.step, state.items(), meta, metrics)
+        self._store.save(point.step, state.items(), meta, metrics)
 
     def wait(self) -> None:
-        """Returns when the last one is on disk."""
+        """Waits until the last checkpoint is on disk."""
         self._store.wait()
 
     def state(self, step: int) -> TrainState:
-        """The state of a checkpoint that is there."""
+        """The state in the checkpoint of `step`, which must exist."""
         items = self._store.restore(step, self._training.update.abstract_state().items())
         return TrainState.of_items(items, step, self._training.mesh)
 
     def params(self, step: int) -> Any:
-        """The parameters alone."""
+        """Only the parameters in the checkpoint of `step`."""
         abstract = {"params": self._training.update.abstract_state().params}
         return self._store.restore(step, abstract)["params"]
 
     def metas(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """(step, its JSON) of those that are whole; damaged ones are named."""
+        """(step, its JSON) of each intact checkpoint; prints which ones are damaged."""
         for step in self._store.steps():
             try:
                 yield step, self._store.meta(step)

@@ -1,4 +1,4 @@
-"""Complete runs, wherever their workdirs lie, and which of the paper's runs they are."""
+"""Finds complete runs in `config.tables.workdirs` and matches them to the paper's runs."""
 
 import dataclasses
 import glob
@@ -17,18 +17,18 @@ from mixer.paper.matching import Result
 from mixer.paper.rows import Run
 from mixer.runs import keys, workdir
 
-# They are made of other runs' results.
+# Runs whose results.json summarises other runs.
 _MADE_OF_OTHERS = ("reproduce", "tables", "figures")
 
 
 def results(asked: str) -> Iterator[Result]:
-    """Of each path or glob its own results.json, or else all below it.
+    """The results.json of each path or glob, or if it has none, all below it.
 
     Args:
       asked: `config.tables.workdirs`.
 
     Raises:
-      BadInput: it is empty, or a path has none.
+      BadInput: `asked` is empty, or a path has no results.
     """
     if not asked:
         raise errors.BadInput("config.tables.workdirs is empty: give paths and globs, with commas")
@@ -39,14 +39,15 @@ def results(asked: str) -> Iterator[Result]:
         found = [result for path in paths for result in _below(workdir.open_workdir(path))]
         if not found:
             raise errors.BadInput(
-                f"config.tables.workdirs: {given!r} has no {workdir.RESULTS}, nor has a folder "
-                f"below it: expected the workdir of a complete run, a folder of such, or a glob"
+                f"config.tables.workdirs: neither {given!r} nor a folder below it has a "
+                f"{workdir.RESULTS}: expected the workdir of a complete run, a folder of workdirs, "
+                f"or a glob"
             )
         yield from found
 
 
 def _below(path: epath.Path) -> Iterator[Result]:
-    """A run's own results, not those of the trainings that it consists of."""
+    """The results of a run, but not of the trainings that it consists of."""
     found = workdir.read_json(path / workdir.RESULTS)
     config = workdir.read_json(path / workdir.CONFIG)
     if found and config and found["run"] not in _MADE_OF_OTHERS:
@@ -58,8 +59,8 @@ def _below(path: epath.Path) -> Iterator[Result]:
                 yield from _below(child)
 
 
-def named(result: Result) -> Result:
-    """A training whose model has other sizes than its name says gets a name that says so."""
+def mark_altered(result: Result) -> Result:
+    """Adds ", altered" to the name of a training's model if it differs from the registered one."""
     name = result.results["model"]
     if result.results["run"] != "train" or name not in registry.list_models():
         return result
@@ -72,7 +73,7 @@ def named(result: Result) -> Result:
 
 
 def protocols() -> dict[str, dict[str, Any]]:
-    """By the folder of each of the paper's runs the config that it would have, "a.b": value."""
+    """{folder of one of the paper's runs: the config that it should have, "a.b": value}."""
     runs = {run.folder: run for row in rows.rows() for run in row.runs}
     return {folder: keys.flat(keys.as_json(config_of(run))) for folder, run in runs.items()}
 
@@ -85,7 +86,7 @@ def config_of(run: Run) -> ConfigDict:
 
 
 def write(path: epath.Path, texts: Mapping[str, str]) -> None:
-    """Writes files into a workdir; of several processes the first does."""
+    """Writes text files {name: content} into a workdir, on process 0 only."""
     for name, text in texts.items() if peers.index() == 0 else ():
         with storage.write_whole(path / name) as file:
             file.write(text.encode())
@@ -94,10 +95,13 @@ def write(path: epath.Path, texts: Mapping[str, str]) -> None:
 def assigned(
     found: Sequence[Result], protocols: Mapping[str, Mapping]
 ) -> tuple[dict[str, list[Result]], list[str]]:
-    """By the folder of a run the results that are it; of the others why not, a line each.
+    """Matches results to the paper's runs.
+
+    Returns:
+      {folder of a run: its results}, and a line for each result that matches none, with the reason.
 
     Raises:
-      BadInput: two that would count one experiment twice.
+      BadInput: two results would count one experiment twice.
     """
     taken, unused = {}, []
     all_rows = rows.rows()
@@ -116,11 +120,13 @@ def assigned(
             taken.setdefault(run.folder, []).append(result)
         if not fitting and runs:
             other = matching.differences(result, protocols[runs[0].folder])
-            unused.append(f"{result.path}: another protocol than {runs[0].folder}: {other[0]}")
+            unused.append(
+                f"{result.path}: differs from the protocol of {runs[0].folder}: {other[0]}"
+            )
         elif not fitting:
             what = result.results
             unused.append(
-                f"{result.path}: no row's ({what['run']}, {what['model']}, {what['dataset']}, "
+                f"{result.path}: in no row ({what['run']}, {what['model']}, {what['dataset']}, "
                 f"{what['resolution']})"
             )
     for folder, own in taken.items():

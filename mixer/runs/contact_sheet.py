@@ -1,4 +1,4 @@
-"""`config.run="contact_sheet"`: a picture of the images that training sees."""
+"""`config.run="contact_sheet"`: draws a picture of the images that training sees."""
 
 import math
 
@@ -9,13 +9,13 @@ from PIL import Image, ImageDraw
 
 from mixer import storage
 from mixer.runs import workdir
-from mixer.runs.data import images_alone
+from mixer.runs.data import open_training_images
 from mixer.runs.keys import at_least
 from mixer.runs.model import resolution
 from mixer.runs.reader import Reader
 from mixer.runs.results import Results
 
-_GAP, _LINE = 4, 12  # pixels between the images, and for the class name under each
+_GAP, _LINE = 4, 12  # pixels: gap between images, height of the class name below
 
 
 @workdir.unless_complete
@@ -51,13 +51,13 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
 
 
 def sheet_reader(config: ConfigDict) -> tuple[Reader, int]:
-    """The first training images as one batch, and how many of them are asked for."""
+    """A reader whose first batch has all images of the sheet, and `config.sheet`, their number."""
     at_least(1, sheet=config.sheet)
-    return images_alone(config, config.sheet), config.sheet
+    return open_training_images(config, config.sheet), config.sheet
 
 
 def draw(images: np.ndarray, names: list[str]) -> Image.Image:
-    """uint8 [N, H, W, 3] on a near-square grid, each with its name below."""
+    """Draws images, uint8 [N, H, W, 3], on a near-square grid, each with its name below."""
     count, height, width, _ = images.shape
     columns = math.ceil(math.sqrt(count))
     cell_width, cell_height = width + _GAP, height + _GAP + _LINE

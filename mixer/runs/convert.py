@@ -1,4 +1,4 @@
-"""`config.run="convert"`: weights into another kind of file, or a folder for the Hub."""
+"""`config.run="convert"`: converts weights to another file format, or to a folder for the Hub."""
 
 import dataclasses
 from pathlib import Path
@@ -27,7 +27,7 @@ from mixer.weights.stored import read_stored
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-    """Weights as they are stored, and `target`: a file, or a folder if it ends in a slash."""
+    """The weights to write, and `target`: a file, or a folder if it ends in a slash."""
 
     model: nn.Module
     params: dict[str, Any]
@@ -72,8 +72,8 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
 def conversion(config: ConfigDict) -> Conversion:
     """Loads `config.init_from` for `config.convert_to`.
 
-    A workdir, a published name or a folder brings its model; a file's is the config's, with as many
-    classes as its head has.
+    A workdir, a published name or a folder records its model. The model of a plain file is the
+    config's, with as many classes as the file's head.
 
     Raises:
       BadInput: nothing usable there, or a target that exists or has an unknown ending.
@@ -91,7 +91,7 @@ def conversion(config: ConfigDict) -> Conversion:
         )
     if storage.is_remote(target):
         raise errors.BadInput(
-            f"config.convert_to={target!r}: expected a place on a disk, from where it can be copied"
+            f"config.convert_to={target!r}: expected a local path; copy the result from there"
         )
     if Path(target).expanduser().exists():
         raise errors.BadInput(f"config.convert_to={target!r} exists: remove it, or choose another")
@@ -108,7 +108,7 @@ def conversion(config: ConfigDict) -> Conversion:
     model = build_model(fields.pop("name"), fields, card.image_size)
     ema = meta is not None and config.init_ema
     params = pretrained.load_pretrained(path, model, step=step, head="keep", ema=ema)
-    # What a folder or a file cannot be made of is refused now.
+    # Refuses now what cannot be written in that format.
     if target.endswith("/"):
         hub_folder.describe(model, card)
     else:

@@ -1,4 +1,4 @@
-"""From the config to the data: sources of examples, and readers of them."""
+"""Opens the config's datasets, and the readers that turn them into batches."""
 
 import contextlib
 import json
@@ -33,14 +33,14 @@ from mixer.runs.model import image_size_of, mesh_of
 from mixer.runs.reader import Reader, open_reader
 from mixer.training import meshes
 
-_WAYS = ("auto", "tensorflow", "upright")  # of decoding
+_DECODINGS = ("auto", "tensorflow", "upright")
 
 
 def reading_of(config: ConfigDict, dataset: str, classes: tuple[str, ...] = ()) -> Reading:
-    """How a dataset is to be read: `config.dataset` as `config.input` says.
+    """How to read a dataset; the keys in `config.input` apply to `config.dataset` only.
 
     Args:
-      classes: a model's, by whose names the examples are labelled; (): `class_names`, if given.
+      classes: the model's class names, by which examples are labelled; (): `class_names`, if given.
     """
     tfds = is_tfds(dataset)
     if dataset != config.dataset or not (tfds or dataset.startswith("folder:")):
@@ -57,16 +57,16 @@ def reading_of(config: ConfigDict, dataset: str, classes: tuple[str, ...] = ()) 
 
 
 def training_split(config: ConfigDict) -> str:
-    """`config.input.split`, in which "auto" is `split_to_train_on`."""
+    """`config.input.split`; "auto" means `split_to_train_on`."""
     split = config.input.split
     return split_to_train_on(config.dataset) if split == "auto" else split
 
 
 def class_names(config: ConfigDict) -> tuple[str, ...]:
-    """The names in the file `config.input.class_names`, in their order; () without one.
+    """The names in the file `config.input.class_names`, in order; () without a file.
 
     Raises:
-      BadInput: a file that cannot be read, or in which names are missing or occur twice.
+      BadInput: the file cannot be read, or names in it are missing or occur twice.
     """
     file = config.input.class_names
     if not file:
@@ -78,17 +78,17 @@ def class_names(config: ConfigDict) -> tuple[str, ...]:
     except (OSError, ValueError) as error:
         raise errors.BadInput(f"{key} cannot be read: {error}") from None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise errors.BadInput(f"{key}: expected a name a line, or a JSON list of names")
+        raise errors.BadInput(f"{key}: expected one name per line, or a JSON list of names")
     names = tuple(name.strip() for name in names)
     if not all(names) or len(set(names)) < max(len(names), 2):
         twice = next((n for i, n in enumerate(names) if n in names[:i]), "")
-        trouble = f"{twice!r} is there twice" if twice else "a line is empty, or there is only one"
+        trouble = f"{twice!r} occurs twice" if twice else "a line is empty, or there is only one"
         raise errors.BadInput(f"{key}: {trouble}: expected the names of two or more classes")
     return names
 
 
 def data_dir(config: ConfigDict) -> Path | str | None:
-    """Where TFDS datasets lie; None for TFDS's own rule."""
+    """Folder of the TFDS datasets; None for TFDS's default."""
     return place(config.runtime.data_dir) if config.runtime.data_dir else None
 
 
@@ -100,15 +100,15 @@ def open_data(
     classes: tuple[str, ...] = (),
     trained_on: str | None = None,
 ) -> Source:
-    """Opens a split where it lies, or as a copy in `config.input.stage`.
+    """Opens a split in place, or as a copy in `config.input.stage`.
 
     Args:
-      split: in TFDS's notation, or "auto", which `split_to_measure` explains.
+      split: in TFDS's notation, or "auto": see `split_to_measure`.
       classes: see `reading_of`.
       trained_on: the dataset that the model was trained on; by default `config.dataset`.
 
     Raises:
-      BadInput: the training data cannot be copied; what else cannot is read where it lies.
+      BadInput: the training data cannot be copied. Other data are then read in place.
     """
     folder = config.input.stage
     origin = data_dir(config) or default_data_dir()
@@ -126,34 +126,34 @@ def open_data(
 
 
 def _check_all_there(dataset: str, classes: tuple[str, ...]) -> None:
-    """Refuses a folder that has only some of a model's classes, where these are numbers."""
+    """Refuses a folder with only some of a model's classes if these are numbers without names."""
     layout = Layout.of(dataset.removeprefix("folder:"), classes)
     there = {name for place in layout.splits.values() for name in image_files.folders(place)}
     if missing := [name for name in classes if name not in there]:
         raise errors.BadInput(
             f"{dataset} has no folders {errors.shown(missing)}: the model's {len(classes):,} "
-            f"classes are numbers without names, and those of {len(there):,} folders need not be "
-            f"the same. If they are, make empty folders of the missing ones"
+            f"classes are numbers without names, and the numbers of these {len(there):,} folders "
+            f"may mean others. If they mean the same, make empty folders for the missing ones"
         )
 
 
 def decoding_of(
     config: ConfigDict, source: Source | None, card: ModelCard | None = None, *, fast: bool = False
 ) -> Decoding:
-    """`config.input.decoding` with the limits beside it.
+    """How to decode images: `config.input.decoding`, `max_pixels` and `max_aspect_ratio`.
 
     Args:
-      source: where the files come from; None: they are named one by one.
-      card: of an earlier run, which counts where the config leaves it to the data.
+      source: where the images come from; None: files listed one by one.
+      card: of an earlier run; decides if `config.input.decoding` is "auto".
 
     Raises:
-      BadInput: another word, a limit that leaves no image, or no library to decode fast.
+      BadInput: unknown decoding, a limit below 1, or `fast` without libjpeg-turbo.
     """
     way, pixels, ratio = (
         config.input[key] for key in ("decoding", "max_pixels", "max_aspect_ratio")
     )
-    if way not in _WAYS:
-        raise errors.unknown("config.input.decoding", way, _WAYS)
+    if way not in _DECODINGS:
+        raise errors.unknown("config.input.decoding", way, _DECODINGS)
     for key, value in (("max_pixels", pixels), ("max_aspect_ratio", ratio)):
         if not value >= 1:
             raise errors.BadInput(f"config.input.{key}={value}: expected 1 or more")
@@ -170,14 +170,14 @@ def decoding_of(
 
 
 def skip_bad(config: ConfigDict) -> bool:
-    """Whether unreadable examples are passed over."""
+    """Whether unreadable examples are skipped (`config.input.on_bad`)."""
     if config.input.on_bad not in ("error", "skip"):
         raise errors.unknown("config.input.on_bad", config.input.on_bad, ("error", "skip"))
     return config.input.on_bad == "skip"
 
 
 def training_source(config: ConfigDict) -> tuple[Source, int]:
-    """What is trained on, and of how many examples `config.input.fraction` is taken."""
+    """The training examples, and the size of the whole split before `config.input.fraction`."""
     fraction = config.input.fraction
     if not 0 < fraction <= 1:
         raise errors.BadInput(f"config.input.fraction={fraction}: expected 0 < fraction <= 1")
@@ -185,8 +185,8 @@ def training_source(config: ConfigDict) -> tuple[Source, int]:
     names = class_names(config)
     if names and names != tuple(whole.classes):
         raise errors.BadInput(
-            f"config.input.class_names={config.input.class_names} begins with {some(names)}, and "
-            f"{config.dataset} has names of its own: {some(whole.classes)}. Leave it empty"
+            f"config.input.class_names={config.input.class_names} begins with {first_few(names)}, "
+            f"but {config.dataset} has its own names: {first_few(whole.classes)}. Leave it empty"
         )
     if fraction == 1:
         return whole, len(whole)
@@ -215,10 +215,8 @@ def training_reader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: 
     )
 
 
-def images_alone(config: ConfigDict, batch_size: int) -> Reader:
-    """The training images, without a model: in batches of that size, or the next that the devices
-    can share.
-    """
+def open_training_images(config: ConfigDict, batch_size: int) -> Reader:
+    """Reads the training images without a model; rounds `batch_size` up to fit the devices."""
     import_modules(config.imports)
     within(0, 2**32, seed=config.seed)
     mesh = mesh_of(config)
@@ -237,7 +235,7 @@ def evaluation_reader(
     *,
     by_name: bool = False,
 ) -> Reader:
-    """Reads a split once, in order, as `config.evaluators.<name>` and the model ask for it.
+    """Opens a reader of one pass over a split, in order, for `config.evaluators.<name>`.
 
     Args:
       by_name: whether a folder's images are labelled by the names of the model's classes.
@@ -260,7 +258,7 @@ def evaluation_reader(
         order=None,
         mesh=mesh,
         threads=config.runtime.threads,
-        workers=0,  # starting processes anew for each pass costs more than they bring
+        workers=0,  # starting processes for each pass costs more time than they save
         decoding=decoding_of(config, source, card),
         skip_bad=skip_bad(config),
     )
@@ -268,7 +266,7 @@ def evaluation_reader(
 
 @contextlib.contextmanager
 def unless_missing(optional: bool, what: str) -> Iterator[None]:
-    """Goes on without `what` if it is optional and its data are not there, and says so."""
+    """Suppresses `Missing` if `optional`, with a warning that `what` is left out."""
     try:
         yield
     except errors.Missing as error:
@@ -277,6 +275,6 @@ def unless_missing(optional: bool, what: str) -> Iterator[None]:
         print(f"warning: {what} is left out: {error}", flush=True)
 
 
-def some(names: Sequence[str]) -> str:
-    """The first of them."""
+def first_few(names: Sequence[str]) -> str:
+    """The first three names."""
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

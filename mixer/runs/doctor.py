@@ -1,7 +1,7 @@
-"""`config.run="doctor"`: what a run needs, looked at on every host before it is started.
+"""`config.run="doctor"`: checks on every host what a run needs, before the run is started.
 
-It takes the command of the run, workdir and all, and leaves nothing in the workdir: no config, no
-results. So the run that follows finds it as it was, and one that is under way there is let be.
+It takes the command of the run, including its workdir, and leaves nothing there: neither config nor
+results. The run that follows finds the workdir as it was, and one in progress is not disturbed.
 """
 
 import functools
@@ -32,33 +32,33 @@ from mixer.runs.model import build_model, image_size_of, rules_of, training_mesh
 from mixer.training import meshes, placement
 from mixer.weights import fitting
 
-# One host's object -> those of all hosts, in their order.
+# One host's object -> the objects of all hosts, in order.
 Gather = Callable[[Any], list[Any]]
 Verdict = tuple[bool, str]
 
-# What all hosts must answer alike, and what to do where they do not.
-_ALIKE = {
-    "python": "set all hosts up in one way",
+# {check on whose answer all hosts must agree: what to do if they do not}
+_MUST_AGREE = {
+    "python": "set up all hosts in the same way",
     "packages": "install the same wheels on all hosts",
-    "devices": "start the command once on each host, all of one slice",
+    "devices": "start the command once on each host of one slice",
     "code": "copy the same commit to all hosts",
     "config": "give the same command on all hosts",
 }
 
 
-# In float32: parameters, Adam's two moments; with config.ema_decay averages too.
-_BYTES_A_PARAMETER, _BYTES_OF_AVERAGES = 12, 4
-# Of a process's rows: one that is made, two that wait, one on its way to the devices.
+# Bytes per parameter, in float32: itself and Adam's two moments; its average (config.ema_decay).
+_PARAMETER_BYTES, _AVERAGE_BYTES = 12, 4
+# Batches in a process's memory: one being made, two waiting, one on its way to the devices.
 _BATCHES_IN_MEMORY = 4
-# Of each worker process: one that it makes, one that waits.
-_BATCHES_A_WORKER = 2
+# Batches in shared memory for each worker process: one being made, one waiting.
+_BATCHES_PER_WORKER = 2
 
 
 def run(config: ConfigDict, output: str, protocol: str) -> None:
     """Prints a line for each check, on the first host.
 
     Raises:
-      Failure: names those that failed.
+      Failure: names the checks that failed.
     """
     needs = needs_of(config, output, peers.count())
     (token, *_) = _gather(uuid.uuid4().hex)
@@ -76,10 +76,10 @@ def _gather(one: Any) -> list[Any]:
 
 
 def needs_of(config: ConfigDict, output: str, processes: int) -> Needs:
-    """What a training with this config needs of one of so many processes; opens nothing yet.
+    """What a training with this config needs on one of `processes` processes; opens nothing yet.
 
     Raises:
-      BadInput: an image size that is none, one of `config.imports` that is not there.
+      BadInput: the image size is invalid, or one of `config.imports` cannot be found.
     """
     import_modules(config.imports)
     batch = -(-config.batch_size // processes) * math.prod(image_size_of(config)) * 3
@@ -98,7 +98,7 @@ def needs_of(config: ConfigDict, output: str, processes: int) -> Needs:
         checkpoint_bytes=lambda: _checkpoint_bytes(in_place),
         checkpoints=config.runtime.keep_checkpoints + bool(config.best) + 1,  # one being written
         batch_bytes=_BATCHES_IN_MEMORY * batch,
-        shared_bytes=_BATCHES_A_WORKER * batch * config.runtime.workers,
+        shared_bytes=_BATCHES_PER_WORKER * batch * config.runtime.workers,
     )
 
 
@@ -108,7 +108,7 @@ def _digest(config: ConfigDict) -> str:
 
 
 def _sources(config: ConfigDict) -> dict[str, Callable[[], Source | None]]:
-    """By what they are for, what opens them where they lie; None: optional, and not there."""
+    """{use: function that opens the source in place}; it returns None if optional and missing."""
     found = {"training": lambda: training_source(config)[0]}
     for name in sorted(config.evaluators):
         for dataset, split in splits_of(config, name):
@@ -130,13 +130,13 @@ def _open(config: ConfigDict, dataset: str, split: str, optional: bool) -> Sourc
 def _read_first(config: ConfigDict, opens: Callable[[], Source | None]) -> str:
     source = opens()
     if source is None:
-        return "optional, and not there: left out"
+        return "optional and missing: left out"
     try:
         image = opened(source[0]["image"], decoding_of(config, source))
         pixels = image.pixels() if isinstance(image, Encoded) else image
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         raise errors.Failure(
-            f"{source.name} {source.split}, its first example: {error}. Copy or prepare it anew"
+            f"{source.name} {source.split}, its first example: {error}. Copy or prepare it again"
         ) from error
     return f"{len(source):,} examples, the first of {pixels.shape[0]} x {pixels.shape[1]} pixels"
 
@@ -161,28 +161,28 @@ def _layout(config: ConfigDict) -> str:
 
 def _checkpoint_bytes(config: ConfigDict) -> int:
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(_shapes(config)))
-    return parameters * (_BYTES_A_PARAMETER + _BYTES_OF_AVERAGES * (config.ema_decay > 0))
+    return parameters * (_PARAMETER_BYTES + _AVERAGE_BYTES * (config.ema_decay > 0))
 
 
 def _shapes(config: ConfigDict) -> Any:
-    """Of the parameters."""
-    config = start.with_its_model(config)
+    """Shapes of the parameters."""
+    config = start.with_upstream_model(config)
     fields = config.model.to_dict()
     name, classes = fields.pop("name"), fields.pop("num_classes")
     if not classes:
         try:
             classes = len(training_source(config)[0].classes)
-        except errors.BadInput:  # which is said of the data
+        except errors.BadInput:  # the check of the training data reports it
             classes = 1
     size = image_size_of(config)
     return fitting.shapes(build_model(name, fields | {"num_classes": classes}, size), size)
 
 
 def verdicts(checks: Checks, gather: Gather) -> dict[str, Verdict]:
-    """By check, whether all hosts passed it, and what is said; the same on each host."""
+    """{check: (whether all hosts passed it, message)}; the same on each host."""
     try:
         reports = gather({"host": socket.gethostname(), "findings": checks.findings()})
-        now = time.time()  # the hosts leave the gathering at one moment
+        now = time.time()  # all hosts leave `gather` at the same moment
         written = all(report["findings"]["workdir"][0] for report in reports)
         sees = written and checks.sees_all(len(reports))
         later = gather({"time": now, "sees": sees})
@@ -204,20 +204,20 @@ def _of_all_hosts(name: str, found: list[Verdict], hosts: list[str]) -> Verdict:
     """The verdict of all hosts on one check."""
     said = {}
     for host, (good, text) in zip(hosts, found, strict=True):
-        said.setdefault((good, text if name in _ALIKE or not good else ""), []).append(host)
+        said.setdefault((good, text if name in _MUST_AGREE or not good else ""), []).append(host)
     if len(said) == 1:
         return found[0]
     bad = {text: where for (good, text), where in said.items() if not good}
     shown = bad or {text: where for (_, text), where in said.items()}
     parts = "; ".join(f"{text} on {', '.join(where)}" for text, where in shown.items())
-    return False, parts if bad else f"{parts}: {_ALIKE[name]}"
+    return False, parts if bad else f"{parts}: {_MUST_AGREE[name]}"
 
 
 def _shared(sees: list[bool], hosts: list[str]) -> Verdict:
     if all(sees):
-        return True, "what one host writes, all see"
+        return True, "all hosts see what one writes"
     blind = [host for host, seen in zip(hosts, sees, strict=True) if not seen]
-    return False, f"what another host writes is not seen on {', '.join(blind)}: {sharing.FIX}"
+    return False, f"files of other hosts are not seen on {', '.join(blind)}: {sharing.FIX}"
 
 
 def _clocks(times: list[float], hosts: list[str]) -> Verdict:

@@ -1,4 +1,4 @@
-"""`config.run="evaluate"`: an earlier run's parameters on the config's evaluators."""
+"""`config.run="evaluate"`: measures trained parameters by the config's evaluators."""
 
 import time
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from mixer import errors
 from mixer.runs import workdir
 from mixer.runs.evaluations import Evaluation, build_evaluations
 from mixer.runs.model import resolution
-from mixer.runs.reader import say_what_is_read
+from mixer.runs.reader import print_sources
 from mixer.runs.results import Results
 from mixer.runs.trained import Trained, load_trained
 
@@ -31,7 +31,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
 
 
 def evaluations_of(config: ConfigDict, trained: Trained) -> list[Evaluation]:
-    """The config's evaluators for parameters of an earlier run.
+    """Builds the config's evaluators for trained parameters.
 
     Raises:
       BadInput: there are none, or a dataset has other classes than the model.
@@ -49,12 +49,12 @@ def measure(
     trained: Trained,
     evaluations: Sequence[Evaluation],
 ) -> None:
-    """Measures, prints and writes down.
+    """Runs the evaluations, prints the metrics and writes results.json.
 
     Args:
-      path: the workdir, in which nothing is written yet.
+      path: the workdir; nothing is written there yet.
     """
-    say_what_is_read({evaluation.name: evaluation.readers for evaluation in evaluations})
+    print_sources({evaluation.name: evaluation.readers for evaluation in evaluations})
     workdir.begin(path, config)
     for evaluation in evaluations:
         with evaluation.readers[0].batches(0, 1) as batches:  # compiles, before the clock starts

@@ -1,4 +1,4 @@
-"""From the config to its evaluators."""
+"""Builds the config's evaluators, and runs them when due; `fewshot` is in fewshot_evaluation.py."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Sequence
@@ -11,30 +11,30 @@ from ml_collections import ConfigDict
 from mixer import errors
 from mixer.checkpoint.model_card import ModelCard
 from mixer.data.sources import max_labels
-from mixer.evaluation import (  # noqa: F401 they register the evaluators
+from mixer.evaluation import (  # noqa: F401 importing them registers the evaluators
     classification,
     imagenet_subsets,
     multilabel,
 )
 from mixer.evaluation.registry import EVALUATORS, Evaluator, evaluate
 from mixer.runs import fewshot_evaluation
-from mixer.runs.data import evaluation_reader, some, unless_missing
+from mixer.runs.data import evaluation_reader, first_few, unless_missing
 from mixer.runs.model import apply_of, compiled
 from mixer.runs.reader import Reader
 from mixer.training import durations
 from mixer.training.step import TrainState
 
-# Behind an evaluator's name: by the averages of the parameters.
+# Suffix of an evaluator's name for metrics of the averaged parameters.
 AVERAGED = "_ema"
 
 
 class Evaluation(Protocol):
-    """What measures parameters, to the runs that do so.
+    """The interface of an evaluator to the runs.
 
     Attributes:
-      name: of `config.evaluators.<name>`.
-      every: its cadence in steps; 0 for an earlier run's parameters.
-      update: (parameters, batch) -> what a batch brings to the numbers, compiled.
+      name: the key of `config.evaluators.<name>`.
+      every: steps between two evaluations; 0 for the parameters of an earlier run.
+      update: (parameters, batch) -> the batch's contribution to the metrics; jitted.
     """
 
     name: str
@@ -43,11 +43,11 @@ class Evaluation(Protocol):
 
     @property
     def readers(self) -> list[Reader]:
-        """All that is read."""
+        """The readers of all its data."""
 
     @property
     def measured(self) -> list[Reader]:
-        """Of these, what is measured: nothing of it should be trained on."""
+        """Those of `readers` whose images are measured, and so should not be trained on."""
 
     @property
     def higher_is_better(self) -> tuple[str, ...]:
@@ -56,15 +56,15 @@ class Evaluation(Protocol):
     def measure(
         self, params: Any, interrupted: Callable[[], bool] = lambda: False
     ) -> dict[str, float] | None:
-        """The numbers by name; None if `interrupted()` became true.
+        """Metrics by name; None if `interrupted()` became true.
 
-        Where unreadable examples are left out, `skipped` counts them.
+        With `config.input.on_bad=skip`, `skipped` counts the unreadable examples.
         """
 
 
 @dataclasses.dataclass(frozen=True)
 class OnSplit:
-    """One evaluator on one split, with its cadence in steps."""
+    """An `Evaluation` that measures one split."""
 
     name: str
     evaluator: Evaluator
@@ -74,23 +74,23 @@ class OnSplit:
 
     @property
     def readers(self) -> list[Reader]:
-        """See `Evaluation`, as for what follows."""
+        """See `Evaluation`, as for the members below."""
         return [self.reader]
 
     @property
     def measured(self) -> list[Reader]:
-        """All of it."""
+        """The whole split."""
         return self.readers
 
     @property
     def higher_is_better(self) -> tuple[str, ...]:
-        """The evaluator's own."""
+        """The evaluator's `higher_is_better`, if it has one."""
         return getattr(self.evaluator, "higher_is_better", ())
 
     def measure(
         self, params: Any, interrupted: Callable[[], bool] = lambda: False
     ) -> dict[str, float] | None:
-        """The numbers over the whole split."""
+        """Metrics of the whole split."""
         with self.reader.batches() as batches:
             measured = evaluate(self.evaluator, self.update, params, batches, interrupted)
         if measured is not None and self.reader.rows.skip_bad:
@@ -109,21 +109,21 @@ def build_on_split(
     """Builds `config.evaluators.<name>`.
 
     Args:
-      card: what the model expects.
-      steps: (duration, key) -> steps while training; None for an earlier run's parameters.
+      card: the model's image size, classes and, outside training, preprocessing.
+      steps: (duration, key) -> steps of the training; None for the parameters of an earlier run.
 
     Raises:
       BadInput: unknown type or dataset, or classes that are not the model's.
-      Missing: its data are not there.
+      Missing: its data do not exist.
     """
     entry = config.evaluators[name]
     key = f"evaluators.{name}"
-    # Before the data are opened, which may be missing: a key is used or not whatever is there.
+    # Before the data are opened: whether a key counts as read must not depend on missing data.
     every = steps(entry.every, f"{key}.every") if steps else 0
     if entry.type not in EVALUATORS:
         raise errors.unknown(f"config.{key}.type", entry.type, [*EVALUATORS, *_OF_SEVERAL])
     dataset = entry.dataset or config.dataset
-    # In training the config's own preprocessing is the card's; in evaluation the card's counts.
+    # In training the card takes its preprocessing from the config; elsewhere the card decides.
     transform = entry.transform if steps else card.transform
     reader = evaluation_reader(
         config, name, dataset, entry.split, transform, card, mesh, by_name=True
@@ -132,24 +132,25 @@ def build_on_split(
     if tuple(source.classes) != card.classes:
         raise errors.BadInput(
             f"config.{key}: {dataset} has {len(source.classes)} classes "
-            f"({some(source.classes)}), the model has {len(card.classes)} ({some(card.classes)})"
+            f"({first_few(source.classes)}), the model has {len(card.classes)} "
+            f"({first_few(card.classes)})"
         )
     evaluator = EVALUATORS[entry.type](apply_of(model, mesh), model.num_classes)
     if max_labels(source) and not getattr(evaluator, "multi_label", False):
         raise errors.BadInput(
-            f"config.{key}.type={entry.type!r} is for one label an image, and those of {dataset} "
+            f"config.{key}.type={entry.type!r} is for one label per image, but images of {dataset} "
             f"may have {max_labels(source)}: set config.{key}.type=multilabel"
         )
     return OnSplit(name, evaluator, compiled(evaluator.update, mesh), reader, every)
 
 
-# By type, the evaluators that measure several datasets: what they read, and what builds them. All
-# others are `EVALUATORS`, on one split.
+# Types that measure several datasets: {type: (function that lists its splits, its builder)}. All
+# other types are in `EVALUATORS` and measure one split.
 _OF_SEVERAL = {"fewshot": (fewshot_evaluation.splits_of, fewshot_evaluation.build_few_shot)}
 
 
 def splits_of(config: ConfigDict, name: str) -> list[tuple[str, str]]:
-    """(dataset, split) of all that `config.evaluators.<name>` reads; [] if it is not to measure."""
+    """Each (dataset, split) that `config.evaluators.<name>` reads; [] if it is switched off."""
     entry = config.evaluators[name]
     if entry.type in _OF_SEVERAL:
         return _OF_SEVERAL[entry.type][0](config, name)
@@ -163,9 +164,9 @@ def build_evaluations(
     card: ModelCard,
     steps: Callable[[str, str], int] | None,
 ) -> list[Evaluation]:
-    """By name; see `build_on_split`.
+    """Builds the config's evaluators, in the order of their names; see `build_on_split`.
 
-    Those without a split are left out, and optional ones whose data are not there.
+    Those without a split are left out, and optional ones whose data do not exist.
     """
     found = []
     for name in sorted(config.evaluators):
@@ -179,20 +180,20 @@ def build_evaluations(
 
 
 class Evaluations:
-    """All evaluations of a training, each at its cadence, by the parameters and by their averages.
+    """All evaluations of a training, of the parameters and of their averages (EMA).
 
-    Its metrics are called `<name>/<metric>`, and by the averages (EMA) `<name>_ema/<metric>`.
+    Its metrics are called `<name>/<metric>`, for the averages `<name>_ema/<metric>`.
 
     Args:
       best: the metric by which the best checkpoint is chosen; "" for none.
-      total: steps, after which all are due.
+      total: the number of steps, after which all evaluations are due.
     """
 
     def __init__(self, evaluations: Sequence[Evaluation], best: str, total: int):
         self._evaluations, self._best, self._total = evaluations, best, total
 
     def due(self, at: int) -> list[Evaluation]:
-        """Those of this step."""
+        """The evaluations that are due at this step."""
         return [e for e in self._evaluations if durations.is_due(at, e.every, self._total)]
 
     def choose(self, at: int) -> bool:
@@ -206,7 +207,7 @@ class Evaluations:
         """The metrics of this step; None if `interrupted()` became true.
 
         Raises:
-          Failure: `best` is not among them, though it should be.
+          Failure: `best` is due at this step but was not measured.
         """
         metrics = {}
         for evaluation in self.due(at):
@@ -227,13 +228,13 @@ class Evaluations:
 
 
 def evaluation_transform(config: ConfigDict) -> str:
-    """The preprocessing that goes with the parameters: that of evaluation.
+    """The evaluation transform, which the card records as the model's preprocessing.
 
-    If the evaluators differ it is that of `test`, else of `val`; those without a split count only
-    where there are no others.
+    If the evaluators differ, it is that of `test`, else of `val`. Evaluators without a split count
+    only if none has one.
 
     Raises:
-      BadInput: they differ, and none of them is called so.
+      BadInput: they differ, and none is called test or val.
     """
     entries = {name: config.evaluators[name] for name in config.evaluators}
     known = {
@@ -246,13 +247,13 @@ def evaluation_transform(config: ConfigDict) -> str:
     if len(set(used.values())) > 1:
         raise errors.BadInput(
             f"config.evaluators have several transforms ({', '.join(sorted(set(used.values())))}): "
-            f"call one of them test or val, by which the model is to be used later"
+            f"name test or val the evaluator whose transform the model is to be used with"
         )
     return next(iter(used.values()), "resize")
 
 
 def keep_evaluators(config: ConfigDict, names: Collection[str]) -> None:
-    """Removes all others from `config.evaluators`."""
+    """Removes all but `names` from `config.evaluators`."""
     with config.evaluators.unlocked() as evaluators:
         for name in set(evaluators) - set(names):
             del evaluators[name]

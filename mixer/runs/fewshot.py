@@ -1,4 +1,4 @@
-"""`config.run="fewshot"`: few-shot linear evaluation of an earlier run's features."""
+"""`config.run="fewshot"`: few-shot linear evaluation of a trained model's features."""
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -22,7 +22,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
 
 
 def few_shot_of(config: ConfigDict, trained: Trained) -> Evaluation:
-    """The config's few-shot evaluator for parameters of an earlier run.
+    """Builds the config's few-shot evaluator for trained parameters.
 
     Raises:
       BadInput: there is none, or there are several.
@@ -30,7 +30,7 @@ def few_shot_of(config: ConfigDict, trained: Trained) -> Evaluation:
     names = [name for name in config.evaluators if config.evaluators[name].type == "fewshot"]
     if len(names) != 1:
         raise errors.BadInput(
-            f"config.run=fewshot needs one evaluator of type fewshot, and there are {len(names)}: "
-            f"take --config=configs/fewshot.py"
+            f"config.run=fewshot needs one evaluator of type fewshot, but there are {len(names)}: "
+            f"use --config=configs/fewshot.py"
         )
     return build_few_shot(config, names[0], trained.model, trained.mesh, trained.card, None)

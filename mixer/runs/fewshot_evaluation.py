@@ -1,4 +1,4 @@
-"""Evaluators of type `fewshot`: they measure several datasets, on two splits of each."""
+"""Evaluators of type `fewshot`, which measure several datasets on two splits each."""
 
 import dataclasses
 from collections.abc import Callable
@@ -24,12 +24,12 @@ from mixer.weights import fitting
 
 @dataclasses.dataclass(frozen=True)
 class FewShot:
-    """Few-shot linear evaluation, with its cadence in steps.
+    """Few-shot linear evaluation; an `evaluations.Evaluation`.
 
     Attributes:
-      update: (parameters, batch) -> features, labels and mask, compiled.
-      datasets: by name, the readers of the training and the test split.
-      published: the names of those that are measured on the splits of the rule's own protocol.
+      update: (parameters, batch) -> features, labels and mask; jitted.
+      datasets: name -> readers of the training and the test split.
+      published: names of the datasets whose splits are those of a published protocol.
     """
 
     name: str
@@ -43,12 +43,12 @@ class FewShot:
 
     @property
     def readers(self) -> list[Reader]:
-        """See `evaluations.Evaluation`, as for what follows."""
+        """See `evaluations.Evaluation`, as for the members below."""
         return [reader for pair in self.datasets.values() for reader in pair]
 
     @property
     def measured(self) -> list[Reader]:
-        """The test splits; heads are fitted to the others."""
+        """The test splits; heads are fitted to the training splits."""
         return [test for _, test in self.datasets.values()]
 
     @property
@@ -61,7 +61,7 @@ class FewShot:
     ) -> dict[str, float] | None:
         """`fewshot.summarize` of all datasets; None if `interrupted()` became true.
 
-        Where unreadable examples are left out, `skipped` counts them.
+        With `config.input.on_bad=skip`, `skipped` counts the unreadable examples.
         """
         found, skipped = {}, {}
         for dataset, readers in self.datasets.items():
@@ -84,17 +84,17 @@ class FewShot:
         shots, remark = fewshot.with_enough(
             dataset, train.labels, classes, self.shots, published=dataset in self.published
         )
-        if remark and remark not in self._said:  # not at each step that it is measured at
+        if remark and remark not in self._said:  # once, not at every evaluation
             self._said.add(remark)
             print(remark, flush=True)
         return shots
 
 
 def rule_of(config: ConfigDict, name: str) -> fewshot.Rule:
-    """The rule of `config.evaluators.<name>`, by whose datasets it measures if it names none.
+    """The rule of `config.evaluators.<name>`, which also has its default datasets.
 
     Raises:
-      BadInput: an unknown one.
+      BadInput: unknown rule.
     """
     asked = config.evaluators[name].rule
     if asked not in fewshot.RULES:
@@ -103,16 +103,16 @@ def rule_of(config: ConfigDict, name: str) -> fewshot.Rule:
 
 
 def datasets_of(config: ConfigDict, name: str) -> dict[str, tuple[str, str]]:
-    """By dataset that `config.evaluators.<name>` measures, its training and its test split.
+    """{dataset: (training split, test split)} of `config.evaluators.<name>`.
 
     Raises:
-      BadInput: an unknown rule, or a dataset without two splits, or one twice.
+      BadInput: an unknown rule, a dataset without two splits, or one given twice.
     """
     found, key = {}, f"evaluators.{name}"
     for asked in config.evaluators[name].datasets or rule_of(config, name).datasets:
         if len(asked) != 3 or not all(isinstance(part, str) for part in asked):
             raise errors.BadInput(
-                f"config.{key}.datasets: expected (name, training split, test split), not {asked!r}"
+                f"config.{key}.datasets: expected (name, training split, test split), got {asked!r}"
             )
         dataset, *splits = asked
         if dataset in found:
@@ -122,7 +122,7 @@ def datasets_of(config: ConfigDict, name: str) -> dict[str, tuple[str, str]]:
 
 
 def splits_of(config: ConfigDict, name: str) -> list[tuple[str, str]]:
-    """(dataset, split) of all that `config.evaluators.<name>` reads."""
+    """Each (dataset, split) that `config.evaluators.<name>` reads."""
     datasets = datasets_of(config, name)
     return [(dataset, split) for dataset, splits in datasets.items() for split in splits]
 
@@ -138,13 +138,13 @@ def build_few_shot(
     """Builds `config.evaluators.<name>`; see `evaluations.build_on_split`.
 
     Raises:
-      BadInput: an unknown rule, or a dataset or a model that the protocol is not for.
+      BadInput: an unknown rule, or a dataset or a model that it does not apply to.
     """
     entry, key = config.evaluators[name], f"evaluators.{name}"
     every = steps(entry.every, f"{key}.every") if steps else 0
     rule, shots = rule_of(config, name), tuple(entry.shots)
     if not shots or not all(isinstance(k, int) and k > 0 for k in shots):
-        raise errors.BadInput(f"config.{key}.shots={shots}: expected numbers of examples a class")
+        raise errors.BadInput(f"config.{key}.shots={shots}: expected numbers of examples per class")
     height, width = card.image_size
     transform = (
         entry.transform or f"resize(({before_crop(height)}, {before_crop(width)}))|central_crop"
@@ -167,8 +167,8 @@ def build_few_shot(
         jax.eval_shape(forward, fitting.shapes(model, card.image_size), batch)
     except (FlaxError, ValueError, TypeError, ZeroDivisionError) as error:
         raise errors.BadInput(
-            f"config.{key}: {type(model).__name__} with num_classes=0, which is to give what the "
-            f"head would see, fails: {str(error).strip().splitlines()[0]}"
+            f"config.{key}: {type(model).__name__} with num_classes=0, which should return the "
+            f"features below the head, fails: {str(error).strip().splitlines()[0]}"
         ) from None
     protocols = [own for rule in fewshot.RULES.values() for own in rule.datasets]
     published = frozenset(d for d, splits in asked.items() if (d, *splits) in protocols)
@@ -176,11 +176,11 @@ def build_few_shot(
 
 
 def _check(key: str, train: Reader, test: Reader) -> None:
-    """One label an image, and the same classes in both splits."""
+    """Refuses several labels per image, and different classes in the two splits."""
     name = train.source.name
     if max_labels(train.source) or max_labels(test.source):
         raise errors.BadInput(
-            f"config.{key}: images of {name} may have several labels, and few-shot evaluation is "
+            f"config.{key}: images of {name} may have several labels, but few-shot evaluation is "
             f"for one: choose another dataset"
         )
     if tuple(train.source.classes) != tuple(test.source.classes):

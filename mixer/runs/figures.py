@@ -1,4 +1,4 @@
-"""`config.run="figures"`: the paper's figures 2 to 7, from its numbers, runs and a checkpoint."""
+"""`config.run="figures"`: draws the paper's figures 2 to 7 from its numbers, runs and weights."""
 
 import dataclasses
 import functools
@@ -31,12 +31,12 @@ _FROM_WEIGHTS = ("figure5", "figure6", "figure7")
 
 @dataclasses.dataclass(frozen=True)
 class _Figure:
-    """All that a figure is drawn from has been found.
+    """A figure for which all data were found.
 
     Attributes:
-      draw: makes the picture.
-      counts: how many points, curves or units it will show.
-      numbers: what a curve or a point shows, a row each; none of weights.
+      draw: draws the picture.
+      counts: how many points, curves or units it shows.
+      numbers: rows of the CSV file, one for each point; empty for pictures of weights.
     """
 
     draw: Callable[[], Figure]
@@ -48,7 +48,7 @@ class _Figure:
 def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """Writes WORKDIR/<figure>.png and .svg for each of `config.figures.which`, and results.json.
 
-    The numbers that curves and points show are in <figure>.csv.
+    The numbers behind curves and points are written to <figure>.csv.
 
     Raises:
       BadInput: before anything is written.
@@ -75,7 +75,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
 
 
 def _figures(config: ConfigDict) -> tuple[dict[str, _Figure], Trained | None]:
-    """Those that are asked for, or all that there is something to draw from; and the checkpoint."""
+    """The requested figures, else all for which there are data; the trained model if loaded."""
     asked = tuple(config.figures.which)
     for name in asked:
         if name not in _FROM_RUNS + _FROM_WEIGHTS:
@@ -108,7 +108,7 @@ def _figures(config: ConfigDict) -> tuple[dict[str, _Figure], Trained | None]:
 
 
 def _table_3(results: Sequence[Result]) -> list[tuple[Row, dict[str, Cell], dict[str, str]]]:
-    """Its rows with their cells, and by column the kind of device that ours was measured on."""
+    """(row, its cells, {column: kind of device that our number was measured on}) of table 3."""
     taken = {}
     if results:
         taken, unused = collecting.assigned(results, collecting.protocols())
@@ -129,7 +129,7 @@ def _table_3(results: Sequence[Result]) -> list[tuple[Row, dict[str, Cell], dict
 
 
 def _against(table: Sequence[tuple[Row, dict[str, Cell], dict[str, str]]], column: str) -> _Figure:
-    """Its accuracy on ImageNet against a column."""
+    """Table 3's accuracy on ImageNet against another of its columns."""
     points = []
     for row, cells, devices in table:
         size = "" if row.image_size == 224 else f" at {row.image_size}"
@@ -164,7 +164,7 @@ def _against(table: Sequence[tuple[Row, dict[str, Cell], dict[str, str]]], colum
 
 def _against_data(results: Sequence[Result]) -> _Figure:
     lines, measure = series.by_share(
-        [_with_absolute_upstream(collecting.named(r)) for r in results]
+        [_with_absolute_upstream(collecting.mark_altered(r)) for r in results]
     )
     return _Figure(
         lambda: charts.accuracy_against_data(lines, measure),
@@ -178,7 +178,7 @@ def _against_data(results: Sequence[Result]) -> _Figure:
 
 
 def _with_absolute_upstream(result: Result) -> Result:
-    """A few-shot run's upstream as our paths are; it was perhaps given from this folder."""
+    """Makes a few-shot run's upstream path absolute; it may have been relative to this folder."""
     upstream = result.results["upstream"]
     if result.results["run"] != "fewshot" or upstream is None:
         return result
@@ -188,7 +188,7 @@ def _with_absolute_upstream(result: Result) -> Result:
 
 
 def _permuted(results: Sequence[Result]) -> _Figure:
-    curves, moves, size, measure = series.by_case(map(collecting.named, results), _log)
+    curves, moves, size, measure = series.by_case(map(collecting.mark_altered, results), _log)
     photo, rng = load_sample_image("flower.jpg"), np.random.default_rng(0)
     crop = f"resize_small({max(size)})|central_crop"
     examples = {
@@ -207,7 +207,7 @@ def _permuted(results: Sequence[Result]) -> _Figure:
 
 
 def _numbers(line: series.Curve, measure: str) -> Iterator[tuple[float, dict[str, str]]]:
-    """At each x the mean and the deviation over seeds, which one seed has not."""
+    """(x, {mean, standard deviation over seeds}) of each point; a single seed has no deviation."""
     for x, mean, std in zip(line.x.tolist(), line.mean, line.std, strict=True):
         yield x, {f"{measure}, %": f"{mean:.2f}", "std": "" if np.isnan(std) else f"{std:.2f}"}
 
@@ -226,8 +226,8 @@ def _hidden_units(trained: Trained | None, blocks: int) -> _Figure:
     mlps = [block["token_mixing"] for block in _blocks(params) if "token_mixing" in block]
     if not mlps:
         raise Absent(
-            f"{name} has no token-mixing MLPs, whose hidden units these are: expected a Mixer in "
-            f"config.init_from"
+            f"{name} has no token-mixing MLPs, whose hidden units this figure shows: expected a "
+            f"Mixer in config.init_from"
         )
     kernels = [np.asarray(mlp["Dense_0"]["kernel"], np.float32) for mlp in mlps[:blocks]]
     patch = trained.model.patch_size
@@ -235,8 +235,8 @@ def _hidden_units(trained: Trained | None, blocks: int) -> _Figure:
     strange = [k.shape for k in kernels if k.ndim != 2 or k.shape[0] != grid[0] * grid[1]]
     if strange:
         raise Absent(
-            f"{name} mixes tokens by kernels of shape {strange[0]}: expected a unit's weights for "
-            f"each of {grid[0]} x {grid[1]} patches, the same for all channels"
+            f"{name} mixes tokens by kernels of shape {strange[0]}: expected one weight per unit "
+            f"for each of {grid[0]} x {grid[1]} patches, shared by all channels"
         )
     title = f"{name} at {resolution(size)}: hidden units of token mixing"
     return _Figure(
@@ -246,7 +246,7 @@ def _hidden_units(trained: Trained | None, blocks: int) -> _Figure:
 
 
 def _blocks(params: dict) -> list[dict]:
-    """In their order."""
+    """The Mixer blocks, first to last."""
     names = [name for name in params if name.startswith("MixerBlock_")]
     return [params[name] for name in sorted(names, key=lambda n: int(n.rpartition("_")[2]))]
 
@@ -255,7 +255,7 @@ def _stem_units(trained: Trained | None) -> _Figure:
     params = _params(trained)
     name = trained.card.model["name"]
     if "stem" not in params:
-        raise Absent(f"{name} has no stem of patches, whose units these are")
+        raise Absent(f"{name} has no patch stem, whose units this figure shows")
     kernel = np.asarray(params["stem"]["kernel"], np.float32)
     title = f"{name}: units of the stem, {kernel.shape[0]} x {kernel.shape[1]} pixels"
     return _Figure(lambda: units.stem_units(kernel, title), {"units": kernel.shape[-1]})

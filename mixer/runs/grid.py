@@ -1,4 +1,4 @@
-"""`config.sweep.grid`: the keys that a sweep varies, and all combinations of their values."""
+"""Parses `config.sweep.grid`: the keys that a sweep varies, and all combinations of values."""
 
 import ast
 import dataclasses
@@ -15,24 +15,24 @@ from mixer import errors
 from mixer.runs import keys
 
 RATE = "schedule.base"
-# Keys of which a sweep has its own use, and groups that change no number.
+# {key or group that a grid cannot vary: the reason}
 _REFUSED = {
-    "run": "the trainings of a sweep are of config.run=train",
+    "run": "each trial of a sweep is a config.run=train",
     "seed": "the seeds are those of config.sweep.seeds",
     "imports": "modules are imported once, before all trainings",
-    "best": "a sweep takes the last step of each training",
+    "best": "a sweep uses the last step of each training",
     "input.split": "a sweep trains on config.sweep.train, then on config.input.split",
-    "evaluators.dev.split": "the split is that of config.sweep.dev",
-    "model.name": "the other fields of a model go by its name: sweep each model by itself",
-    "sweep": "it is the sweep's own",
-    "vtab": "it is the sweeps' own",
-    "runtime": "it changes no number",
+    "evaluators.dev.split": "the split is config.sweep.dev",
+    "model.name": "the other fields of a model depend on its name: sweep each model by itself",
+    "sweep": "it configures the sweep itself",
+    "vtab": "it configures the sweeps themselves",
+    "runtime": "it does not affect the results",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Combination:
-    """One value of each varied key; `label` is its part of a folder's name."""
+    """One value of each varied key; `label` goes into the name of the trial's folder."""
 
     label: str
     values: dict[str, Any]
@@ -42,11 +42,11 @@ def combinations(text: str, trained: ConfigDict) -> list[Combination]:
     """All combinations of the values in a grid; the first key varies slowest, numbers ascend.
 
     Args:
-      text: a dict of Python's, by key the values, as "{'schedule.base': (0.003, 0.01)}".
-      trained: the config whose keys these are.
+      text: a Python dict {key: values}, such as "{'schedule.base': (0.003, 0.01)}".
+      trained: the config of the training, whose keys these are.
 
     Raises:
-      BadInput: it is none, a key cannot be varied, or a value is given twice or is of a wrong type.
+      BadInput: not a grid, a key that cannot be varied, or a value given twice or of a wrong type.
     """
     grid = {key: _values(key, given, trained) for key, given in read(text).items()}
     found = []
@@ -58,10 +58,10 @@ def combinations(text: str, trained: ConfigDict) -> list[Combination]:
 
 
 def read(text: str) -> dict[str, Sequence[Any]]:
-    """The keys and values of a grid.
+    """Parses a grid into {key: values}.
 
     Raises:
-      BadInput: it is no dict of tuples.
+      BadInput: not a dict of tuples.
     """
     try:
         grid = ast.literal_eval(text)
@@ -72,18 +72,18 @@ def read(text: str) -> dict[str, Sequence[Any]]:
         raise errors.BadInput(
             f"config.sweep.grid={text!r}: expected the values of each key, such as "
             f"{{'{RATE}': (0.003, 0.01), 'model.stochastic_depth': (0.0, 0.1)}}; a single value "
-            f"has a comma, (0.003,)"
+            f"takes a comma, (0.003,)"
         )
     return grid
 
 
 def _values(key: str, given: Sequence[Any], trained: ConfigDict) -> list[Any]:
-    """The values as the config takes them; numbers ascend."""
+    """The values, converted to the type of the config's key; numbers ascend."""
     what = f"config.sweep.grid: {key}"
     known = keys.flat(keys.as_json(trained))
     if key not in known:
         near = " or ".join(map(meanings.shown, meanings.near(str(key), known)))
-        raise errors.BadInput(f"{what} is no key" + (f". Did you mean {near}?" if near else ""))
+        raise errors.BadInput(f"{what} is not a key" + (f". Did you mean {near}?" if near else ""))
     for refused, reason in _REFUSED.items():
         if key == refused or key.startswith(f"{refused}."):
             raise errors.BadInput(f"{what} cannot be varied: {reason}")
@@ -98,7 +98,7 @@ def _values(key: str, given: Sequence[Any], trained: ConfigDict) -> list[Any]:
             raise errors.BadInput(f"{what}={value!r}: {error}") from None
         found.append(group[last])
     if not found or any(value in found[:i] for i, value in enumerate(found)):
-        raise errors.BadInput(f"{what}={tuple(given)}: expected one or more values, each once")
+        raise errors.BadInput(f"{what}={tuple(given)}: expected one or more distinct values")
     if key == RATE:
         for rate in found:
             keys.within(0, math.inf, **{f"sweep.grid: {key}": rate})
@@ -106,7 +106,7 @@ def _values(key: str, given: Sequence[Any], trained: ConfigDict) -> list[Any]:
 
 
 def _label(key: str, value: Any, values: Sequence[Any]) -> str:
-    """The number, or of what is none its place in the grid."""
+    """The key with the value if it is a number, else with its index in the grid."""
     name = "rate" if key == RATE else key
     return f"{name}{value if _is_number(value) else values.index(value)}"
 

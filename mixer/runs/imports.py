@@ -1,4 +1,4 @@
-"""The user's own modules: models, sources, transforms and evaluators from outside."""
+"""Imports the user's own modules (`config.imports`)."""
 
 import importlib
 
@@ -21,21 +21,21 @@ def import_modules(names: str) -> None:
 
 
 def check_trusted(needed: str, given: str, path: str) -> None:
-    """Refuses to use a workdir whose modules the user has not named: importing runs their code.
+    """Refuses a workdir that needs modules which the user has not named: importing runs their code.
 
     Args:
-      needed: what the run at `path` imported.
-      given: `config.imports`, imported already.
+      needed: `config.imports` of the run at `path`.
+      given: `config.imports` of this run, already imported.
 
     Raises:
-      BadInput: names what is to be given.
+      BadInput: a module is not named; the message has the `config.imports` to give.
     """
     missing = [name for name in _split(needed) if name not in _split(given)]
     if missing:
         both = ",".join([*_split(given), *missing])
         raise errors.BadInput(
-            f"the model of the run at {path} needs the modules {', '.join(missing)}, whose code is "
-            f"run by importing them: give --config.imports={both} if you trust them"
+            f"the model of the run at {path} needs the modules {', '.join(missing)}. Importing "
+            f"them runs their code: give --config.imports={both} if you trust them"
         )
 
 

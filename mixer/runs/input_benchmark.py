@@ -1,4 +1,4 @@
-"""`config.run="input_benchmark"`: how fast this machine reads a recipe's training images."""
+"""`config.run="input_benchmark"`: measures how fast this machine reads the training images."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ from mixer.data import pipeline, turbojpeg
 from mixer.data.randaugment import RandAugment
 from mixer.data.transforms import Chain, FlipLeftRight, InceptionCrop
 from mixer.runs import workdir
-from mixer.runs.data import images_alone
+from mixer.runs.data import open_training_images
 from mixer.runs.keys import at_least
 from mixer.runs.model import resolution
 from mixer.runs.reader import Reader
@@ -24,7 +24,7 @@ from mixer.runs.results import Results
 
 @dataclasses.dataclass(frozen=True)
 class InputBenchmark:
-    """What `config.benchmark` asks for."""
+    """The reader and settings of a benchmark, from `config.benchmark`."""
 
     reader: Reader
     images: int
@@ -35,12 +35,12 @@ class InputBenchmark:
 
 @workdir.unless_complete
 def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
-    """Times each stage of the input side, then all of it with threads and with processes.
+    """Times each stage of the input pipeline, then all of it with threads and with processes.
 
     Raises:
       BadInput: before anything is written.
     """
-    asked = asked_for(config)
+    asked = build_benchmark(config)
     reader = asked.reader
     pipelines = _pipelines(reader)
     if asked.tf_data:
@@ -96,24 +96,24 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     )
 
 
-def asked_for(config: ConfigDict) -> InputBenchmark:
-    """The training images in batches of `config.benchmark.batch_size`."""
+def build_benchmark(config: ConfigDict) -> InputBenchmark:
+    """Opens the training images in batches of `config.benchmark.batch_size`."""
     asked = config.benchmark
     for key in ("images", "batch_size", "rounds", "demand"):
         at_least(1, **{f"benchmark.{key}": asked[key]})
     own = config.copy_and_resolve_references()
-    own.runtime.threads = own.runtime.workers = 0  # it measures with several numbers of its own
-    reader = images_alone(own, asked.batch_size)
+    own.runtime.threads = own.runtime.workers = 0  # unused: the benchmark tries several numbers
+    reader = open_training_images(own, asked.batch_size)
     return InputBenchmark(reader, asked.images, asked.rounds, asked.demand, asked.tf_data)
 
 
 def _second_epoch(reader: Reader) -> int:
-    """A batch of it: in the first, images are read to their ends to find damage."""
+    """Index of a batch in the second epoch: the first epoch also checks each file for damage."""
     return pipeline.steps_per_pass(reader.source, reader.batch_size) + 1
 
 
 def _pipelines(reader: Reader) -> dict:
-    """One for 1, 2, 4 ... threads and for as many processes, up to the number of cores."""
+    """Pipelines of 1, 2, 4, ... threads and as many processes, up to the number of cores."""
     cores = os.cpu_count() or 1
     counts = sorted({min(2**power, cores) for power in range(cores.bit_length())} | {cores})
     first = _second_epoch(reader)
@@ -132,7 +132,7 @@ def _pipelines(reader: Reader) -> dict:
 
 
 def _tf_data(reader: Reader, images: int):
-    """Starts the same recipe in tf.data, with as many threads as there are cores."""
+    """A function that starts the same recipe in tf.data, with one thread per core."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         from mixer.benchmark import tf_data
@@ -147,7 +147,7 @@ def _tf_data(reader: Reader, images: int):
     magnitude = None if chain == known else getattr(chain[-1], "magnitude", None)
     if chain not in (known, (*known, RandAugment(2, magnitude or 0))):
         raise errors.BadInput(
-            "config.benchmark.tf_data=True compares only inception_crop|flip_lr and "
+            "config.benchmark.tf_data=True can compare only inception_crop|flip_lr and "
             "inception_crop|flip_lr|randaug(2, M)"
         )
     files = [reader.source[i]["image"] for i in range(min(images, len(reader.source)))]

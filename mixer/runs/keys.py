@@ -1,7 +1,7 @@
-"""Nothing that is given is ignored: which keys of a config a run reads, and which were given.
+"""Tracks which config keys a run reads, and refuses keys that were given but would be ignored.
 
-A run builds all that it needs from the config before it writes anything. By then it has read every
-key that it uses, so a key that was given and not read would have changed nothing: it is refused.
+A run builds everything from the config before it writes anything. By then it has read every key
+that it uses, so a key that was given but not read has no effect: it is refused.
 """
 
 import dataclasses
@@ -15,156 +15,156 @@ from mixer import errors
 
 
 @dataclasses.dataclass
-class _Notes:
-    """Shared by all groups of a config and by all its copies.
+class _Usage:
+    """What is known of a config's keys; shared by all its groups and copies.
 
     Attributes:
-      given: by how something was given, the keys (or groups of keys) by which it may be used.
-      read: keys.
-      counts: by key, what counts in its place, and where that is from.
+      given: {flag or recipe word: keys or groups of keys that it sets}.
+      read: the keys read so far.
+      overruled: {key: (the value used instead, where that comes from)}.
     """
 
     given: Mapping[str, tuple[str, ...]]
     read: set[str] = dataclasses.field(default_factory=set)
-    counts: dict[str, tuple[Any, str]] = dataclasses.field(default_factory=dict)
+    overruled: dict[str, tuple[Any, str]] = dataclasses.field(default_factory=dict)
 
 
-class Followed(ConfigDict):
-    """A config that notes which of its keys are read.
+class TrackedConfig(ConfigDict):
+    """A config that records which of its keys are read.
 
-    A key that a run has overwritten in a copy is its own from then on: reading it there is no use
-    of what was given.
+    Reading a key which the run itself has overwritten in this copy does not count: that does not
+    use the given value.
     """
 
     def __init__(self, *args, **kwargs):
-        self._attach(_Notes({}), "")
+        self._attach(_Usage({}), "")
         super().__init__(*args, **kwargs)
 
-    def _attach(self, notes: _Notes, prefix: str, overwritten: Collection[str] = ()) -> None:
-        # As ConfigDict keeps its own attributes: past the fields.
-        object.__setattr__(self, "_notes", notes)
+    def _attach(self, usage: _Usage, prefix: str, overwritten: Collection[str] = ()) -> None:
+        # As attributes, not as fields of the config; ConfigDict does the same with its own.
+        object.__setattr__(self, "_usage", usage)
         object.__setattr__(self, "_prefix", prefix)
         object.__setattr__(self, "_overwritten", set(overwritten))
 
     def __getitem__(self, key):
         value = super().__getitem__(key)
         if not isinstance(value, ConfigDict) and key not in self._overwritten:
-            self._notes.read.add(self._prefix + key)
+            self._usage.read.add(self._prefix + key)
         return value
 
     def __setitem__(self, key, value):
         super().__setitem__(key, value)
         self._overwritten.add(key)
 
-    def copy_and_resolve_references(self, visit_map=None) -> "Followed":
-        """A copy whose readings are noted too."""
+    def copy_and_resolve_references(self, visit_map=None) -> "TrackedConfig":
+        """A copy that records its reads in the same place."""
         copied = super().copy_and_resolve_references(visit_map)
-        copied._attach(self._notes, self._prefix, self._overwritten)
+        copied._attach(self._usage, self._prefix, self._overwritten)
         return copied
 
 
-def follow(config: ConfigDict, given: Mapping[str, tuple[str, ...]] = {}) -> Followed:
-    """The same config, its readings noted from now on; see `_Notes` for `given`."""
-    return _followed(config, _Notes(given), "")
+def track(config: ConfigDict, given: Mapping[str, tuple[str, ...]] = {}) -> TrackedConfig:
+    """The same config, which records its reads from now on; see `_Usage` for `given`."""
+    return _tracked(config, _Usage(given), "")
 
 
-def _followed(config: ConfigDict, notes: _Notes, prefix: str) -> Followed:
-    found = Followed(type_safe=config.is_type_safe)
+def _tracked(config: ConfigDict, usage: _Usage, prefix: str) -> TrackedConfig:
+    found = TrackedConfig(type_safe=config.is_type_safe)
     for key, value in config.items(preserve_field_references=True):
         group = isinstance(value, ConfigDict)
-        found[key] = _followed(value, notes, f"{prefix}{key}.") if group else value
-    found._attach(notes, prefix)
+        found[key] = _tracked(value, usage, f"{prefix}{key}.") if group else value
+    found._attach(usage, prefix)
     return found.lock() if config.is_locked else found
 
 
-def read_so_far(config: Followed) -> set[str]:
-    """The keys that were read, "a.b"."""
-    return set(config._notes.read)
+def read_so_far(config: TrackedConfig) -> set[str]:
+    """The keys read so far, "a.b"."""
+    return set(config._usage.read)
 
 
 def given(config: ConfigDict) -> set[str]:
-    """The keys that the command sets itself."""
-    how = config._notes.given if isinstance(config, Followed) else {}
-    return {name for names in how.values() for name in names}
+    """The keys that the command itself sets."""
+    by_flag = config._usage.given if isinstance(config, TrackedConfig) else {}
+    return {name for names in by_flag.values() for name in names}
 
 
 def overrule(config: ConfigDict, values: Mapping[str, Any], source: str) -> None:
-    """Says what counts in the place of some keys: `values`, which `source` brings."""
-    if isinstance(config, Followed):
-        config._notes.counts.update((key, (value, source)) for key, value in values.items())
+    """Records that the run uses `values`, {key: value} from `source`, instead of the config's."""
+    if isinstance(config, TrackedConfig):
+        config._usage.overruled.update((key, (value, source)) for key, value in values.items())
 
 
 def check_overruled(config: ConfigDict) -> None:
-    """Looks at once at what was given, where a run goes on with what counts in its place.
+    """Checks the overruled keys now, for runs that put the overruling values into their config.
 
     Raises:
-      BadInput: another value was given than the one that counts.
+      BadInput: the command sets a key to another value than the one used.
     """
-    if isinstance(config, Followed):
+    if isinstance(config, TrackedConfig):
         values = flat(as_json(config))
-        for how, names in config._notes.given.items():
-            _instead(values, config._notes, how, names)
+        for flag, names in config._usage.given.items():
+            _overruled(values, config._usage, flag, names)
 
 
 def used(config: ConfigDict, before: Collection[str] = ()) -> dict[str, Any]:
     """The keys that this run has read or set so far, with their values, as nested dicts.
 
     Args:
-      before: keys that an earlier session of this run has read. Of a config that is not followed,
-        all keys count as read.
+      config: if it is not tracked, all its keys count as read.
+      before: keys that an earlier session of this run has read.
 
     Raises:
-      BadInput: something was given that none of them uses.
+      BadInput: the command sets a key that is not among them.
     """
     everything = as_json(config)
-    if not isinstance(config, Followed):
+    if not isinstance(config, TrackedConfig):
         return everything
-    notes = config._notes
-    read = notes.read | set(before)
-    for how, names in notes.given.items():
+    usage = config._usage
+    read = usage.read | set(before)
+    for flag, names in usage.given.items():
         reads = any(_is_within(key, name) for key in read for name in names)
-        if not reads and not _instead(flat(everything), notes, how, names):
+        if not reads and not _overruled(flat(everything), usage, flag, names):
             raise errors.BadInput(
-                f"{how} would not be used: config.run={everything['run']}, with what else is "
-                f"given, does not read it. Leave it out"
+                f"{flag} would not be used: config.run={everything['run']} does not read it with "
+                f"the other options given. Leave it out"
             )
     return _only(everything, read | _set_in(config))
 
 
-def _instead(
-    values: Mapping[str, Any], notes: _Notes, how: str, names: Collection[str]
+def _overruled(
+    values: Mapping[str, Any], usage: _Usage, flag: str, names: Collection[str]
 ) -> dict[str, tuple[Any, str]]:
-    """By the keys that were given and do not count, the value that does and where it is from.
+    """The overruled keys among those that `flag` sets: {key: (value used instead, its source)}.
 
     Raises:
-      BadInput: another value was given than the one that counts.
+      BadInput: the flag sets a key to another value than the one used.
     """
-    instead = {
+    overruled = {
         key: (json.loads(json.dumps(value)), source)
-        for key, (value, source) in notes.counts.items()
+        for key, (value, source) in usage.overruled.items()
         if any(_is_within(key, name) for name in names)
     }
-    differing = [key for key, (value, _) in instead.items() if values.get(key) != value]
+    differing = [key for key, (value, _) in overruled.items() if values.get(key) != value]
     if differing:
         key = differing[0]
-        value, source = instead[key]
+        value, source = overruled[key]
         raise errors.BadInput(
-            f"{how} would not be used: what counts is config.{key}={value!r}, which comes from "
-            f"{source}. Leave it out"
+            f"{flag} would not be used: config.{key}={value!r} from {source} takes precedence. "
+            f"Leave it out"
         )
-    return instead
+    return overruled
 
 
 def _is_within(key: str, name: str) -> bool:
     return key == name or key.startswith(f"{name}.")
 
 
-def _set_in(config: Followed) -> set[str]:
-    """What this copy of the config has of its own, "a.b", such as a sweep's trial its rate."""
+def _set_in(config: TrackedConfig) -> set[str]:
+    """The keys overwritten in this copy, "a.b", such as the learning rate of a sweep's trial."""
     found = {config._prefix + key for key in config._overwritten}
     for key in config:
-        value = ConfigDict.__getitem__(config, key)  # which is no reading of it
-        found |= _set_in(value) if isinstance(value, Followed) else set()
+        value = ConfigDict.__getitem__(config, key)  # not recorded as a read
+        found |= _set_in(value) if isinstance(value, TrackedConfig) else set()
     return found
 
 
@@ -180,7 +180,7 @@ def _only(tree: dict[str, Any], read: Collection[str], prefix: str = "") -> dict
 
 
 def as_json(config: ConfigDict) -> dict[str, Any]:
-    """All of a config as it is written down; this is no reading of its keys."""
+    """The whole config as it is written to JSON; not recorded as reads."""
     return json.loads(config.to_json(sort_keys=True))
 
 

@@ -1,4 +1,4 @@
-"""From the config to the model, and to how it lies on the devices."""
+"""Builds the model from the config, and its placement on the devices."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -40,13 +40,13 @@ def build_model(name: str, fields: dict[str, Any], image_size: tuple[int, int]) 
 
 
 def mesh_of(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """`config.runtime.mesh` over all devices, or over `devices`."""
+    """The mesh `config.runtime.mesh` of all devices, or of `devices`."""
     sizes = config.runtime.mesh
     return meshes.make_mesh(sizes.data, sizes.fsdp, sizes.tensor, devices)
 
 
 def training_mesh(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The same, after checking that the batch can be spread over it."""
+    """`mesh_of`, after checking that the batch can be split over it."""
     mesh = mesh_of(config, devices)
     at_least(1, micro_batches=config.micro_batches)
     meshes.check_batch_size(config.batch_size, mesh, "batch_size", config.micro_batches)
@@ -54,7 +54,7 @@ def training_mesh(config: ConfigDict, devices: Sequence[jax.Device] | None = Non
 
 
 def rules_of(config: ConfigDict) -> tuple[PlacementRule, ...]:
-    """`config.runtime.rules`, and behind them those of the strategy."""
+    """Placement rules: `config.runtime.rules`, then those of the strategy."""
     strategy = config.runtime.strategy
     if strategy not in STRATEGIES:
         raise errors.unknown("config.runtime.strategy", strategy, STRATEGIES)
@@ -81,22 +81,22 @@ def with_memory_saved(model: nn.Module, config: ConfigDict) -> nn.Module:
 
 
 def apply_of(model: nn.Module, mesh: Mesh) -> Callable:
-    """(params, uint8 images) -> what the model makes of them."""
+    """(params, uint8 images) -> the model's output."""
     apply = meshes.shard_activations(model.apply, mesh)
     return lambda params, images: apply({"params": params}, batch_lib.to_model_input(images))
 
 
 def compiled(update: Callable, mesh: Mesh) -> Callable:
-    """update(params, batch), both where they lie, its results whole on every device."""
+    """Jits `update(params, batch)`: inputs keep their placement, results are replicated."""
     return step.guarded(jax.jit(update, out_shardings=meshes.replicated(mesh)))
 
 
 def precision(model: nn.Module) -> str:
-    """For results.json: dtypes, and how float32 products are made."""
+    """For results.json: dtypes, and the precision of float32 matrix products."""
     matmul = jax.config.jax_default_matmul_precision or "platform default"
     return f"{getattr(model, 'dtype', 'float32')} compute, float32 parameters, matmul: {matmul}"
 
 
 def resolution(image_size: tuple[int, int]) -> int | list[int]:
-    """One number for square images, as papers give it."""
+    """One number for square images, else [height, width]."""
     return image_size[0] if image_size[0] == image_size[1] else list(image_size)

@@ -1,4 +1,4 @@
-"""`config.run="plan"`: what a training step needs on given devices, none of which need be there."""
+"""`config.run="plan"`: memory, FLOPs and traffic of a training step, without the devices."""
 
 import dataclasses
 
@@ -23,7 +23,7 @@ from mixer.training import schedules
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """A step, and what the model and the dataset are called."""
+    """A training step, with the names of its model and dataset."""
 
     model: str
     dataset: str
@@ -32,7 +32,7 @@ class Planned:
 
 @workdir.unless_complete
 def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
-    """Compiles the config's step, prints what it needs and writes results.json.
+    """Compiles the config's step, prints its cost and writes results.json.
 
     Raises:
       BadInput: before anything is written.
@@ -71,10 +71,10 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
 def planned_step(config: ConfigDict) -> Planned:
     """The config's step for `config.plan.topology`, or for this machine's devices.
 
-    The dataset need not be prepared, if it is one of TFDS's or `config.model.num_classes` is set.
+    The dataset need not be prepared if TFDS knows it or `config.model.num_classes` is set.
 
     Raises:
-      BadInput: whatever cannot be built, an unknown topology, or no TPU compiler.
+      BadInput: the step cannot be built, the topology is unknown, or there is no TPU compiler.
     """
     import_modules(config.imports)
     image_size = image_size_of(config)
@@ -84,7 +84,7 @@ def planned_step(config: ConfigDict) -> Planned:
     mesh = training_mesh(config, devices)
     classes, max_labels = _classes(config)
     model = build_model(name, fields | {"num_classes": classes}, image_size)
-    # What it is in numbers changes neither the work nor the memory.
+    # The values of the schedule affect neither FLOPs nor memory.
     schedule = schedules.make_schedule("constant", base=1e-3, end=0, warmup=0, total=1)
     update = update_of(config, model, image_size, schedule, mesh, max_labels)
     return Planned(name, config.dataset, update)
@@ -102,7 +102,7 @@ def _devices(config: ConfigDict) -> list[jax.Device]:
 
 
 def _classes(config: ConfigDict) -> tuple[int, int]:
-    """How many classes there are, and how many labels an image may have (0: one)."""
+    """The number of classes, and `max_labels`."""
     given = config.model.num_classes
     try:
         reading = reading_of(config, config.dataset)
@@ -114,7 +114,7 @@ def _classes(config: ConfigDict) -> tuple[int, int]:
 
 
 def known_classes(dataset: str) -> int:
-    """How many classes a dataset has that is not prepared.
+    """The number of classes of a dataset that is not prepared, from TFDS.
 
     Raises:
       BadInput: TFDS does not know it.
@@ -124,8 +124,8 @@ def known_classes(dataset: str) -> int:
         return builder.info.features["label"].num_classes
     except (tfds.core.DatasetNotFoundError, KeyError, AttributeError, ValueError):
         raise errors.BadInput(
-            f"{dataset} is not prepared here, and how many classes it has is not known without it: "
-            f"set --config.model.num_classes="
+            f"{dataset} is not prepared here, so its number of classes is unknown: set "
+            f"--config.model.num_classes="
         ) from None
 
 
@@ -136,32 +136,32 @@ def _lines(update: Update, cost: StepCost) -> list[str]:
     verdict = {
         True: f"fits in {gib(cost.capacity)}",
         False: f"DOES NOT FIT in {gib(cost.capacity)}",
-        None: "how much memory there is, is not known",
+        None: "the size of the memory is unknown",
     }
     mesh = " x ".join(f"{axis} {size}" for axis, size in update.mesh.shape.items())
     lines = [
         f"{update.num_params:,} parameters, batches of {update.batch_size:,} on {update.mesh.size} "
         f"{update.mesh.devices.flat[0].device_kind} ({mesh})",
-        f"each holds parameters {gib(cost.parameters)}, optimizer {gib(cost.optimizer)}, averages "
+        f"per device: parameters {gib(cost.parameters)}, optimizer {gib(cost.optimizer)}, averages "
         f"{gib(cost.averages)}; within a step {gib(cost.temporary)}: gradients "
         f"{gib(cost.gradients)}, activations and buffers {gib(cost.activations)}",
         f"together {gib(cost.peak)}; " + verdict[cost.fits],
     ]
     if cost.fits is False:
         lines.append(
-            "what needs less: runtime.scan=True with runtime.remat=dots or full, a larger "
+            "to save memory: runtime.scan=True with runtime.remat=dots or full, a larger "
             "micro_batches, runtime.strategy=fsdp with runtime.mesh.fsdp (each --config.KEY=)"
         )
     if cost.flops_per_image:
-        lines.append(f"{cost.flops_per_image / 1e9:.2f} GFLOPs a training image")
+        lines.append(f"{cost.flops_per_image / 1e9:.2f} GFLOPs per training image")
     if cost.flops and cost.ideal_flops:
         share = cost.flops / cost.ideal_flops
         lines.append(
-            f"each does {cost.flops / 1e12:.3f} TFLOPs a step, {share:.3f} of an equal share"
+            f"per device: {cost.flops / 1e12:.3f} TFLOPs per step, {share:.3f} of an equal share"
         )
     for kind, size in sorted(cost.sent.items()):
         count = cost.collectives[kind]
-        lines.append(f"each sends {size / 2**20:,.1f} MiB a step in {count:,} {kind}s")
+        lines.append(f"per device: sends {size / 2**20:,.1f} MiB per step in {count:,} {kind}s")
     return [*lines, f"compiled in {cost.compile_seconds:.1f} s"]
 
 

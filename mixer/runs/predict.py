@@ -1,4 +1,4 @@
-"""`config.run="predict"`: image files to their five likeliest classes."""
+"""`config.run="predict"`: predicts the five most likely classes of image files."""
 
 import csv
 import io
@@ -31,14 +31,14 @@ _TOP, _BATCH = 5, 64
 def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """Prints a table and writes predictions.jsonl, predictions.csv and results.json.
 
-    A file that cannot be read is named and has an `error` in the place of classes.
+    A file that cannot be read is reported, and has an `error` instead of classes.
 
     Raises:
       BadInput: no such file, or none that can be read; before anything is written.
     """
     if not config.images:
         raise errors.BadInput(
-            "config.run=predict needs --config.images=, files, folders or globs, with commas "
+            "config.run=predict needs --config.images=: files, folders or globs, with commas "
             "between them"
         )
     left_out = Counter()
@@ -47,7 +47,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     print(f"{len(files):,} files{passed}", flush=True)
     trained = load_trained(config)
     card, decoding = trained.card, decoding_of(config, None, trained.card)
-    keys.used(config)  # what would be ignored is refused before the work
+    keys.used(config)  # refuses keys that would be ignored, before any work
     lines = []
     for file, found in zip(files, _predict(trained, files, decoding), strict=True):
         print(file)
@@ -64,7 +64,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     if bad:
         names = errors.shown([line["file"] for line in bad])
         print(f"{len(bad):,} of {len(lines):,} files cannot be read: {names}", flush=True)
-    # Only now: what cannot be done leaves nothing behind.
+    # Only now, so that a failed run leaves nothing behind.
     workdir.begin(path, config)
     for name, content in (
         ("predictions.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode()),
@@ -91,10 +91,9 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
 def _predict(
     trained: Trained, files: list[str], decoding: Decoding
 ) -> Iterator[list[tuple[str, float]] | str]:
-    """For each file its likeliest classes with their probabilities, best first, or what is wrong.
+    """For each file its most likely (class, probability) pairs, best first, or an error message.
 
-    Classes that exclude each other share a probability of 1; where an image may have several, each
-    class has a probability of its own.
+    Probabilities are a softmax; for a model of multi-label images, a sigmoid for each class.
     """
     card = trained.card
     transform = transforms.parse(card.transform, card.image_size)
@@ -118,7 +117,7 @@ def _predict(
 
 
 def _table(lines: list[dict], classes: int) -> bytes:
-    """The content of predictions.csv: a file a line, with so many classes."""
+    """The content of predictions.csv: one file per line, with up to `classes` classes."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     numbers = ("", *(f"_{i}" for i in range(2, classes + 1)))
@@ -128,5 +127,5 @@ def _table(lines: list[dict], classes: int) -> bytes:
         found = [value for each in line.get("top", ()) for value in each.values()]
         found += [""] * (2 * classes - len(found))
         table.writerow([line["file"], *found, line.get("error", "")])
-    # A file's name need not be UTF-8.
+    # File names need not be UTF-8.
     return text.getvalue().encode(errors="backslashreplace")

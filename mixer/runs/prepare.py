@@ -1,4 +1,4 @@
-"""`config.run="prepare"`: images to an ArrayRecord dataset that every other run reads."""
+"""`config.run="prepare"`: turns images into an ArrayRecord dataset that every other run reads."""
 
 import os
 import re
@@ -22,11 +22,11 @@ from mixer.signals import StopSignal
 
 @workdir.unless_complete
 def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
-    """Writes `<data_dir>/<name>/<version>`; results.json and what was removed into the workdir.
+    """Writes `<data_dir>/<name>/<version>`; to the workdir, results.json and what was removed.
 
     Raises:
       BadInput: before anything is written.
-      Failure: what is written so far stands, and the same command goes on with it.
+      Failure: finished shards are kept, and the same command continues from them.
     """
     begin = time.perf_counter()
     job = preparation(config)
@@ -64,10 +64,10 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
 
 
 def preparation(config: ConfigDict) -> dataset.Preparation:
-    """What `config.prepare` asks for, without reading the images.
+    """Builds the preparation from `config.prepare`, without reading the images.
 
     Raises:
-      BadInput: a source, a name or a test set that will not do.
+      BadInput: an invalid source, name or test set.
     """
     import_modules(config.imports)
     asked = config.prepare

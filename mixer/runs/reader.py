@@ -1,4 +1,4 @@
-"""A split of a dataset as global batches on the devices."""
+"""Reads a split of a dataset as global batches on the devices."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from mixer.data.sources.blocks import in_blocks
 from mixer.hosts import exchange
 from mixer.training import meshes
 
-# A split of fewer images is most likely a mistake.
+# A split of fewer images is probably a mistake.
 _FEW = 10
 
 
@@ -31,12 +31,12 @@ class Reader:
 
     @property
     def source(self) -> Source:
-        """What is read."""
+        """The examples."""
         return self.rows.source
 
     @property
     def batch_size(self) -> int:
-        """Rows of a global batch."""
+        """Examples in a global batch."""
         return self.rows.batch_size
 
     def put(self, rows: Batch) -> Batch:
@@ -44,25 +44,25 @@ class Reader:
         return meshes.put(rows, meshes.batch_sharding(self.mesh), self.batch_size)
 
     def stage(self) -> bool:
-        """Copies what this process is to read, if it is to be copied; whether it is."""
+        """Copies this process's share of a staged source; False if the source is not staged."""
         copy = getattr(self.source, "stage", None)
         if copy is not None:
             copy(_share(self.rows.order, self.rows.rows, self.source))
         return copy is not None
 
     def try_first(self) -> None:
-        """Reads the first batch, unless it has to be copied first.
+        """Reads the first batch, unless the source must be copied first.
 
         Raises:
           BadExample: one of its examples cannot be read.
         """
         if not hasattr(self.source, "stage"):
-            # Starting processes for it would take longer.
+            # No worker processes: starting them would take longer.
             with dataclasses.replace(self, workers=0).batches(0, 1) as batches:
                 next(batches)
 
     def batches(self, start: int = 0, stop: int | None = None) -> "Batches":
-        """Global batches start ... stop-1; without `stop`, to the end of the first pass."""
+        """Global batches start, ..., stop - 1; without `stop`, to the end of the first pass."""
         self.stage()
         if stop is None:
             stop = pipeline.steps_per_pass(self.source, self.batch_size)
@@ -74,10 +74,10 @@ class Reader:
 
 
 class Batches:
-    """Iterator of global batches. Threads read from now on, until the context is left.
+    """Iterator of global batches. Threads read ahead from its creation to the end of the context.
 
     Attributes:
-      skipped: unusable examples in place of which others stand in this process's rows so far.
+      skipped: how many unusable examples were replaced in this process's rows so far.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Batches:
         return self._put(rows)
 
     def skipped_by_all(self) -> int:
-        """`skipped` of all processes together; all have to ask."""
+        """`skipped` summed over all processes, each of which must call this."""
         return exchange.sum_over_processes(self.skipped) if self._skips_bad else 0
 
     def __enter__(self) -> "Batches":
@@ -111,19 +111,19 @@ class Batches:
         self._close()
 
 
-def say_what_is_read(
+def print_sources(
     readers: Mapping[str, Sequence[Reader]], measured: Mapping[str, Sequence[Reader]] | None = None
 ) -> None:
-    """Prints how each source is understood, and what of their folders nothing reads.
+    """Prints a summary of each source, and the subfolders of image folders that nothing reads.
 
     Args:
-      readers: by what they are for; `training` those of the training images.
-      measured: those, by what they are for, whose images should not be trained on.
+      readers: {use: readers}; "training" has the training images.
+      measured: {use: readers} of images that should not be trained on.
     """
     beside = {}
     for name, several in readers.items():
         for source in (reader.source for reader in several):
-            few = f"; fewer than {_FEW} images say little" if len(source) < _FEW else ""
+            few = f"; fewer than {_FEW} images mean little" if len(source) < _FEW else ""
             print(f"{name}: {sources.summary(source)}{few}", flush=True)
             if (folders := getattr(source, "beside", None)) is not None:
                 beside.setdefault(source.name, []).append(set(folders))
@@ -151,7 +151,7 @@ def _warn_of_share(training: Reader) -> None:
 
 
 def _warn_of_overlap(training: Reader, measured: Mapping[str, Sequence[Reader]]) -> None:
-    """Prints how many images of a folder are both trained on and measured."""
+    """Warns if images of a folder are both trained on and measured, with their number."""
     for name, several in measured.items():
         for source in (reader.source for reader in several):
             if source.name != training.source.name or not hasattr(source, "files"):
@@ -175,16 +175,16 @@ def open_reader(
     decoding: Decoding = UPRIGHT,
     skip_bad: bool = False,
 ) -> Reader:
-    """Puts source, transforms and mesh together.
+    """Builds a reader of `source` with a transform, for a mesh.
 
     Args:
-      order: for training: endless, each epoch in an order of its own. None for evaluation: every
-        example once, as they are stored, the last batch padded.
+      order: for training: endless, each epoch in its own order. None for evaluation: every example
+        once, in stored order, the last batch padded.
       decoding, skip_bad: see `pipeline.Rows`.
 
     Raises:
-      BadInput: a transform that cannot be read or makes images of another size, or no space for
-        the copy that the source is to make.
+      BadInput: a transform that cannot be parsed or makes images of another size, or no space for
+        the copy of a staged source.
     """
     local = meshes.local_rows(meshes.batch_sharding(mesh), batch_size)
     if check := getattr(source, "check_space", None):
@@ -206,5 +206,5 @@ def open_reader(
 
 
 def _share(order: Order | None, rows: Sequence[int], source: Source) -> list[range]:
-    """The examples that these rows of the batches hold."""
+    """The ranges of examples that these rows of the batches contain."""
     return order.share(rows) if order else [range(len(source))]

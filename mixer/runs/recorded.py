@@ -1,4 +1,4 @@
-"""The config of an earlier training, as its workdir has recorded it."""
+"""Rebuilds the config of an earlier training from its workdir, for `config.run="replay"`."""
 
 from typing import Any
 
@@ -12,18 +12,18 @@ from mixer.runs import keys, resuming, workdir
 from mixer.runs.imports import check_trusted
 
 _FOLDER = "folder:"
-# Of the runtime keys, those of which only a training makes use.
+# The runtime keys that only a training uses.
 _OF_TRAINING = ("log_every", "checkpoint_every", "keep_checkpoints", "profile")
 
 
-def training_of(config: ConfigDict, path: epath.Path) -> ConfigDict:
-    """What the training in `path` used, over the defaults of `config`; without its evaluators.
+def training_config(config: ConfigDict, path: epath.Path) -> ConfigDict:
+    """The config of the training in `path`, without its evaluators; defaults are those of `config`.
 
-    Given by hand, these count all the same: runtime keys, as a machine may be another one than
-    then, and a folder of images under another path. Other keys do not: see `keys.overrule`.
+    The command may still set runtime keys, as the machine may be another one, and another path of
+    the same image folder. It may not set other keys: see `keys.overrule`.
 
     Raises:
-      BadInput: it is no workdir of a training, or needs modules that were not named.
+      BadInput: not the workdir of a training, or it needs modules that `config.imports` lacks.
     """
     found = workdir.read_json(path / workdir.CONFIG)
     if found is None:
@@ -64,4 +64,5 @@ def _may_differ(key: str, value: Any, config: ConfigDict) -> bool:
     if key == "dataset":
         return all(name.startswith(_FOLDER) for name in (value, config.dataset))
     group, _, name = key.partition(".")
-    return resuming.changes_no_number(key) and not (group == "runtime" and name in _OF_TRAINING)
+    only_in_training = group == "runtime" and name in _OF_TRAINING
+    return not resuming.affects_results(key) and not only_in_training

@@ -1,9 +1,9 @@
-"""`config.run="replay"`: steps of an earlier training drawn again, to see what it saw.
+"""`config.run="replay"`: redraws batches of an earlier training, to see what it saw.
 
-Batch t is a pure function of (seed, t): the examples, their pixels and mixup's lambda are those of
-the training itself. The loss and the gradient norm of each row are of the unmixed image with its
-own label, without dropout and stochastic depth, by the parameters of the nearest checkpoint; with
-`config.replay.exact` by the very parameters that the step began with, and the step is done again.
+Batch t is a pure function of (seed, t): examples, pixels and mixup's lambda are those of the
+training. The loss and gradient norm of each row are of the unmixed image and label, without dropout
+or stochastic depth, at the parameters of the nearest checkpoint; with `config.replay.exact`, at the
+parameters that the step started from, and the step is repeated.
 """
 
 import hashlib
@@ -30,8 +30,8 @@ from mixer.runs.results import Results
 from mixer.runs.training import Training, build_training
 from mixer.training import meshes, step
 
-_SHOWN = 10  # rows, on the terminal
-_LEGIBLE = 96  # pixels that an image in the sheet has at least, for the text under it
+_SHOWN = 10  # rows printed on the terminal
+_LEGIBLE = 96  # least width of an image in the sheet, in pixels, for the text below it
 _COLUMNS = (
     *("row", "counter", "index", "where", "instead_of", "label"),
     *("top", "left", "height", "width", "flipped", "operations"),
@@ -41,7 +41,7 @@ _COLUMNS = (
 
 @workdir.unless_complete
 def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
-    """Writes WORKDIR/steps/STEP.csv and .png, and examples.csv if examples are asked for.
+    """Writes WORKDIR/steps/STEP.csv and .png, and examples.csv if examples are given.
 
     Raises:
       BadInput: before anything is written.
@@ -49,11 +49,11 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     asked = config.replay
     keys.at_least(1, **{"replay.rows": asked.rows})
     if peers.count() > 1:
-        raise errors.BadInput("config.run=replay is for one process, which makes all rows")
+        raise errors.BadInput("config.run=replay takes one process, which reads all rows")
     if not config.init_from:
         raise errors.BadInput("config.run=replay needs --config.init_from=WORKDIR of a training")
     source = workdir.open_workdir(config.init_from)
-    own = recorded.training_of(config, source)
+    own = recorded.training_config(config, source)
     training = build_training(own, newest_card(source))
     steps = _steps(asked.steps, training.total)
     examples = sightings.find(asked.examples, training.reader.source)
@@ -62,15 +62,16 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             "config.replay.steps and config.replay.examples are empty: expected steps such as "
             "'812, 900-905', or examples such as '17, cat_3.png'"
         )
-    with past.open_past(own, training, source) as before:
-        updates = before.updates(steps) if asked.exact else 0
+    with past.open_past(own, training, source) as history:
+        updates = history.updates(steps) if asked.exact else 0
         workdir.begin(path, config)
         training.reader.stage()
         print(training.headline(), flush=True)
-        metrics = sightings.tell(examples, training, path)
+        metrics = sightings.write(examples, training, path)
         if asked.exact and steps:
-            print(f"exact: {past.in_words(updates)} to do again; {before.as_then()}", flush=True)
-        replay = _Replay(training, before, path, asked.rows, own.mixup)
+            again = past.count_text(updates)
+            print(f"exact: {again} to redo; {history.reproducibility()}", flush=True)
+        replay = _Replay(training, history, path, asked.rows, own.mixup)
         for number in steps:
             metrics |= replay.redo(number, exact=asked.exact)
     workdir.write_results(
@@ -94,39 +95,40 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
 
 
 def _steps(text: str, total: int) -> list[int]:
-    """Reads "812, 900-905", ascending, each once."""
+    """Parses steps such as "812, 900-905"; ascending, without duplicates."""
     found = set()
     for part in filter(None, map(str.strip, text.split(","))):
         match = re.fullmatch(r"(\d+)(?:\s*-\s*(\d+))?", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not 1 <= first <= last <= total:
             raise errors.BadInput(
-                f"config.replay.steps={text!r}: {part!r} is no step of 1 to {total:,}, and no "
-                f"range of them: expected such as '{min(12, total)}, {min(20, total)}-{total}'"
+                f"config.replay.steps={text!r}: {part!r} is not a step of 1 to {total:,} nor a "
+                f"range of them: expected, for instance, "
+                f"'{min(12, total)}, {min(20, total)}-{total}'"
             )
         found.update(range(first, last + 1))
     return sorted(found)
 
 
 class _Replay:
-    """Redoes steps of a training, one after the other."""
+    """Replays steps of a training, one after the other."""
 
     def __init__(
         self,
         training: Training,
-        before: past.Past,
+        history: past.Past,
         path: epath.Path,
         rows: int,
         mixup: float,
     ):
-        self.training, self.before, self.path = training, before, path
+        self.training, self.history, self.path = training, history, path
         self.sheet_rows, self.mixup = rows, mixup
         self.per_example = step.guarded(
             jax.jit(training.update.per_example, out_shardings=meshes.replicated(training.mesh))
         )
 
     def redo(self, number: int, *, exact: bool) -> dict[str, float | None]:
-        """Draws step `number` again and writes what it saw; the metrics of results.json."""
+        """Redraws the batch of a step and writes its files; returns metrics for results.json."""
         rows = self._rows(number)
         batch = self.training.reader.put(
             {
@@ -135,19 +137,19 @@ class _Replay:
                 "mask": np.ones(len(rows), bool),
             }
         )
-        params, by_whom = self.before.exact(number) if exact else self.before.nearest(number)
+        params, which = self.history.exact(number) if exact else self.history.nearest(number)
         each = jax.device_get(self.per_example(params, batch))
-        of_step = self.before.do(number, batch) if exact else {}
+        of_step = self.history.do(number, batch) if exact else {}
         lines = [
             self._line(row, redrawn, float(each["loss"][row]), float(each["grad_norm"][row]))
             for row, redrawn in enumerate(rows)
         ]
         part = step.mixup_lambda(self.training.seed, number - 1, self.mixup)
-        logged = self.before.logged(number)
-        # A loss that is no number is the worst of all.
+        logged = self.history.logged(number)
+        # NaN counts as the worst loss.
         worst = np.argsort(-np.nan_to_num(each["loss"], nan=np.inf), kind="stable")
-        print(f"step {number:,}: lambda {part:.6f} of mixup; loss and gradient norm of each row")
-        print(f"  unmixed, without dropout and stochastic depth, by {by_whom}")
+        print(f"step {number:,}: mixup lambda {part:.6f}; loss and gradient norm of each row")
+        print(f"  unmixed, without dropout and stochastic depth, at {which}")
         if exact or logged:
             print(f"  {past.compared(of_step.get('loss'), logged)}")
         self._print(lines, worst)
@@ -187,8 +189,8 @@ class _Replay:
     def _print(self, lines: list[dict[str, Any]], worst: np.ndarray) -> None:
         for line in lines:
             if line["instead_of"]:
-                print(f"  row {line['row']}: {line['instead_of']} cannot be read: passed over")
-                print(f"    in its place: {line['where']}")
+                print(f"  row {line['row']}: {line['instead_of']} cannot be read: skipped")
+                print(f"    replaced by: {line['where']}")
         print("     row      loss  grad norm  label, example")
         for row in worst[:_SHOWN]:
             line = lines[row]

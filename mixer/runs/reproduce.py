@@ -20,11 +20,11 @@ from mixer.runs.results import Results
 from mixer.training import durations
 
 _PRETRAINING_SIZE = 224
-_SMOKE = f"{tables.CAPTION} Ours is a smoke test: digits in the place of all data sets, ten steps."
+_SMOKE = f"{tables.CAPTION} Ours is a smoke test: digits instead of all datasets, ten steps."
 
 
 def run(config: ConfigDict, output: str, protocol: str) -> None:
-    """Does what is not done yet, in order, until all is complete or there was a stop.
+    """Does the remaining runs in order, until all are complete or a signal stops it.
 
     Raises:
       BadInput: before anything is written.
@@ -53,7 +53,7 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
     print(texts["tables.md"], flush=True)
     missing = [run.folder for run in chain if run.folder not in found]
     if missing:
-        print(f"not done: {', '.join(missing)}. Then the same command goes on", flush=True)
+        print(f"not done: {', '.join(missing)}. Then give the same command again", flush=True)
         return
     done = list(found.values())
     workdir.write_results(
@@ -74,7 +74,7 @@ def _selected(config: ConfigDict) -> list[Row]:
     """The rows that `config.reproduce.rows` names, "part: label"."""
     known = {f"{row.part}: {row.label}": row for row in rows.rows(smoke=config.reproduce.smoke)}
     if not config.reproduce.rows:
-        raise errors.BadInput("config.reproduce.rows is empty: take configs/paper.py:table3,MODEL")
+        raise errors.BadInput("config.reproduce.rows is empty: use configs/paper.py:table3,MODEL")
     for name in config.reproduce.rows:
         if name not in known:
             raise errors.unknown("row in config.reproduce.rows", name, known)
@@ -82,10 +82,10 @@ def _selected(config: ConfigDict) -> list[Row]:
 
 
 def _chain(config: ConfigDict, selected: Sequence[Row]) -> list[Run]:
-    """The rows' runs, each once; those of a pretraining that `config.init_from` replaces left out.
+    """The rows' runs, each once, without the pretraining that `config.init_from` replaces.
 
     Raises:
-      BadInput: it would replace several different ones.
+      BadInput: it would replace several different pretrainings.
     """
     chain = {run.folder: run for row in selected for run in row.runs}
     if not config.init_from:
@@ -93,15 +93,15 @@ def _chain(config: ConfigDict, selected: Sequence[Row]) -> list[Run]:
     replaced = {run.after for run in chain.values() if run.after}
     if len(replaced) > 1:
         raise errors.BadInput(
-            f"config.init_from={config.init_from} would take the place of {len(replaced)} "
-            f"pretrainings ({', '.join(sorted(replaced))}): name one row, as "
+            f"config.init_from={config.init_from} would replace {len(replaced)} pretrainings "
+            f"({', '.join(sorted(replaced))}): name one row, such as "
             f"configs/paper.py:table3,Mixer-B/16,imagenet21k"
         )
     return [run for folder, run in chain.items() if folder not in replaced]
 
 
 def _config_of(run: Run, config: ConfigDict, path: epath.Path) -> ConfigDict:
-    """The run's config: its recipe, its own keys, and from ours what belongs to the machine."""
+    """The run's config: its recipe and keys, with our seed, imports and runtime keys."""
     own = collecting.config_of(run)
     if run.after:
         own.init_from = config.init_from or str(path / run.after)
@@ -115,7 +115,7 @@ def _config_of(run: Run, config: ConfigDict, path: epath.Path) -> ConfigDict:
 def _carry_out(
     chain: Sequence[Run], configs: Mapping, path: epath.Path, machine: int, machines: int
 ) -> bool:
-    """Does this machine's runs; False if one was stopped."""
+    """Does this machine's share of the runs; False if one was stopped."""
     ours = {run.folder for run in chain}
     for number, run in enumerate(chain):
         place = path / run.folder
@@ -136,7 +136,7 @@ def _carry_out(
 
 
 def _start(config: ConfigDict, place: epath.Path, run: Run) -> None:
-    runs.load(config.run).run(keys.follow(config), str(place), run.protocol)
+    runs.load(config.run).run(keys.track(config), str(place), run.protocol)
 
 
 def _is_complete(place: epath.Path) -> bool:
@@ -144,14 +144,14 @@ def _is_complete(place: epath.Path) -> bool:
 
 
 def _found(chain: Sequence[Run], path: epath.Path) -> dict[str, dict]:
-    """By folder, the results.json of the runs that are complete."""
+    """{folder: results.json} of the complete runs."""
     results = {run.folder: path / run.folder / workdir.RESULTS for run in chain}
     read = exchange.from_first(lambda: {f: workdir.read_json(p) for f, p in results.items()})
     return {folder: content for folder, content in read.items() if content}
 
 
 def _filled(selected: Sequence[Row], found: Mapping[str, dict]) -> dict[str, tables.Filled]:
-    """By part the rows that were selected of it, with their cells."""
+    """{table or figure: its selected rows with their cells}."""
     parts = {}
     for row in selected:
         parts.setdefault(row.part, []).append((row, tables.fill(row, found)))
@@ -164,7 +164,7 @@ def _listing(
     chain: Sequence[Run],
     output: str,
 ) -> str:
-    """The commands, and Markdown with the cost of each run."""
+    """The commands, and a Markdown table of the cost of each run."""
     accelerators = {name: peaks.by_product_name(name) for name in config.reproduce.accelerators}
     share = config.reproduce.share
     keys.within(0, math.inf, **{"reproduce.share": share})
@@ -200,7 +200,7 @@ def _priced(name, images, work: float, accelerators, share: float, paper) -> str
 
 
 def _work(run: Run, config: ConfigDict) -> tuple[int, float]:
-    """Images of the training steps of all its trainings, and their FLOPs; evaluations not."""
+    """Images and FLOPs of all training steps of the run, without evaluations."""
     if config.run not in ("train", "sweep", "vtab"):
         return 0, 0.0
     steps = durations.to_steps(
@@ -223,10 +223,10 @@ def _work(run: Run, config: ConfigDict) -> tuple[int, float]:
 
 @functools.cache
 def _flops(name: str, size: int, fine_tuned: bool) -> float:
-    """Of one training image; of a Mixer for 224, at K times that, by the block-diagonal scheme."""
+    """FLOPs per training image; a Mixer fine-tuned above 224 is enlarged as in appendix C."""
     model = registry.create_model(name, num_classes=1000)
     if fine_tuned and size > _PRETRAINING_SIZE:
         model = mixer.at_resolution(model, size, _PRETRAINING_SIZE)
     if hasattr(model, "scan"):
-        model = model.clone(scan=True)  # is traced sooner
+        model = model.clone(scan=True)  # faster to trace
     return 2.0 * flops.training_macs(model, (size, size))

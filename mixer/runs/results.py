@@ -1,4 +1,4 @@
-"""results.json: what a complete run says of itself."""
+"""The content of results.json, which a complete run writes."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import jax
 
 from mixer.hosts import software
 
-# What several runs together have, if they all have the same.
+# Keys that a summary of several runs takes over if they all agree.
 SHARED = (
     "model",
     "dataset",
@@ -27,21 +27,21 @@ SHARED = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Results:
-    """The file's keys, in its order; None is what has no meaning for a run.
+    """The file's keys, in order; None if a key does not apply to the run.
 
     Attributes:
-      protocol: the recipe with its arguments, as "imagenet:Mixer-B/16".
-      resolution: in pixels; [height, width] where they differ.
-      epochs: passes over what was trained on.
-      seconds: of the work itself, without what was built and compiled for it.
-      params: how many.
-      metrics: by name.
-      upstream: what the parameters were before the run, by `weights.upstream_of`.
+      protocol: the recipe with its words, such as "imagenet:Mixer-B/16".
+      resolution: in pixels; [height, width] if they differ.
+      epochs: passes over the training examples.
+      seconds: time of the work itself, without building and compiling.
+      params: number of parameters.
+      metrics: {name: value}.
+      upstream: where the parameters came from, by `weights.upstream_of`.
       device_days: of this run alone.
-      device_kind, devices: by default this machine's; None of a run that used none.
-      precision: dtypes, and how float32 products are made.
-      decoder: of JPEGs, by `turbojpeg.decoder`.
-      skipped_examples: that could not be read.
+      device_kind, devices: by default this machine's; None for a run that used none.
+      precision: dtypes, and the precision of float32 matrix products.
+      decoder: library that decoded JPEGs, by `turbojpeg.decoder`.
+      skipped_examples: number of examples that could not be read.
     """
 
     run: str
@@ -71,12 +71,12 @@ class Results:
     commit: str | None = dataclasses.field(default_factory=software.commit)
 
     def as_json(self) -> dict[str, Any]:
-        """By key."""
+        """The file's content."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
-def of_all(parts: Sequence[dict]) -> dict:
-    """What the results.json of several runs agree on; where they do not, None."""
+def common_values(parts: Sequence[dict]) -> dict:
+    """The values of `SHARED` on which the results.json of several runs agree, else None."""
     return {
         key: parts[0][key] if all(part[key] == parts[0][key] for part in parts) else None
         for key in SHARED
@@ -84,7 +84,7 @@ def of_all(parts: Sequence[dict]) -> dict:
 
 
 def cost(parts: Sequence[dict]) -> dict:
-    """Of several runs: time in all, and the rate in the mean over it."""
+    """Total time, cost and skipped examples of several runs; their rate averaged over time."""
     seconds = sum(part["seconds"] for part in parts)
     rates = sum(part["seconds"] * part["images_per_second_per_device"] for part in parts)
     return {

@@ -1,7 +1,7 @@
 """`config.run="show"`: a recipe's keys, what they mean, and the numbers that follow from them.
 
-It takes the command of any run, and needs no workdir: nothing is written there, nothing is
-computed. So no key is refused that another run would use.
+It takes the command of any run, without a workdir, writes nothing and computes nothing. It refuses
+no key that another run would use.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
     """Prints the keys, then the numbers.
 
     Raises:
-      BadInput: a value that none of these can be made of.
+      BadInput: a value is invalid.
     """
     import_modules(config.imports)
     keys.at_least(1, batch_size=config.batch_size)
@@ -46,19 +46,16 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
 
 
 def keys_of(config: ConfigDict) -> list[str]:
-    """Lines: each key with its value and meaning, in the order of common.py and groups.py."""
+    """Lines that show each key, its value and meaning, in the order of common.py and groups.py."""
     values = keys.flat(config.to_dict())
     defaults = keys.flat(_defaults(config).to_dict())
     given = keys.given(config)
     order = {key: i for i, key in enumerate(meanings.of_common())}
-    # A model's own fields and all evaluators have no place there: they are last in their group.
+    # A model's own fields and the evaluators are not in those files: they end their group.
     ends = {key.partition(".")[0]: i for key, i in order.items()}
     place = {key: order.get(key, ends.get(key.partition(".")[0], len(order))) for key in values}
     width = max(map(len, values))
-    lines = [
-        "Keys, each set by --config.KEY=VALUE; * is another value than the default, + is given in "
-        "the command:"
-    ]
+    lines = ["Keys, each set by --config.KEY=VALUE; * is not the default, + is set in the command:"]
     group = None
     for key in sorted(values, key=place.get):
         if (own := key.rpartition(".")[0].partition(".")[0]) != group:
@@ -72,7 +69,7 @@ def keys_of(config: ConfigDict) -> list[str]:
 
 
 def _entry(key: str, value: Any, meaning: str) -> list[str]:
-    """The value beside the key and the meaning beside both, in as many lines as it needs."""
+    """Key, value and meaning side by side; the meaning may take several lines."""
     begin = f"{key}  {value!r:<{_WIDEST_VALUE}}"
     indent = " " * (len(key) + 2 + _WIDEST_VALUE + 2)
     room = max(shutil.get_terminal_size((120, 24)).columns - len(indent), 30)
@@ -83,7 +80,7 @@ def _entry(key: str, value: Any, meaning: str) -> list[str]:
 
 
 def _defaults(config: ConfigDict) -> ConfigDict:
-    """Those of the config's model, dataset and resolution, which have none of their own."""
+    """The defaults for this model, dataset and resolution, which have no default themselves."""
     arguments = Arguments(config.model.name, config.dataset, config.image_size[0])
     found = common.base(arguments, groups.ALL)
     found.run = "train"
@@ -93,9 +90,9 @@ def _defaults(config: ConfigDict) -> ConfigDict:
 
 
 def _numbers(config: ConfigDict) -> Iterator[tuple[str, str]]:
-    """By name, what is known of the data, the training and the model."""
+    """(name, text) of each number known about the data, the training and the model."""
     if "reproduce" in config and config.reproduce.rows:
-        yield "runs", "of other recipes: --config.reproduce.list=True lists them and their cost"
+        yield "runs", "from other recipes: --config.reproduce.list=True lists them and their cost"
         return
     source, whole, trouble = _data(config)
     if source is None:
@@ -103,15 +100,15 @@ def _numbers(config: ConfigDict) -> Iterator[tuple[str, str]]:
     else:
         yield "training images", sources.summary(source)
         share = len(source) / len(source.classes)
-        yield "images a class", f"{share:,.1f} on average of {len(source.classes):,} classes"
+        yield "images per class", f"{share:,.1f} on average over {len(source.classes):,} classes"
     yield from _durations(config, whole)
     yield from _of_model(config, len(source.classes) if source else 0)
 
 
 def _data(config: ConfigDict) -> tuple[Source | None, int | None, str]:
-    """The training images and of how many they are a part; without them, why."""
+    """(training images, size of their whole split, ""), or (None, None, why they are unknown)."""
     if not config.dataset:
-        return None, None, "the recipe trains on nothing"
+        return None, None, "the recipe has no training data"
     own = config.copy_and_resolve_references()
     own.input.stage = ""  # nothing is copied
     try:
@@ -128,7 +125,7 @@ def _durations(config: ConfigDict, images: int | None) -> Iterator[tuple[str, st
         ("warm-up", "schedule.warmup", config.schedule.warmup),
     ):
         if images is None and "epoch" in duration:
-            yield name, f"{duration}: in steps not known without the number of images"
+            yield name, f"{duration}: number of steps unknown without the number of images"
             continue
         steps = durations.to_steps(duration, config.batch_size, images or 1, key)
         epochs = f", {steps * config.batch_size / images:,.2f} epochs" if images else ""
@@ -148,13 +145,13 @@ def _of_model(config: ConfigDict, classes: int) -> Iterator[tuple[str, str]]:
             2 * count(model, size) / 1e9 for count in (flops.forward_macs, flops.training_macs)
         )
     except flops.Uncountable as error:
-        yield "GFLOPs an image", f"not known: {error}"
+        yield "GFLOPs per image", f"not known: {error}"
     else:
-        yield "GFLOPs an image", f"{answer:,.3g}; {training:,.3g} in training"
+        yield "GFLOPs per image", f"{answer:,.3g}; {training:,.3g} in training"
 
 
 def _classes_of(dataset: str) -> int:
-    """Of a dataset that is not prepared; 0 where that is not known without it."""
+    """The number of classes of a dataset that is not prepared; 0 if unknown."""
     with contextlib.suppress(errors.BadInput):
         return known_classes(dataset)
     return 0

@@ -1,4 +1,4 @@
-"""At which steps of a training single examples were seen."""
+"""Finds the steps at which a training saw given examples (`config.replay.examples`)."""
 
 import csv
 import io
@@ -18,10 +18,10 @@ _SHOWN = 10
 
 
 def find(text: str, source: Source) -> list[int]:
-    """The indices of examples that are given by index or by name, comma-separated.
+    """The indices of examples given by index or by name, separated by commas.
 
     Raises:
-      BadInput: there is no such example, or several of that name.
+      BadInput: there is no such example, or several have that name.
     """
     asked = [part.strip() for part in text.split(",") if part.strip()]
     names = [part for part in asked if not part.isdigit()]
@@ -30,7 +30,8 @@ def find(text: str, source: Source) -> list[int]:
     for part in asked:
         indices = by_name[part] if part in by_name else [int(part)]
         if len(indices) != 1 or not indices[0] < len(source):
-            trouble = f"{len(indices)} examples have that name" if part in by_name else "no such"
+            known = part in by_name
+            trouble = f"{len(indices)} examples have that name" if known else "no such example"
             raise errors.BadInput(
                 f"config.replay.examples: {part!r}: {trouble}: expected an index of 0 to "
                 f"{len(source) - 1:,}, or the file's name at the end of, for instance, "
@@ -42,7 +43,7 @@ def find(text: str, source: Source) -> list[int]:
 
 def _by_name(names: list[str], source: Source) -> dict[str, list[int]]:
     found = {name: [] for name in names}
-    report = _progress(len(source), "names looked at")
+    report = _progress(len(source), "names read")
     for index in range(len(source)):
         where = source.where(index)
         for name in names:
@@ -52,13 +53,13 @@ def _by_name(names: list[str], source: Source) -> dict[str, list[int]]:
     return found
 
 
-def tell(examples: list[int], training: Training, path: epath.Path) -> dict[str, int]:
-    """Prints and writes (examples.csv) when each was seen; the metrics of results.json."""
+def write(examples: list[int], training: Training, path: epath.Path) -> dict[str, int]:
+    """Prints when each example was seen, writes examples.csv, returns metrics for results.json."""
     if not examples:
         return {}
     rows, size = training.reader.rows, training.batch_size
     total = training.total * size
-    found = drawn.when_seen(rows, examples, total, _progress(total, "of the order walked"))
+    found = drawn.when_seen(rows, examples, total, _progress(total, "positions of the order read"))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("index", "where", "step", "row", "counter", "epoch"))
@@ -76,7 +77,7 @@ def tell(examples: list[int], training: Training, path: epath.Path) -> dict[str,
 
 
 def _progress(total: int, what: str) -> Callable[[int], None]:
-    """Prints how far a long walk has come, now and then."""
+    """A function that prints the progress of a long scan every few seconds."""
     began = last = time.monotonic()
 
     def report(done: int) -> None:

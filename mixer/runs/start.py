@@ -1,4 +1,4 @@
-"""What a training takes from the workdir in `config.init_from`: the architecture of its model."""
+"""Takes the architecture of a training's model from the workdir in `config.init_from`."""
 
 import contextlib
 import json
@@ -16,18 +16,18 @@ from mixer.runs.imports import check_trusted, import_modules
 from mixer.runs.weights import RANDOM, check_no_secret, init_step
 from mixer.weights import located
 
-# They go with any weights, so they are the config's.
+# Model fields that do not depend on the weights: they stay as the config has them.
 _OWN = ("num_classes", *OF_TRAINING)
 
 
-def with_its_model(config: ConfigDict, output: str = "") -> ConfigDict:
-    """The config with its model as the workdir in `init_from` has it; a line says what changes.
+def with_upstream_model(config: ConfigDict, output: str = "") -> ConfigDict:
+    """The config with the model of the workdir in `init_from`; prints what that changes.
 
-    A file of weights changes nothing: it does not say what its model's fields are.
+    A file of weights changes nothing, as it does not record its model's fields.
 
     Args:
-      output: the workdir of the run itself. A run that is gone on with keeps the model that it
-        began with, and the workdir that it started from need no longer be there.
+      output: the workdir of the run itself. A resumed run keeps its model, and the workdir in
+        `init_from` need not exist any more.
 
     Raises:
       BadInput: nothing usable at `init_from`, or a model of another family than the config's.
@@ -41,7 +41,7 @@ def with_its_model(config: ConfigDict, output: str = "") -> ConfigDict:
     import_modules(config.imports)
     begun = _begun(output, path) if output else None
     stored = begun or _stored(config, path)
-    given = with_tuples(keys.as_json(config)["model"])  # without reading them
+    given = with_tuples(keys.as_json(config)["model"])  # not recorded as reads
     _check_family(path, stored, given["name"])
     taken = {field: value for field, value in stored.items() if field not in _OWN}
     keys.overrule(config, {f"model.{k}": v for k, v in taken.items()}, f"config.init_from={path}")
@@ -49,7 +49,7 @@ def with_its_model(config: ConfigDict, output: str = "") -> ConfigDict:
     changed = {field: value for field, value in taken.items() if given.get(field) != value}
     if changed and not begun:
         listed = ", ".join(f"{field}={value!r}" for field, value in changed.items())
-        print(f"the model is that of {path}: {listed}", flush=True)
+        print(f"using the model of {path}: {listed}", flush=True)
     own = config.copy_and_resolve_references()
     for field, value in changed.items():
         own.model[field] = value
@@ -57,8 +57,8 @@ def with_its_model(config: ConfigDict, output: str = "") -> ConfigDict:
 
 
 def _begun(output: str, path: str) -> dict[str, Any] | None:
-    """The model of the run in this workdir; None where none has begun there from `path`."""
-    # A file that cannot be read is complained of when the run looks at its workdir.
+    """The model of the run in the workdir `output`; None if no run there started from `path`."""
+    # An unreadable file is reported later, when the run checks its workdir.
     with contextlib.suppress(OSError, ValueError):
         found = json.loads((workdir.open_workdir(output) / workdir.CONFIG).read_text())
         if isinstance(found, dict) and found.get("init_from") == path:
@@ -67,7 +67,7 @@ def _begun(output: str, path: str) -> dict[str, Any] | None:
 
 
 def _stored(config: ConfigDict, path: str) -> dict[str, Any]:
-    """The model on the card of the checkpoint that the run starts from."""
+    """The model on the card of the checkpoint in `init_from`."""
     card = ModelCard.from_json(reading.read_meta(path, init_step(config))["card"])
     if card.model["name"] not in registry.list_models():
         check_trusted(card.imports, config.imports, path)
@@ -75,14 +75,14 @@ def _stored(config: ConfigDict, path: str) -> dict[str, Any]:
 
 
 def _check_family(path: str, stored: dict[str, Any], name: str) -> None:
-    """Refuses another family: a recipe sets what its model's family needs.
+    """Refuses a model of another family: the recipe's other keys depend on the family.
 
     Raises:
-      BadInput: it is another one, or a model that is not known.
+      BadInput: the families differ, or the model is unknown.
     """
     ours, theirs = registry.create_model(name, 0), registry.create_model(**stored)
     if type(ours) is not type(theirs):
         raise errors.BadInput(
-            f"config.init_from={path} holds a {stored['name']}, of another family than the "
+            f"config.init_from={path} contains a {stored['name']}, of another family than the "
             f"recipe's {name}: give the recipe its name, --config=RECIPE:{stored['name']}"
         )

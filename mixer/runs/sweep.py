@@ -15,18 +15,18 @@ from mixer.runs import keys, start, train, workdir
 from mixer.runs.evaluations import keep_evaluators
 from mixer.runs.grid import RATE, Combination, combinations
 from mixer.runs.keys import at_least, within
-from mixer.runs.results import Results, cost, of_all
+from mixer.runs.results import Results, common_values, cost
 from mixer.runs.training import build_training
 from mixer.signals import StopSignal
 from mixer.training.nonfinite import NonFinite
 
 _CHOICE, _DIVERGED = "choice.json", "diverged.json"
-_MEASURED = "dev/top1"  # what is chosen by
+_MEASURED = "dev/top1"  # the metric by which the combination is chosen
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One training of a sweep; `name` is its folder's, `values` are those of the varied keys."""
+    """One training of a sweep, in the folder `name`, with these `values` of the varied keys."""
 
     name: str
     values: dict[str, Any]
@@ -35,12 +35,12 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """A choice among combinations of values, and the trainings with each.
+    """All trials of a sweep.
 
     Attributes:
       choosing: a trial for each combination; they measure `dev/top1`.
-      final: for each combination a trial for each seed; they measure `test/top1`.
-      machine, machines: of a list of trials, those at machine, machine + machines, ... are ours.
+      final: for each combination, a trial for each seed; they measure `test/top1`.
+      machine, machines: this machine runs the trials machine, machine + machines, ... of a list.
     """
 
     choosing: list[Trial]
@@ -56,7 +56,7 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
       BadInput: before anything is written.
       Failure: the loss of every combination, or of the chosen one, became NaN or infinite.
     """
-    config = start.with_its_model(config, output)
+    config = start.with_upstream_model(config, output)
     path = workdir.unfinished(output, config)
     if path is None:
         return
@@ -69,13 +69,13 @@ def build_sweep(config: ConfigDict) -> Sweep:
     """Builds a sweep.
 
     Raises:
-      BadInput: whatever in the config cannot be done.
+      BadInput: the config asks for something that cannot be done.
     """
     points, seeds = checked(config)
     for name in ("dev", "test"):
         if name not in config.evaluators:
             raise errors.BadInput(
-                f"config.run={config.run} needs config.evaluators.{name}: take configs/sweep.py"
+                f"config.run={config.run} needs config.evaluators.{name}: use configs/sweep.py"
             )
     alone = not config.sweep.retrain
     found = Sweep(
@@ -87,7 +87,7 @@ def build_sweep(config: ConfigDict) -> Sweep:
         machine=config.sweep.machine,
         machines=config.sweep.machines,
     )
-    # What would fail after all the choosing fails now.
+    # Errors that would only show after hours of choosing show now.
     for name, trial in (("dev", found.choosing[0]), ("test", found.final[0][0])):
         evaluations = build_training(trial.config).evaluations
         if not any(e.name == name and "top1" in e.higher_is_better for e in evaluations):
@@ -97,18 +97,18 @@ def build_sweep(config: ConfigDict) -> Sweep:
 
 
 def _check_read(trials: Sequence[Trial]) -> None:
-    """Builds a training with each value, and refuses a key that it does not read."""
-    done = {RATE: [trial.values.get(RATE) for trial in trials]}  # which `checked` has looked at
+    """Builds a training with each new value, and refuses keys that it does not read."""
+    done = {RATE: [trial.values.get(RATE) for trial in trials]}  # checked by `checked`
     for trial in trials:
         new = [key for key, value in trial.values.items() if value not in done.setdefault(key, [])]
         if not new:
             continue
-        own = keys.follow(trial.config)
+        own = keys.track(trial.config)
         build_training(own)
         for key in new:
             if key not in keys.read_so_far(own):
                 raise errors.BadInput(
-                    f"config.sweep.grid: {key} cannot be varied: a training with what else is "
+                    f"config.sweep.grid: {key} cannot be varied: a training with the other options "
                     f"given does not read it"
                 )
             done[key].append(trial.values[key])
@@ -119,19 +119,17 @@ def checked(config: ConfigDict) -> tuple[list[Combination], Sequence[int]]:
     wanted = config.sweep
     if config.best:
         raise errors.BadInput(
-            f"config.best={config.best!r}: a sweep takes each training's last step; leave it empty"
+            f"config.best={config.best!r}: a sweep uses each training's last step; leave it empty"
         )
     seeds = tuple(wanted.seeds)
     if not (wanted.train and wanted.dev and wanted.grid):
         raise errors.BadInput(
-            f"config.run={config.run} needs config.sweep.grid, .train and .dev: take "
+            f"config.run={config.run} needs config.sweep.grid, .train and .dev: use "
             f"configs/sweep.py"
         )
     numbers = all(isinstance(seed, int) for seed in seeds)
     if not seeds or not numbers or len(set(seeds)) < len(seeds):
-        raise errors.BadInput(
-            f"config.sweep.seeds={seeds}: expected one or more numbers, each once"
-        )
+        raise errors.BadInput(f"config.sweep.seeds={seeds}: expected one or more distinct numbers")
     for seed in seeds:
         within(0, 2**32, **{"sweep.seeds": seed})
     at_least(1, **{"sweep.machines": wanted.machines})
@@ -142,7 +140,7 @@ def checked(config: ConfigDict) -> tuple[list[Combination], Sequence[int]]:
 def _trial(
     config: ConfigDict, at: Combination, seed: int, *, held_out: bool, others: bool
 ) -> Trial:
-    """A training with or without `dev`; `others` than `dev` are measured too."""
+    """A training with or without the `dev` split held out; `others`: keep the other evaluators."""
     own = config.copy_and_resolve_references()
     own.update_from_flattened_dict(at.values)
     own.run, own.seed = "train", seed
@@ -158,8 +156,8 @@ def _trial(
 def carry_out(
     config: ConfigDict, sweep: Sweep, path: epath.Path, protocol: str, stop: StopSignal
 ) -> None:
-    """`run`, checked and with signals caught; `path` has results.json if it is complete."""
-    if not path.exists():  # weights that do not fit are refused before anything is written
+    """`run`, checked and with signals caught; writes results.json to `path` when complete."""
+    if not path.exists():  # refuses weights that do not fit before anything is written
         build_training(sweep.choosing[0].config).initial()
     workdir.begin(path, config)
     if _read(path / _CHOICE) is None:
@@ -186,7 +184,7 @@ def carry_out(
             run="sweep",
             protocol=protocol,
             metrics=metrics | {"seeds": len(found)} | chosen,
-            **of_all(found),
+            **common_values(found),
             **cost(done),
         ),
     )
@@ -200,9 +198,9 @@ def _results_of(
     protocol: str,
     stop: StopSignal,
 ) -> list[dict | None] | None:
-    """The content of each trial's results.json, None for one that diverged.
+    """Runs this machine's trials; the results.json of each trial, None for one that diverged.
 
-    None at all if there was a stop, or if others have yet to bring theirs.
+    None instead of the list if a signal stopped it, or if trials of other machines are missing.
     """
     for trial in trials[sweep.machine :: sweep.machines]:
         if stop.poll():
@@ -215,12 +213,12 @@ def _results_of(
             train.train(trial.config, str(place), protocol, stop, {})
         except NonFinite as error:
             workdir.write_json(place / _DIVERGED, {"error": str(error)})
-            print(f"{trial.name} is out: {error}", flush=True)
+            print(f"{trial.name} diverged: {error}", flush=True)
         if not _ended(place):
             return None
     places = [path / "trials" / trial.name for trial in trials]
     if missing := [place.name for place in places if not _ended(place)]:
-        print(f"not complete elsewhere: {', '.join(missing)}. Then the same command goes on")
+        print(f"other machines have yet to complete {', '.join(missing)}. Then repeat this command")
         return None
     return [_read(place / workdir.RESULTS) for place in places]
 
@@ -230,18 +228,18 @@ def _ended(place: epath.Path) -> bool:
 
 
 def _read(file: epath.Path) -> dict | None:
-    """See `workdir.read_json`; process 0 has written it."""
+    """`workdir.read_json`, read by process 0 for all."""
     return exchange.from_first(lambda: workdir.read_json(file))
 
 
 def _choose(trials: Sequence[Trial], found: list[dict | None]) -> dict:
-    """The best combination, and the values of each with its accuracy behind them."""
+    """The content of choice.json: the best combination, and all combinations with accuracies."""
     accuracies = [each and each["metrics"][_MEASURED] for each in found]
     known = [accuracy for accuracy in accuracies if accuracy is not None]
     if not known:
         what = "rate" if RATE in trials[0].values else "combination"
         raise errors.Failure(f"the loss became NaN or infinite with every {what}: try smaller ones")
-    best = trials[accuracies.index(max(known))]  # the first of the best: that of the smaller rate
+    best = trials[accuracies.index(max(known))]  # of equally good ones the first: the smaller rate
     measured = [
         [*_named(trial).values(), accuracy]
         for trial, accuracy in zip(trials, accuracies, strict=True)
@@ -250,15 +248,15 @@ def _choose(trials: Sequence[Trial], found: list[dict | None]) -> dict:
 
 
 def _named(trial: Trial) -> dict[str, Any]:
-    """Its values as choice.json and results.json have them."""
+    """The trial's values in the form of choice.json and results.json."""
     named = {"learning_rate" if k == RATE else k: value for k, value in trial.values.items()}
     return json.loads(json.dumps(named))
 
 
 def _statistics(metrics: Sequence[dict[str, float]]) -> dict[str, float | None]:
-    """Of each metric the mean and, as <metric>_std, the sample standard deviation."""
+    """The mean of each metric and, as <metric>_std, its sample standard deviation."""
     found = {}
-    for name in sorted(set.intersection(*map(set, metrics))):  # an optional one may lack somewhere
+    for name in sorted(set.intersection(*map(set, metrics))):  # optional ones may be missing
         values = [each[name] for each in metrics]
         found[name] = statistics.fmean(values)
         found[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else None
@@ -280,7 +278,7 @@ def _table(choice: dict, found: list[dict], metrics: dict[str, float | None]) ->
 
 
 def _row(cells: Sequence[Any], last: str, heads: Sequence[str] = ()) -> str:
-    """Cells below their heads, and what is measured."""
+    """A line of the table: `cells` in the widths of `heads`, then the measured value."""
     texts = [f"{cell:g}" if isinstance(cell, float) else str(cell) for cell in cells]
     widths = [max(15, len(head)) for head in heads or texts]
     return " ".join([*(f"{t:<{w}}" for t, w in zip(texts, widths, strict=True)), last])

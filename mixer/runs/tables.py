@@ -1,4 +1,4 @@
-"""`config.run="tables"`: the paper's tables beside what workdirs hold."""
+"""`config.run="tables"`: the paper's tables beside the results in workdirs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ from mixer.weights import fitting
 
 @workdir.unless_complete
 def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
-    """Writes WORKDIR/tables.md, .csv and .tex, and says what was left out and what is missing.
+    """Writes WORKDIR/tables.md, .csv and .tex; lists which results were not used or are missing.
 
     Raises:
-      BadInput: a path without results, or two that would count twice; before anything is written.
+      BadInput: a path without results, or one that would count twice; before anything is written.
     """
     results = list(collecting.results(config.tables.workdirs))
     protocols = collecting.protocols()
@@ -35,7 +35,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     for row in rows.rows():
         of_part.setdefault(row.part, []).append((row, tables.fill(row, found)))
     parts = dict(sorted(of_part.items(), key=lambda item: item[0].replace("figure", "z")))
-    ablated, measure = series.by_model(map(collecting.named, results))
+    ablated, measure = series.by_model(map(collecting.mark_altered, results))
     if ablated:
         parts["appendix_a"] = _ablations(ablated)
     texts = tables.texts(parts)
@@ -52,7 +52,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
 
 
 def _described(row: Row) -> dict[str, tables.Cell]:
-    """Of table 1 the registered model's sizes, of table 4 the recipe's values."""
+    """Cells of table 1, from the registered model's sizes, or of table 4, from the recipe."""
     ours = _sizes(row.model) if row.part == "table1" else _trained_with(row)
     return {column: tables.Cell(paper, ours[column]) for column, paper in row.published.items()}
 
@@ -87,7 +87,7 @@ def _trained_with(row: Row) -> dict[str, float | None]:
 
 
 def _ablations(found: Mapping[str, tuple[float, float]]) -> tables.Filled:
-    """Appendix A, from each model's accuracy and its deviation; the Mixer is the first."""
+    """Appendix A, from each model's (accuracy, standard deviation); the plain Mixer comes first."""
     plain = next(iter(found.values()))[0]
     filled = []
     for model, (accuracy, deviation) in found.items():
@@ -105,16 +105,16 @@ def _notes(
     taken: Mapping[str, list[Result]],
     unused: Sequence[str],
 ) -> str:
-    """What was taken, on which device; what was not, and why; what is missing, by its command."""
-    lines = ["", "Taken:", ""]
+    """Lists the results used, by device; those not used, and why; and commands still to run."""
+    lines = ["", "Used:", ""]
     for folder, own in taken.items():
         paths = ", ".join(result.path for result in own)
         lines.append(f"- {folder}: {paths} ({found[folder]['device_kind']})")
     if not taken:
         lines.append("- nothing")
     if unused:
-        lines += ["", "Not taken:", "", *(f"- {line}" for line in unused)]
-    lines += ["", "Missing, and the command of each:", ""]
+        lines += ["", "Not used:", "", *(f"- {line}" for line in unused)]
+    lines += ["", "Missing runs, by command:", ""]
     missing = {r.folder: r for row in rows.rows() for r in row.runs if r.folder not in found}
     for folder, run in missing.items():
         lines.append(f"- `{run.command(f'RUNS/{folder}', 'PRETRAINED')}`")

@@ -1,4 +1,4 @@
-"""What a training says on the terminal, from its first step on."""
+"""The lines and the progress bar that a training prints on the terminal."""
 
 import math
 import time
@@ -10,21 +10,21 @@ from mixer.training.writers import Console, format_duration
 
 
 class Laps:
-    """Seconds from the command to the first step, by what they went into: `times`."""
+    """A stopwatch for the phases before the first step; `times` has the seconds of each."""
 
     def __init__(self, times: dict[str, float]):
         self.times = times
         self._since = time.perf_counter()
 
     def lap(self, name: str) -> None:
-        """What has passed since the last one went into this."""
+        """Assigns the time since the previous lap to the phase `name`."""
         now = time.perf_counter()
         self.times[name] = now - self._since
         self._since = now
 
 
 class Terminal:
-    """Lines, and a live bar under them. As a context it removes the bar at the end."""
+    """Prints lines above a live progress bar, which is removed at the end of the context."""
 
     def __init__(self, training: Training, start: int):
         self._training = training
@@ -37,16 +37,16 @@ class Terminal:
         self._console.close()
 
     def tick(self, at: int, metrics: dict[str, float]) -> None:
-        """One more step; `metrics` may be empty."""
+        """Advances the bar by a step; `metrics` may be empty."""
         self._console.tick(at, metrics)
 
     def first_step(self, times: dict[str, float]) -> None:
-        """How long it took to come here: see `Laps`."""
+        """Prints the time that each phase took; `times`: see `Laps`."""
         parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in times.items())
         self._console.line(f"first step after {sum(times.values()):.1f} s: {parts}")
 
     def progress(self, at: int, epoch: float, summary: dict[str, float]) -> None:
-        """The line of a window of steps."""
+        """Prints the line for a window of steps."""
         training, rate = self._training, summary["images_per_second_per_device"]
         left = (training.total - at) * training.batch_size / (rate * training.mesh.size)
         self._console.line(
@@ -59,15 +59,15 @@ class Terminal:
         )
 
     def measured(self, at: int, metrics: dict[str, float]) -> None:
-        """The numbers of an evaluation."""
+        """Prints the metrics of an evaluation."""
         shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         self._console.line(f"step {at:,}  {shown}")
 
     def stopped(self, by: str, reached: int) -> None:
-        """The last line of a run that is to go on."""
-        where = f"saved step {reached:,} of {self._training.total:,}" if reached else "nothing done"
-        self._console.line(f"stopped by {by}: {where}; the same command goes on")
+        """Prints the last line of a stopped run."""
+        where = f"saved step {reached:,} of {self._training.total:,}" if reached else "no step done"
+        self._console.line(f"stopped by {by}: {where}; the same command resumes the run")
 
     def done(self, seconds: float, results: epath.Path) -> None:
-        """The last line of a run that is complete."""
+        """Prints the last line of a complete run."""
         self._console.line(f"done in {format_duration(seconds)}: {results}")

@@ -1,7 +1,7 @@
 """`config.run="throughput"`: images/s of models on these devices, and their ratios (tables 2, 3).
 
-As the paper's are: constant images that lie on the devices, the head included, the best over batch
-sizes (section 3, "Metrics"). Absolute numbers are this machine's; their ratios are the result.
+Measured as in the paper: constant images already on the devices, the head included, the best batch
+size (section 3, "Metrics"). Absolute numbers depend on this machine; their ratios are the result.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from mixer.runs.update import Update, update_of
 from mixer.training import meshes, schedules, step
 
 _RATE = "images_per_second_per_device"
-_CLASSES = 1000  # of ImageNet, the paper's; the head's part of the work is small
+_CLASSES = 1000  # ImageNet, as in the paper; the head is a small part of the work
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +45,13 @@ class _Case:
 
     @property
     def label(self) -> str:
-        """As in the metrics' names: "Mixer-B/16@224"."""
+        """The name in metrics, such as "Mixer-B/16@224"."""
         return f"{self.name}@{resolution(self.image_size)}"
 
 
 @workdir.unless_complete
 def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
-    """Measures each model, prints a table, and writes it to throughput.csv, and results.json.
+    """Measures each model, prints a table, writes it to throughput.csv, and writes results.json.
 
     Raises:
       BadInput: before anything is written.
@@ -66,7 +66,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     if asked.training:
         kinds["training"] = lambda case, batch: _training(config, case, mesh, batch)
         for case in cases:
-            _training_step(config, case, mesh, mesh.size)  # what cannot be trained is refused now
+            _training_step(config, case, mesh, mesh.size)  # refuses now what cannot be trained
     workdir.begin(path, config)
     device = mesh.devices.flat[0]
     print(f"{mesh.size} x {device.device_kind}, {_precision(config)}", flush=True)
@@ -97,7 +97,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
 
 
 def _cases(config: ConfigDict) -> list[_Case]:
-    """`config.throughput.models` at each of its resolutions; by default the config's own."""
+    """`config.throughput.models` at each of its resolutions; by default the config's of both."""
     sizes = [(size, size) for size in config.throughput.resolutions]
     sizes = sizes or [image_size_of(config)]
     return [
@@ -108,7 +108,7 @@ def _cases(config: ConfigDict) -> list[_Case]:
 
 
 def _models(config: ConfigDict) -> dict[str, dict[str, Any]]:
-    """By name the fields."""
+    """{model name: its fields}."""
     if not config.throughput.models:
         fields = config.model.to_dict()
         fields["num_classes"] = fields["num_classes"] or _CLASSES
@@ -143,7 +143,7 @@ def _inference(config: ConfigDict, case: _Case, mesh, batch_size: int) -> Callab
 def _training_step(config: ConfigDict, case: _Case, mesh, batch_size: int) -> Update:
     own = config.copy_and_resolve_references()
     own.batch_size = batch_size
-    own.model = {"dtype": _precision(config)}  # the rest is built in
+    own.model = {"dtype": _precision(config)}  # the other fields are in case.model
     schedule = schedules.make_schedule("constant", base=1e-3, end=0, warmup=0, total=1)
     return update_of(own, case.model, case.image_size, schedule, mesh, 0)
 
@@ -210,7 +210,7 @@ def _numbers(case: _Case, kind: str, rate, devices: int, peak) -> dict[str, floa
 
 
 def _ratios(found: dict, reference: str) -> dict[tuple[str, str], float]:
-    """Of each other model's rate to the first's."""
+    """{(model, kind): its rate divided by that of `reference`} of the other models."""
     return {
         (case, kind): numbers[_RATE] / found[reference, kind][_RATE]
         for (case, kind), numbers in found.items()
@@ -219,7 +219,7 @@ def _ratios(found: dict, reference: str) -> dict[tuple[str, str], float]:
 
 
 def _rows(found: dict, ratios: dict, reference: str) -> list[dict[str, str]]:
-    """By heading; beside our ratio of inference the paper's, where it has both numbers."""
+    """The table's rows, {heading: cell}; with the paper's inference ratio if it has both rates."""
     printed, rows = _printed(), []
     for (case, kind), numbers in found.items():
         work, share = numbers["flops_per_second"], numbers["share_of_peak"]
@@ -249,7 +249,7 @@ def _markdown(rows: list[dict[str, str]]) -> str:
 
 
 def _printed() -> dict[str, float]:
-    """The paper's images/s/core by "MODEL@RESOLUTION", on a TPUv3."""
+    """{"MODEL@RESOLUTION": the paper's images/s/core on a TPUv3}."""
     return {
         f"{row['model']}@{row['image_size']}": row["throughput"]
         for table in ("table2", "table3")

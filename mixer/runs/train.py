@@ -1,4 +1,4 @@
-"""`config.run="train"`: trains, or goes on with, the run in the workdir until it is complete."""
+"""`config.run="train"`: trains a model to its last step, resuming the run in the workdir if any."""
 
 import dataclasses
 import time
@@ -17,10 +17,10 @@ from mixer.data import turbojpeg
 from mixer.errors import BadInput
 from mixer.hosts import exchange, holding, parting, peers, stopping
 from mixer.runs import resuming, start, workdir
-from mixer.runs.checkpoints import Checkpoints, Progressed
+from mixer.runs.checkpoints import Checkpoints, ResumePoint
 from mixer.runs.evaluations import Evaluations
 from mixer.runs.model import resolution
-from mixer.runs.reader import Batches, say_what_is_read
+from mixer.runs.reader import Batches, print_sources
 from mixer.runs.results import Results
 from mixer.runs.terminal import Laps, Terminal
 from mixer.runs.training import Training, build_training
@@ -32,11 +32,11 @@ from mixer.training.writers import MetricsLog
 
 
 def run(config: ConfigDict, output: str, protocol: str) -> None:
-    """Trains; returns when the run is complete or was stopped after saving.
+    """Trains; returns when the run is complete, or has saved and stopped on a signal.
 
     Raises:
       BadInput: before anything is written.
-      NonFinite: the last good checkpoint stands.
+      NonFinite: the loss or a norm became NaN or infinite; the last good checkpoint remains.
     """
     times = {"start and imports": time.time() - psutil.Process().create_time()}
     with stopping.stop_signal() as stop:
@@ -44,18 +44,18 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
 
 
 def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, times: dict) -> None:
-    """`run` under a `stop` that is entered; `times`: seconds until now, by what they went into."""
+    """`run` with a `stop` already entered; `times`: seconds spent so far, by phase."""
     laps = Laps(times)
-    config = start.with_its_model(config, output)
+    config = start.with_upstream_model(config, output)
     path = workdir.unfinished(output, config)
     if path is None:
         return
     folder = path / "checkpoints"
     with parting.watch(folder, folders.newest):
-        # Build: whatever cannot be done is refused before anything is written.
+        # Build first: bad input is refused before anything is written.
         training = build_training(config, newest_card(path))
         exchange.same_work(training.total, training.examples)
-        say_what_is_read(training.readers, training.measured)
+        print_sources(training.readers, training.measured)
         if trouble := exchange.first_error(training.unreadable()):
             raise BadInput(trouble)
         laps.lap("build")
@@ -66,64 +66,63 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
             holding.hold(path) as check_ours,
             Store(folder, **kept, first_message=exchange.first_error) as store,
         ):
-            # Restore, or create.
             checkpoints = Checkpoints(training, path, store)
             if newest := checkpoints.newest():
-                state, begun = newest
-                print(f"going on from step {begun.step:,} of {training.total:,}", flush=True)
+                state, point = newest
+                print(f"resuming from step {point.step:,} of {training.total:,}", flush=True)
                 laps.lap("restore")
             else:
-                state, begun = created or _create(training, laps)
-                _say_what_is_trained(training)
-            _train_on(training, path, checkpoints, check_ours, state, begun, stop, laps, protocol)
+                state, point = created or _create(training, laps)
+                _print_model(training)
+            _train_from(point, state, training, path, checkpoints, check_ours, stop, laps, protocol)
 
 
-def _create(training: Training, laps: Laps) -> tuple[TrainState, Progressed]:
-    """A state at step 0."""
+def _create(training: Training, laps: Laps) -> tuple[TrainState, ResumePoint]:
+    """The state at step 0."""
     params, upstream = training.initial()
     state = training.update.create_state(params)
     jax.block_until_ready(state)
     laps.lap("initialise")
-    return state, Progressed(upstream=upstream)
+    return state, ResumePoint(upstream=upstream)
 
 
-def _say_what_is_trained(training: Training) -> None:
+def _print_model(training: Training) -> None:
     shapes = training.update.abstract_state().params
     print(parameter_overview.get_parameter_overview(shapes, include_stats=False, max_lines=12))
     print("\n".join([training.headline(), *training.update.rates()]))
 
 
-def _train_on(
+def _train_from(
+    point: ResumePoint,
+    state: TrainState,
     training: Training,
     path: epath.Path,
     checkpoints: Checkpoints,
     check_ours: Callable[[], None],
-    state: TrainState,
-    begun: Progressed,
     stop: StopSignal,
     laps: Laps,
     protocol: str,
 ) -> None:
-    """Loops from where the run has come to, and finishes it unless it is stopped."""
+    """Trains from `point` to the last step, and finishes the run unless it is stopped."""
     readers = [training.reader, *(r for e in training.evaluations for r in e.readers)]
     if any([reader.stage() for reader in readers]):
         laps.lap("stage")
     with (
-        MetricsLog(path, begun.lines, begun.step, check_ours) as log,
-        Terminal(training, begun.step) as terminal,
-        # Threads begin to read here, beside the compilation.
-        training.reader.batches(begun.step, training.total) as batches,
+        MetricsLog(path, point.lines, point.step, check_ours) as log,
+        Terminal(training, point.step) as terminal,
+        # Threads start to read here, while the step compiles.
+        training.reader.batches(point.step, training.total) as batches,
     ):
-        batches.skipped = 0 if peers.index() else begun.skipped
+        batches.skipped = 0 if peers.index() else point.skipped
         compiled = step.guarded(training.update.compile())
         laps.lap("compile")
-        progress = training.progress(begun.progress)
+        progress = training.progress(point.progress)
         session = _Session(
             training=training,
             path=path,
             checkpoints=checkpoints,
             check_ours=check_ours,
-            begun=begun,
+            point=point,
             stop=stop,
             laps=laps,
             log=log,
@@ -131,7 +130,7 @@ def _train_on(
             batches=batches,
             progress=progress,
         )
-        with profile.traced(compiled, training.profile, begun.step, path / "profile") as train_step:
+        with profile.traced(compiled, training.profile, point.step, path / "profile") as train_step:
             _, reached = loop.run(
                 state,
                 train_step,
@@ -139,11 +138,11 @@ def _train_on(
                 session.hooks(),
                 progress,
                 stop,
-                start=begun.step,
+                start=point.step,
                 total=training.total,
-                evaluation_due=begun.evaluation_due,
+                evaluation_due=point.evaluation_due,
             )
-            checkpoints.wait()  # what is said from here on holds: the checkpoint is written
+            checkpoints.wait()  # the next message says that the checkpoint is written
             if stop:
                 terminal.stopped(stop.received, reached)
             else:
@@ -152,13 +151,13 @@ def _train_on(
 
 @dataclasses.dataclass
 class _Session:
-    """What happens between the steps, and at the end."""
+    """The hooks of the loop (log, evaluate, save), and the end of the run."""
 
     training: Training
     path: epath.Path
     checkpoints: Checkpoints
     check_ours: Callable[[], None]
-    begun: Progressed
+    point: ResumePoint
     stop: StopSignal
     laps: Laps
     log: MetricsLog
@@ -169,11 +168,11 @@ class _Session:
     def __post_init__(self):
         training = self.training
         self.evaluations = Evaluations(training.evaluations, training.best, training.total)
-        self.results = resuming.still_measured(training, self.begun.results)
+        self.results = resuming.still_measured(training, self.point.results)
         self.is_first = True  # until the first step is done
 
     def hooks(self) -> loop.Hooks:
-        """For the loop."""
+        """The functions that the loop calls, and the steps at which it calls them."""
         total = self.training.total
         return loop.Hooks(
             log=self._log,
@@ -203,7 +202,7 @@ class _Session:
 
     def _evaluate(self, at: int, state: TrainState) -> dict[str, float] | None:
         metrics = self.evaluations.measure(at, state, self.stop.poll)
-        if metrics:  # none if its evaluator was taken away since the step was saved
+        if metrics:  # empty if the evaluator was removed after the step was saved
             self.results |= metrics
             self.log.write(at, metrics)
             self.terminal.measured(at, metrics)
@@ -213,21 +212,21 @@ class _Session:
         exchange.from_first(lambda: workdir.check_there(self.path))
         exchange.from_first(self.check_ours)
         self.log.flush()
-        progressed = Progressed(
+        point = ResumePoint(
             step=at,
             progress=self.progress.state_dict(),
             results=self.results,
             lines=self.log.lines,
-            upstream=self.begun.upstream,
+            upstream=self.point.upstream,
             evaluation_due=evaluation_due,
             skipped=self.batches.skipped_by_all(),
         )
-        self.checkpoints.save(state, progressed, metrics)
+        self.checkpoints.save(state, point, metrics)
 
     def finish(self, protocol: str) -> None:
         """Writes results.json: the run is complete."""
         exchange.from_first(self.check_ours)
-        self.log.flush()  # results.json says that all is there
+        self.log.flush()  # before results.json, which marks the run as complete
         training, seconds = self.training, self.progress.seconds
         images = training.total * training.batch_size
         workdir.write_results(
@@ -245,7 +244,7 @@ class _Session:
                 seconds=seconds,
                 params=training.update.num_params,
                 metrics=self.results,
-                upstream=self.begun.upstream,
+                upstream=self.point.upstream,
                 images_per_second_per_device=images / seconds / training.mesh.size,
                 device_days=seconds * training.mesh.size / 86400,
                 precision=training.precision,

@@ -1,4 +1,4 @@
-"""From the config to an earlier run's model, ready to use."""
+"""Loads the trained model in `config.init_from`, ready to use."""
 
 import dataclasses
 from typing import Any
@@ -21,7 +21,7 @@ from mixer.weights import pretrained
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """Parameters of an earlier run with their model and card; `step` and `upstream` of them."""
+    """Trained parameters with their model and card; `step` and `upstream` are their origin."""
 
     model: nn.Module
     mesh: Mesh
@@ -34,13 +34,13 @@ class Trained:
 
 @again_if_gone
 def load_trained(config: ConfigDict) -> Trained:
-    """Loads `config.init_from` and what it brings: model, preprocessing and class names.
+    """Loads the parameters in `config.init_from`, with their model, preprocessing and class names.
 
-    A published name or a folder of the Hub brings them as well. A file brings none of them, nor
-    does "random", which draws the parameters: the config's count, the image size among them.
+    A workdir, a published name and a folder of the Hub record these. For a plain file, and for
+    "random", which draws the parameters, they are the config's, including the image size.
 
     Raises:
-      BadInput: it is empty or holds nothing usable.
+      BadInput: `init_from` is empty or contains nothing usable.
     """
     path = config.init_from
     if not path:
@@ -71,7 +71,7 @@ def load_trained(config: ConfigDict) -> Trained:
 
 
 def _overrule(config: ConfigDict, card: ModelCard) -> None:
-    """Names what counts in the place of the config's model and preprocessing."""
+    """Records that the card overrules the config's model and preprocessing."""
     values = {f"model.{field}": value for field, value in card.model.items()}
     values |= {"image_size": card.image_size}
     values |= {"dataset": card.dataset} if card.dataset else {}

@@ -1,4 +1,4 @@
-"""From the config to a training run, without writing or compiling anything."""
+"""Builds a training from the config: step, data, evaluators. Writes and compiles nothing."""
 
 import dataclasses
 import functools
@@ -30,11 +30,11 @@ from mixer.weights import fitting
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """All that `train.py` needs.
+    """Everything that `train.py` needs.
 
     Attributes:
-      initial: () -> (parameters or None, what they come from or None), by `config.init_from`.
-      total, log_every, checkpoint_every: steps.
+      initial: () -> the parameters of `config.init_from` and their origin; None, None if random.
+      total, log_every, checkpoint_every: in steps.
       profile: the steps to trace; may be empty.
     """
 
@@ -55,12 +55,12 @@ class Training:
 
     @property
     def readers(self) -> dict[str, list[Reader]]:
-        """All that is read, by what it is for: "training", or the evaluator's name."""
+        """All readers, by "training" or the evaluator's name."""
         return {"training": [self.reader]} | {e.name: e.readers for e in self.evaluations}
 
     @functools.cached_property
     def examples(self) -> dict[str, list[tuple[str, str, int, str]]]:
-        """Of all that is read: dataset, split, how many, `fingerprint`; by what it is for."""
+        """(dataset, split, size, `fingerprint`) of each reader, keyed like `readers`."""
         return {
             name: [
                 (source.name, source.split, len(source), sources.fingerprint(source))
@@ -71,26 +71,26 @@ class Training:
 
     @property
     def measured(self) -> dict[str, list[Reader]]:
-        """What is measured, by the evaluator's name."""
+        """The readers of images that are measured, by the evaluator's name."""
         return {e.name: e.measured for e in self.evaluations}
 
     @property
     def mesh(self) -> Mesh:
-        """The devices."""
+        """The mesh of the training step."""
         return self.update.mesh
 
     @property
     def batch_size(self) -> int:
-        """Rows of a global batch."""
+        """Examples in a global batch."""
         return self.reader.batch_size
 
     @property
     def epochs(self) -> float:
-        """Passes over what is trained on: with `config.input.fraction`, over that part."""
+        """Passes over the training examples that `config.input.fraction` leaves."""
         return self.total * self.batch_size / len(self.reader.source)
 
     def unreadable(self) -> str | None:
-        """Reads the first batch of each evaluation; names an example that cannot be read."""
+        """Reads the first batch of each evaluation; returns the error of an unreadable example."""
         for evaluation in self.evaluations:
             try:
                 for reader in evaluation.readers:
@@ -100,10 +100,10 @@ class Training:
         return None
 
     def headline(self) -> str:
-        """What is trained on what, for the terminal."""
+        """One line for the terminal: model, dataset, steps, devices."""
         source, device = self.reader.source, self.mesh.devices.flat[0]
         update = self.update
-        work = update.flops_per_image and f" ({update.flops_per_image / 1e9:.2f} GFLOPs an image)"
+        work = update.flops_per_image and f" ({update.flops_per_image / 1e9:.2f} GFLOPs per image)"
         return (
             f"{self.card.model['name']}, {update.num_params:,} parameters, on {source.name} "
             f"{source.split} ({len(source):,} images): {self.total:,} steps of "
@@ -111,7 +111,7 @@ class Training:
         )
 
     def progress(self, state: dict) -> Progress:
-        """What counts a session's steps, from the `state` of the session before on."""
+        """Counts steps and time, continuing from `state`, as the previous session saved it."""
         peak = peaks.peak(self.mesh.devices.flat[0])
         return Progress(
             self.batch_size,
@@ -123,34 +123,34 @@ class Training:
         )
 
 
-def build_training(config: ConfigDict, going_on: ModelCard | None = None) -> Training:
-    """Builds a training run.
+def build_training(config: ConfigDict, resumed: ModelCard | None = None) -> Training:
+    """Builds a training.
 
     Args:
-      going_on: the card of a run of this config that is gone on with. It holds the model that
-        `init_from` led to, which need no longer be there.
+      resumed: the card of the run that is resumed, if any. Its model is used instead of the one in
+        `init_from`, which need not exist any more.
 
     Raises:
-      BadInput: whatever in the config cannot be done.
+      BadInput: the config asks for something that cannot be done.
     """
     import_modules(config.imports)
     within(0, math.inf, **{f"schedule.{k}": config.schedule[k] for k in ("base", "end")})
     image_size = image_size_of(config)
     fields = config.model.to_dict()
     given_classes = fields["num_classes"]
-    fields |= going_on.model if going_on else {}
+    fields |= resumed.model if resumed else {}
     name, _ = fields.pop("name"), fields.pop("num_classes")
     model = build_model(name, fields | {"num_classes": given_classes or 1}, image_size)
     if config.init_head not in fitting.HEADS:
         raise errors.unknown("config.init_head", config.init_head, fitting.HEADS)
     if config.init_head == "reset" and not config.init_from:
         raise errors.BadInput(
-            f"config.init_from is empty, and a new head on {name} expects trained weights under "
-            f"it: set it to a workdir, a file, a published name or, for none, to random"
+            f"config.init_from is empty, but a new head on {name} needs trained weights: set it to "
+            f"a workdir, a file or a published name, or to random for untrained weights"
         )
     if config.init_head == "keep" and not config.init_from:
         raise errors.BadInput(
-            "config.init_head=keep, and config.init_from is empty: there is no head to keep"
+            "config.init_head=keep, but config.init_from is empty: there is no head to keep"
         )
     transforms.parse(config.input.transform, image_size)
     mesh = training_mesh(config)
@@ -162,7 +162,7 @@ def build_training(config: ConfigDict, going_on: ModelCard | None = None) -> Tra
             f"{len(source.classes)} classes; leave it empty to take the dataset's"
         )
     model, load = model.clone(num_classes=len(source.classes)), None
-    if not going_on:
+    if not resumed:
         model, load = at_size(config, model, image_size, config.init_head, source.classes)
 
     def steps(duration: str, key: str, least: int = 1) -> int:

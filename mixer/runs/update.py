@@ -1,4 +1,4 @@
-"""From the config to one training step on a mesh, without data."""
+"""Builds the training step from the config: loss, optimizer, placement on a mesh; no data."""
 
 import dataclasses
 import math
@@ -27,13 +27,13 @@ class Update:
     """One step of a training, from a batch of uint8 images to the next state.
 
     Attributes:
-      init: parameters or None (random ones) -> state; to be jitted.
+      init: parameters, or None for random ones -> state; to be jitted.
       train_step: (state, batch) -> (state, metrics); to be compiled.
       per_example: (params, batch) -> each row's loss and gradient norm; to be jitted.
-      shapes: of the parameters.
-      max_labels: L of the batch contract; 0 for data with one label each.
-      flops_per_image: of training; None if they cannot be counted.
-      multipliers: of the learning rate, other than 1, with the names of their parameters.
+      shapes: shapes of the parameters.
+      max_labels: L of the batch contract; 0 for data with one label per image.
+      flops_per_image: FLOPs of training on one image; None if they cannot be counted.
+      multipliers: learning-rate multipliers other than 1 -> names of their parameters.
     """
 
     mesh: Mesh
@@ -50,11 +50,11 @@ class Update:
 
     @property
     def num_params(self) -> int:
-        """How many numbers the model has, frozen ones among them."""
+        """The number of parameters, including frozen ones."""
         return sum(x.size for x in jax.tree.leaves(self.shapes))
 
     def rates(self) -> list[str]:
-        """What is frozen or has a rate of its own, a line each."""
+        """A line for each learning-rate multiplier (0: frozen), with its parameters."""
         sizes = {name: x.size for name, x in flatten_dict(self.shapes, sep="/").items()}
         lines = []
         for multiplier, names in sorted(self.multipliers.items()):
@@ -69,7 +69,7 @@ class Update:
         return step.create_state(self.mesh, self.init, params, self.rules)
 
     def abstract_state(self) -> step.TrainState:
-        """Its shapes, dtypes and placements."""
+        """Shapes, dtypes and placements of the state."""
         return step.abstract_state(self.mesh, self.init, rules=self.rules)
 
     def abstract_batch(self) -> Batch:
@@ -79,16 +79,16 @@ class Update:
         return {k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=place) for k, v in spec.items()}
 
     def compile(self) -> jax.stages.Compiled:
-        """The step for this mesh, nothing allocated."""
+        """Compiles the step for this mesh; allocates nothing."""
         return step.compile_step(
             self.train_step, self.abstract_state(), self.mesh, self.abstract_batch()
         )
 
     def check(self) -> None:
-        """Finds what only shows when the step is traced.
+        """Traces the step, to find errors that show only then.
 
         Raises:
-          BadInput: the step cannot be made.
+          BadInput: tracing fails.
         """
         try:
             jax.eval_shape(self.train_step, jax.eval_shape(self.init, None), self.abstract_batch())
@@ -110,15 +110,15 @@ def update_of(
     """Builds the config's step on a `training_mesh`.
 
     Raises:
-      BadInput: whatever in its numbers, loss, optimizer or placement cannot be done.
+      BadInput: a number, the loss, the optimizer or the placement is invalid.
     """
     _check_numbers(config)
     if config.loss not in losses.LOSSES:
         raise errors.unknown("config.loss", config.loss, losses.LOSSES)
     if max_labels and config.loss == "softmax_xent":
         raise errors.BadInput(
-            f"config.loss={config.loss!r} is for one label an image, and those of {config.dataset} "
-            f"may have {max_labels}: set config.loss=sigmoid_xent"
+            f"config.loss={config.loss!r} is for one label per image, but images of "
+            f"{config.dataset} may have {max_labels}: set config.loss=sigmoid_xent"
         )
     rules, shapes = rules_of(config), fitting.shapes(model, image_size)
     placement.parameter_specs(shapes, mesh, rules)
@@ -170,8 +170,8 @@ def update_of(
 def _check_numbers(config: ConfigDict) -> None:
     if config.model.get("dtype") == "float16":
         raise errors.BadInput(
-            "config.model.dtype='float16' is not for training: a mean over a batch's gradients "
-            "falls below its smallest numbers, and nothing here scales the loss. Take bfloat16"
+            "config.model.dtype='float16' is not for training: gradients averaged over a batch "
+            "underflow, and the loss is not scaled here. Use bfloat16"
         )
     within(0, 2**32, seed=config.seed)
     at_least(0, skip_nonfinite=config.skip_nonfinite)

@@ -1,4 +1,4 @@
-"""`config.run="verify_zoo"`: published weights on ImageNet's test sets, against their figures."""
+"""`config.run="verify_zoo"`: checks published accuracies of weights on ImageNet's test sets."""
 
 import time
 
@@ -20,11 +20,11 @@ _TOLERANCE = 0.1  # percentage points
 
 
 def run(config: ConfigDict, output: str, protocol: str) -> None:
-    """Measures, prints and writes down; what was measured before is judged again.
+    """Measures the accuracies unless results.json has them; compares them with the published.
 
     Raises:
       BadInput: before anything is written.
-      Failure: an accuracy is not the published one.
+      Failure: an accuracy differs from the published one.
     """
     path = workdir.unfinished(output, config)
     if path is not None:
@@ -51,7 +51,7 @@ def _measure(config: ConfigDict, path: epath.Path, protocol: str) -> None:
         for evaluation in evaluations:
             measured = evaluation.measure(trained.params)
             published = zoo.PUBLISHED[name].figures[evaluation.name]
-            # Figures have three decimals in %.
+            # Published figures have three decimals in %.
             passed = round(100 * abs(measured["top1"] - published), 3) <= _TOLERANCE
             found = {"top1": measured["top1"], "published": published, "passed": passed}
             metrics |= {f"{name}/{evaluation.name}/{key}": v for key, v in found.items()}
@@ -80,14 +80,14 @@ def _measure(config: ConfigDict, path: epath.Path, protocol: str) -> None:
 
 
 def _verification(config: ConfigDict) -> dict[str, ConfigDict]:
-    """By published name, the config of its evaluation on the test sets that it has figures of.
+    """{published name: config of its evaluation on the test sets for which it has figures}.
 
-    The names are those in `config.init_from`, or all with figures. What is not there yet is
-    fetched. All sets but ImageNet's own are optional.
+    The names are those in `config.init_from`, or all with figures. Files not yet in the cache are
+    downloaded. All test sets but ImageNet's validation set are optional.
 
     Raises:
       BadInput: a name without figures, a recipe without the evaluators, or ImageNet is missing.
-      Failure: no connection to fetch it.
+      Failure: no connection to download a file.
     """
     known = [entry.name for entry in zoo.list_pretrained() if entry.figures]
     names = [name.strip() for name in config.init_from.split(",")] if config.init_from else known
@@ -98,7 +98,7 @@ def _verification(config: ConfigDict) -> dict[str, ConfigDict]:
         figures = zoo.PUBLISHED[name].figures
         if absent := [key for key in figures if key not in config.evaluators]:
             raise errors.BadInput(
-                f"config.run=verify_zoo needs config.evaluators.{absent[0]}: take "
+                f"config.run=verify_zoo needs config.evaluators.{absent[0]}: use "
                 f"--config=configs/imagenet.py"
             )
         found[name] = own = config.copy_and_resolve_references()
@@ -107,7 +107,7 @@ def _verification(config: ConfigDict) -> dict[str, ConfigDict]:
         for key, entry in own.evaluators.items():
             entry.update(split=entry.split or "test", optional=key != "val")
     val = config.evaluators.val
-    open_data(config, val.dataset or config.dataset, val.split)  # before hundreds of MB are fetched
+    open_data(config, val.dataset or config.dataset, val.split)  # before large downloads
     for name in found:
         locate(name)
     return found

@@ -1,4 +1,4 @@
-"""`config.run="vtab"`: a sweep for each task of VTAB-1k, and the score."""
+"""`config.run="vtab"`: a sweep on each task of VTAB-1k, and the score."""
 
 from ml_collections import ConfigDict
 
@@ -6,23 +6,23 @@ from mixer import errors
 from mixer.data.sources import vtab_tasks
 from mixer.hosts import exchange, stopping
 from mixer.runs import start, sweep, workdir
-from mixer.runs.results import Results, cost, of_all
+from mixer.runs.results import Results, common_values, cost
 
 
 def run(config: ConfigDict, output: str, protocol: str) -> None:
-    """Sweeps each task in WORKDIR/<task>, until all are complete or there was a stop.
+    """Sweeps each task in WORKDIR/<task>, until all are complete or a signal stops it.
 
     Raises:
       BadInput: before anything is written.
     """
-    config = start.with_its_model(config, output)
+    config = start.with_upstream_model(config, output)
     path = workdir.unfinished(output, config)
     if path is None:
         return
     configs = sweeps_of(config)
     done = {name: path / name / workdir.RESULTS for name in configs}
     missing = exchange.from_first(lambda: [n for n in configs if not workdir.read_json(done[n])])
-    # Of all tasks, before hours go into the first.
+    # All sweeps are built first, so that errors show before hours go into the first task.
     sweeps = {name: sweep.build_sweep(configs[name]) for name in missing}
     with stopping.stop_signal() as stop:
         workdir.begin(path, config)
@@ -46,7 +46,7 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
             run="vtab",
             protocol=protocol,
             metrics=metrics,
-            **of_all(parts) | {"dataset": "vtab"},
+            **common_values(parts) | {"dataset": "vtab"},
             **cost(parts),
         ),
     )
@@ -54,10 +54,10 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
 
 
 def sweeps_of(config: ConfigDict) -> dict[str, ConfigDict]:
-    """By task, the config of its sweep.
+    """{task: config of its sweep}.
 
     Raises:
-      BadInput: an unknown task, or what else cannot be done.
+      BadInput: an unknown task, or keys that cannot be set or varied here.
     """
     points, _ = sweep.checked(config)
     if config.dataset.startswith("vtab:"):
@@ -65,7 +65,7 @@ def sweeps_of(config: ConfigDict) -> dict[str, ConfigDict]:
     for key in ("dataset", "image_size", "input.transform"):
         if key in points[0].values:
             raise errors.BadInput(
-                f"config.sweep.grid: {key} cannot be varied: in run=vtab it is each task's own"
+                f"config.sweep.grid: {key} cannot be varied: run=vtab sets it for each task"
             )
     found = {}
     for number, name in enumerate(tuple(config.vtab.tasks) or vtab_tasks.TASKS):
@@ -73,11 +73,11 @@ def sweeps_of(config: ConfigDict) -> dict[str, ConfigDict]:
         size = config.vtab.resolution or task.resolution(with_96=config.vtab.with_96)
         of_task = config.copy_and_resolve_references()
         of_task.run = "sweep"
-        if config.dataset.startswith("vtab:"):  # else it is `smoke`, on digits
+        if config.dataset.startswith("vtab:"):  # else a smoke test on digits
             of_task.dataset = f"vtab:{name}"
             of_task.image_size = (size, size)
             of_task.input.transform = task.train_transform(size)
-        # Every machine gets its share of all tasks' trials, also where a task has fewer than those.
+        # Shifts the machines, so that all get trials even if a task has fewer trials than machines.
         shifted = config.sweep.machine + number * len(points)
         of_task.sweep.machine = shifted % config.sweep.machines
         found[name] = of_task
@@ -85,7 +85,7 @@ def sweeps_of(config: ConfigDict) -> dict[str, ConfigDict]:
 
 
 def _check_tasks_own(config: ConfigDict) -> None:
-    """Refuses what each task would replace by its own, unless it is as the recipe has made it."""
+    """Refuses values other than the recipe's for keys that each task sets itself."""
     task = vtab_tasks.task(config.dataset.removeprefix("vtab:"))
     sizes = {config.vtab.resolution or task.resolution(), task.resolution()}
     for key, value, made in (
@@ -94,6 +94,6 @@ def _check_tasks_own(config: ConfigDict) -> None:
     ):
         if value not in made:
             raise errors.BadInput(
-                f"config.{key}={value!r}: with config.run=vtab it is each task's own. The size of "
-                f"all is --config.vtab.resolution; else run a task alone, configs/vtab.py:TASK"
+                f"config.{key}={value!r}: config.run=vtab sets it for each task. Set the size of "
+                f"all by --config.vtab.resolution, or run one task alone: configs/vtab.py:TASK"
             )

@@ -1,4 +1,4 @@
-"""What `config.init_from` names: what is known of it, and its parameters for the config's model."""
+"""Reads `config.init_from`: its origin, its card, and its parameters for the config's model."""
 
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ from mixer.weights import download, formats, pretrained, resize
 from mixer.weights.located import locate
 from mixer.weights.stored import is_file, read_stored
 
-# In the place of a path: an untrained model, which is what training takes by default.
+# Instead of a path: an untrained model, the default in training.
 RANDOM = "random"
 
 
@@ -39,20 +39,20 @@ def init_step(config: ConfigDict) -> int | str | None:
 
 
 def check_no_secret(path: str) -> None:
-    """Refuses an address with a password, which config.json and messages would show.
+    """Refuses a URL with a password, which config.json and messages would show.
 
     Raises:
-      BadInput: it has one; the message does not.
+      BadInput: the URL has a password, which the message omits.
     """
     if (shown := download.without_login(path)) != path:
         raise errors.BadInput(
-            f"config.init_from={shown!r} was given with a user and a password, which config.json "
-            f"would keep: fetch the file by hand and give it, or leave them out"
+            f"config.init_from={shown!r} was given with a user name and a password, which "
+            f"config.json would keep: download the file and give its path, or leave them out"
         )
 
 
 def upstream_of(config: ConfigDict) -> tuple[dict, dict | None]:
-    """What results.json says of `init_from`; with a workdir, its checkpoint's meta."""
+    """`upstream` for results.json, which describes `init_from`; and a workdir's checkpoint JSON."""
     path = config.init_from
     check_no_secret(path)
     keys = ("model", "dataset", "epochs", "resolution", "device_days", "path", "sha256")
@@ -80,7 +80,7 @@ def upstream_of(config: ConfigDict) -> tuple[dict, dict | None]:
 
 
 def pretrained_size_of(config: ConfigDict) -> tuple[int, int] | None:
-    """`config.pretrained_size`, checked; None if it is empty."""
+    """`config.pretrained_size`, checked; None if empty."""
     size = tuple(config.pretrained_size)
     if size and (len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size)):
         raise errors.BadInput(
@@ -96,16 +96,16 @@ def at_size(
     head: str,
     classes: Sequence[str] | None = None,
 ) -> tuple[nn.Module, Callable[..., dict[str, Any]]]:
-    """The model at the size, and `load_pretrained` of `config.init_from` for it.
+    """Adapts the model to `image_size`; returns it and a function that loads `config.init_from`.
 
-    Without `init_from` the model is as it was, and nothing may be loaded.
+    Without `init_from` the model is unchanged, and the function must not be called.
 
     Args:
-      head: what becomes of a stored head; see `load_pretrained`.
-      classes: the names of the model's classes, for which a stored head of others is none.
+      head: what to do with a stored head; see `load_pretrained`.
+      classes: the model's class names; a stored head for other classes is not used.
 
     Raises:
-      BadInput: nothing usable there, or no way to that size.
+      BadInput: nothing usable there, or the model cannot be adapted to that size.
     """
     path = config.init_from
     if path in ("", RANDOM):
@@ -133,7 +133,7 @@ def at_size(
 
 
 def card_of_config(config: ConfigDict) -> ModelCard:
-    """Of `config.init_from`: a published name and a folder bring theirs, a file has the config's.
+    """The card of `config.init_from` other than a workdir; a plain file gets one from the config.
 
     Raises:
       BadInput: nothing usable there.
@@ -151,26 +151,26 @@ def card_of_config(config: ConfigDict) -> ModelCard:
         image_size=image_size_of(config),
         transform=evaluation_transform(config),
         classes=classes,
-        dataset="",  # nobody says what it was trained on
+        dataset="",  # a file does not record what it was trained on
         imports=config.imports,
         multi_label=several,
     )
 
 
 def _classes_of_data(config: ConfigDict) -> tuple[tuple[str, ...], bool]:
-    """The names that are given, else the dataset's; and whether an image may have several."""
+    """The class names given, else the dataset's; and whether an image may have several labels."""
     if names := class_names(config):
         return names, False
-    # They need no names, so no dataset need give them.
+    # These runs need no class names, so the dataset is not opened.
     if config.run in ("fewshot", "convert", "figures"):
         return (), False
     dataset, split = config.dataset, training_split(config)
-    if dataset.startswith("folder:"):  # which need not have a training split
+    if dataset.startswith("folder:"):  # it may have no training split
         split = sources.split_to_measure(dataset)
     source = sources.open_source(dataset, split, data_dir(config), reading_of(config, dataset))
     by = " of their names as text" if dataset.startswith("folder:") else ""
     print(
-        f"{config.init_from} names no classes: taken for those of {dataset}, in order{by}: "
+        f"{config.init_from} records no class names: using those of {dataset}, in order{by}: "
         f"{errors.shown(source.classes)}; config.input.class_names=FILE gives others",
         flush=True,
     )
@@ -178,23 +178,23 @@ def _classes_of_data(config: ConfigDict) -> tuple[tuple[str, ...], bool]:
 
 
 def _renamed(config: ConfigDict, card: ModelCard) -> ModelCard:
-    """With the class names that are given, if any."""
+    """The card with the class names of `config.input.class_names`, if given."""
     names, outputs = class_names(config), card.model["num_classes"]
     if names and len(names) != outputs:
         raise errors.BadInput(
-            f"config.input.class_names={config.input.class_names} has {len(names):,} names, and "
-            f"{config.init_from} {outputs:,} outputs: expected a name for each"
+            f"config.input.class_names={config.input.class_names} has {len(names):,} names, but "
+            f"{config.init_from} has {outputs:,} outputs: expected a name for each"
         )
     return dataclasses.replace(card, classes=names) if names else card
 
 
 def _completed(config: ConfigDict, card: ModelCard) -> ModelCard:
-    """What a folder does not say is the config's, and that is said."""
+    """Fills in from the config what a Hub folder does not record, and prints that."""
     if len(card.classes) != card.model["num_classes"]:
         classes, several = _classes_of_data(config)
         fields = card.model | {"num_classes": len(classes) or card.model["num_classes"]}
         card = dataclasses.replace(card, model=fields, classes=classes, multi_label=several)
     if not card.transform:
-        print(f"{config.init_from} does not say how images are resized: as the config says")
+        print(f"{config.init_from} does not record how images are resized: using the config's way")
         card = dataclasses.replace(card, transform=evaluation_transform(config))
     return card

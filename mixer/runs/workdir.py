@@ -1,4 +1,4 @@
-"""The run's output folder: its config, its results, and whether it may go on."""
+"""The run's output folder: config.json, results.json, and whether a run may resume there."""
 
 import csv
 import functools
@@ -26,13 +26,13 @@ def open_workdir(workdir: str) -> epath.Path:
     """The workdir as an absolute path (a URL stays one).
 
     Raises:
-      BadInput: a URL that cannot be reached, or is none of gs://.
+      BadInput: a URL that cannot be reached, or of another kind than gs://.
     """
     scheme = re.match(r"([a-z][a-z0-9+.-]*):/", workdir, re.IGNORECASE)
     if not scheme:
         return epath.Path(os.path.abspath(os.path.expanduser(workdir)))
     if not re.match(r"gs://[^/]", workdir):
-        # Of the stores Orbax knows only Google's well enough to leave no half checkpoint behind.
+        # Only on Google's store does Orbax leave no partial checkpoint behind.
         raise errors.BadInput(
             f"--workdir={workdir}: expected a folder or gs://BUCKET/FOLDER; {scheme[1]}: may be "
             f"mounted as a folder"
@@ -41,7 +41,7 @@ def open_workdir(workdir: str) -> epath.Path:
         path = epath.Path(workdir)
         path.exists()
     except ImportError as error:
-        hint = "for gs:// it is pip install -r requirements-gcs.txt"
+        hint = "for gs://, pip install -r requirements-gcs.txt"
         raise errors.BadInput(f"--workdir={workdir}: {error}; {hint}") from None
     except Exception as error:
         reason = " ".join(str(error).split())
@@ -50,13 +50,13 @@ def open_workdir(workdir: str) -> epath.Path:
 
 
 def check(workdir: epath.Path, config: ConfigDict, *, complete: bool = False) -> None:
-    """Refuses to mix two different runs in one folder; what leaves the numbers alone may differ.
+    """Refuses to mix two different runs in one folder; see `resuming.check_config`.
 
     Args:
-      complete: whether the run has ended, so that nothing may differ but that.
+      complete: whether the run has ended; then only keys that do not affect results may differ.
 
     Raises:
-      BadInput: lists each key with its old and new value.
+      BadInput: lists each key with its old and new value; or the folder is not a run's.
     """
     try:
         json.dumps(as_json(config), allow_nan=False)
@@ -68,7 +68,7 @@ def check(workdir: epath.Path, config: ConfigDict, *, complete: bool = False) ->
             raise errors.BadInput(f"--workdir={workdir} is a file: choose a folder")
         if workdir.exists() and any(p.name[0] != "." for p in workdir.iterdir()):
             raise errors.BadInput(
-                f"--workdir={workdir} holds files but no {CONFIG}, so it is no run of ours: choose "
+                f"--workdir={workdir} contains files but no {CONFIG}, so it is not a run's: choose "
                 f"another folder"
             )
         return
@@ -86,11 +86,11 @@ def is_complete(workdir: epath.Path) -> bool:
 
 
 def unfinished(output: str, config: ConfigDict) -> epath.Path | None:
-    """The workdir of a run that is to be done or gone on with; None, and said, if it is complete.
+    """The workdir of a run to start or resume; None, with a message, if the run is complete.
 
     Raises:
-      BadInput: a folder that cannot be reached, that holds something else (see `check`), or that is
-        not one for all processes.
+      BadInput: the folder cannot be reached, contains something else (see `check`), or is not the
+        same for all processes.
     """
     workdir = open_workdir(output)
 
@@ -110,7 +110,7 @@ def unfinished(output: str, config: ConfigDict) -> epath.Path | None:
 def unless_complete(
     run: Callable[[ConfigDict, epath.Path, str], None],
 ) -> Callable[[ConfigDict, str, str], None]:
-    """Gives `run` the checked workdir; leaves a complete one alone."""
+    """Decorates `run` to take the checked workdir, and to do nothing if it is complete."""
 
     @functools.wraps(run)
     def checked(config: ConfigDict, output: str, protocol: str) -> None:
@@ -122,12 +122,12 @@ def unless_complete(
 
 
 def begin(workdir: epath.Path, config: ConfigDict) -> None:
-    """Makes the folder and writes the keys that the run uses, those of its earlier sessions too.
+    """Creates the workdir and writes config.json: the keys used by this and earlier sessions.
 
-    By now it must have read all that it uses: see `keys.used`.
+    By now the run must have read every key that it uses: see `keys.used`.
 
     Raises:
-      BadInput: a key was given that it does not use, or the folder cannot be written.
+      BadInput: a key was given that the run does not use, or the folder cannot be written.
     """
 
     def write() -> None:
@@ -140,42 +140,39 @@ def begin(workdir: epath.Path, config: ConfigDict) -> None:
         except OSError as error:
             reason = error.strerror or error
             if storage.is_remote(workdir):
-                reason = f"{reason}. Is the bucket there, and may this account write to it?"
+                reason = f"{reason}. Does the bucket exist, and may this account write to it?"
             raise errors.BadInput(f"--workdir={workdir} cannot be written: {reason}") from None
 
     exchange.from_first(write)
 
 
 def check_there(workdir: epath.Path) -> None:
-    """Notices that the folder of a run at work was taken away; to be called before writing there.
+    """Checks that the workdir of a run in progress still exists; call it before writing there.
 
     Raises:
-      Failure: it was; written anew it would hold half a run.
-      Unreadable: the disk or the store does not say.
+      Failure: it was removed; writing would create a folder with half a run.
+      Unreadable: the disk or the store gives no answer.
     """
     if peers.index():
         return
     with storage.naming(workdir / CONFIG, storage.Unreadable):
         try:
-            (workdir / CONFIG).read_bytes()  # exists() says no to whatever a disk answers
+            (workdir / CONFIG).read_bytes()  # exists() would take any disk error for a no
         except (FileNotFoundError, NotADirectoryError):
             raise errors.Failure(
-                f"{workdir / CONFIG} is gone: the workdir was removed or renamed while the run was "
-                f"at work there. Put it back, and the same command goes on from its last checkpoint"
+                f"{workdir / CONFIG} is gone: the workdir was removed or renamed during the run. "
+                f"Put it back, and the same command resumes from its last checkpoint"
             ) from None
 
 
 def read_json(file: epath.Path) -> dict | None:
-    """What `write_json` wrote; None where there is none, or none that a disk has left whole.
-
-    The latter is said; whoever asks then makes the file anew.
-    """
+    """The content of a JSON file; None if it is missing or, with a message, if it is damaged."""
     try:
         return _parsed(file)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
-        print(f"{file} is damaged ({error}): it is made anew", flush=True)
+        print(f"{file} is damaged ({error}): treated as missing", flush=True)
         return None
 
 
@@ -184,24 +181,24 @@ def _config_of(workdir: epath.Path) -> dict:
         return _parsed(workdir / CONFIG)
     except ValueError as error:
         raise errors.BadInput(
-            f"{workdir / CONFIG} is damaged ({error}): it is not known which run this is. Choose "
-            f"another --workdir; or, to go on here, give the command another one, stop it once it "
-            f"trains, and copy its {CONFIG} to this one"
+            f"{workdir / CONFIG} is damaged ({error}): cannot tell which run this is. Choose "
+            f"another --workdir; or, to resume this run, start the command in another workdir, "
+            f"stop it once it trains, and copy that {CONFIG} here"
         ) from None
 
 
 def _parsed(file: epath.Path) -> dict:
     content = json.loads(file.read_text())
     if not isinstance(content, dict):
-        raise ValueError("it holds no JSON object")
+        raise ValueError("not a JSON object")
     return content
 
 
 def write_json(path: epath.Path, content: dict) -> None:
-    """Writes a file that its readers see whole or not at all; of several processes the first does.
+    """Writes a JSON file atomically, on process 0 only.
 
     Raises:
-      Failure: a number is not finite, or the disk does not take the file.
+      Failure: a number is not finite, or the disk refuses the file.
     """
     if peers.index():
         return
@@ -214,9 +211,9 @@ def write_json(path: epath.Path, content: dict) -> None:
 
 
 def write_csv(path: epath.Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes a table with a heading, one row or more; the first row's keys are the columns.
+    """Writes one or more rows below a heading; the first row's keys are the columns.
 
-    A name of a file that is not UTF-8 keeps its bytes.
+    File names that are not UTF-8 keep their bytes.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -227,7 +224,7 @@ def write_csv(path: epath.Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_results(workdir: epath.Path, results: Results) -> None:
-    """Writes `results.json`, by which a launcher knows that the run is complete.
+    """Writes `results.json`, which tells launchers that the run is complete.
 
     Raises:
       Failure: see `check_there` and `write_json`.

@@ -94,11 +94,11 @@ def test_stopped_damaged_and_killed_it_ends_as_if_it_had_never_been(
     assert process.returncode == -signal.SIGKILL, said
     assert any("damaged checkpoint" in text for text in said)
     assert any(f"moved to {workdir.parent}/one/damaged/8" in text for text in said)
-    assert any("going on from step 4 of 20" in text for text in said)
+    assert any("resuming from step 4 of 20" in text for text in said)
     assert not (workdir / "results.json").exists()
 
     train.run(config, str(workdir), "quickstart:smoke")
-    restored = re.search(r"going on from step (\d+) of 20", capfd.readouterr().out)
+    restored = re.search(r"resuming from step (\d+) of 20", capfd.readouterr().out)
     assert int(restored[1]) in (8, 12, 16)  # as fast as the kill was
 
     results, expected = (json.loads((w / "results.json").read_text()) for w in (workdir, alone))

@@ -49,7 +49,7 @@ def test_smoke_builds_steps_and_reads_every_key(name, image_folder, data_dir):
     # A smaller Mixer than the recipe's, at 64 pixels: it compiles sooner.
     own = {"quickstart": "smoke", "ablations": "smoke,64"}
     words = own.get(name, "smoke,64,Mixer-S/32")
-    config = keys.follow(get_config(name, words, image_folder))
+    config = keys.track(get_config(name, words, image_folder))
     training = build_training(config)
     unread = set(keys.flat(keys.as_json(config))) - keys.read_so_far(config) - READ_ELSEWHERE
     unread = {key for key in unread if key.partition(".")[0] not in READ_ELSEWHERE}
@@ -72,7 +72,7 @@ def test_preparation_reads_its_keys(image_folder, data_dir):
     config = get_config("folder", "", image_folder, run="prepare")
     config.prepare.source, config.prepare.name = f"folder:{image_folder}", "mine"
     config.prepare.dedup_against = "digits:test"
-    config = keys.follow(config)
+    config = keys.track(config)
     preparation(config)
     assert keys.read_so_far(config) >= {f"prepare.{key}" for key in config.prepare}
 

@@ -126,7 +126,7 @@ def test_one_run_by_one_process_by_four_and_by_two(data_dir, tmp_path):
     processes[2].send_signal(signal.SIGUSR2)  # it makes a SIGTERM of it, which JAX passes on
     ends = outcome(processes)
     assert [code for code, _, _ in ends] == [0] * 4, ends
-    assert "going on from step 10 of 80" in ends[0][1]
+    assert "resuming from step 10 of 80" in ends[0][1]
     assert f"saved step {saved(workdir)} of 80" in ends[0][1]
     assert not any(out for _, out, _ in ends[1:]), "only the first prints"
 

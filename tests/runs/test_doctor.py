@@ -96,7 +96,7 @@ def test_all_failed_checks_are_reported_at_once(config, image_folder, tmp_path, 
     assert "its first example: not a readable image (8 bytes): it begins with b'" in out
     assert "like none of JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM. Copy" in out
     assert "failed  data, more, cifar10 test: dataset 'cifar10' is not prepared in" in out
-    assert "ok      data, less, cifar10 test: optional, and not there: left out" in out
+    assert "ok      data, less, cifar10 test: optional and missing: left out" in out
     assert "ok      data, test, " in out
     assert (tmp_path / "file").read_text() == "in the way"
 
@@ -224,7 +224,7 @@ class Hosts:
 def test_hosts_that_agree(config, tmp_path):
     first, second = Hosts(2).verdicts((config, tmp_path), (config, tmp_path))
     assert first == second and failed(first) == {}
-    assert first["shared workdir"] == (True, "what one host writes, all see")
+    assert first["shared workdir"] == (True, "all hosts see what one writes")
     assert first["clocks"][0]
     assert list(tmp_path.iterdir()) == []
 

@@ -45,7 +45,7 @@ def test_a_disk_without_room_then_a_dataset_that_is_cut_short(data_dir, tmp_path
         shard.write_bytes(b"")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1 and "Traceback" not in err
-    assert f"going on from step {kept[-1]:,} of" in out
+    assert f"resuming from step {kept[-1]:,} of" in out
     assert "error: dataset digits, split train, example" in err and "truncated" in err
     assert saved(workdir)[-1] > kept[-1]
 

@@ -174,7 +174,7 @@ def test_a_model_that_cannot_do_without_its_head_is_refused(trained):
 
 
 def test_a_recipe_without_a_few_shot_evaluator_is_refused(trained):
-    with pytest.raises(errors.BadInput, match="take --config=configs/fewshot.py"):
+    with pytest.raises(errors.BadInput, match="use --config=configs/fewshot.py"):
         few_shot_of(small(quickstart, "digits,32"), trained)
 
 

@@ -55,7 +55,7 @@ def drawn(place, model="Mixer-S/16", **given):
             group = group[part]
         group[name] = value
         by[f"--config.{key}"] = (".".join([*groups, name]),)
-    figures.run(keys.follow(config, by), str(place), "quickstart:smoke")
+    figures.run(keys.track(config, by), str(place), "quickstart:smoke")
     results = json.loads((place / "results.json").read_text())
     assert results["run"] == "figures"
     for name in {metric.partition("/")[0] for metric in results["metrics"]}:

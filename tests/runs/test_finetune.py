@@ -216,5 +216,5 @@ def test_the_card_has_the_preprocessing_of_the_test_evaluator():
     assert evaluation_transform(config) == config.evaluators.dev.transform
     config.evaluators.other = config.evaluators.dev.copy_and_resolve_references()
     config.evaluators.other.transform = "resize"
-    with pytest.raises(errors.BadInput, match="call one of them test or val"):
+    with pytest.raises(errors.BadInput, match="name test or val the evaluator"):
         evaluation_transform(config)

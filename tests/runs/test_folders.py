@@ -14,7 +14,7 @@ from mixer import errors
 from mixer.data.sources import image_files
 from mixer.runs import data, predict
 from mixer.runs.evaluate import evaluations_of
-from mixer.runs.reader import say_what_is_read
+from mixer.runs.reader import print_sources
 from mixer.runs.trained import load_trained
 from mixer.runs.training import build_training
 
@@ -93,7 +93,7 @@ def test_numbers_without_names_say_nothing_of_a_folders_classes(tmp_path):
 def test_what_is_read_is_said_and_what_nothing_reads(tmp_path, capsys):
     fill(tmp_path / "train", 10), fill(tmp_path / "valid", 4), fill(tmp_path / "extra", 1)
     training = build_training(config_of(tmp_path))
-    say_what_is_read(training.readers)
+    print_sources(training.readers)
     name = f"folder:{tmp_path}"
     assert capsys.readouterr().out.splitlines() == [
         f"training: {name} train: 30 images, 10 in each of 3 classes: blue, green, red",
@@ -106,7 +106,7 @@ def test_a_fraction_is_said_of_the_whole(tmp_path, capsys):
     fill(tmp_path / "train", 10), fill(tmp_path / "test", 4)
     config = config_of(tmp_path)
     config.input.fraction = 0.5
-    say_what_is_read(build_training(config).readers)
+    print_sources(build_training(config).readers)
     out = capsys.readouterr().out
     assert "training: 15 of: folder:" in out and "30 images, 10 in each" in out
     assert "not read" not in out
@@ -118,13 +118,13 @@ def test_measuring_what_is_trained_on_is_said(tmp_path, capsys):
 
     def said():
         training = build_training(config)
-        say_what_is_read(training.readers, training.measured)
+        print_sources(training.readers, training.measured)
         return capsys.readouterr().out, training
 
     out, _ = said()
     assert "warning: 3 of the 3 images of test are trained on" in out
     (test,) = (line for line in out.splitlines() if line.startswith("test: "))
-    assert test.endswith("; fewer than 10 images say little") and out.count("say little") == 1
+    assert test.endswith("; fewer than 10 images mean little") and out.count("mean little") == 1
     config.input.fraction = 0.5
     out, training = said()
     own = {file for file, _ in training.reader.source.files}
@@ -139,11 +139,11 @@ def test_what_few_shot_evaluation_fits_its_heads_to_may_be_trained_on(tmp_path, 
     config.evaluators = fewshot.get_config(dataset).evaluators
     config.evaluators.fewshot.shots = (1,)
     training = build_training(config)
-    say_what_is_read(training.readers, training.measured)
+    print_sources(training.readers, training.measured)
     assert "warning" not in capsys.readouterr().out
     config.input.split = "train"
     training = build_training(config)
-    say_what_is_read(training.readers, training.measured)
+    print_sources(training.readers, training.measured)
     (warning,) = (s for s in capsys.readouterr().out.splitlines() if s.startswith("warning"))
     assert warning == "warning: 3 of the 3 images of fewshot are trained on"
 
@@ -166,11 +166,11 @@ def test_class_names_give_the_order(text, tmp_path):
 
 NAMES = {
     "cannot be read": None,
-    "'red' is there twice": "red\ngreen\nred",
+    "'red' occurs twice": "red\ngreen\nred",
     "only one": "red",
     "a line is empty": "red\n\ngreen",
-    "a name a line, or a JSON list": '["red", 3]',
-    "expected a name a line, or a JSON list": '{\n  "0": "red",\n  "1": "green"\n}',
+    "one name per line, or a JSON list": '["red", 3]',
+    "expected one name per line, or a JSON list": '{\n  "0": "red",\n  "1": "green"\n}',
     "cannot be read: Expecting": '["red", ',
 }
 

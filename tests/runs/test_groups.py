@@ -11,7 +11,7 @@ from configs import groups, quickstart
 from mixer import command, recipes, runs
 from mixer.errors import BadInput
 from mixer.runs import keys, workdir
-from mixer.runs.recorded import training_of
+from mixer.runs.recorded import training_config
 
 NAMES = {group.__name__ for group in groups.EVERY}
 
@@ -72,7 +72,7 @@ def test_a_recipe_of_a_users_that_knows_no_runs(tmp_path, monkeypatch, capsys):
     err = capsys.readouterr().err
     assert "unknown config key 'config.sweep.rates'. Did you mean \"sweep.grid\"" in err
     file.write_text("")
-    with pytest.raises(BadInput, match="is no recipe: it has no get_config"):
+    with pytest.raises(BadInput, match="is not a recipe: it has no get_config"):
         recipes.load(str(file))
 
 
@@ -82,11 +82,11 @@ def test_a_workdir_that_recorded_the_keys_of_all_runs_is_still_one(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(everything))
     path = workdir.open_workdir(str(tmp_path))
     workdir.check(path, quickstart.get_config())
-    workdir.begin(path, keys.follow(quickstart.get_config()))
+    workdir.begin(path, keys.track(quickstart.get_config()))
     (tmp_path / "config.json").write_text(json.dumps(everything))
     config = quickstart.get_config("", "replay")
     config.init_from = str(tmp_path)
-    assert training_of(keys.follow(config), path).total == "50 epochs"
+    assert training_config(keys.track(config), path).total == "50 epochs"
     other = quickstart.get_config()
     other.seed = 5
     with pytest.raises(BadInput, match="config.seed: 0 -> 5"):

@@ -15,7 +15,7 @@ from mixer.runs.contact_sheet import sheet_reader
 from mixer.runs.convert import conversion
 from mixer.runs.evaluate import evaluations_of
 from mixer.runs.fewshot import few_shot_of
-from mixer.runs.input_benchmark import asked_for
+from mixer.runs.input_benchmark import build_benchmark
 from mixer.runs.plan import planned_step
 from mixer.runs.prepare import preparation
 from mixer.runs.sweep import build_sweep
@@ -61,7 +61,7 @@ def built(config):
             "sweep": build_sweep,
             "convert": conversion,
             "contact_sheet": sheet_reader,
-            "input_benchmark": asked_for,
+            "input_benchmark": build_benchmark,
             "prepare": preparation,
             "plan": planned_step,
             "vtab": lambda config: [build_sweep(own) for own in sweeps_of(config).values()],
@@ -88,7 +88,7 @@ def followed(run, trained, image_folder, given, words="smoke"):
         *groups, last = key.split(".")
         group = functools.reduce(lambda found, name: found[name], groups, config)
         group[last] = value
-    return keys.follow(config, {f"--config.{k}={v}": (k,) for k, v in given.items()})
+    return keys.track(config, {f"--config.{k}={v}": (k,) for k, v in given.items()})
 
 
 IGNORED = [
@@ -165,7 +165,7 @@ def test_what_counts_instead_is_said(trained, image_folder):
     config = followed("evaluate", trained, image_folder, {"image_size": (48, 48)})
     built(config)
     with pytest.raises(
-        BadInput, match=rf"config.image_size=\[24, 24\], which comes from .*{trained}"
+        BadInput, match=rf"config.image_size=\[24, 24\] from .*{trained} takes"
     ):
         keys.used(config)
     same = followed("evaluate", trained, image_folder, {"image_size": (24, 24)})
@@ -179,7 +179,7 @@ def test_a_word_that_a_loaded_model_overrules_is_refused(trained):
     for words, refused in (("Mixer-S/16,24", ""), ("Mixer-B/16", "Mixer-B/16"), ("32", "32")):
         config = recipe("evaluate", f"smoke,{words}")
         config.init_from = str(trained)
-        config = keys.follow(config, arguments.keys_of(words))
+        config = keys.track(config, arguments.keys_of(words))
         built(config)
         if refused:
             with pytest.raises(BadInput, match=f"the word '{refused}' would not be used"):
@@ -207,13 +207,13 @@ def test_no_key_stays_unread(trained, image_folder):
 
 
 def test_what_a_copy_sets_is_written_down_though_nobody_may_ask_for_it_by_hand():
-    config = keys.follow(recipe("train"), {"--config.total=5 steps": ("total",)})
+    config = keys.track(recipe("train"), {"--config.total=5 steps": ("total",)})
     assert config.seed == 0
     own = config.copy_and_resolve_references()
     own.schedule.base, own.total = 0.5, "3 steps"
     with pytest.raises(BadInput, match="config.total=5 steps would not be used"):
         keys.used(own)
-    config = keys.follow(recipe("train"))
+    config = keys.track(recipe("train"))
     own = config.copy_and_resolve_references().copy_and_resolve_references()
     own.schedule.base = 0.5
     assert own.schedule.base == 0.5 and keys.used(config) == {}
@@ -221,19 +221,19 @@ def test_what_a_copy_sets_is_written_down_though_nobody_may_ask_for_it_by_hand()
 
 
 def test_only_what_is_used_is_written_down_and_kept_by_later_sessions(tmp_path):
-    config = keys.follow(recipe("train"))
+    config = keys.track(recipe("train"))
     assert config.seed == 0 and config.model.patch_size == 4
     path = tmp_path / "run"
     workdir.begin(workdir.open_workdir(str(path)), config)
     assert json.loads((path / "config.json").read_text()) == {"seed": 0, "model": {"patch_size": 4}}
-    later = keys.follow(recipe("train"), {"--config.seed=0": ("seed",)})
+    later = keys.track(recipe("train"), {"--config.seed=0": ("seed",)})
     assert later.total == "10 steps"
     workdir.begin(workdir.open_workdir(str(path)), later)
     assert json.loads((path / "config.json").read_text()).keys() == {"seed", "model", "total"}
 
 
 def test_copies_note_too_but_not_what_they_have_overwritten():
-    config = keys.follow(recipe("train"))
+    config = keys.track(recipe("train"))
     copy = config.copy_and_resolve_references()
     copy.seed, copy.model.num_blocks = 3, 1
     assert (copy.seed, copy.model.num_blocks, copy.model.copy_and_resolve_references().dropout) == (

@@ -44,7 +44,7 @@ BAD = [
     ("--config.model.num_blocks=0", "config.model"),
     ('--config.runtime.mesh={"fsdp": 1}', "config.runtime.mesh is a group of keys"),
     ("--config.images=a.png", "config.images=a.png would not be used: config.run=train"),
-    ("--config.model.dtype=float16", "Take bfloat16"),
+    ("--config.model.dtype=float16", "Use bfloat16"),
     ("--config.best=test/top2", "Did you mean 'test/top"),
     ("--config.input.split=train[:0]", "contains no examples"),
     ("--config.input.fraction=0.0001", "fraction=0.0001 of 1,437 examples leaves none"),

@@ -36,7 +36,7 @@ def test_what_is_for_one_label_is_refused_with_the_fix(data_dir, monkeypatch):
     # A user's own measure says itself that it knows sets of labels.
     monkeypatch.setitem(EVALUATORS, "mine", lambda apply, num_classes: object())
     config.evaluators.test.type = "mine"
-    with pytest.raises(errors.BadInput, match="'mine' is for one label an image"):
+    with pytest.raises(errors.BadInput, match="'mine' is for one label per image"):
         build_training(config)
     config.evaluators.test.type = "multilabel"
     assert build_training(config).card.multi_label

@@ -47,7 +47,7 @@ def test_a_plan_without_data(tmp_path, monkeypatch, capsys):
         measured[f"{name}_bytes"] for name in ("parameters", "optimizer", "averages")
     )
     out = capsys.readouterr().out
-    assert "8 cpu (data 2 x fsdp 4 x tensor 1)" in out and "is not known" in out
+    assert "8 cpu (data 2 x fsdp 4 x tensor 1)" in out and "is unknown" in out
     plan.run(asked, str(tmp_path / "run"), "imagenet")
     assert "nothing to do" in capsys.readouterr().out
 

@@ -169,7 +169,8 @@ def test_a_folder_brings_model_preprocessing_and_classes(hub_dir, data_dir, caps
     digest = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
     assert trained.upstream["sha256"] == digest and trained.upstream["model"] == "Mixer-S/32"
     out = capsys.readouterr().out
-    assert "a Mixer-S/32 with tokens_mlp_dim=3, channels_mlp_dim=8, as its arrays are" in out
+    said = "a Mixer-S/32 with tokens_mlp_dim=3, channels_mlp_dim=8, by the shapes of its arrays"
+    assert said in out
     groups.add(config, "convert")
     config.update(run="convert", convert_to=f"{path}-again/")
     assert conversion(config).card.classes == trained.card.classes
@@ -185,8 +186,8 @@ def test_a_folder_without_words_on_classes_and_images_has_the_configs(hub_dir, d
     assert trained.model.gelu == "erf" and trained.card.image_size == (64, 64)
     assert trained.card.classes == tuple("0123456789") and trained.card.transform == "resize"
     out = capsys.readouterr().out
-    assert "names no classes: taken for those of digits, in order" in out
-    assert "does not say how images are resized: as the config says" in out
+    assert "records no class names: using those of digits, in order" in out
+    assert "does not record how images are resized: using the config's way" in out
 
 
 def test_a_folders_head_is_reordered_for_training_and_others_are_reset(hub_dir, data_dir, capsys):
@@ -225,7 +226,7 @@ def test_a_conversion_goes_to_a_disk():
     config = quickstart.get_config("", "convert")
     for target in ("gs://bucket/x.npz", "gs://bucket/folder/"):
         config.update(init_from="x.npz", convert_to=target)
-        with pytest.raises(mixer.BadInput, match=f"{target}.: expected a place on a disk"):
+        with pytest.raises(mixer.BadInput, match=f"{target}.: expected a local path"):
             conversion(config)
 
 

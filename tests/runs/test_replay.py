@@ -46,7 +46,7 @@ def trained(path, changes=()):
     config = quickstart.get_config()
     del config.evaluators.test
     config.update_from_flattened_dict(TRAINING | dict(changes))
-    config = keys.follow(config)
+    config = keys.track(config)
     assert config.run == "train"  # read by main.py
     train.run(config, str(path), "quickstart")
     return path
@@ -80,7 +80,7 @@ def replayed(source, output, changes=(), given=(), recipe=None):
     groups.add(config, "replay")
     config.update_from_flattened_dict(dict(changes) | dict(given))
     by_hand = {f"--config.{key}={value}": (key,) for key, value in dict(given).items()}
-    config = keys.follow(config, by_hand)
+    config = keys.track(config, by_hand)
     assert config.run == "replay"
     replay.run(config, str(output), "quickstart")
     return json.loads((output / "results.json").read_text())["metrics"]
@@ -164,8 +164,8 @@ def test_each_rows_numbers_by_the_nearest_checkpoint(training, tmp_path, capsys)
     given = {"runtime.threads": 1}  # of this machine
     metrics = replayed(source, tmp_path / "out", {"replay.steps": "11, 2"}, given)
     out = capsys.readouterr().out
-    assert "by the checkpoint of step 10\n" in out
-    assert "by the checkpoint of step 10, which is later: none before it is kept" in out
+    assert "at the checkpoint of step 10\n" in out
+    assert "at the checkpoint of step 10, which is later: no earlier one is kept" in out
     assert metrics["replay/11/loss"] is None
     card = json.loads((source / "config.json").read_text())["model"]
     fields = {k: v for k, v in card.items() if k not in ("name", "num_classes")}
@@ -203,14 +203,14 @@ def test_lambda_is_the_steps(training, exact):
     ("changes", "given", "message"),
     [
         ({}, {}, "steps and config.replay.examples are empty"),
-        ({"replay.steps": "0"}, {}, "'0' is no step of 1 to 12"),
-        ({"replay.steps": "4, 11-13"}, {}, "'11-13' is no step of 1 to 12"),
-        ({"replay.steps": "a"}, {}, "'a' is no step"),
-        ({"replay.examples": "72"}, {}, "'72': no such: expected an index of 0 to 71"),
+        ({"replay.steps": "0"}, {}, "'0' is not a step of 1 to 12"),
+        ({"replay.steps": "4, 11-13"}, {}, "'11-13' is not a step of 1 to 12"),
+        ({"replay.steps": "a"}, {}, "'a' is not a step"),
+        ({"replay.examples": "72"}, {}, "'72': no such example: expected an index of 0 to 71"),
         ({"replay.examples": "no.png"}, {}, "0 examples have that name"),
         ({"replay.steps": "1", "replay.rows": 0}, {}, "config.replay.rows=0"),
-        ({"replay.steps": "1"}, {"mixup": 0.5}, "config.mixup=0.3, which comes from"),
-        ({"replay.steps": "1"}, {"model.dropout": 0.5}, "config.model.dropout=0.2, which"),
+        ({"replay.steps": "1"}, {"mixup": 0.5}, "config.mixup=0.3 from"),
+        ({"replay.steps": "1"}, {"model.dropout": 0.5}, "config.model.dropout=0.2 from"),
         ({"replay.steps": "1"}, {"runtime.profile": "1-2"}, "config.runtime.profile=''"),
     ],
 )
@@ -250,7 +250,7 @@ def test_a_key_of_another_run_is_refused(training, tmp_path):
 def test_several_processes_are_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(replay.peers, "count", lambda: 2)
     with pytest.raises(BadInput, match="is for one process"):
-        config = keys.follow(quickstart.get_config(run="replay"))
+        config = keys.track(quickstart.get_config(run="replay"))
         replay.run.__wrapped__(config, tmp_path / "out", "")
 
 
@@ -258,7 +258,7 @@ def folder_training(path, images, changes=()):
     config = folder_recipe.get_config(f"folder:{images},16,smoke")
     del config.evaluators.test
     config.update_from_flattened_dict(TINY | {"dataset": f"folder:{images}"} | dict(changes))
-    config = keys.follow(config)
+    config = keys.track(config)
     assert config.run == "train"
     train.run(config, str(path), "folder")
 
@@ -293,7 +293,7 @@ def test_a_moved_folder_its_names_and_what_cannot_be_read(image_folder, data_dir
     instead = [row for row in rows if row["instead_of"]]
     assert instead and all(row["instead_of"].endswith("dog/3.png") for row in instead)
     assert not any(row["where"].endswith("dog/3.png") for row in rows)
-    assert out.count("dog/3.png cannot be read: passed over") == len(instead)
+    assert out.count("dog/3.png cannot be read: skipped") == len(instead)
     with (tmp_path / "out" / "examples.csv").open() as file:
         seen = [(f["step"], f["row"]) for f in csv.DictReader(file) if int(f["step"]) < 10]
     mine = [
@@ -329,7 +329,7 @@ def test_a_fine_tuning_needs_its_start_only_for_steps_before_its_checkpoints(
             "runtime.checkpoint_every": "2 steps",
         }
     )
-    config = keys.follow(config)
+    config = keys.track(config)
     assert config.run == "train"
     train.run(config, str(source), "finetune")
     asked = {"replay.exact": True, "replay.steps": "2"}
@@ -393,7 +393,7 @@ def test_twenty_steps_of_a_run_killed_three_times(data_dir, tmp_path):
         "--config.replay.exact=True",
     )
     assert code == 0, err
-    assert out.count("the same to the last bit") == 20 and "NOT the same" not in out
+    assert out.count("bitwise equal") == 20 and "NOT equal" not in out
     metrics = json.loads((output / "results.json").read_text())["metrics"]
     logged = losses(source)
     assert [metrics[f"replay/{n}/loss"] for n in steps] == [logged[n] for n in steps]
@@ -416,7 +416,7 @@ def test_a_trial_of_a_sweep_is_a_training(data_dir, tmp_path):
     config = sweep_recipe.get_config("Mixer-S/16,digits,16,smoke")
     config.update_from_flattened_dict({k: v for k, v in TINY.items() if k.startswith("model.")})
     config.runtime.log_every = "1 steps"
-    config = keys.follow(config)
+    config = keys.track(config)
     assert config.run == "sweep"
     sweep.run(config, str(tmp_path / "sweep"), "sweep")
     trials = sorted((tmp_path / "sweep" / "trials").iterdir())

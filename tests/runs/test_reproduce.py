@@ -63,7 +63,7 @@ def config():
 def test_the_listing_has_every_command_and_its_cost_and_does_nothing(config, tmp_path, capsys):
     asked = config("table3,Mixer-B/16,imagenet2012")
     asked.reproduce.list = True
-    reproduce.run(keys.follow(asked), str(tmp_path / "none"), "")
+    reproduce.run(keys.track(asked), str(tmp_path / "none"), "")
     lines = capsys.readouterr().out.splitlines()
     assert not (tmp_path / "none").exists()
     commands = [line for line in lines if line.startswith("python main.py")]
@@ -80,13 +80,13 @@ def test_the_listing_has_every_command_and_its_cost_and_does_nothing(config, tmp
 def test_a_published_file_takes_the_place_of_one_pretraining(config, tmp_path, capsys):
     asked = config("table3,Mixer-B/16,imagenet21k")
     asked.reproduce.list, asked.init_from = True, "Mixer-B/16:imagenet21k"
-    reproduce.run(keys.follow(asked), str(tmp_path / "none"), "")
+    reproduce.run(keys.track(asked), str(tmp_path / "none"), "")
     out = capsys.readouterr().out
     assert "pretraining-" not in out and "--config.init_from=Mixer-B/16:imagenet21k" in out
     asked = config("table3,Mixer-B/16")
     asked.init_from = "Mixer-B/16:imagenet21k"
     with pytest.raises(errors.BadInput, match="the place of 3 pretrainings"):
-        reproduce.run(keys.follow(asked), str(tmp_path / "none"), "")
+        reproduce.run(keys.track(asked), str(tmp_path / "none"), "")
 
 
 def test_runs_without_data_are_left_out_with_the_command_that_prepares_them(
@@ -95,7 +95,7 @@ def test_runs_without_data_are_left_out_with_the_command_that_prepares_them(
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "nothing"))
     asked = config("figure4,BiT-R50x1")
     asked.runtime.data_dir = str(tmp_path / "nothing")
-    reproduce.run(keys.follow(asked), str(tmp_path / "paper"), "")
+    reproduce.run(keys.track(asked), str(tmp_path / "paper"), "")
     out = capsys.readouterr().out
     for case in ("original", "patches", "pixels"):
         assert f"figure4-BiT-R50x1-{case}/training is left out: " in out
@@ -139,7 +139,7 @@ def finished(path, **changes):
 def collect(tmp_path, *paths):
     asked = importlib.import_module("configs.quickstart").get_config("", "tables")
     asked.tables.workdirs = ",".join(map(str, paths))
-    tables.run(keys.follow(asked), str(tmp_path / "tables"), "")
+    tables.run(keys.track(asked), str(tmp_path / "tables"), "")
     return (tmp_path / "tables" / "tables.md").read_text()
 
 
@@ -150,11 +150,11 @@ def test_tables_take_what_belongs_and_say_what_does_not(tmp_path):
     finished(tmp_path / "a" / "quick", config={"input.fast_decode": True})
     finished(tmp_path / "a" / "other", dataset="svhn_cropped")
     text = collect(tmp_path, tmp_path / "a")
-    taken, rest = text.split("Taken:")[1].split("Not taken:")
+    taken, rest = text.split("Used:")[1].split("Not used:")
     assert f"cifar10: {tmp_path}/a/good (cpu)" in taken and "short" not in taken
-    assert "short: another protocol than" in rest and "schedule.warmup='9 steps'" in rest
-    assert "quick: another protocol than" in rest and "input.fast_decode=True" in rest
-    assert "other: no row's (sweep, Mixer-B/16, svhn_cropped, 224)" in rest
+    assert "short: not the protocol of" in rest and "schedule.warmup='9 steps'" in rest
+    assert "quick: not the protocol of" in rest and "input.fast_decode=True" in rest
+    assert "other: in no row (sweep, Mixer-B/16, svhn_cropped, 224)" in rest
     assert "configs/sweep.py:Mixer-B/16,cifar100,224 --config.init_from=PRETRAINED" in rest
 
 

@@ -103,7 +103,7 @@ def test_killed_three_times_once_while_saving(undisturbed, data_dir, tmp_path):
     fresh = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     code, out, err = run(data_dir, RECIPE, workdir, *SHORT, "--config.runtime.workers=2", **fresh)
     assert code == 0, err
-    assert "going on from step" in out
+    assert "resuming from step" in out
     assert_same(final(workdir), final(undisturbed[0]))
 
 
@@ -127,7 +127,7 @@ def test_a_polite_stop_saves_and_says_how_to_go_on(undisturbed, data_dir, tmp_pa
     process.send_signal(signal.SIGTERM)  # Ctrl-C: the next test
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert "stopped by SIGTERM: saved step" in out and "the same command goes on" in out
+    assert "stopped by SIGTERM: saved step" in out and "the same command resumes the run" in out
     assert not (workdir / "results.json").exists()
     code, out, err = run(data_dir, RECIPE, workdir, *SHORT)
     assert code == 0, err
@@ -146,7 +146,7 @@ def test_ctrl_c_saves_though_nobody_reads_the_output_any_more(undisturbed, data_
     process.stderr.close()
     assert any(path.name.isdigit() for path in (workdir / "checkpoints").iterdir())
     code, out, err = run(data_dir, RECIPE, workdir, *SHORT)
-    assert code == 0 and "going on from step" in out, err
+    assert code == 0 and "resuming from step" in out, err
     assert_same(final(workdir), final(undisturbed[0]))
 
 
@@ -176,7 +176,7 @@ def test_a_stop_while_compiling_exits_cleanly(data_dir, tmp_path):
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert "stopped by SIGTERM: nothing done" in out and "Traceback" not in err
+    assert "stopped by SIGTERM: no step done" in out and "Traceback" not in err
 
 
 @pytest.mark.long
@@ -204,7 +204,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(
 def test_a_complete_run_is_left_alone_and_another_is_refused(undisturbed, data_dir):
     workdir, out = undisturbed
     assert "first step after" in out and "done in" in out
-    assert re.search(r"steps of 16 \(0\.0\d GFLOPs an image\) on 1 cpu", out)
+    assert re.search(r"steps of 16 \(0\.0\d GFLOPs per image\) on 1 cpu", out)
     before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}
     code, out, _ = run(data_dir, RECIPE, workdir, *SHORT, "--config.runtime.threads=1")
     assert code == 0 and "complete" in out

@@ -105,7 +105,7 @@ def recipe(root, **changes):
 
 def session(config, path):
     with StopSignal() as stop:
-        train.train(keys.follow(config), str(path), "folder", stop, {})
+        train.train(keys.track(config), str(path), "folder", stop, {})
 
 
 def steps_measured(path):
@@ -145,7 +145,7 @@ def test_a_failing_evaluation_costs_no_step_and_its_evaluator_may_change(
     capsys.readouterr()
     session(recipe(image_folder), path)
     out = capsys.readouterr().out
-    assert "going on from step 7 of 10" in out
+    assert "resuming from step 7 of 10" in out
     assert "from here on config.evaluators.test.type: 'broken' -> 'classification'" in out
     assert steps_measured(path) == [8, 10]  # at 7 it is not due any more
 
@@ -194,7 +194,7 @@ def test_a_run_goes_on_without_its_start_where_the_newest_checkpoint_is_damaged(
     newest = max((path / "checkpoints").iterdir(), key=lambda step: int(step.name))
     (newest / "meta" / "metadata").write_text("{")
     session(recipe(image_folder, init_from=str(first)), path)
-    assert "going on from step 8" in capsys.readouterr().out
+    assert "resuming from step 8" in capsys.readouterr().out
 
 
 def test_what_an_older_version_has_noted_is_no_trace(image_folder, data_dir, tmp_path):

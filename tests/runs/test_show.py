@@ -48,11 +48,11 @@ def marked(config):
 def test_what_differs_and_what_is_given_is_marked():
     config = importlib.import_module("configs.quickstart").get_config()
     differing = {"batch_size", "total", "schedule.base", "schedule.warmup", "input.transform"}
-    before = marked(keys.follow(config))
+    before = marked(keys.track(config))
     assert differing < before["*"] and not before["+"]
     assert not {"seed", "optimizer.name", "evaluators.test.dataset"} & before["*"]
     config.seed, config.total = 3, "300 epochs"  # which is the default
-    after = marked(keys.follow(config, {"--": ("seed", "total")}))
+    after = marked(keys.track(config, {"--": ("seed", "total")}))
     assert after["+"] == {"seed", "total"}
     assert after["*"] == before["*"] - {"total"} | {"seed"}
 
@@ -74,8 +74,8 @@ def test_the_numbers_are_those_of_the_training(data_dir, capsys):
     assert numbers["training"] == seen
     assert numbers["warm-up"] == f"100 steps, 6,400 images, {6400 / 1437:.2f} epochs"
     assert numbers["parameters"] == f"{training.update.num_params:,}, with a head of 10 classes"
-    assert numbers["images a class"].startswith(f"{len(training.reader.source) / 10:.1f} ")
-    of_step = float(re.search(r"; (.*) in training", numbers["GFLOPs an image"])[1])
+    assert numbers["images per class"].startswith(f"{len(training.reader.source) / 10:.1f} ")
+    of_step = float(re.search(r"; (.*) in training", numbers["GFLOPs per image"])[1])
     assert of_step == pytest.approx(training.update.flops_per_image / 1e9, rel=0.01)
 
 
@@ -85,9 +85,9 @@ def test_what_rests_on_data_that_are_not_there_is_said(data_dir, tmp_path, capsy
     config.schedule.warmup = "2 epochs"
     numbers = shown(config, capsys)
     assert numbers["training images"].startswith("not known: dataset 'cifar10' is not prepared")
-    assert "images a class" not in numbers
+    assert "images per class" not in numbers
     assert numbers["training"] == "10,000 steps, 5,120,000 images"
-    assert "not known without the number of images" in numbers["warm-up"]
+    assert "unknown without the number of images" in numbers["warm-up"]
     # Table 1 and the head: TFDS knows how many classes there are.
     assert numbers["parameters"] == f"{59_880_472 - 768 * 990 - 990:,}, with a head of 10 classes"
     assert not list(tmp_path.iterdir())
@@ -109,7 +109,7 @@ def test_values_that_cannot_be_are_refused(data_dir):
 def test_recipes_without_training_show_what_they_have(data_dir, capsys):
     assert set(shown(get_config("paper", "table3,Mixer-B/16", None), capsys)) == {"runs"}
     numbers = shown(get_config("fewshot", "", None), capsys)
-    assert numbers["training images"] == "not known: the recipe trains on nothing"
+    assert numbers["training images"] == "not known: the recipe has no training data"
     assert "without the head" in numbers["parameters"] and "training" not in numbers
 
 

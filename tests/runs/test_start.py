@@ -50,7 +50,7 @@ def recipe(module, altered, words, given=None, run="train", **changes):
         config.evaluators[name].update(transform="resize", batch_size=8, every="1 steps")
     config.evaluators.test.split = "test[:8]"
     config.update_from_flattened_dict((given or {}) | changes)
-    return keys.follow(config, {f"--config.{k}={v}": (k,) for k, v in (given or {}).items()})
+    return keys.track(config, {f"--config.{k}={v}": (k,) for k, v in (given or {}).items()})
 
 
 def model_of(workdir):
@@ -60,7 +60,7 @@ def model_of(workdir):
 def test_finetuning_takes_the_architecture_and_keeps_what_is_its_own(altered, tmp_path, capsys):
     config = recipe(finetune, altered, "digits", {"model.stochastic_depth": 0.3})
     ended = carry_out(config, tmp_path / "run")
-    said = [line for line in capsys.readouterr().out.splitlines() if "model is that of" in line]
+    said = [line for line in capsys.readouterr().out.splitlines() if "using the model of" in line]
     assert len(said) == 1 and f"{altered}: name='Mixer-S/16', " in said[0]
     assert "patch_size=8" in said[0] and "dropout" not in said[0]
     # The recipe is for a Mixer-B/16 without dropout; the depth's rate was given.
@@ -74,7 +74,7 @@ def test_finetuning_takes_the_architecture_and_keeps_what_is_its_own(altered, tm
     moved = altered.rename(altered.parent / "moved")
     try:
         carry_out(config, ended)
-        assert start.with_its_model(config, str(ended)).model.hidden_dim == 12
+        assert start.with_upstream_model(config, str(ended)).model.hidden_dim == 12
     finally:
         moved.rename(altered)
     assert "nothing to do" in capsys.readouterr().out and model_of(ended) == expected
@@ -90,12 +90,12 @@ def test_a_field_that_contradicts_the_weights_is_refused(key, value, altered):
         rf"config.{key}={value} would not be used: .*={ALTERED[name]!r}, .*init_from={altered}"
     )
     with pytest.raises(BadInput, match=message):
-        start.with_its_model(config)
+        start.with_upstream_model(config)
 
 
 def used(config):
     """The keys that a training uses, as it looks at them before anything is written."""
-    own = start.with_its_model(config)
+    own = start.with_upstream_model(config)
     build_training(own)
     return keys.used(own)
 
@@ -106,21 +106,21 @@ def test_a_field_that_agrees_and_the_models_own_name_are_fine(altered):
 
 
 def test_a_word_for_another_size_is_refused_and_another_family_at_once(altered, tmp_path):
-    config = keys.follow(
+    config = keys.track(
         recipe(finetune, altered, "Mixer-L/16,digits"), {"the word 'Mixer-L/16'": ("model.name",)}
     )
     with pytest.raises(BadInput, match="word 'Mixer-L/16' would not be used: .*'Mixer-S/16'"):
-        start.with_its_model(config)
+        start.with_upstream_model(config)
     with pytest.raises(BadInput, match="holds a Mixer-S/16, .* the recipe's ViT-B/16: .*RECIPE:M"):
-        start.with_its_model(recipe(finetune, altered, "ViT-B/16,digits"))
+        start.with_upstream_model(recipe(finetune, altered, "ViT-B/16,digits"))
     with pytest.raises(BadInput, match="is not the workdir of a training run"):
-        start.with_its_model(recipe(finetune, tmp_path, "digits"))
+        start.with_upstream_model(recipe(finetune, tmp_path, "digits"))
 
 
 def test_another_start_leaves_the_model_alone(altered, tmp_path):
     for path in ("", "random", str(tmp_path / "weights.npz"), "Mixer-B/16:imagenet21k"):
         config = recipe(finetune, path, "digits")
-        assert start.with_its_model(config) is config
+        assert start.with_upstream_model(config) is config
 
 
 def test_a_sweep_and_vtab_take_it_too(altered, tmp_path, monkeypatch):

@@ -123,7 +123,7 @@ def test_machines_share_the_trials(config, trainings, tmp_path, machines, capsys
         config.sweep.machine = number
         sweep.run(config, str(tmp_path), "sweep")
         if number == 0 and len(trainings.trained) < 3:
-            assert "not complete elsewhere: without_dev_rate0.01_seed0" in capsys.readouterr().out
+            assert "yet to complete without_dev_rate0.01_seed0" in capsys.readouterr().out
     assert len(trainings.trained) == len(set(trainings.trained)) == 5
     assert results_of(tmp_path)["metrics"]["test/top1"] == pytest.approx(0.015)
 
@@ -200,28 +200,28 @@ def test_a_sweep_begun_with_rates_is_gone_on_with(config, trainings, tmp_path):
         (
             "grid",
             "{'schedule.base': (0.1, 0.1)}",
-            "grid: schedule.base=(0.1, 0.1): expected one or more values, each once",
+            "grid: schedule.base=(0.1, 0.1): expected one or more distinct values",
         ),
         ("grid", "{'schedule.base': ('a',)}", "config.sweep.grid: schedule.base='a'"),
         ("grid", "{'schedule.base': (-1.0,)}", "sweep.grid: schedule.base=-1.0: expected 0 <="),
-        ("grid", "{'schedule.base': ()}", "schedule.base=(): expected one or more values"),
-        ("grid", "{'schedule.base': (0.1)}", "a single value has a comma, (0.003,)"),
+        ("grid", "{'schedule.base': ()}", "schedule.base=(): expected one or more distinct"),
+        ("grid", "{'schedule.base': (0.1)}", "a single value takes a comma, (0.003,)"),
         ("grid", "schedule.base=0.1", "expected the values of each key, such as {'schedule.base'"),
-        ("grid", "", "needs config.sweep.grid, .train and .dev: take configs/sweep.py"),
+        ("grid", "", "needs config.sweep.grid, .train and .dev: use configs/sweep.py"),
         (
             "grid",
             "{'lr': (0.1,)}",
-            'grid: lr is no key. Did you mean "schedule.base" (the learning rate after warm-up)?',
+            'lr is not a key. Did you mean "schedule.base" (the learning rate after warm-up)?',
         ),
-        ("grid", "{'model': (1,)}", "config.sweep.grid: model is no key"),
-        ("grid", "{'runtime.threads': (1, 2)}", "runtime.threads cannot be varied: it changes no"),
-        ("grid", "{'run': ('plan',)}", "run cannot be varied: the trainings of a sweep are of"),
-        ("grid", "{'sweep.seeds': ((1,),)}", "sweep.seeds cannot be varied: it is the sweep's own"),
+        ("grid", "{'model': (1,)}", "config.sweep.grid: model is not a key"),
+        ("grid", "{'runtime.threads': (1, 2)}", "runtime.threads cannot be varied: it does not affect"),
+        ("grid", "{'run': ('plan',)}", "run cannot be varied: each trial of a sweep is a"),
+        ("grid", "{'sweep.seeds': ((1,),)}", "sweep.seeds cannot be varied: it configures the sweep"),
         ("grid", "{'seed': (1, 2)}", "the seeds are those of config.sweep.seeds"),
         (
             "grid",
             "{'schedule.base': (0.1,), 'evaluators.test.every': ('1 steps',)}",
-            "evaluators.test.every cannot be varied: a training with what else is given does not",
+            "evaluators.test.every cannot be varied: a training with the other options given does",
         ),
         ("grid", "{'mixup': (0.0, -1.0)}", "config.mixup=-1.0"),
         ("seeds", (), "config.sweep.seeds=(): expected one or more"),
@@ -300,7 +300,7 @@ def test_vtab_refuses_what_each_task_has_of_its_own(changed):
 def test_vtab_varies_nothing_that_is_a_tasks_own():
     config = vtab_recipe.get_config("Mixer-S/16", "vtab")
     config.sweep.grid = "{'schedule.base': (0.1,), 'input.transform': ('resize',)}"
-    with pytest.raises(errors.BadInput, match="input.transform cannot be varied: .*each task's"):
+    with pytest.raises(errors.BadInput, match="input.transform cannot be varied: .*for each task"):
         sweeps_of(config)
 
 
@@ -334,7 +334,7 @@ def test_killed_twice_it_gives_the_same_table(data_dir, tmp_path):
     kill(lambda: any(trials.glob("whole_*_seed0/checkpoints/5")))
     code, out, err = run(data_dir, words, tmp_path / "killed", *SHORT)
     assert code == 0, err
-    assert "going on from step" in out and out.count("trial ") == 1
+    assert "resuming from step" in out and out.count("trial ") == 1
     code, whole, err = run(data_dir, words, tmp_path / "whole", *SHORT)
     assert code == 0, err
     table = slice(whole.index("learning rate "), whole.index("done: "))

@@ -103,7 +103,7 @@ def test_what_cannot_be_verified_is_refused(config, figures, tmp_path):
     with pytest.raises(errors.BadInput, match="name with figures 'Mixer-B/16:imagenet1k'"):
         verify_zoo.run(config, str(out), "imagenet")
     other = quickstart.get_config("")
-    with pytest.raises(errors.BadInput, match="evaluators.val: take --config=configs/imagenet.py"):
+    with pytest.raises(errors.BadInput, match="evaluators.val: use --config=configs/imagenet.py"):
         verify_zoo.run(other, str(out), "quickstart")
     config.init_from = NAME
     (tmp_path / "data" / "imagenet2012").unlink()
