@@ -1,7 +1,7 @@
-"""A process that has imported what a run imports, and forks one that runs main.py when asked.
+"""Imports what a run imports, then forks a child that runs main.py for each request.
 
-Starting Python and importing take longer than most of the tests' runs. What is asked for, and what
-comes back, is in `runs_command`.
+Starting Python and importing take longer than most of the tests' runs. `runs_command` sends the
+requests.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""One of several processes of a test. It writes what it finds to FOLDER/<process>.json.
+"""One of several processes of a test. It writes its findings to FOLDER/<process>.json.
 
 python one_of_several.py FOLDER COORDINATOR PROCESSES PROCESS
 """

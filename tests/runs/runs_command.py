@@ -22,15 +22,18 @@ def environment(data_dir, **more):
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     # One device, as on a laptop; the tests' own processes have eight.
     env["XLA_FLAGS"] = ""
+    # Compilation cache: a run of the same shapes reads what an earlier one compiled.
+    env["JAX_COMPILATION_CACHE_DIR"] = str(data_dir.parent / "compiled")
+    env["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     return env | {"TFDS_DATA_DIR": str(data_dir)} | more
 
 
 class Forked:
-    """What tests use of a `subprocess.Popen`, of a process that `imported.py` has forked."""
+    """The part of `subprocess.Popen` that tests use, for a process forked by `imported.py`."""
 
     def __init__(self, arguments, env):
         pipes = [os.pipe() for _ in range(3)]
-        # Read when JAX and Python are imported: other values, another process to fork from.
+        # Read when JAX and Python start: other values need another process to fork from.
         first = {k: v for k, v in env.items() if k.startswith(("JAX_", "XLA_", "PYTHON"))}
         request = json.dumps([env, arguments]).encode()
         with _ASKING:
@@ -82,7 +85,7 @@ class Forked:
 
 @functools.cache
 def _imported(env):
-    """The socket of a process that has everything imported."""
+    """The socket of a process that has imported everything."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         process = subprocess.Popen(
@@ -100,13 +103,13 @@ def _imported(env):
 
 
 def start(data_dir, config, workdir, *overrides, **more):
-    """The running process; its output is a pipe of lines."""
+    """Starts a process; its output is a pipe of lines."""
     arguments = [f"--config={config}", f"--workdir={workdir}", *overrides]
     return Forked(arguments, environment(data_dir, **more))
 
 
 def run(data_dir, config, workdir, *overrides, **more):
-    """The finished process: (exit code, standard output, standard error)."""
+    """Runs a process to its end: (exit code, standard output, standard error)."""
     process = start(data_dir, config, workdir, *overrides, **more)
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err

@@ -1,4 +1,4 @@
-"""One run in a bucket, ended in every way: to its end it is the run that was never stopped."""
+"""A run in a bucket, interrupted in every way, ends like one that was never stopped."""
 
 import json
 import os
@@ -25,7 +25,7 @@ CHANGES = {
     "runtime.checkpoint_every": "4 steps",
     "runtime.keep_checkpoints": 3,
 }
-# Of the machine, not of the run.
+# These depend on the machine, not on the run.
 MEASURED = ("images_per", "data_wait", "device_days", "seconds/", "tflops", "mfu")
 
 
@@ -57,7 +57,7 @@ def reproducible(by_tag):
 
 
 @pytest.mark.long
-def test_stopped_damaged_and_killed_it_ends_as_if_it_had_never_been(
+def test_a_run_stopped_damaged_and_killed_ends_like_an_uninterrupted_one(
     bucket, data_dir, tmp_path, monkeypatch, capfd
 ):
     config = quickstart.get_config("smoke")
@@ -111,7 +111,7 @@ def test_stopped_damaged_and_killed_it_ends_as_if_it_had_never_been(
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_of_two_runs_in_a_bucket_the_last_goes_on(bucket):
+def test_of_two_runs_in_a_bucket_the_later_one_continues(bucket):
     with hold(bucket / "run") as first_may_save:
         first_may_save()
         with hold(bucket / "run") as second_may_save:
@@ -121,8 +121,8 @@ def test_of_two_runs_in_a_bucket_the_last_goes_on(bucket):
             second_may_save()
 
 
-def test_the_one_before_leaves_the_numbers_of_the_last_alone(bucket, tmp_path):
-    """Though it may be asleep while the last one ends."""
+def test_the_earlier_run_does_not_overwrite_the_later_ones_metrics(bucket, tmp_path):
+    """Even if it is suspended while the later run ends."""
     workdir, path = bucket / "run", bucket / "run" / "metrics.jsonl"
     with (
         pytest.raises(Failure, match="started again"),
@@ -144,19 +144,19 @@ def test_the_one_before_leaves_the_numbers_of_the_last_alone(bucket, tmp_path):
 @pytest.mark.parametrize(
     "url", ["gs:/bucket/run", "gs:///run", "gs://", "s3://b/run", "file:///run"]
 )
-def test_a_workdir_is_a_folder_or_in_a_bucket_of_googles(url):
+def test_a_workdir_is_a_folder_or_in_a_google_bucket(url):
     with pytest.raises(BadInput, match=f"--workdir={url}: expected a folder or gs://BUCKET/FOLDER"):
         open_workdir(url)
 
 
-def test_a_bucket_that_is_not_there_is_said(bucket, data_dir):
+def test_a_missing_bucket_is_reported(bucket, data_dir):
     config = quickstart.get_config("smoke")
     path = open_workdir("gs://no-such-bucket/run")
     with pytest.raises(BadInput, match="--workdir=gs://no-such-bucket/run cannot be written: "):
         begin(path, config)
 
 
-def test_the_folder_of_a_run_in_a_bucket_is_looked_for(bucket):
+def test_a_removed_workdir_in_a_bucket_is_noticed(bucket):
     config, path = quickstart.get_config("smoke"), bucket / "run"
     begin(path, config)
     check_there(path)

@@ -1,4 +1,4 @@
-"""Every recipe builds, takes a step, reads each of its keys, and spreads over eight devices."""
+"""Every recipe builds, makes a step, reads all its keys, and can be split over eight devices."""
 
 import importlib
 import math
@@ -25,7 +25,7 @@ RECIPES = sorted(
     for path in (Path(__file__).parents[2] / "configs").glob("*.py")
     if "def get_config" in path.read_text() and path.stem != "paper"  # which trains by the others
 )
-# Read by main.py, by other runs than train, and with weights to start from or a part of the data.
+# Read by main.py, by other runs than train, with init_from, or with a fraction of the data.
 READ_ELSEWHERE = {
     "run",
     "init_step",

@@ -31,8 +31,8 @@ def config():
         ("tensorflow", "upright", True, True),
     ],
 )
-def test_who_decides_how_images_are_decoded(config, asked, card, own, tfds):
-    """The command, else the run that the model is from, else the dataset."""
+def test_which_setting_decides_how_images_are_decoded(config, asked, card, own, tfds):
+    """The command, else the run that trained the model, else the dataset."""
     config.input.decoding = asked
     card = card and dataclasses.replace(CARD, decoding=card)
     assert decoding_of(config, OWN, card).as_tensorflow is own
@@ -41,7 +41,7 @@ def test_who_decides_how_images_are_decoded(config, asked, card, own, tfds):
     assert decoding_of(config, Subset(TFDS, 0, 1), card).as_tensorflow is tfds
 
 
-def test_the_limits_are_the_configs(config):
+def test_the_limits_are_those_of_the_config(config):
     assert decoding_of(config, OWN) == Decoding()
     config.input.update(max_pixels=12_000 * 9_000, max_aspect_ratio=7.5)
     fast = turbojpeg.available()  # without the library it is refused

@@ -24,7 +24,7 @@ FAULTS = {
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="preloads a library")
 @pytest.mark.skipif(not (shutil.which("cc") or shutil.which("gcc")), reason="compiles it")
-def test_a_fault_is_one_line_and_the_same_command_goes_on(tmp_path):
+def test_a_fault_is_one_line_and_the_same_command_resumes(tmp_path):
     faults = ",".join(f"{error}:{call}:{begins}" for error, call, begins in FAULTS)
     command = [sys.executable, "tools/disk_faults.py", f"--workdir={tmp_path}/w"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}

@@ -73,7 +73,7 @@ def test_four_processes_see_what_one_does(data_dir, tmp_path):
         blind = [f"process {number} (" in said["not shared"] for number in range(4)]
         assert blind == [False, True, True, True] and "gs://BUCKET/FOLDER" in said["not shared"]
 
-        # One cannot read the newest: all take the one before, whatever the placement.
+        # One process cannot read the newest: all restore the previous one, in any placement.
         checkpoints = each["checkpoints"]
         assert checkpoints["right"] and checkpoints["step"] == 1 and checkpoints["steps"] == [1]
         assert "process 1 cannot read step 2" in checkpoints["reports"][0]
@@ -87,7 +87,7 @@ def logged(workdir):
 
 
 def go_on(processes, workdir, steps):
-    """Lets a run go so far, and to the middle between two checkpoints."""
+    """Waits for so many more steps, and until halfway between two checkpoints."""
     end, first = time.monotonic() + 120, logged(workdir)
     while (now := logged(workdir)) < first + steps or now % 10 != 5:
         for process in processes:
@@ -123,7 +123,7 @@ def test_one_run_by_one_process_by_four_and_by_two(data_dir, tmp_path):
     begin = lambda n, *more: start_all(n, 4, data_dir, RECIPE, workdir, *flags, *more)
     processes = begin(4)
     go_on(processes, workdir, 10)
-    processes[2].send_signal(signal.SIGUSR2)  # it makes a SIGTERM of it, which JAX passes on
+    processes[2].send_signal(signal.SIGUSR2)  # becomes SIGTERM, which JAX forwards
     ends = outcome(processes)
     assert [code for code, _, _ in ends] == [0] * 4, ends
     assert "resuming from step 10 of 80" in ends[0][1]
@@ -264,7 +264,7 @@ def test_abort_on_a_single_host_reports_no_lost_process():
     assert ended.returncode == -signal.SIGABRT and "lost" not in ended.stderr
 
 
-def test_a_process_that_has_said_why_it_ends_reports_no_lost_process():
+def test_a_process_that_reported_its_own_error_reports_no_lost_process():
     """Two processes refuse the same input: one exits first, and the runtime then ends the other."""
     refused = (
         "import os\n"

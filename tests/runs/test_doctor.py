@@ -1,4 +1,4 @@
-"""The doctor finds what is wrong, all of it, and leaves the workdir as it was."""
+"""The doctor finds everything that is wrong, and leaves the workdir as it was."""
 
 import os
 import threading
@@ -129,7 +129,7 @@ def test_a_file_system_with_a_wrong_clock_fails(config, tmp_path, monkeypatch):
         ({"dev/nvidia0": "", "dev/nvidiactl": ""}, "NVIDIA GPU"),
         ({"dev/accel0": ""}, "TPU"),
         ({"dev/vfio/0": "", "sys/bus/pci/devices/0000:00:04.0/vendor": "0x1ae0\n"}, "TPU"),
-        # Another maker's device handed through; a machine of Google's without a TPU.
+        # A passed-through device of another vendor; a Google machine without a TPU.
         ({"dev/vfio/0": "", "sys/bus/pci/devices/0000:00:04.0/vendor": "0x8086\n"}, None),
         ({"dev/vfio/vfio": "", "sys/bus/pci/devices/0000:00:04.0/vendor": "0x1ae0\n"}, None),
         ({"dev/nvidiactl": "", "dev/sda": ""}, None),
@@ -187,7 +187,7 @@ def test_a_staging_folder_that_is_too_small_fails(config, tmp_path, data_dir):
 
 
 class Hosts:
-    """Threads that stand for hosts and gather each other's values."""
+    """Threads that play hosts and gather each other's values."""
 
     def __init__(self, count):
         self.barrier = threading.Barrier(count, timeout=60)

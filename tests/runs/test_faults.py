@@ -1,4 +1,4 @@
-"""What goes wrong under a run: said in a line, exit code 1, and the last checkpoint stands."""
+"""Faults during a run: one line, exit code 1, and the last checkpoint is kept."""
 
 import re
 import resource
@@ -23,7 +23,7 @@ def saved(workdir):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits another process")
-def test_a_disk_without_room_then_a_dataset_that_is_cut_short(data_dir, tmp_path):
+def test_a_full_disk_then_a_truncated_dataset(data_dir, tmp_path):
     workdir, data = tmp_path / "run", tmp_path / "data"
     shutil.copytree(data_dir / "digits", data / "digits")
     recipe = "configs/quickstart.py:smoke"
@@ -50,7 +50,7 @@ def test_a_disk_without_room_then_a_dataset_that_is_cut_short(data_dir, tmp_path
     assert saved(workdir)[-1] > kept[-1]
 
 
-def test_updates_that_are_not_finite_are_left_out_so_often(data_dir, tmp_path):
+def test_up_to_so_many_nonfinite_updates_are_skipped(data_dir, tmp_path):
     ends = []
     for may_skip in (0, 2):
         config = quickstart.get_config("smoke")
@@ -64,7 +64,7 @@ def test_updates_that_are_not_finite_are_left_out_so_often(data_dir, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a device of Linux")
-def test_what_finds_no_room_may_be_the_output(tmp_path):
+def test_standard_output_may_be_on_a_full_disk(tmp_path):
     code = """if True:
         import errno, os
         from mixer import command
@@ -82,7 +82,7 @@ def test_what_finds_no_room_may_be_the_output(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_stops_the_run(data_dir, tmp_path):
+def test_a_nonfinite_loss_stops_the_run(data_dir, tmp_path):
     wild = ("--config.schedule.base=1e30", "--config.optimizer.clip_norm=0.0")
     code, _, err = run(data_dir, "configs/quickstart.py:smoke", tmp_path / "nan", *wild)
     assert code == 1 and "Traceback" not in err

@@ -50,7 +50,7 @@ def results(workdir):
     return json.loads((workdir / "results.json").read_text())
 
 
-def test_while_training_by_evaluate_and_as_a_run_of_its_own(data_dir, tmp_path, capsys):
+def test_during_training_by_evaluate_and_as_a_run_of_its_own(data_dir, tmp_path, capsys):
     config = small(quickstart, "Mixer-S/16,digits,32")
     config.init_from = ""
     config.evaluators.few = common.fewshot(config, (DIGITS,), "2 steps")
@@ -92,7 +92,7 @@ def test_both_rules_on_several_datasets(trained, image_folder, capsys):
     assert ranked.higher_is_better == ("digits/2shot", f"{folder}/2shot")
     measured = ranked.measure(trained.params)
     assert set(measured) == {*ranked.higher_is_better, "l2/2shot"}
-    # Dark, grey and light are easy to tell apart for any features.
+    # Dark, grey and light are easy to tell apart with any features.
     assert measured[f"{folder}/2shot"] > 0.9
     # One of the folder's classes has 5 training images.
     fewer = few_shot(trained, datasets=datasets, shots=(2, 10), rule="fixed")
@@ -108,7 +108,7 @@ def test_both_rules_on_several_datasets(trained, image_folder, capsys):
 
 
 def test_the_features_are_what_the_head_would_see_on_any_devices(trained):
-    """With a head that passes on what it sees."""
+    """Checked with a head that returns its input."""
     model = trained.model.clone(num_classes=8)
     head = {"kernel": np.eye(8, dtype=np.float32), "bias": np.zeros(8, np.float32)}
     params = jax.device_get(trained.params) | {"head": head}
@@ -131,7 +131,7 @@ def test_the_features_are_what_the_head_would_see_on_any_devices(trained):
     np.testing.assert_allclose(found[8].features[192:], seen[:8], atol=1e-4)
 
 
-def test_preprocessing_is_the_protocols(trained):
+def test_preprocessing_is_that_of_the_protocol(trained):
     for side, larger in ((32, 37), (224, 256), (448, 512)):
         card = dataclasses.replace(trained.card, image_size=(side, side))
         model = trained.model.clone(patch_size=side // 4)
@@ -161,7 +161,7 @@ def test_what_is_refused(trained, entry, message):
         few_shot(trained, **entry)
 
 
-def test_a_model_that_cannot_do_without_its_head_is_refused(trained):
+def test_a_model_that_needs_its_head_is_refused(trained):
     class Linear(nn.Module):
         num_classes: int
 
@@ -193,7 +193,7 @@ def test_optional_data_are_left_out_and_others_are_not(trained, capsys):
     assert [evaluation.name for evaluation in evaluations_of(config, trained)] == ["few"]
 
 
-def test_real_is_measured_where_its_file_is(data_dir, tmp_path, capsys):
+def test_real_is_measured_if_its_file_exists(data_dir, tmp_path, capsys):
     config = small(imagenet)
     config.run, config.input.split = "evaluate", "train"
     config.evaluators.train.split = config.evaluators.minival.split = "train"

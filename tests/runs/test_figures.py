@@ -66,7 +66,7 @@ def drawn(place, model="Mixer-S/16", **given):
     return results["metrics"]
 
 
-def test_without_input_the_papers_own_points_are_drawn_and_the_rest_is_named(tmp_path, capsys):
+def test_without_input_the_papers_own_points_are_drawn_and_the_rest_is_listed(tmp_path, capsys):
     metrics = drawn(tmp_path / "figures")
     assert metrics == {
         f"{name}/{what}": count
@@ -79,7 +79,7 @@ def test_without_input_the_papers_own_points_are_drawn_and_the_rest_is_named(tmp
     assert "figure5 is left out: it needs --config.init_from=" in out
 
 
-def test_our_rows_stand_beside_the_papers(tmp_path, capsys):
+def test_our_rows_are_drawn_with_the_papers(tmp_path, capsys):
     row = next(r for r in rows.rows() if r.label == "Mixer-B/16, imagenet2012, 300 epochs, 224")
     for run in row.runs[:2]:
         config = recipe(run.recipe, ",".join(run.words))
@@ -164,7 +164,7 @@ def test_a_model_without_token_mixing_has_no_such_units(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("shape", ((12, 4, 5), (8, 5)), ids=("untied", "grouped"))
-def test_units_that_are_no_images_are_not_drawn(shape):
+def test_units_that_are_not_images_are_not_drawn(shape):
     block = {"token_mixing": {"Dense_0": {"kernel": np.zeros(shape)}}}
     trained = types.SimpleNamespace(
         params={"MixerBlock_0": block},

@@ -1,4 +1,4 @@
-"""The fine-tuning recipe against the paper's protocol, and what it makes of a start."""
+"""The fine-tuning recipe against the paper's protocol, and how it uses `init_from`."""
 
 import jax
 import numpy as np
@@ -169,7 +169,7 @@ def small(data_dir):
 
 
 def test_it_starts_from_weights_with_a_new_head(small, tmp_path, monkeypatch):
-    """The head is as wide as the digits' own, and is not kept."""
+    """The head is new even if the stored one has the right shape for the digits."""
     file = tmp_path / "start.npz"
     fields = small.model.to_dict() | {"num_classes": 10}
     model = mixer.create_model(fields.pop("name"), **fields)

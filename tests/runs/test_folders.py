@@ -1,4 +1,4 @@
-"""What the runs make of image folders: whose classes count, what is measured, what is said."""
+"""How runs use image folders: which classes apply, what is measured, what is printed."""
 
 import csv
 import dataclasses
@@ -50,7 +50,7 @@ def measured(trained, config):
     return evaluation.reader.source
 
 
-def test_all_of_another_folder_is_measured_and_of_its_own_what_was_held_out(tmp_path):
+def test_another_folder_is_measured_whole_and_the_models_own_on_held_out_images(tmp_path):
     mine, other = fill(tmp_path / "mine", 20), fill(tmp_path / "other", 20)
     trained, config = taught(mine, other)
     assert len(measured(trained, config)) == 60
@@ -62,7 +62,7 @@ def test_all_of_another_folder_is_measured_and_of_its_own_what_was_held_out(tmp_
     assert not set(of_training.files) & set(training.reader.source.files)
 
 
-def test_labels_are_those_of_the_models_classes(tmp_path):
+def test_labels_follow_the_models_class_names(tmp_path):
     names = tmp_path / "names.txt"
     names.write_text("green\nred\nblue\n")
     trained, config = taught(fill(tmp_path / "mine" / "train", 3).parent, tmp_path / "other")
@@ -77,8 +77,8 @@ def test_labels_are_those_of_the_models_classes(tmp_path):
         measured(trained, config)
 
 
-def test_numbers_without_names_say_nothing_of_a_folders_classes(tmp_path):
-    """Unless the folder has all of them, or a folder has given them to the model."""
+def test_numbered_classes_do_not_identify_a_folders_classes(tmp_path):
+    """Unless the folder has all of them, or the model was trained on a folder."""
     some = fill(tmp_path / "some", 2, "12")
     trained, config = taught(fill(tmp_path / "own", 9, "0123456789"), some)
     assert {label for _, label in measured(trained, config).files} == {1, 2}
@@ -90,7 +90,7 @@ def test_numbers_without_names_say_nothing_of_a_folders_classes(tmp_path):
     assert {label for _, label in measured(digits, config).files} == {1, 2}
 
 
-def test_what_is_read_is_said_and_what_nothing_reads(tmp_path, capsys):
+def test_what_is_read_and_what_is_not_read_is_printed(tmp_path, capsys):
     fill(tmp_path / "train", 10), fill(tmp_path / "valid", 4), fill(tmp_path / "extra", 1)
     training = build_training(config_of(tmp_path))
     print_sources(training.readers)
@@ -102,7 +102,7 @@ def test_what_is_read_is_said_and_what_nothing_reads(tmp_path, capsys):
     ]
 
 
-def test_a_fraction_is_said_of_the_whole(tmp_path, capsys):
+def test_a_fraction_is_printed_with_the_whole(tmp_path, capsys):
     fill(tmp_path / "train", 10), fill(tmp_path / "test", 4)
     config = config_of(tmp_path)
     config.input.fraction = 0.5
@@ -112,7 +112,7 @@ def test_a_fraction_is_said_of_the_whole(tmp_path, capsys):
     assert "not read" not in out
 
 
-def test_measuring_what_is_trained_on_is_said(tmp_path, capsys):
+def test_measuring_training_images_prints_a_warning(tmp_path, capsys):
     config = config_of(fill(tmp_path, 10))
     config.input.split = "train"
 
@@ -176,7 +176,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("message", NAMES)
-def test_class_names_that_are_none_are_refused(message, tmp_path):
+def test_invalid_class_names_are_refused(message, tmp_path):
     config = config_of(tmp_path)
     config.input.class_names = str(tmp_path / "names")
     if NAMES[message] is not None:
@@ -185,7 +185,7 @@ def test_class_names_that_are_none_are_refused(message, tmp_path):
         data.class_names(config)
 
 
-def test_class_names_order_a_datasets_own_names_and_give_it_no_others(data_dir, tmp_path):
+def test_class_names_may_reorder_a_datasets_names_but_not_replace_them(data_dir, tmp_path):
     (tmp_path / "names").write_text("\n".join("9876543210"))
     config = recipe.get_config("digits,smoke")
     own = build_training(config).reader.source[0]
@@ -197,8 +197,8 @@ def test_class_names_order_a_datasets_own_names_and_give_it_no_others(data_dir, 
         build_training(config)
 
 
-def test_weights_without_names_say_for_what_they_are_taken(tmp_path, capsys):
-    """And with names they need no images."""
+def test_weights_without_class_names_print_which_are_assumed(tmp_path, capsys):
+    """With names they need no images."""
     config = config_of(fill(tmp_path / "in", 1, ("1", "2", "10")), run="predict")
     assert load_trained(config).card.classes == ("1", "10", "2")
     assert "in order of their names as text: 1, 10, 2; config.input" in capsys.readouterr().out
@@ -209,7 +209,7 @@ def test_weights_without_names_say_for_what_they_are_taken(tmp_path, capsys):
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Five pictures, one of them damaged, and a text; names that a list or a glob trips over."""
+    """Five pictures, one damaged, and a text file, with names that break lists and globs."""
     root = tmp_path / "pictures"
     (root / "below").mkdir(parents=True)
     for name in ("a,b.png", "c.png", "e[1].png", "below/d.PNG"):
@@ -248,7 +248,7 @@ def test_a_list_that_names_no_file_is_refused(names):
 
 
 @pytest.mark.parametrize("names", ["/none.png", "/c.png,{}/none.png", "/*.jpg"])
-def test_files_that_are_not_there_are_named(names, pictures):
+def test_missing_files_are_named(names, pictures):
     missing = names.replace("{}", str(pictures)).split(",")[-1].removeprefix(str(pictures))
     asked = str(pictures) + names.replace("{}", str(pictures))
     with pytest.raises(errors.BadInput, match=f"no file '{pictures}") as raised:
@@ -258,7 +258,7 @@ def test_files_that_are_not_there_are_named(names, pictures):
         image_files.expand(f"{pictures}/*.txt", image_files.Counter())
 
 
-def test_a_file_that_cannot_be_read_is_named_and_passed_over(pictures, tmp_path, capsys):
+def test_an_unreadable_file_is_named_and_skipped(pictures, tmp_path, capsys):
     os.rename(pictures / "c.png", os.fsencode(pictures) + b"/caf\xe9.png")
     config = config_of(fill(tmp_path / "in", 1), run="predict", images=str(pictures))
     trained = load_trained(config)
@@ -285,7 +285,7 @@ def test_a_file_that_cannot_be_read_is_named_and_passed_over(pictures, tmp_path,
     assert results["skipped_examples"] == 1
 
 
-def test_nothing_that_can_be_read_leaves_nothing(pictures, tmp_path):
+def test_without_a_readable_file_nothing_is_written(pictures, tmp_path):
     config = config_of(fill(tmp_path / "in", 1), run="predict", images=f"{pictures}/empty.png")
     with pytest.raises(errors.BadInput, match="empty.png: not a readable image"):
         predict.run(config, str(tmp_path / "out"), "folder")
@@ -301,7 +301,7 @@ def test_a_folders_path_may_hold_commas(tmp_path):
         arguments.parse("folder:/nowhere/a,b", model="m", dataset="", resolution=0)
 
 
-def test_few_shot_evaluation_takes_the_splits_that_there_are(tmp_path):
+def test_few_shot_evaluation_uses_the_splits_that_exist(tmp_path):
     dataset = f"folder:{fill(tmp_path / 'Train', 3).parent}"
     (asked,) = fewshot.get_config(dataset).evaluators.fewshot.datasets
     assert asked == (dataset, "train[:90%]", "train[90%:]")

@@ -1,4 +1,4 @@
-"""A config has the keys of single runs only when these are asked for."""
+"""A config has the keys of a single run only if that run is selected."""
 
 import importlib
 import json
@@ -37,7 +37,7 @@ def test_a_recipe_has_the_keys_of_its_run(name, data_dir):
     assert own_keys(recipes.load(name, "show")) == NAMES
 
 
-def test_every_run_with_keys_of_its_own_is_one():
+def test_every_group_with_keys_of_its_own_belongs_to_a_run():
     assert groups.OF_RUN.keys() <= runs.described().keys() and groups.ALL in runs.described()
     assert groups.runs_with("sweep.grid") == ["sweep", "vtab"] and not groups.runs_with("total")
 
@@ -50,7 +50,7 @@ def test_recipes_fill_the_keys_of_the_runs_that_they_are_for():
     assert recipes.load("paper:table3,Mixer-B/16").reproduce.rows
 
 
-def test_a_recipe_of_a_users_that_knows_no_runs(tmp_path, monkeypatch, capsys):
+def test_a_users_recipe_without_the_argument_run(tmp_path, monkeypatch, capsys):
     file = tmp_path / "mine.py"
     file.write_text("from configs import quickstart\nget_config = lambda: quickstart.get_config()")
     config = recipes.load(str(file), "predict")
@@ -76,8 +76,8 @@ def test_a_recipe_of_a_users_that_knows_no_runs(tmp_path, monkeypatch, capsys):
         recipes.load(str(file))
 
 
-def test_a_workdir_that_recorded_the_keys_of_all_runs_is_still_one(tmp_path):
-    """As before, when each config had them all."""
+def test_a_workdir_that_recorded_the_keys_of_all_runs_is_still_valid(tmp_path):
+    """As older versions did, whose configs had them all."""
     everything = keys.as_json(recipes.load("quickstart", whole=True))
     (tmp_path / "config.json").write_text(json.dumps(everything))
     path = workdir.open_workdir(str(tmp_path))

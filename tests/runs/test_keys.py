@@ -1,4 +1,4 @@
-"""Nothing that is given is ignored: every run refuses the keys that it does not use."""
+"""No given key is ignored: every run refuses the keys that it does not use."""
 
 import functools
 import importlib
@@ -44,7 +44,7 @@ def recipe(run, words="smoke"):
 
 
 def built(config):
-    """Builds all that a run reads its keys for."""
+    """Builds everything for which a run reads its keys."""
     run = config.run
     if run == "train":
         build_training(config).initial()
@@ -69,7 +69,7 @@ def built(config):
         what[run](config)
 
 
-# What is needed besides the recipe; {} stands for a trained workdir.
+# What is needed besides the recipe; {} is replaced by a trained workdir.
 NEEDS = {
     "evaluate": {"init_from": "{}"},
     "predict": {"init_from": "{}", "images": "a.png"},
@@ -161,12 +161,10 @@ def test_a_key_of_another_run_is_refused_and_its_run_named(run, key, value, monk
     assert f"config.{key} belongs to --config.run={run}." in err
 
 
-def test_what_counts_instead_is_said(trained, image_folder):
+def test_the_value_that_takes_precedence_is_reported(trained, image_folder):
     config = followed("evaluate", trained, image_folder, {"image_size": (48, 48)})
     built(config)
-    with pytest.raises(
-        BadInput, match=rf"config.image_size=\[24, 24\] from .*{trained} takes"
-    ):
+    with pytest.raises(BadInput, match=rf"config.image_size=\[24, 24\] from .*{trained} takes"):
         keys.used(config)
     same = followed("evaluate", trained, image_folder, {"image_size": (24, 24)})
     built(same)
@@ -189,14 +187,14 @@ def test_a_word_that_a_loaded_model_overrules_is_refused(trained):
 
 
 def test_no_key_stays_unread(trained, image_folder):
-    """Of all that can be set, each key is read by some run that a recipe is for."""
+    """Each key that can be set is read by some run of some recipe."""
     read, everything = {"run"}, set()
     cases = [
         ("train", {"input.fraction": 0.5, "init_from": str(trained)}),
         *((run, {}) for run in (*NEEDS, "sweep", "contact_sheet", "input_benchmark", "plan")),
         ("vtab", {"vtab.tasks": ("caltech101",)}),
     ]
-    # A sweep sets the split that it chooses by, `fewshot` measures once.
+    # A sweep sets its own validation split; `fewshot` measures once.
     read |= {"evaluators.dev.split", "evaluators.fewshot.every"}
     for run, given in cases:
         config = followed(run, trained, image_folder, given)
@@ -206,7 +204,7 @@ def test_no_key_stays_unread(trained, image_folder):
     assert not everything - read, sorted(everything - read)
 
 
-def test_what_a_copy_sets_is_written_down_though_nobody_may_ask_for_it_by_hand():
+def test_what_a_copy_sets_is_recorded_although_the_command_may_not_set_it():
     config = keys.track(recipe("train"), {"--config.total=5 steps": ("total",)})
     assert config.seed == 0
     own = config.copy_and_resolve_references()
@@ -220,7 +218,7 @@ def test_what_a_copy_sets_is_written_down_though_nobody_may_ask_for_it_by_hand()
     assert keys.used(own) == {"schedule": {"base": 0.5}}
 
 
-def test_only_what_is_used_is_written_down_and_kept_by_later_sessions(tmp_path):
+def test_only_used_keys_are_recorded_and_later_sessions_keep_them(tmp_path):
     config = keys.track(recipe("train"))
     assert config.seed == 0 and config.model.patch_size == 4
     path = tmp_path / "run"
@@ -232,7 +230,7 @@ def test_only_what_is_used_is_written_down_and_kept_by_later_sessions(tmp_path):
     assert json.loads((path / "config.json").read_text()).keys() == {"seed", "model", "total"}
 
 
-def test_copies_note_too_but_not_what_they_have_overwritten():
+def test_copies_record_reads_but_not_of_keys_they_have_overwritten():
     config = keys.track(recipe("train"))
     copy = config.copy_and_resolve_references()
     copy.seed, copy.model.num_blocks = 3, 1

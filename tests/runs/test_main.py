@@ -1,4 +1,4 @@
-"""What a user can get wrong on the command line: one line, exit 2, nothing written."""
+"""Mistakes on the command line: one line, exit code 2, nothing written."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from runs_command import ROOT, run
 
 from mixer import command, runs
 
-# What is wrong, and what the message must say. The recipe is quickstart unless given.
+# A mistake, and what the message must contain. The recipe is quickstart unless given.
 BAD = [
     ({"config": "configs/quickstart.py:Mixer-B/17"}, "Did you mean 'Mixer-B/16'"),
     ({"config": "configs/quickstart.py:smoke,fast"}, "unknown config argument 'fast'"),
@@ -53,7 +53,7 @@ BAD = [
 ]
 
 
-def test_a_misspelt_key_in_a_recipe_is_said(data_dir, tmp_path):
+def test_a_misspelt_key_in_a_recipe_is_reported(data_dir, tmp_path):
     recipe = tmp_path / "mine.py"
     recipe.write_text(
         "from configs import quickstart\n"
@@ -84,14 +84,14 @@ def test_bad_input_is_one_line_exit_two_and_nothing_written(data_dir, tmp_path):
         assert not (tmp_path / str(i)).exists(), wrong
 
 
-def test_a_workdir_that_cannot_be_written_is_said_at_once(data_dir, tmp_path):
+def test_an_unwritable_workdir_is_reported_at_once(data_dir, tmp_path):
     (tmp_path / "file").write_text("in the way")
     code, out, err = run(data_dir, "configs/quickstart.py", tmp_path / "file" / "run")
     assert code == 2 and "compile" not in out
     assert err.startswith(f"error: --workdir={tmp_path}/file/run cannot be written: ")
 
 
-def test_a_store_that_does_not_answer_is_a_line(monkeypatch, capsys):
+def test_an_unreachable_store_is_one_line(monkeypatch, capsys):
     def run(*_):
         raise gcsfs.retry.HttpError({"code": 503, "message": "Service Unavailable"})
 
@@ -103,8 +103,8 @@ def test_a_store_that_does_not_answer_is_a_line(monkeypatch, capsys):
     assert capsys.readouterr().err == said
 
 
-def test_who_insists_waits_for_no_thread():
-    """Such as one that writes a checkpoint to a store out of reach."""
+def test_an_interrupt_does_not_wait_for_threads():
+    """For instance, one that writes a checkpoint to an unreachable store."""
     interrupted = (
         "import sys, threading, time, types\n"
         "from ml_collections import ConfigDict\n"

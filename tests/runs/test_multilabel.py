@@ -1,4 +1,4 @@
-"""Several labels an image, in whole runs."""
+"""Several labels per image, in whole runs."""
 
 import json
 
@@ -33,7 +33,7 @@ def test_what_is_for_one_label_is_refused_with_the_fix(data_dir, monkeypatch):
     fix = "'classification' is for one label.* set config.evaluators.test.type=multilabel"
     with pytest.raises(errors.BadInput, match=fix):
         build_training(config)
-    # A user's own measure says itself that it knows sets of labels.
+    # A user's own evaluator declares that it handles sets of labels.
     monkeypatch.setitem(EVALUATORS, "mine", lambda apply, num_classes: object())
     config.evaluators.test.type = "mine"
     with pytest.raises(errors.BadInput, match="'mine' is for one label per image"):
@@ -43,7 +43,7 @@ def test_what_is_for_one_label_is_refused_with_the_fix(data_dir, monkeypatch):
 
 
 @pytest.mark.parametrize("fraction", [0.0, -0.5, 1.01, float("nan")])
-def test_fractions_that_are_none_are_refused(data_dir, fraction):
+def test_invalid_fractions_are_refused(data_dir, fraction):
     config = small()
     config.input.fraction = fraction
     with pytest.raises(errors.BadInput, match="expected 0 < fraction <= 1"):
@@ -71,8 +71,8 @@ def test_a_step_and_an_evaluation(data_dir):
 
 
 @pytest.mark.slow
-def test_train_evaluate_predict_and_look(data_dir, tmp_path):
-    """Also: a dataset that is known by nothing but lying prepared, in a data_dir of the command."""
+def test_train_evaluate_predict_and_contact_sheet(data_dir, tmp_path):
+    """Also: a dataset known only because it is prepared in the data_dir of the command."""
 
     def overrides(*groups):  # a run refuses the keys that it does not read
         keys = [key for key in OVERRIDES if key.startswith(groups)]
@@ -106,7 +106,7 @@ def test_train_evaluate_predict_and_look(data_dir, tmp_path):
     assert code == 0, err
     (line,) = (tmp_path / "predict" / "predictions.jsonl").read_text().splitlines()
     best = json.loads(line)["top"][0]
-    # Sigmoids that start at -10; a softmax over 21,843 alike would say 1 / 21,843.
+    # Sigmoids that start at -10; a softmax over 21,843 equal logits would give 1 / 21,843.
     assert best["probability"] == pytest.approx(1 / (1 + np.exp(10)), rel=0.1)
 
     sheet = (*overrides("input."), "--config.run=contact_sheet", "--config.sheet=9")

@@ -31,7 +31,7 @@ def test_a_plan_without_data(tmp_path, monkeypatch, capsys):
     measured = {k.removeprefix("plan/"): v for k, v in found["metrics"].items()}
     update = planned_step(asked).update
     assert found["params"] == update.num_params and found["devices"] == 8
-    # A quarter of each, but for what stays whole: norms and biases, under a hundredth.
+    # A quarter of each, except norms and biases, which stay whole: under a hundredth.
     quarter = update.num_params
     for name in ("parameters", "gradients", "averages"):
         assert quarter <= measured[f"{name}_bytes"] <= 1.03 * quarter
@@ -60,7 +60,7 @@ def test_a_plan_without_data(tmp_path, monkeypatch, capsys):
          "exceeds available HBM (15.48G).", "temporary"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_an_answer(message, named, tmp_path, data_dir, monkeypatch, capsys):
+def test_a_step_too_large_is_a_result(message, named, tmp_path, data_dir, monkeypatch, capsys):
     def refuse(self):
         raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {message}")
 
@@ -123,7 +123,7 @@ def test_tpus_share_the_work_and_gather_no_activations(topology, strategy, tmp_p
 
 
 @compiler
-def test_slices_that_there_are_not_are_refused(tmp_path, monkeypatch):
+def test_unknown_slices_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     asked = imagenet.get_config("Mixer-S/32", "plan")
     asked.plan.topology = "v9:2x2"

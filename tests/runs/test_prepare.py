@@ -1,4 +1,4 @@
-"""config.run=prepare as a user starts it: killed and gone on with, refused, repeated."""
+"""config.run=prepare as a user starts it: killed and resumed, refused, repeated."""
 
 import json
 import signal
@@ -31,14 +31,14 @@ def flags(photos, out, *more):
         "prepare.name": "photos",
         "prepare.shard_size": 1,
         "prepare.processes": 2,
-        "prepare.dedup_against": "digits:test",  # decoding every image takes time to be killed in
+        "prepare.dedup_against": "digits:test",  # decoding every image leaves time for the kill
         "runtime.data_dir": out,
     }
     return [f"--config.{key}={value}" for key, value in asked.items()] + list(more)
 
 
 @pytest.mark.long
-def test_killed_or_stopped_it_goes_on_to_the_same_dataset(photos, data_dir, tmp_path):
+def test_killed_or_stopped_it_resumes_to_the_same_dataset(photos, data_dir, tmp_path):
     def dataset(name):
         target = tmp_path / name / "photos" / "1.0.0"
         return {path.name: path.read_bytes() for path in target.iterdir()}
@@ -48,7 +48,7 @@ def test_killed_or_stopped_it_goes_on_to_the_same_dataset(photos, data_dir, tmp_
 
     out, workdir = tmp_path / "killed", tmp_path / "1"
     for number in (signal.SIGKILL, signal.SIGTERM):
-        # It may differ: the number of processes does not show in the result.
+        # The number of processes may differ: it does not affect the result.
         process = start(
             data_dir, CONFIG, workdir, *flags(photos, out, "--config.prepare.processes=3")
         )
@@ -102,5 +102,5 @@ def test_bad_input_is_one_line_exit_two_and_nothing_written(photos, data_dir, tm
         assert code == 2, (wrong, err)
         assert err.startswith("error: ") and message in err, (wrong, err)
         assert len(err.splitlines()) == 1, (wrong, err)
-        # The digits are there for who compares with them.
+        # The digits must exist to compare with them.
         assert not workdir.exists() and not (out / "photos").exists(), wrong

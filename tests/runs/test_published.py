@@ -75,7 +75,7 @@ def test_it_brings_model_preprocessing_and_classes(published, data_dir):
     assert trained.step is None and trained.upstream == upstream(file)
 
 
-def test_heads_without_names_count(published, data_dir, monkeypatch):
+def test_heads_without_class_names_are_numbered(published, data_dir, monkeypatch):
     entry = dataclasses.replace(zoo.PUBLISHED[NAME], dataset="imagenet21k")
     monkeypatch.setitem(zoo.PUBLISHED, NAME, entry)
     config = quickstart.get_config("")
@@ -96,7 +96,7 @@ def test_a_thousand_other_classes_are_not_imagenets(published, capsys):
     assert said in capsys.readouterr().out
 
 
-def test_training_begins_from_it(published, data_dir, capsys):
+def test_training_starts_from_it(published, data_dir, capsys):
     params, file = published
     config = folder.get_config("Mixer-tiny/16,224,smoke")
     config.model.num_blocks, config.init_from = 1, NAME
@@ -116,7 +116,7 @@ def test_predict(published, data_dir, tmp_path, capsys):
 
 
 def test_convert_takes_its_model(published, tmp_path):
-    """Also its GELU, which a folder's card speaks of; the config is another model's."""
+    """Including its GELU, which a folder's card records; the config has another model."""
     params, _ = published
     config = quickstart.get_config("", "convert")
     config.update(init_from=NAME, convert_to=str(tmp_path / "out.safetensors"))
@@ -126,8 +126,8 @@ def test_convert_takes_its_model(published, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, found.params, params)
 
 
-def test_arrays_without_a_place_are_refused_before_anything_is_written(tmp_path, monkeypatch):
-    """Of a ViT's representation layer timm's files have none."""
+def test_arrays_that_the_format_lacks_are_refused_before_anything_is_written(tmp_path, monkeypatch):
+    """timm's files have no representation layer of a ViT."""
     module, fields = registry._MODELS["ViT-S/16"]
     small = {"num_blocks": 1, "hidden_dim": 12, "mlp_dim": 8, "num_heads": 2}
     fields = fields | small | {"representation_size": 7}
@@ -145,7 +145,7 @@ def test_arrays_without_a_place_are_refused_before_anything_is_written(tmp_path,
 
 @pytest.fixture
 def hub_dir(tmp_path):
-    """A folder as convert writes it, of the digits in reverse: its model, parameters and path."""
+    """A folder written by convert, with the digits in reverse: its model, parameters and path."""
     model = mixer.create_model("Mixer-S/32", 10, tokens_mlp_dim=3, channels_mlp_dim=8)
     rng = np.random.default_rng(0)
     shapes = fitting.shapes(model, (64, 64))
@@ -176,7 +176,7 @@ def test_a_folder_brings_model_preprocessing_and_classes(hub_dir, data_dir, caps
     assert conversion(config).card.classes == trained.card.classes
 
 
-def test_a_folder_without_words_on_classes_and_images_has_the_configs(hub_dir, data_dir, capsys):
+def test_a_folder_without_classes_or_preprocessing_uses_the_configs(hub_dir, data_dir, capsys):
     _, params, path = hub_dir
     (path / "config.json").write_text('{"architecture": "mixer_s32_224"}')
     config = quickstart.get_config("")
@@ -213,7 +213,7 @@ def test_a_folders_head_is_reordered_for_training_and_others_are_reset(hub_dir, 
             at_size(config, model, (64, 64), "auto")
 
 
-def test_a_password_would_be_kept_in_config_json(data_dir, tmp_path):
+def test_a_url_with_a_password_is_refused(data_dir, tmp_path):
     config = quickstart.get_config("", "convert")
     config.update(init_from="https://me:secret@host/x.npz", convert_to=str(tmp_path / "x.npz"))
     for build_it in (load_trained, conversion, build_training):
@@ -222,7 +222,7 @@ def test_a_password_would_be_kept_in_config_json(data_dir, tmp_path):
         assert "secret" not in str(e.value)
 
 
-def test_a_conversion_goes_to_a_disk():
+def test_a_conversion_needs_a_local_target():
     config = quickstart.get_config("", "convert")
     for target in ("gs://bucket/x.npz", "gs://bucket/folder/"):
         config.update(init_from="x.npz", convert_to=target)
@@ -230,7 +230,7 @@ def test_a_conversion_goes_to_a_disk():
             conversion(config)
 
 
-def test_someone_elses_modules_are_imported_only_if_they_are_named(tmp_path, data_dir, monkeypatch):
+def test_modules_of_others_are_imported_only_if_they_are_named(tmp_path, data_dir, monkeypatch):
     """Importing runs their code: see config.imports."""
     card = dict(model={}, image_size=(8, 8), transform="resize", classes=(), dataset="x")
     meta = {"step": 1, "card": card | {"imports": "their_lab, ours"}}

@@ -1,4 +1,4 @@
-"""Unreadable examples and the input benchmark, as a user meets them."""
+"""Unreadable examples and the input benchmark, as a user sees them."""
 
 import json
 

@@ -13,7 +13,7 @@ from mixer.data.sources.splits import absolute_ranges
 from mixer.runs.training import build_training
 from mixer.training import durations
 
-# Table 4, with the steps that follow for so many training images.
+# Table 4, with the steps that follow from the number of training images.
 # recipe, model: epochs, lr, weight decay, RandAugment m, mixup p, stochastic depth, images, steps
 I1K, I21K, JFT = 1_281_167 - 12_812, 14_197_122 - 51_200, 303_000_000
 TABLE_4 = {
@@ -60,7 +60,7 @@ def test_pretraining_is_table_4s_row(name, model):
     assert config.evaluators.val.transform == "resize_small(256)|central_crop"
 
 
-# Table 3's epochs; rates and weight decay of table 3 in ViT's own paper (none has R200x3's).
+# Table 3's epochs; rates and weight decay of table 3 in ViT's paper (neither has R200x3).
 JFT_OTHERS = {
     "ViT-B/32": (7, 0.0008),
     "ViT-L/32": (7, 0.0006),

@@ -1,4 +1,4 @@
-"""Steps of a training drawn again: what it saw, what it lost, and when it saw what."""
+"""Replayed steps of a training: the examples, their losses, and when examples were seen."""
 
 import csv
 import hashlib
@@ -58,7 +58,7 @@ def sha256(image):
 
 @pytest.fixture(scope="module")
 def training(data_dir, tmp_path_factory):
-    """The workdir of one that is complete, and of each step the images that the devices got."""
+    """The workdir of a complete training, and the images that each step received."""
     consumed, put = [], Reader.put
 
     def spy(self, rows):
@@ -98,14 +98,14 @@ def losses(source):
 
 @pytest.fixture(scope="module")
 def exact(training, tmp_path_factory):
-    """Steps from before the first checkpoint that is kept, and from after it."""
+    """Steps before and after the first checkpoint that is kept."""
     output = tmp_path_factory.mktemp("exact") / "replay"
     return output, replayed(
         training[0], output, {"replay.steps": "3, 6-7, 11-12", "replay.exact": True}
     )
 
 
-def test_the_pixels_and_the_losses_are_the_trainings(training, exact):
+def test_the_pixels_and_the_losses_are_those_of_the_training(training, exact):
     source, consumed = training
     output, metrics = exact
     logged = losses(source)
@@ -116,7 +116,7 @@ def test_the_pixels_and_the_losses_are_the_trainings(training, exact):
         assert (output / "steps" / f"{step}.png").stat().st_size > 1000
 
 
-def test_what_is_told_makes_the_pixels(training, exact):
+def test_the_recorded_operations_reproduce_the_pixels(training, exact):
     source, output = training[0], exact[0]
     reader = build_training(_config_of(source)).reader
     told = lines_of(output, 7)
@@ -144,7 +144,7 @@ def _config_of(source):
     return config
 
 
-def test_the_order_is_walked_to_the_end(training, tmp_path, capsys):
+def test_the_order_is_searched_to_the_end(training, tmp_path, capsys):
     source = training[0]
     order = build_training(_config_of(source)).reader.rows.order
     metrics = replayed(source, tmp_path / "out", {"replay.examples": "17, 3"})
@@ -159,7 +159,7 @@ def test_the_order_is_walked_to_the_end(training, tmp_path, capsys):
         assert f"step {places[0][0]} row {places[0][1]}" in capsys.readouterr().out or index == 3
 
 
-def test_each_rows_numbers_by_the_nearest_checkpoint(training, tmp_path, capsys):
+def test_each_rows_numbers_are_at_the_nearest_checkpoint(training, tmp_path, capsys):
     source = training[0]
     given = {"runtime.threads": 1}  # of this machine
     metrics = replayed(source, tmp_path / "out", {"replay.steps": "11, 2"}, given)
@@ -186,7 +186,7 @@ def test_each_rows_numbers_by_the_nearest_checkpoint(training, tmp_path, capsys)
         assert float(line["grad_norm"]) == pytest.approx(float(optax.tree.norm(grads)), rel=1e-3)
 
 
-def test_lambda_is_the_steps(training, exact):
+def test_lambda_is_that_of_the_step(training, exact):
     """Of an affine loss in the targets: found again from the mixed targets' own loss."""
     from mixer.training import mixup, step
 
@@ -214,7 +214,7 @@ def test_lambda_is_the_steps(training, exact):
         ({"replay.steps": "1"}, {"runtime.profile": "1-2"}, "config.runtime.profile=''"),
     ],
 )
-def test_what_cannot_be_is_refused(changes, given, message, training, tmp_path):
+def test_invalid_requests_are_refused(changes, given, message, training, tmp_path):
     with pytest.raises(BadInput, match=message):
         replayed(training[0], tmp_path / "out", changes, given)
     assert not (tmp_path / "out").exists()
@@ -276,7 +276,7 @@ TINY = {
 }
 
 
-def test_a_moved_folder_its_names_and_what_cannot_be_read(image_folder, data_dir, tmp_path, capsys):
+def test_a_moved_folder_with_an_unreadable_file(image_folder, data_dir, tmp_path, capsys):
     bad = image_folder / "train" / "dog" / "3.png"
     bad.write_bytes(b"none")
     source = tmp_path / "train"
@@ -310,7 +310,7 @@ def test_a_moved_folder_its_names_and_what_cannot_be_read(image_folder, data_dir
 
 
 @pytest.mark.long
-def test_a_fine_tuning_needs_its_start_only_for_steps_before_its_checkpoints(
+def test_a_fine_tuning_needs_its_init_from_only_for_steps_before_its_checkpoints(
     training, image_folder, tmp_path
 ):
     upstream = tmp_path / "upstream"
@@ -367,7 +367,7 @@ def test_twenty_steps_of_a_run_killed_three_times(data_dir, tmp_path):
         process = start(data_dir, recipe, source, *KILLED)
         began, end = time.time_ns(), time.monotonic() + 120
         log = source / "metrics.jsonl"
-        # A line of the session before does not count: this one has to have begun.
+        # A line of the previous session does not count: this one must have started.
         while not (
             log.exists()
             and log.stat().st_mtime_ns > began

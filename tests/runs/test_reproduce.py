@@ -1,4 +1,4 @@
-"""A row of the paper from nothing to the table, on digits; and tables from what lies about."""
+"""A row of the paper from nothing to the table, on digits; and tables from any workdirs."""
 
 import csv
 import importlib
@@ -77,7 +77,7 @@ def test_the_listing_has_every_command_and_its_cost_and_does_nothing(config, tmp
     assert cells[-1] == "10"
 
 
-def test_a_published_file_takes_the_place_of_one_pretraining(config, tmp_path, capsys):
+def test_a_published_file_replaces_one_pretraining(config, tmp_path, capsys):
     asked = config("table3,Mixer-B/16,imagenet21k")
     asked.reproduce.list, asked.init_from = True, "Mixer-B/16:imagenet21k"
     reproduce.run(keys.track(asked), str(tmp_path / "none"), "")
@@ -103,13 +103,13 @@ def test_runs_without_data_are_left_out_with_the_command_that_prepares_them(
     assert not (tmp_path / "paper" / "results.json").exists()
 
 
-def test_rows_that_are_not_there_are_listed(config):
+def test_unknown_rows_list_the_known_ones(config):
     with pytest.raises(errors.BadInput, match="table2 has no row for these words. It has: Mixer-L"):
         config("table2,Mixer-S/16")
 
 
 def finished(path, **changes):
-    """The workdir of a sweep as the recipe has it, or with other keys."""
+    """The workdir of a sweep with the recipe's keys, or with other ones."""
     module = importlib.import_module("configs.sweep")
     content = keys.flat(keys.as_json(module.get_config("Mixer-B/16,cifar10,224")))
     content |= changes.pop("config", {})
@@ -143,9 +143,9 @@ def collect(tmp_path, *paths):
     return (tmp_path / "tables" / "tables.md").read_text()
 
 
-def test_tables_take_what_belongs_and_say_what_does_not(tmp_path):
+def test_tables_use_matching_results_and_list_the_others(tmp_path):
     finished(tmp_path / "a" / "good")
-    finished(tmp_path / "a" / "good" / "trials" / "part")  # a part of it is no result of its own
+    finished(tmp_path / "a" / "good" / "trials" / "part")  # a part of it does not count as a result
     finished(tmp_path / "a" / "short", config={"schedule.warmup": "9 steps"})
     finished(tmp_path / "a" / "quick", config={"input.fast_decode": True})
     finished(tmp_path / "a" / "other", dataset="svhn_cropped")
@@ -158,7 +158,7 @@ def test_tables_take_what_belongs_and_say_what_does_not(tmp_path):
     assert "configs/sweep.py:Mixer-B/16,cifar100,224 --config.init_from=PRETRAINED" in rest
 
 
-def test_appendix_a_stands_beside_the_mixer(tmp_path):
+def test_appendix_a_is_compared_with_the_mixer(tmp_path):
     module = importlib.import_module("configs.ablations")
     for model, top1 in (("Mixer-S/32", 0.5), ("ViewsMixer-S/32", 0.53)):
         config = module.get_config(f"{model},imagenet2012")

@@ -47,7 +47,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finetuned(weights, data_dir, tmp_path_factory):
-    """A run that began from them at twice the resolution."""
+    """A run that started from them at twice the resolution."""
     workdir = tmp_path_factory.mktemp("finetuned") / "run"
     assert start(training_config(weights), workdir)["upstream"]["path"] == str(weights)
     return workdir
@@ -77,7 +77,7 @@ def test_finetuning_at_twice_the_resolution(weights, finetuned):
         mixer.load_pretrained(finetuned, large, image_size=48, pretrained_size=12)
 
 
-def test_going_on_needs_the_file_no_more(weights, finetuned, data_dir, tmp_path):
+def test_resuming_does_not_need_the_file(weights, finetuned, data_dir, tmp_path):
     copy = shutil.copytree(finetuned, tmp_path / "run")
     results = (copy / "results.json").rename(tmp_path / "before.json")
     moved = weights.rename(tmp_path / "moved.npz")
@@ -98,7 +98,7 @@ def test_evaluating_the_file_or_the_run_is_the_same(weights, finetuned, tmp_path
     assert start(resampled, tmp_path / "c")["params"] < of_file["params"]
 
 
-def test_a_run_goes_on_at_a_third_size_by_resampling(finetuned, data_dir):
+def test_training_continues_at_a_third_size_by_resampling(finetuned, data_dir):
     made = config("train", init_from=str(finetuned), image_size=(28, 24))
     made.model.tokens_mlp_dim *= 4
     training = build_training(made)

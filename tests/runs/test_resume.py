@@ -1,4 +1,4 @@
-"""Stopping, killing and damaging a run, and going on with it: the numbers stay the same."""
+"""Runs that are stopped, killed or damaged, then resumed: the numbers stay the same."""
 
 import functools
 import json
@@ -35,7 +35,7 @@ TIMES = re.compile("images_per_second|data_wait_share|device_days|seconds/|tflop
 
 
 def final(workdir):
-    """All that a complete run leaves: arrays, metrics, results."""
+    """All output of a complete run: arrays, metrics, results."""
     with Store(workdir / "checkpoints", read_only=True) as store:
         here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         step = store.steps()[-1]
@@ -91,7 +91,7 @@ def test_killed_three_times_once_while_saving(undisturbed, data_dir, tmp_path):
     ]
     for moment in moments:
         process = start(data_dir, RECIPE, workdir, *SHORT)
-        # The line of a session before does not count: this one has to have begun.
+        # A line of an earlier session does not count: this one must have started.
         wait_for(
             functools.partial(changed_since, workdir / "metrics.jsonl", time.time_ns()), process
         )
@@ -99,7 +99,7 @@ def test_killed_three_times_once_while_saving(undisturbed, data_dir, tmp_path):
         process.kill()
         process.communicate()
         assert not (workdir / "results.json").exists()
-    # What may change on the way: config.runtime. And compiled afresh it is the same program.
+    # config.runtime may change in between, and recompiling gives the same program.
     fresh = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     code, out, err = run(data_dir, RECIPE, workdir, *SHORT, "--config.runtime.workers=2", **fresh)
     assert code == 0, err
@@ -120,7 +120,7 @@ def test_worker_processes_have_no_jax(data_dir, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_polite_stop_saves_and_says_how_to_go_on(undisturbed, data_dir, tmp_path):
+def test_sigterm_saves_and_says_how_to_resume(undisturbed, data_dir, tmp_path):
     workdir = tmp_path / "stopped"
     process = start(data_dir, RECIPE, workdir, *SHORT)
     wait_for(lambda: steps_logged(workdir) >= 2, process)
@@ -135,7 +135,7 @@ def test_a_polite_stop_saves_and_says_how_to_go_on(undisturbed, data_dir, tmp_pa
 
 
 @pytest.mark.long
-def test_ctrl_c_saves_though_nobody_reads_the_output_any_more(undisturbed, data_dir, tmp_path):
+def test_ctrl_c_saves_even_if_the_output_is_closed(undisturbed, data_dir, tmp_path):
     """What `python main.py ... | tee log` does: Ctrl-C ends tee first."""
     workdir = tmp_path / "piped"
     process = start(data_dir, RECIPE, workdir, *SHORT)
@@ -151,7 +151,7 @@ def test_ctrl_c_saves_though_nobody_reads_the_output_any_more(undisturbed, data_
 
 
 @pytest.mark.long
-def test_one_process_a_workdir_and_no_other_data(image_folder, data_dir, tmp_path):
+def test_one_process_per_workdir_and_the_same_data(image_folder, data_dir, tmp_path):
     workdir = tmp_path / "busy"
     recipe = f"configs/folder.py:folder:{image_folder},32,smoke"
     overrides = (f"--config.dataset=folder:{image_folder}", "--config.evaluators.test.split=test")
@@ -180,7 +180,7 @@ def test_a_stop_while_compiling_exits_cleanly(data_dir, tmp_path):
 
 
 @pytest.mark.long
-def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(
+def test_a_damaged_newest_checkpoint_is_reported_and_the_previous_one_used(
     undisturbed, data_dir, tmp_path
 ):
     workdir = tmp_path / "damaged"

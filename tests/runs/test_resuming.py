@@ -1,4 +1,4 @@
-"""What may change when a run goes on: nothing that a number already made rests on."""
+"""What may change when a run is resumed: nothing that affects numbers already recorded."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ CONSTANT = {"schedule.decay": "constant"}
         ({"best": "a/1shot"}, {"best": "test/top1"}, "config.best: 'a/1shot' -> 'test/top1'"),
     ],
 )
-def test_what_changes_no_number_is_accepted_and_said(before, after, said, capsys):
+def test_changes_that_keep_all_numbers_are_accepted_and_printed(before, after, said, capsys):
     old = OLD | before
     resuming.check_config("runs/a", old, old | after, complete=False)
     out = capsys.readouterr().out
@@ -52,7 +52,7 @@ def test_what_changes_no_number_is_accepted_and_said(before, after, said, capsys
     assert len(out.splitlines()) <= 1
 
 
-def test_evaluators_that_a_run_never_reads_are_no_difference():
+def test_evaluators_that_a_run_never_reads_may_differ():
     old = {"run": "prepare", "prepare.name": "mine"}
     resuming.check_config("runs/a", old, old | {"evaluators.test.split": "x"}, complete=False)
     with pytest.raises(BadInput, match="evaluators.test.split: 'absent' -> 'x'"):
@@ -86,7 +86,7 @@ def test_another_run_is_refused(before, after):
         resuming.check_config("runs/a", old, old | after, complete=False)
 
 
-def test_nothing_may_change_of_a_complete_run():
+def test_nothing_may_change_in_a_complete_run():
     with pytest.raises(BadInput, match="which is complete. To train longer, start from it"):
         resuming.check_config("runs/a", OLD, OLD | {"input.on_bad": "skip"}, complete=True)
     resuming.check_config("runs/a", OLD, OLD | {"runtime.threads": 3}, complete=True)
@@ -120,7 +120,7 @@ def test_an_unreadable_test_image_is_found_before_training(image_folder, data_di
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unreadable_training_image_can_be_passed_over_later(image_folder, data_dir, tmp_path):
+def test_an_unreadable_training_image_can_be_skipped_later(image_folder, data_dir, tmp_path):
     (image_folder / "train" / "dog" / "page.png").write_text("<html>404</html>")
     path = tmp_path / "run"
     with pytest.raises(BadExample, match=r"page.png"):
@@ -147,10 +147,10 @@ def test_a_failing_evaluation_costs_no_step_and_its_evaluator_may_change(
     out = capsys.readouterr().out
     assert "resuming from step 7 of 10" in out
     assert "from here on config.evaluators.test.type: 'broken' -> 'classification'" in out
-    assert steps_measured(path) == [8, 10]  # at 7 it is not due any more
+    assert steps_measured(path) == [8, 10]  # it is no longer due at 7
 
 
-def test_a_run_goes_on_longer_at_a_constant_rate_and_where_its_folder_was_moved_to(
+def test_a_run_may_be_extended_at_a_constant_rate_and_its_folder_moved(
     image_folder, data_dir, tmp_path
 ):
     constant = {"decay": "constant", "warmup": "0 steps"}
@@ -168,12 +168,10 @@ def test_a_run_goes_on_longer_at_a_constant_rate_and_where_its_folder_was_moved_
         session(recipe(moved, schedule=constant, total="4 steps"), path)
 
 
-def test_other_test_images_are_noticed_also_in_a_folder_that_was_moved(
-    image_folder, data_dir, tmp_path
-):
+def test_changed_test_images_are_noticed_even_in_a_moved_folder(image_folder, data_dir, tmp_path):
     path, moved = tmp_path / "run", tmp_path / "moved"
     session(recipe(image_folder), path)
-    (path / "results.json").write_text("")  # what a power cut may leave: it is no result
+    (path / "results.json").write_text("")  # as a power cut may leave it: not a valid result
     next((image_folder / "test" / "cat").iterdir()).unlink()
     with pytest.raises(BadInput, match=r"11 now.*has measured.*evaluator of another name"):
         session(recipe(image_folder), path)
@@ -182,7 +180,7 @@ def test_other_test_images_are_noticed_also_in_a_folder_that_was_moved(
         session(recipe(moved), path)
 
 
-def test_a_run_goes_on_without_its_start_where_the_newest_checkpoint_is_damaged(
+def test_a_run_resumes_without_its_init_from_if_the_newest_checkpoint_is_damaged(
     image_folder, data_dir, tmp_path, capsys
 ):
     first, path = tmp_path / "first", tmp_path / "run"
@@ -197,6 +195,6 @@ def test_a_run_goes_on_without_its_start_where_the_newest_checkpoint_is_damaged(
     assert "resuming from step 8" in capsys.readouterr().out
 
 
-def test_what_an_older_version_has_noted_is_no_trace(image_folder, data_dir, tmp_path):
+def test_data_recorded_by_an_older_version_are_refused(image_folder, data_dir, tmp_path):
     with pytest.raises(BadInput, match="older version of this program"):
         resuming.check_data(tmp_path, None, "0123456789abcdef")

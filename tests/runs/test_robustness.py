@@ -1,4 +1,4 @@
-"""ImageNet's other test sets beside its own."""
+"""ImageNet's other test sets, measured with its own."""
 
 import tfds_stand_ins as stand_ins
 
@@ -29,5 +29,5 @@ def test_they_are_measured_when_they_get_a_split(tmp_path):
     }
 
 
-def test_a_smoke_test_has_digits_alone():
+def test_a_smoke_test_reads_only_digits():
     assert "a" not in imagenet.get_config("smoke").evaluators

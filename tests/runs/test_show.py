@@ -36,7 +36,7 @@ def test_every_field_of_every_model_has_a_meaning():
 
 
 def marked(config):
-    """By mark, the keys."""
+    """{mark: its keys}."""
     found = {"*": set(), "+": set()}
     for line in show.keys_of(config):
         if match := re.match(r"([* ])([+ ]) ([\w.]+)  ", line):
@@ -79,7 +79,7 @@ def test_the_numbers_are_those_of_the_training(data_dir, capsys):
     assert of_step == pytest.approx(training.update.flops_per_image / 1e9, rel=0.01)
 
 
-def test_what_rests_on_data_that_are_not_there_is_said(data_dir, tmp_path, capsys):
+def test_what_depends_on_missing_data_is_reported_as_unknown(data_dir, tmp_path, capsys):
     config = get_config("finetune", "Mixer-B/16,cifar10", None)
     config.runtime.data_dir, config.input.stage = str(tmp_path), str(tmp_path / "stage")
     config.schedule.warmup = "2 epochs"
@@ -93,7 +93,7 @@ def test_what_rests_on_data_that_are_not_there_is_said(data_dir, tmp_path, capsy
     assert not list(tmp_path.iterdir())
 
 
-def test_values_that_cannot_be_are_refused(data_dir):
+def test_invalid_values_are_refused(data_dir):
     wrong = {
         "batch_size": (0, "config.batch_size=0: expected 1 or more"),
         "total": ("10", "is not a duration"),

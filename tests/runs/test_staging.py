@@ -35,7 +35,7 @@ def read(config, split, shuffle):
 
 
 @pytest.mark.parametrize("shuffle", ["full", "blocks(size=8, window=2)"])
-def test_a_copy_trains_like_the_origin(config, tmp_path, shuffle):
+def test_a_staged_copy_trains_like_the_original(config, tmp_path, shuffle):
     _, wanted = read(config, "train", shuffle)
     config.input.stage = str(tmp_path)
     staged = read(config, "train", shuffle)
@@ -51,7 +51,7 @@ def test_digits_are_not_staged(config, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_another_stage_is_no_other_run(config, tmp_path):
+def test_another_stage_does_not_make_another_run(config, tmp_path):
     path = workdir.open_workdir(str(tmp_path / "run"))
     workdir.begin(path, config)
     config.input.stage = "/elsewhere"

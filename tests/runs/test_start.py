@@ -12,7 +12,7 @@ from mixer.models.fields import MEANINGS, OF_TRAINING
 from mixer.runs import doctor, keys, start
 from mixer.runs.training import build_training
 
-# Of a Mixer-S/16, which the recipes are not asked for.
+# Fields of a Mixer-S/16; the recipes are given other models.
 ALTERED = {
     "patch_size": 8,
     "num_blocks": 1,
@@ -26,7 +26,7 @@ ALTERED = {
 
 @pytest.fixture(scope="module")
 def altered(data_dir, tmp_path_factory):
-    """The workdir of a training whose model has other fields than its name stands for."""
+    """The workdir of a training whose model has other fields than the registered ones."""
     config = quickstart.get_config("smoke")
     config.model.update(ALTERED)
     config.total, config.schedule.warmup, config.batch_size = "1 steps", "0 steps", 8
@@ -41,7 +41,7 @@ def carry_out(config, workdir):
 
 
 def recipe(module, altered, words, given=None, run="train", **changes):
-    """The recipe on digits at 24 x 24, as the command line has it with these keys."""
+    """The recipe on digits at 24 x 24, as if these keys were given on the command line."""
     config = module.get_config(words, run)
     config.update(init_from=str(altered), dataset="digits", batch_size=8, total="1 steps")
     config.image_size, config.schedule.warmup = (24, 24), "0 steps"
@@ -57,7 +57,7 @@ def model_of(workdir):
     return json.loads((workdir / "config.json").read_text())["model"]
 
 
-def test_finetuning_takes_the_architecture_and_keeps_what_is_its_own(altered, tmp_path, capsys):
+def test_finetuning_takes_the_architecture_and_keeps_its_own_fields(altered, tmp_path, capsys):
     config = recipe(finetune, altered, "digits", {"model.stochastic_depth": 0.3})
     ended = carry_out(config, tmp_path / "run")
     said = [line for line in capsys.readouterr().out.splitlines() if "using the model of" in line]
@@ -70,7 +70,7 @@ def test_finetuning_takes_the_architecture_and_keeps_what_is_its_own(altered, tm
     results = json.loads((ended / "results.json").read_text())
     before = json.loads((altered / "results.json").read_text())
     assert results["model"] == "Mixer-S/16" and results["params"] == before["params"]
-    # The same command goes on with it, also when what it began from is there no more.
+    # The same command resumes it, even if its init_from no longer exists.
     moved = altered.rename(altered.parent / "moved")
     try:
         carry_out(config, ended)
@@ -94,7 +94,7 @@ def test_a_field_that_contradicts_the_weights_is_refused(key, value, altered):
 
 
 def used(config):
-    """The keys that a training uses, as it looks at them before anything is written."""
+    """The keys that a training uses, as checked before anything is written."""
     own = start.with_upstream_model(config)
     build_training(own)
     return keys.used(own)
@@ -111,13 +111,13 @@ def test_a_word_for_another_size_is_refused_and_another_family_at_once(altered, 
     )
     with pytest.raises(BadInput, match="word 'Mixer-L/16' would not be used: .*'Mixer-S/16'"):
         start.with_upstream_model(config)
-    with pytest.raises(BadInput, match="holds a Mixer-S/16, .* the recipe's ViT-B/16: .*RECIPE:M"):
+    with pytest.raises(BadInput, match="a Mixer-S/16, .* the recipe's ViT-B/16: .*RECIPE:M"):
         start.with_upstream_model(recipe(finetune, altered, "ViT-B/16,digits"))
     with pytest.raises(BadInput, match="is not the workdir of a training run"):
         start.with_upstream_model(recipe(finetune, tmp_path, "digits"))
 
 
-def test_another_start_leaves_the_model_alone(altered, tmp_path):
+def test_other_kinds_of_init_from_do_not_change_the_model(altered, tmp_path):
     for path in ("", "random", str(tmp_path / "weights.npz"), "Mixer-B/16:imagenet21k"):
         config = recipe(finetune, path, "digits")
         assert start.with_upstream_model(config) is config
@@ -144,11 +144,11 @@ def test_a_sweep_and_vtab_take_it_too(altered, tmp_path, monkeypatch):
         trained.clear()
 
 
-def test_the_doctor_looks_at_the_model_that_will_be_trained(altered):
+def test_the_doctor_checks_the_model_that_will_be_trained(altered):
     config = recipe(finetune, altered, "digits")
     stem = doctor._shapes(config)["stem"]["kernel"]
     assert stem.shape == (8, 8, 3, 12)
 
 
-def test_what_is_a_trainings_own_has_a_meaning_and_leaves_the_parameters_alone():
+def test_fields_of_training_have_a_meaning_and_do_not_change_the_parameters():
     assert set(OF_TRAINING) <= MEANINGS.keys()

@@ -29,7 +29,7 @@ def config(data_dir):
 
 
 class Pretence:
-    """In the place of trainings: accuracies that follow from rate and seed."""
+    """Replaces trainings: accuracies computed from rate and seed."""
 
     def __init__(self, dev):
         self.dev, self.trained, self.stop_at, self.diverge = dev, [], None, ()
@@ -75,7 +75,7 @@ def results_of(path):
 def test_the_best_rate_is_trained_on_everything(config, trainings, tmp_path, capsys):
     sweep.run(config, str(tmp_path / "out"), "sweep")
     part, whole = "train[:-32]", "train"
-    # Of equal rates the smaller.
+    # Of equally good rates, the smaller.
     assert [(rate, seed, split) for rate, seed, _, split in trainings.trained] == [
         (0.003, 0, part),
         (0.01, 0, part),
@@ -128,7 +128,7 @@ def test_machines_share_the_trials(config, trainings, tmp_path, machines, capsys
     assert results_of(tmp_path)["metrics"]["test/top1"] == pytest.approx(0.015)
 
 
-def test_a_rate_that_diverges_is_out(config, trainings, tmp_path):
+def test_a_rate_that_diverges_is_not_chosen(config, trainings, tmp_path):
     trainings.diverge = (0.01,)
     sweep.run(config, str(tmp_path), "sweep")
     assert results_of(tmp_path)["metrics"]["learning_rate"] == 0.03
@@ -176,7 +176,7 @@ def test_any_keys_are_varied_in_all_combinations(config, trainings, tmp_path, ca
     assert "0.2                    resize          0.003           0.9000 *" in lines
 
 
-def test_a_sweep_begun_with_rates_is_gone_on_with(config, trainings, tmp_path):
+def test_a_sweep_begun_with_rates_is_resumed(config, trainings, tmp_path):
     trainings.stop_at = 2
     config.sweep.grid = "{'schedule.base': (0.003, 0.01, 0.03)}"
     sweep.run(config, str(tmp_path), "sweep")
@@ -214,9 +214,17 @@ def test_a_sweep_begun_with_rates_is_gone_on_with(config, trainings, tmp_path):
             'lr is not a key. Did you mean "schedule.base" (the learning rate after warm-up)?',
         ),
         ("grid", "{'model': (1,)}", "config.sweep.grid: model is not a key"),
-        ("grid", "{'runtime.threads': (1, 2)}", "runtime.threads cannot be varied: it does not affect"),
+        (
+            "grid",
+            "{'runtime.threads': (1, 2)}",
+            "runtime.threads cannot be varied: it does not",
+        ),
         ("grid", "{'run': ('plan',)}", "run cannot be varied: each trial of a sweep is a"),
-        ("grid", "{'sweep.seeds': ((1,),)}", "sweep.seeds cannot be varied: it configures the sweep"),
+        (
+            "grid",
+            "{'sweep.seeds': ((1,),)}",
+            "sweep.seeds cannot be varied: it configures",
+        ),
         ("grid", "{'seed': (1, 2)}", "the seeds are those of config.sweep.seeds"),
         (
             "grid",
@@ -241,7 +249,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_test_split_that_is_missing_is_found_before_the_choosing(config, tmp_path):
+def test_a_missing_test_split_is_found_before_the_choice(config, tmp_path):
     config.evaluators.test.split = "tset"
     with pytest.raises(errors.BadInput, match="tset"):
         sweep.run(config, str(tmp_path / "out"), "sweep")
@@ -290,14 +298,14 @@ def test_vtab_takes_each_tasks_size_and_crops():
 @pytest.mark.parametrize(
     "changed", [{"image_size": (224, 224)}, {"input": {"transform": "resize|flip_lr"}}]
 )
-def test_vtab_refuses_what_each_task_has_of_its_own(changed):
+def test_vtab_refuses_keys_that_each_task_sets(changed):
     config = vtab_recipe.get_config("Mixer-S/16", "vtab")
     config.update(changed)
     with pytest.raises(errors.BadInput, match=r"config\.(image_size|input\.transform)=.*own"):
         sweeps_of(config)
 
 
-def test_vtab_varies_nothing_that_is_a_tasks_own():
+def test_vtab_does_not_vary_keys_that_each_task_sets():
     config = vtab_recipe.get_config("Mixer-S/16", "vtab")
     config.sweep.grid = "{'schedule.base': (0.1,), 'input.transform': ('resize',)}"
     with pytest.raises(errors.BadInput, match="input.transform cannot be varied: .*for each task"):

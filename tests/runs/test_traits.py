@@ -1,4 +1,4 @@
-"""What a family needs goes with its class, whatever name a model is registered under."""
+"""A family's traits belong to its class, whatever name a model is registered under."""
 
 import dataclasses
 import importlib
@@ -18,7 +18,7 @@ from mixer.runs.imports import import_modules
 from mixer.weights import fitting
 from mixer.weights.formats import names
 
-# Names that tell nothing, and what stands behind them.
+# {meaningless name: the model that is registered under it}
 TWINS = {
     "Tiny-NF": "NFNet-F0",
     "Affine": "ResMLP-S24",
@@ -68,7 +68,7 @@ RECIPES = {
 
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
-    """The module's models, for this test alone."""
+    """The module's models, registered for this test only."""
     monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
     monkeypatch.setattr(registry, "_VERIFIED", dict(registry._VERIFIED))
     (tmp_path / "named_mine.py").write_text(MINE)
@@ -89,12 +89,12 @@ def resolved(recipe, *words):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_twin_is_trained_as_the_original(recipe, mine):
+def test_a_renamed_model_trains_like_the_original(recipe, mine):
     for twin, ours in TWINS.items():
         assert resolved(recipe, twin, RECIPES[recipe]) == resolved(recipe, ours, RECIPES[recipe])
 
 
-def test_a_twin_has_the_originals_names_in_files(mine, tmp_path):
+def test_a_renamed_model_has_the_originals_names_in_files(mine, tmp_path):
     for twin, ours in TWINS.items():
         one, other = (registry.create_model(name, 2) for name in (twin, ours))
         assert names.family_of(one) is names.family_of(other) is not None
@@ -120,7 +120,7 @@ def test_a_family_of_your_own_brings_its_traits(mine):
     assert config_of("jft", "Derived").optimizer.agc == 0.01
 
 
-def test_traits_are_a_familys_not_a_sizes(mine):
+def test_traits_belong_to_a_family_not_to_a_size(mine):
     with pytest.raises(ValueError, match="NFNet has .*derive a class from it for Traits"):
         mixer.register_model("Unclipped", NFNet, traits=Traits(), num_blocks=(1,), widths=(8,))
     assert "Unclipped" not in mixer.list_models()

@@ -1,4 +1,4 @@
-"""Published weights against their figures, with a stand-in for the file."""
+"""Published weights against their published accuracies, with a fake file."""
 
 import dataclasses
 import json
@@ -17,14 +17,14 @@ from mixer.runs import verify_zoo
 from mixer.weights import fitting, zoo
 
 NAME = "Mixer-tiny/16:stand-in"
-# Of the stand-in. It always says class 45: that of one of the 16 images, and among the ReaL labels
-# of one of the 12 that have any. ImageNet-A is without it; there it says 15.
+# Accuracies of the fake model. It always predicts class 45: right for one of the 16 images, and by
+# ReaL for one of the 12 that have labels. ImageNet-A lacks that class; there it predicts 15.
 FIGURES = {"val": 1 / 16, "real": 1 / 12, "v2": 0.5, "a": 0.4, "r": 0.5, "sketch": 0.5}
 
 
 @pytest.fixture
 def figures(tmp_path, monkeypatch):
-    """Those of a published model, to be changed."""
+    """Published accuracies of a model, which tests may change."""
     module, fields = registry._MODELS["Mixer-S/16"]
     fields = fields | {"num_blocks": 1, "hidden_dim": 8, "tokens_mlp_dim": 4, "channels_mlp_dim": 8}
     monkeypatch.setitem(registry._MODELS, "Mixer-tiny/16", (module, fields))
@@ -50,7 +50,7 @@ def figures(tmp_path, monkeypatch):
 
 @pytest.fixture
 def config(data_dir, tmp_path):
-    """ImageNet, ReaL's labels and ImageNet-A are there, the other sets not."""
+    """ImageNet, ReaL's labels and ImageNet-A exist, the other sets do not."""
     config = imagenet.get_config("")
     config.update(run="verify_zoo", init_from=NAME)
     config.runtime.data_dir = str(tmp_path / "data")
@@ -70,7 +70,7 @@ def metrics(workdir):
     return json.loads((workdir / "results.json").read_text())["metrics"]
 
 
-def test_figures_that_are_met(config, figures, tmp_path, capsys):
+def test_accuracies_that_match(config, figures, tmp_path, capsys):
     verify_zoo.run(config, str(tmp_path / "out"), "imagenet")
     found = metrics(tmp_path / "out")
     for name in ("val", "real", "a"):
@@ -85,7 +85,7 @@ def test_figures_that_are_met(config, figures, tmp_path, capsys):
     assert "resize_small(36, method='bicubic')|central_crop(32)" in out
 
 
-def test_a_figure_that_is_missed_fails_each_time(config, figures, tmp_path, capsys):
+def test_an_accuracy_that_does_not_match_fails_each_time(config, figures, tmp_path, capsys):
     figures["val"] += 0.0009
     figures["a"] -= 0.0011
     for _ in range(2):
@@ -112,7 +112,7 @@ def test_what_cannot_be_verified_is_refused(config, figures, tmp_path):
     assert not out.exists() and not (tmp_path / "cache").exists()
 
 
-def test_all_with_figures_are_measured_by_default():
+def test_all_models_with_published_accuracies_are_measured_by_default():
     found = [entry for entry in mixer.list_pretrained() if entry.figures]
     assert [entry.model for entry in found] == ["Mixer-B/16", "Mixer-L/16"]
     for entry in found:

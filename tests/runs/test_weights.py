@@ -1,4 +1,4 @@
-"""A finished run's weights, with what they need: load_pretrained, evaluate, predict, init_from."""
+"""Weights of a finished run in use: load_pretrained, evaluate, predict, init_from."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ from mixer.runs.training import build_training
 
 @pytest.fixture(scope="module")
 def trained(data_dir, tmp_path_factory):
-    """Three classes of plain colours, learnt in a moment."""
+    """A run on three classes of plain colours, learnt in moments."""
     root = tmp_path_factory.mktemp("colours")
     rng = np.random.default_rng(0)
     for split, count in (("train", 40), ("test", 8)):
@@ -154,7 +154,7 @@ def test_predict_names_the_classes(trained, data_dir, tmp_path):
 
 
 @pytest.mark.slow
-def test_init_from_starts_where_the_other_ended(trained, data_dir, capsys):
+def test_init_from_starts_where_the_other_run_ended(trained, data_dir, capsys):
     root, workdir = trained
     config = quickstart.get_config(f"folder:{root},32")
     config.model.update(json.loads((workdir / "config.json").read_text())["model"])

@@ -1,4 +1,4 @@
-"""The folder of a run after a power cut, under a damaged disk, and taken away."""
+"""The folder of a run after a power cut, on a damaged disk, and after its removal."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from mixer.training.writers import MetricsLog
 
 
 @pytest.mark.parametrize("content", ["", '{"run": "train", "met', "\0" * 4096, "[1]", "\udcff"])
-def test_a_damaged_results_file_completes_nothing(content, tmp_path, capsys):
+def test_a_damaged_results_file_does_not_make_a_run_complete(content, tmp_path, capsys):
     file = epath.Path(tmp_path) / workdir.RESULTS
     file.write_bytes(content.encode(errors="surrogateescape"))
     assert not workdir.is_complete(file.parent)
@@ -29,7 +29,7 @@ def test_a_damaged_results_file_completes_nothing(content, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("content", ["", '{"total": "5 epo', "3"])
-def test_a_damaged_config_is_one_line_with_the_mend(content, tmp_path):
+def test_a_damaged_config_is_one_line_with_the_fix(content, tmp_path):
     config, path = quickstart.get_config("smoke"), epath.Path(tmp_path)
     workdir.begin(path, config)
     workdir.check(path, config)
@@ -49,7 +49,7 @@ def test_a_damaged_config_is_one_line_with_the_mend(content, tmp_path):
         lambda path: MetricsLog(path, 0, 0),
     ],
 )
-def test_what_cannot_be_read_is_not_said_to_be_unwritable(read, tmp_path):
+def test_an_unreadable_file_is_not_called_unwritable(read, tmp_path):
     path = epath.Path(tmp_path / ("long" * 100))
     with pytest.raises(storage.Unreadable, match=f"^{path}/.* cannot be read: File name too long"):
         read(path)
@@ -74,7 +74,7 @@ def test_the_commit_is_of_the_repository_that_tracks_this_code(tmp_path, monkeyp
 
 
 @pytest.mark.long
-def test_a_folder_that_is_taken_away_and_results_that_are_cut(data_dir, tmp_path, monkeypatch):
+def test_a_removed_folder_and_truncated_results(data_dir, tmp_path, monkeypatch):
     config = quickstart.get_config("smoke")
     config.runtime.log_every = config.runtime.checkpoint_every = "2 steps"
     path, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
