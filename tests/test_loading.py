@@ -232,7 +232,7 @@ def test_sizes_that_no_registered_model_has_need_its_name(ending, tmp_path, caps
     params = drawn(model, (128, 128))
     path = tmp_path / f"large.{ending}"
     mixer.save_pretrained(path, params, model, image_size=128)
-    wanted = f"patch_size=8, .*tokens_mlp_dim=16.*, and no .*: model='{TINY}' takes them"
+    wanted = f"patch_size=8, .*tokens_mlp_dim=16.*, but no .*: model='{TINY}' takes them"
     with pytest.raises(mixer.BadInput, match=wanted):
         mixer.load(path)
     found, loaded, card = mixer.load(path, model=TINY)
@@ -245,7 +245,9 @@ def test_sizes_that_no_registered_model_has_need_its_name(ending, tmp_path, caps
 def test_a_file_that_fits_two_models_needs_a_name(of_an_npz, monkeypatch):
     module, fields = registry._MODELS[TINY]
     monkeypatch.setitem(registry._MODELS, "Mixer-twin/16", (module, fields | {"dropout": 0.1}))
-    with pytest.raises(mixer.BadInput, match=f"Mixer-tiny/16, Mixer-twin/16: say .*model='{TINY}'"):
+    with pytest.raises(
+        mixer.BadInput, match=f"Mixer-tiny/16, Mixer-twin/16: choose .*model='{TINY}'"
+    ):
         mixer.load(of_an_npz[0])
     assert mixer.load(of_an_npz[0], model="Mixer-twin/16")[2].model["name"] == "Mixer-twin/16"
 

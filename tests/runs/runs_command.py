@@ -22,9 +22,6 @@ def environment(data_dir, **more):
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     # One device, as on a laptop; the tests' own processes have eight.
     env["XLA_FLAGS"] = ""
-    # Compilation cache: a run of the same shapes reads what an earlier one compiled.
-    env["JAX_COMPILATION_CACHE_DIR"] = str(data_dir.parent / "compiled")
-    env["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     return env | {"TFDS_DATA_DIR": str(data_dir)} | more
 
 

@@ -193,7 +193,7 @@ def test_class_names_may_reorder_a_datasets_names_but_not_replace_them(data_dir,
     source = build_training(config).reader.source
     assert source.classes == tuple("9876543210") and source[0]["label"] == 9 - own["label"]
     (tmp_path / "names").write_text("\n".join("abcdefghij"))
-    with pytest.raises(errors.BadInput, match="begins with a, b, .* names of its own: 0, 1"):
+    with pytest.raises(errors.BadInput, match="begins with a, b, .* its own names: 0, 1"):
         build_training(config)
 
 

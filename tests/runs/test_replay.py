@@ -249,7 +249,7 @@ def test_a_key_of_another_run_is_refused(training, tmp_path):
 
 def test_several_processes_are_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(replay.peers, "count", lambda: 2)
-    with pytest.raises(BadInput, match="is for one process"):
+    with pytest.raises(BadInput, match="takes one process"):
         config = keys.track(quickstart.get_config(run="replay"))
         replay.run.__wrapped__(config, tmp_path / "out", "")
 

@@ -85,7 +85,7 @@ def test_a_published_file_replaces_one_pretraining(config, tmp_path, capsys):
     assert "pretraining-" not in out and "--config.init_from=Mixer-B/16:imagenet21k" in out
     asked = config("table3,Mixer-B/16")
     asked.init_from = "Mixer-B/16:imagenet21k"
-    with pytest.raises(errors.BadInput, match="the place of 3 pretrainings"):
+    with pytest.raises(errors.BadInput, match="would replace 3 pretrainings"):
         reproduce.run(keys.track(asked), str(tmp_path / "none"), "")
 
 
@@ -152,8 +152,8 @@ def test_tables_use_matching_results_and_list_the_others(tmp_path):
     text = collect(tmp_path, tmp_path / "a")
     taken, rest = text.split("Used:")[1].split("Not used:")
     assert f"cifar10: {tmp_path}/a/good (cpu)" in taken and "short" not in taken
-    assert "short: not the protocol of" in rest and "schedule.warmup='9 steps'" in rest
-    assert "quick: not the protocol of" in rest and "input.fast_decode=True" in rest
+    assert "short: differs from the protocol of" in rest and "schedule.warmup='9 steps'" in rest
+    assert "quick: differs from the protocol of" in rest and "input.fast_decode=True" in rest
     assert "other: in no row (sweep, Mixer-B/16, svhn_cropped, 224)" in rest
     assert "configs/sweep.py:Mixer-B/16,cifar100,224 --config.init_from=PRETRAINED" in rest
 
@@ -190,5 +190,5 @@ def test_one_experiment_does_not_count_twice(tmp_path):
     finished(tmp_path / "two")
     with pytest.raises(errors.BadInput, match="one and .*two are both table3-.*with seed None"):
         collect(tmp_path, tmp_path / "*")
-    with pytest.raises(errors.BadInput, match="'.*nowhere' has no results.json"):
+    with pytest.raises(errors.BadInput, match="neither '.*nowhere' nor .* has a results.json"):
         collect(tmp_path, tmp_path / "nowhere")

@@ -87,7 +87,7 @@ def test_a_field_that_contradicts_the_weights_is_refused(key, value, altered):
     config = recipe(finetune, altered, "Mixer-S/16,digits", {key: value})
     name = key.partition(".")[2]
     message = (
-        rf"config.{key}={value} would not be used: .*={ALTERED[name]!r}, .*init_from={altered}"
+        rf"config.{key}={value} would not be used: .*={ALTERED[name]!r} from .*init_from={altered}"
     )
     with pytest.raises(BadInput, match=message):
         start.with_upstream_model(config)

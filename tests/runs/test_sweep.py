@@ -301,7 +301,8 @@ def test_vtab_takes_each_tasks_size_and_crops():
 def test_vtab_refuses_keys_that_each_task_sets(changed):
     config = vtab_recipe.get_config("Mixer-S/16", "vtab")
     config.update(changed)
-    with pytest.raises(errors.BadInput, match=r"config\.(image_size|input\.transform)=.*own"):
+    message = r"config\.(image_size|input\.transform)=.*for each task"
+    with pytest.raises(errors.BadInput, match=message):
         sweeps_of(config)
 
 

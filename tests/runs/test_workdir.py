@@ -35,7 +35,7 @@ def test_a_damaged_config_is_one_line_with_the_fix(content, tmp_path):
     workdir.check(path, config)
     intact = (path / workdir.CONFIG).read_text()
     (path / workdir.CONFIG).write_text(content)
-    with pytest.raises(BadInput, match=r"config.json is damaged .* copy its config.json to this"):
+    with pytest.raises(BadInput, match=r"config.json is damaged .* copy that config.json here"):
         workdir.check(path, config)
     (path / workdir.CONFIG).write_text(intact)
     workdir.check(path, config)
