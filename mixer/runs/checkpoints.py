@@ -54,7 +54,7 @@ class Checkpoints:
         """Restores the newest intact checkpoint; None if there is none.
 
         Raises:
-          BadInput: it was trained on other examples, or for more steps than `config.total`.
+          BadInput: the examples have changed, or it is past the last step of this training.
         """
         found = self._store.restore_newest(
             self._training.update.abstract_state().items(),
