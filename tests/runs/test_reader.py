@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import AxisType, Mesh
 
 from mixer.data import order, sources
-from mixer.runs.reader import open_reader, say_what_is_read
+from mixer.runs.reader import open_reader, print_sources
 from mixer.training import meshes
 
 
@@ -50,7 +50,7 @@ def test_a_host_that_reads_more_than_its_share_is_told_the_mend(data_dir, capsys
         size = {"batch_size": 32, "seed": 0, "order": made, "mesh": mesh, "threads": 1}
         reader = open_reader(source, "resize", (8, 8), workers=0, **size)
         reader = dataclasses.replace(reader, rows=dataclasses.replace(reader.rows, rows=rows))
-        say_what_is_read({"training": [reader]}, {"test": []})
+        print_sources({"training": [reader]}, {"test": []})
         return capsys.readouterr().out
 
     every_other_device = [row for row in range(32) if row // 4 % 2]
