@@ -1,4 +1,4 @@
-"""The hours, device-days and cost of a recipe, from the time of one step."""
+"""Computes the hours, device-days and cost of a training from the time of one step."""
 
 import dataclasses
 import math
@@ -18,8 +18,8 @@ class Work:
     """The work of one training.
 
     Attributes:
-      steps: of the training.
-      batch_size: images a step.
+      steps: number of steps.
+      batch_size: images per step.
       evaluated: images that go through the model in all evaluations.
       unknown: evaluators with an unknown number of images; not counted.
     """
@@ -30,12 +30,12 @@ class Work:
     unknown: tuple[str, ...]
 
     def bill(self, step_seconds: float, devices: int, price: float) -> "Bill":
-        """What it takes with steps of this time.
+        """The bill of this work if a step takes `step_seconds`.
 
         An evaluated image takes a third of the time of a trained one: the forward pass.
 
         Args:
-          price: of a device-hour; 0 if unknown.
+          price: price of a device-hour; 0 if unknown.
         """
         training = self.steps * step_seconds
         evaluating = self.evaluated * step_seconds / self.batch_size / 3
@@ -53,7 +53,7 @@ class Bill:
     """The cost of one training, with its evaluations.
 
     Attributes:
-      evaluating: the share of the evaluations.
+      evaluating: the share of the time that evaluations take.
       cost: in the currency of the price; None without a price.
     """
 
@@ -64,10 +64,10 @@ class Bill:
 
 
 def work_of(config: ConfigDict) -> Work | None:
-    """The work of the config's training; None if the number of its steps is not known.
+    """The work of the config's training; None if its number of steps is unknown.
 
     Raises:
-      BadInput: durations or splits that cannot be understood.
+      BadInput: invalid durations or splits.
     """
     try:
         examples = len(training_source(config)[0])
@@ -97,7 +97,7 @@ def _images(config: ConfigDict, dataset: str, split: str) -> int | None:
 
 
 def _known(dataset: str, split: str) -> int | None:
-    """How many images a split of one of the paper's large datasets has, which need not be here."""
+    """The size of a split of the paper's large datasets, prepared here or not; None for others."""
     if dataset not in rows.SPLITS:
         return None
     sizes = rows.SPLITS[dataset]

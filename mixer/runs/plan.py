@@ -178,7 +178,7 @@ def _metrics(cost: StepCost) -> dict[str, float | None]:
 def _estimate(
     update: Update, cost: StepCost, work: Work | None, price: float
 ) -> dict[str, float | None]:
-    """By name: the seconds of a step and, where the work is known, of the whole training."""
+    """{name: value}: seconds of a step and, if the work is known, the bill of the training."""
     peak = peaks.peak(update.mesh.devices.flat[0])
     if peak is None or cost.accessed is None:
         return {}
@@ -192,7 +192,7 @@ def _estimate(
 def _bill_lines(found: dict[str, float | None], work: Work | None) -> list[str]:
     if not found:
         return [
-            "the time of a step is not estimated: nothing is known of the speed of this device, or "
+            "the time of a step is not estimated: the speed of this device is unknown, or "
             "the program has loops (scan, micro_batches), whose memory traffic is not counted"
         ]
     lines = [
@@ -200,7 +200,7 @@ def _bill_lines(found: dict[str, float | None], work: Work | None) -> list[str]:
         f"0.95 to 1.35 times such an estimate"
     ]
     if work is None:
-        return [*lines, "how many steps there are is not known without the dataset"]
+        return [*lines, "the number of steps is unknown without the dataset"]
     cost = "" if found["cost"] is None else f", {found['cost']:,.0f} at the price of a device-hour"
     lines.append(
         f"{work.steps:,} steps take about {found['hours']:,.1f} hours or "
@@ -209,7 +209,7 @@ def _bill_lines(found: dict[str, float | None], work: Work | None) -> list[str]:
     )
     if work.unknown:
         lines.append(
-            f"not in it are the evaluators {', '.join(work.unknown)}: how many images they have is "
-            f"not known without the data"
+            f"not included: the evaluators {', '.join(work.unknown)}, whose number of images is "
+            f"unknown without the data"
         )
     return lines

@@ -136,7 +136,7 @@ def print_sources(
 
 
 def _warn_of_share(training: Reader) -> None:
-    """Prints that this host reads more of the data than its share of the batch, and the mend."""
+    """Warns if this host reads much more of the data than its share of the batch; names the fix."""
     order, rows = training.rows.order, training.rows.rows
     if not isinstance(order, Blocks):
         return
@@ -146,7 +146,7 @@ def _warn_of_share(training: Reader) -> None:
         devices = training.mesh.shape["data"] * training.mesh.shape["fsdp"]
         print(
             f"warning: this host makes {share:.0%} of each batch and reads {read:.0%} of the data: "
-            f"lanes={devices} in config.input.shuffle, a lane for each device, makes them equal"
+            f"lanes={devices} in config.input.shuffle, one per device, makes them equal"
         )
 
 
