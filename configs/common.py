@@ -45,6 +45,8 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
 
     config.model = ConfigDict({"name": model})  # a registered model, and the fields of its family
     config.model.update(registry.model_fields(model))
+    if "dtype" in config.model:
+        config.model.dtype = "auto"
     config.model.num_classes = config_dict.placeholder(int)  # empty: as many as the dataset has
 
     config.input = ConfigDict()
@@ -101,7 +103,7 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     config.runtime.data_dir = ""  # of TFDS datasets; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets
     # Number of devices along the axis; -1: all that remain.
     config.runtime.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})
-    config.runtime.strategy = "replicate"  # of parameter sharding: replicate, fsdp or tensor
+    config.runtime.strategy = "auto"  # of parameter sharding: replicate, fsdp or tensor
     # Sharding rules tried before the strategy's: (("regex", "fsdp"), ("regex", (None, ...))).
     config.runtime.rules = ()
     config.runtime.scan = False  # run the blocks as a loop: compiles sooner, copies the parameters

@@ -16,7 +16,7 @@ from mixer.models import registry
 from mixer.runs import workdir
 from mixer.runs.evaluations import evaluation_transform
 from mixer.runs.imports import check_trusted, import_modules
-from mixer.runs.model import build_model, image_size_of, resolution
+from mixer.runs.model import build_model, image_size_of, model_fields, resolution
 from mixer.runs.results import Results
 from mixer.runs.weights import card_of_config, pretrained_size_of, upstream_of
 from mixer.weights import formats, pretrained, saving
@@ -117,7 +117,7 @@ def conversion(config: ConfigDict) -> Conversion:
 
 
 def _card_of_file(config: ConfigDict) -> ModelCard:
-    fields = config.model.to_dict()
+    fields = model_fields(config)
     model = registry.create_model(**fields | {"num_classes": 0})
     stored = read_stored(config.init_from, model)
     head = stored.arrays.get("head/bias")

@@ -28,7 +28,7 @@ from mixer.runs import keys, start, workdir
 from mixer.runs.data import decoding_of, open_data, training_reader, training_source
 from mixer.runs.evaluations import splits_of
 from mixer.runs.imports import import_modules
-from mixer.runs.model import build_model, image_size_of, rules_of, training_mesh
+from mixer.runs.model import build_model, image_size_of, model_fields, rules_of, training_mesh
 from mixer.training import meshes, placement
 from mixer.weights import fitting
 
@@ -153,8 +153,9 @@ def _staged(config: ConfigDict) -> object:
 
 
 def _layout(config: ConfigDict) -> str:
-    mesh = training_mesh(config)
-    placement.parameter_specs(_shapes(config), mesh, rules_of(config))
+    shapes = _shapes(config)
+    mesh = training_mesh(config, shapes)
+    placement.parameter_specs(shapes, mesh, rules_of(config, mesh.shape["fsdp"]))
     sizes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     return f"{config.runtime.strategy}, {sizes}"
 
@@ -167,7 +168,7 @@ def _checkpoint_bytes(config: ConfigDict) -> int:
 def _shapes(config: ConfigDict) -> Any:
     """Shapes of the parameters."""
     config = start.with_upstream_model(config)
-    fields = config.model.to_dict()
+    fields = model_fields(config)
     name, classes = fields.pop("name"), fields.pop("num_classes")
     if not classes:
         try:

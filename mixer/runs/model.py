@@ -1,5 +1,6 @@
 """Builds the model from the config, and its placement on the devices."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,10 +13,14 @@ from mixer import batch as batch_lib
 from mixer import errors
 from mixer.models import registry
 from mixer.models.stack import REMAT
+from mixer.planning import defaults
 from mixer.runs.keys import at_least
-from mixer.training import meshes, step
+from mixer.training import meshes, placement, step
 from mixer.training.placement import STRATEGIES, PlacementRule
 from mixer.weights import fitting
+
+# The value of a key that `planning.defaults` chooses.
+AUTO = "auto"
 
 
 def image_size_of(config: ConfigDict) -> tuple[int, int]:
@@ -39,25 +44,74 @@ def build_model(name: str, fields: dict[str, Any], image_size: tuple[int, int]) 
     return model
 
 
+def model_fields(config: ConfigDict, platform: str | None = None) -> dict[str, Any]:
+    """`config.model` as a dict, with the dtype "auto" replaced by the default for the devices.
+
+    Args:
+      platform: of the devices; by default JAX's.
+    """
+    fields = config.model.to_dict()
+    if fields.get("dtype") == AUTO:
+        platform = platform or jax.devices()[0].platform
+        fields["dtype"] = defaults.default(platform, math.inf).dtype
+    return fields
+
+
 def mesh_of(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh `config.runtime.mesh` of all devices, or of `devices`."""
     sizes = config.runtime.mesh
     return meshes.make_mesh(sizes.data, sizes.fsdp, sizes.tensor, devices)
 
 
-def training_mesh(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """`mesh_of`, after checking that the batch can be split over it."""
+def training_mesh(
+    config: ConfigDict, shapes: Any, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """`mesh_of`, after checking that the batch can be split over it.
+
+    With the strategy "auto" and the default mesh, `planning.defaults` sets the size of the axis
+    "fsdp", unless that size does not divide the parameters.
+
+    Args:
+      shapes: of the parameters.
+    """
     mesh = mesh_of(config, devices)
     at_least(1, micro_batches=config.micro_batches)
+    unset = (config.runtime.mesh.data, mesh.shape["fsdp"], mesh.shape["tensor"]) == (-1, 1, 1)
+    if config.runtime.strategy == AUTO and unset:
+        platform = mesh.devices.flat[0].platform
+        fsdp = defaults.default(platform, config.batch_size / mesh.size).fsdp
+        mesh = _with_fsdp(mesh, fsdp, shapes, rules_of(config, fsdp), devices)
     meshes.check_batch_size(config.batch_size, mesh, "batch_size", config.micro_batches)
     return mesh
 
 
-def rules_of(config: ConfigDict) -> tuple[PlacementRule, ...]:
-    """Placement rules: `config.runtime.rules`, then those of the strategy."""
+def _with_fsdp(
+    mesh: Mesh,
+    fsdp: int,
+    shapes: Any,
+    rules: Sequence[PlacementRule],
+    devices: Sequence[jax.Device] | None,
+) -> Mesh:
+    """A mesh with this `fsdp` size; `mesh` itself if devices or parameters are not divisible by it."""
+    try:
+        wanted = meshes.make_mesh(-1, fsdp, 1, devices)
+        placement.parameter_specs(shapes, wanted, rules)
+    except errors.BadInput:
+        return mesh
+    return wanted
+
+
+def rules_of(config: ConfigDict, fsdp: int) -> tuple[PlacementRule, ...]:
+    """Placement rules: `config.runtime.rules`, then those of the strategy.
+
+    Args:
+      fsdp: size of that mesh axis; with the strategy "auto", parameters are sharded if it exceeds 1.
+    """
     strategy = config.runtime.strategy
-    if strategy not in STRATEGIES:
-        raise errors.unknown("config.runtime.strategy", strategy, STRATEGIES)
+    if strategy not in (AUTO, *STRATEGIES):
+        raise errors.unknown("config.runtime.strategy", strategy, (AUTO, *STRATEGIES))
+    if strategy == AUTO:
+        strategy = "fsdp" if fsdp > 1 else "replicate"
     return (*config.runtime.rules, *STRATEGIES[strategy])
 
 

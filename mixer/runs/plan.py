@@ -15,10 +15,17 @@ from mixer.runs import keys, workdir
 from mixer.runs.bill import Work, work_of
 from mixer.runs.data import data_dir, reading_of, training_split
 from mixer.runs.imports import import_modules
-from mixer.runs.model import build_model, image_size_of, resolution, training_mesh
+from mixer.runs.model import (
+    build_model,
+    image_size_of,
+    model_fields,
+    resolution,
+    training_mesh,
+)
 from mixer.runs.results import Results
 from mixer.runs.update import Update, update_of
 from mixer.training import schedules
+from mixer.weights import fitting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,12 +85,12 @@ def planned_step(config: ConfigDict) -> Planned:
     """
     import_modules(config.imports)
     image_size = image_size_of(config)
-    fields = config.model.to_dict()
-    name = fields.pop("name")
     devices = _devices(config)
-    mesh = training_mesh(config, devices)
+    fields = model_fields(config, devices[0].platform)
+    name = fields.pop("name")
     classes, max_labels = _classes(config)
     model = build_model(name, fields | {"num_classes": classes}, image_size)
+    mesh = training_mesh(config, fitting.shapes(model, image_size), devices)
     # The values of the schedule affect neither FLOPs nor memory.
     schedule = schedules.make_schedule("constant", base=1e-3, end=0, warmup=0, total=1)
     update = update_of(config, model, image_size, schedule, mesh, max_labels)

@@ -8,6 +8,7 @@ from etils import epath
 from configs import groups
 from mixer import errors
 from mixer.runs.evaluations import AVERAGED
+from mixer.runs.model import AUTO
 from mixer.runs.training import Training
 from mixer.training import durations
 
@@ -43,7 +44,10 @@ def check_config(
     changed = {
         key: f"config.{key}: {old.get(key, absent)!r} -> {new.get(key, absent)!r}"
         for key in sorted(old.keys() | _of_new_evaluators(added, old, new))
-        if old.get(key) != new.get(key) and affects_results(key)
+        if old.get(key) != new.get(key)
+        and affects_results(key)
+        # With "auto" the dtype of the checkpoint's model is kept.
+        and not (key == "model.dtype" and new.get(key) == AUTO)
     }
     # In a sweep, results of the new config would be compared with those of trials already done.
     one_training = run == "train" and not complete

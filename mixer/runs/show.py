@@ -22,7 +22,7 @@ from mixer.planning import flops
 from mixer.runs import keys
 from mixer.runs.data import training_source
 from mixer.runs.imports import import_modules
-from mixer.runs.model import build_model, image_size_of
+from mixer.runs.model import build_model, image_size_of, model_fields
 from mixer.runs.plan import known_classes
 from mixer.training import durations
 from mixer.weights import fitting
@@ -135,7 +135,7 @@ def _durations(config: ConfigDict, images: int | None) -> Iterator[tuple[str, st
 def _of_model(config: ConfigDict, classes: int) -> Iterator[tuple[str, str]]:
     size = image_size_of(config)
     classes = config.model.num_classes or classes or _classes_of(config.dataset)
-    fields = config.model.to_dict() | {"num_classes": classes}
+    fields = model_fields(config) | {"num_classes": classes}
     model = build_model(fields.pop("name"), fields, size)
     count = sum(leaf.size for leaf in jax.tree.leaves(fitting.shapes(model, size)))
     head = f"with a head of {classes:,} classes" if classes else "without the head"

@@ -24,6 +24,7 @@ from mixer.runs.model import (
     build_model,
     image_size_of,
     mesh_of,
+    model_fields,
     resolution,
     with_memory_saved,
 )
@@ -110,7 +111,7 @@ def _cases(config: ConfigDict) -> list[_Case]:
 def _models(config: ConfigDict) -> dict[str, dict[str, Any]]:
     """{model name: its fields}."""
     if not config.throughput.models:
-        fields = config.model.to_dict()
+        fields = model_fields(config)
         fields["num_classes"] = fields["num_classes"] or _CLASSES
         return {fields.pop("name"): fields}
     found = {}
@@ -122,7 +123,7 @@ def _models(config: ConfigDict) -> dict[str, dict[str, Any]]:
 
 
 def _precision(config: ConfigDict) -> str:
-    return config.model.get("dtype", "float32")
+    return model_fields(config).get("dtype", "float32")
 
 
 def _inference(config: ConfigDict, case: _Case, mesh, batch_size: int) -> Callable[[], None]:

@@ -66,7 +66,8 @@ def load_trained(config: ConfigDict) -> Trained:
         params = load()
     else:
         params = pretrained.load_pretrained(path, model, step=at, head="keep", ema=config.init_ema)
-    params = jax.device_put(params, placement.shardings(params, params, mesh, rules_of(config)))
+    rules = rules_of(config, mesh.shape["fsdp"])
+    params = jax.device_put(params, placement.shardings(params, params, mesh, rules))
     return Trained(model, mesh, card, params, at, upstream, precision(model))
 
 

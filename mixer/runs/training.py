@@ -19,7 +19,13 @@ from mixer.runs.data import training_reader, training_source
 from mixer.runs.evaluations import AVERAGED, Evaluation, build_evaluations, evaluation_transform
 from mixer.runs.imports import import_modules
 from mixer.runs.keys import at_least, within
-from mixer.runs.model import build_model, image_size_of, precision, training_mesh
+from mixer.runs.model import (
+    build_model,
+    image_size_of,
+    model_fields,
+    precision,
+    training_mesh,
+)
 from mixer.runs.reader import Reader
 from mixer.runs.update import Update, update_of
 from mixer.runs.weights import RANDOM, at_size, upstream_of
@@ -104,11 +110,20 @@ class Training:
         source, device = self.reader.source, self.mesh.devices.flat[0]
         update = self.update
         work = update.flops_per_image and f" ({update.flops_per_image / 1e9:.2f} GFLOPs per image)"
+        devices = f"{self.mesh.size} {device.device_kind}{self._layout()}"
         return (
             f"{self.card.model['name']}, {update.num_params:,} parameters, on {source.name} "
             f"{source.split} ({len(source):,} images): {self.total:,} steps of "
-            f"{self.batch_size}{work or ''} on {self.mesh.size} {device.device_kind}"
+            f"{self.batch_size}{work or ''} on {devices}"
         )
+
+    def _layout(self) -> str:
+        """The dtype unless it is float32, and the mesh axes that shard parameters."""
+        dtype = self.card.model.get("dtype", "float32")
+        sharded = {axis: self.mesh.shape[axis] for axis in ("fsdp", "tensor")}
+        parts = [] if dtype == "float32" else [f"in {dtype}"]
+        parts += [f"{axis} {size}" for axis, size in sharded.items() if size > 1]
+        return "".join(f", {part}" for part in parts)
 
     def progress(self, state: dict) -> Progress:
         """Counts steps and time, continuing from `state`, as the previous session saved it."""
@@ -136,7 +151,7 @@ def build_training(config: ConfigDict, resumed: ModelCard | None = None) -> Trai
     import_modules(config.imports)
     within(0, math.inf, **{f"schedule.{k}": config.schedule[k] for k in ("base", "end")})
     image_size = image_size_of(config)
-    fields = config.model.to_dict()
+    fields = model_fields(config)
     given_classes = fields["num_classes"]
     fields |= resumed.model if resumed else {}
     name, _ = fields.pop("name"), fields.pop("num_classes")
@@ -153,7 +168,7 @@ def build_training(config: ConfigDict, resumed: ModelCard | None = None) -> Trai
             "config.init_head=keep, but config.init_from is empty: there is no head to keep"
         )
     transforms.parse(config.input.transform, image_size)
-    mesh = training_mesh(config)
+    mesh = training_mesh(config, fitting.shapes(model, image_size))
     source, whole = training_source(config)
     several = sources.max_labels(source)
     if given_classes and given_classes != len(source.classes):

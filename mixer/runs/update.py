@@ -120,7 +120,7 @@ def update_of(
             f"config.loss={config.loss!r} is for one label per image, but images of "
             f"{config.dataset} may have {max_labels}: set config.loss=sigmoid_xent"
         )
-    rules, shapes = rules_of(config), fitting.shapes(model, image_size)
+    rules, shapes = rules_of(config, mesh.shape["fsdp"]), fitting.shapes(model, image_size)
     placement.parameter_specs(shapes, mesh, rules)
     chain = optimizer.make_optimizer(
         config.optimizer.name,

@@ -15,7 +15,7 @@ from mixer.data import sources
 from mixer.loading import card_of_folder, card_of_published
 from mixer.runs.data import class_names, data_dir, reading_of, training_split
 from mixer.runs.evaluations import evaluation_transform
-from mixer.runs.model import image_size_of, resolution
+from mixer.runs.model import image_size_of, model_fields, resolution
 from mixer.weights import download, formats, pretrained, resize
 from mixer.weights.located import locate
 from mixer.weights.stored import is_file, read_stored
@@ -147,7 +147,7 @@ def card_of_config(config: ConfigDict) -> ModelCard:
         return _renamed(config, _completed(config, card))
     classes, several = _classes_of_data(config)
     return ModelCard(
-        model=config.model.to_dict() | {"num_classes": len(classes)},
+        model=model_fields(config) | {"num_classes": len(classes)},
         image_size=image_size_of(config),
         transform=evaluation_transform(config),
         classes=classes,

@@ -1,0 +1,65 @@
+"""Keys that are "auto": chosen by the devices, said, recorded, and kept when a run resumes."""
+
+import json
+import math
+
+import jax
+import pytest
+
+from configs import quickstart
+from mixer import errors
+from mixer.planning import defaults
+from mixer.runs import train
+from mixer.runs.model import rules_of, training_mesh
+from mixer.training.placement import STRATEGIES
+
+
+@pytest.fixture
+def like_a_tpu(monkeypatch):
+    """Makes the CPU's row that of a TPU with few images a device."""
+    row = defaults.Default("cpu", math.inf, "bfloat16", 8, "a test")
+    monkeypatch.setattr(defaults, "DEFAULTS", (row,))
+
+
+def shapes(width):
+    return {"head": {"kernel": jax.ShapeDtypeStruct((width, 3), "float32")}}
+
+
+def test_a_run_on_such_devices(tmp_path, data_dir, like_a_tpu, monkeypatch, capsys):
+    config = quickstart.get_config("smoke", "train")
+    train.run(config, str(tmp_path / "run"), "quickstart")
+    out = capsys.readouterr().out
+    assert "on 8 cpu, in bfloat16, fsdp 8" in out
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert results["precision"].startswith("bfloat16 compute, float32 parameters")
+
+    # A run of before there was "auto" is resumed in its own precision, and so is this one where
+    # the default is another.
+    longer = quickstart.get_config("smoke", "train")
+    longer.total = "12 steps"
+    stopped = tmp_path / "stopped"
+    longer.schedule.update(decay="constant", warmup="0 steps", end=longer.schedule.base)
+    shorter = longer.copy_and_resolve_references()
+    shorter.total, shorter.model.dtype = "5 steps", "bfloat16"
+    train.run(shorter, str(stopped), "quickstart")
+    (stopped / "results.json").unlink()
+    monkeypatch.undo()
+    train.run(longer, str(stopped), "quickstart")
+    assert "going on from step 5" in capsys.readouterr().out
+    results = json.loads((stopped / "results.json").read_text())
+    assert results["step"] == 12 and results["precision"].startswith("bfloat16")
+
+
+def test_what_is_set_counts(data_dir, like_a_tpu):
+    config = quickstart.get_config("smoke", "train")
+    assert dict(training_mesh(config, shapes(16)).shape) == {"data": 1, "fsdp": 8, "tensor": 1}
+    assert rules_of(config, 8) == STRATEGIES["fsdp"] and rules_of(config, 1) == ()
+    # Eight devices cannot share 12 rows of a kernel: nothing is sharded.
+    assert training_mesh(config, shapes(12)).shape["fsdp"] == 1
+    config.runtime.mesh.fsdp = 4
+    assert dict(training_mesh(config, shapes(16)).shape) == {"data": 2, "fsdp": 4, "tensor": 1}
+    config.runtime.mesh.fsdp, config.runtime.strategy = 1, "replicate"
+    assert training_mesh(config, shapes(16)).shape["fsdp"] == 1
+    config.runtime.strategy = "aut"
+    with pytest.raises(errors.BadInput, match="Did you mean 'auto'"):
+        rules_of(config, 1)
