@@ -92,7 +92,7 @@ def _with_fsdp(
     rules: Sequence[PlacementRule],
     devices: Sequence[jax.Device] | None,
 ) -> Mesh:
-    """A mesh with this `fsdp` size; `mesh` itself if devices or parameters are not divisible by it."""
+    """A mesh with this size of `fsdp`; `mesh` if devices or parameters are not divisible by it."""
     try:
         wanted = meshes.make_mesh(-1, fsdp, 1, devices)
         placement.parameter_specs(shapes, wanted, rules)
@@ -105,7 +105,7 @@ def rules_of(config: ConfigDict, fsdp: int) -> tuple[PlacementRule, ...]:
     """Placement rules: `config.runtime.rules`, then those of the strategy.
 
     Args:
-      fsdp: size of that mesh axis; with the strategy "auto", parameters are sharded if it exceeds 1.
+      fsdp: size of that mesh axis; with the strategy "auto", above 1 shards the parameters.
     """
     strategy = config.runtime.strategy
     if strategy not in (AUTO, *STRATEGIES):

@@ -45,7 +45,7 @@ def test_a_run_on_such_devices(tmp_path, data_dir, like_a_tpu, monkeypatch, caps
     (stopped / "results.json").unlink()
     monkeypatch.undo()
     train.run(longer, str(stopped), "quickstart")
-    assert "going on from step 5" in capsys.readouterr().out
+    assert "resuming from step 5" in capsys.readouterr().out
     results = json.loads((stopped / "results.json").read_text())
     assert results["step"] == 12 and results["precision"].startswith("bfloat16")
 
