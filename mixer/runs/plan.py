@@ -30,11 +30,18 @@ from mixer.weights import fitting
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """A training step, with the names of its model and dataset."""
+    """A training step, with the names of its model and dataset.
+
+    Attributes:
+      work: of the whole training; None if unknown.
+      price: of a device-hour; 0 if unknown.
+    """
 
     model: str
     dataset: str
     update: Update
+    work: Work | None
+    price: float
 
 
 @workdir.unless_complete
@@ -46,7 +53,6 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """
     planned = planned_step(config)
     update = planned.update
-    work, price = work_of(config), config.plan.price
     workdir.begin(path, config)
     cost = cost_of_step(
         update.abstract_state(),
@@ -55,8 +61,8 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
         update.batch_size,
         update.flops_per_image,
     )
-    bill = _estimate(update, cost, work, price)
-    print("\n".join([*_lines(update, cost), *_bill_lines(bill, work)]), flush=True)
+    bill = _estimate(planned, cost)
+    print("\n".join([*_lines(update, cost), *_bill_lines(bill, planned.work)]), flush=True)
     workdir.write_results(
         path,
         Results(
@@ -94,7 +100,7 @@ def planned_step(config: ConfigDict) -> Planned:
     # The values of the schedule affect neither FLOPs nor memory.
     schedule = schedules.make_schedule("constant", base=1e-3, end=0, warmup=0, total=1)
     update = update_of(config, model, image_size, schedule, mesh, max_labels)
-    return Planned(name, config.dataset, update)
+    return Planned(name, config.dataset, update, work_of(config), config.plan.price)
 
 
 def _devices(config: ConfigDict) -> list[jax.Device]:
@@ -182,17 +188,16 @@ def _metrics(cost: StepCost) -> dict[str, float | None]:
     return {f"plan/{name}": value for name, value in named.items()}
 
 
-def _estimate(
-    update: Update, cost: StepCost, work: Work | None, price: float
-) -> dict[str, float | None]:
+def _estimate(planned: Planned, cost: StepCost) -> dict[str, float | None]:
     """{name: value}: seconds of a step and, if the work is known, the bill of the training."""
-    peak = peaks.peak(update.mesh.devices.flat[0])
+    mesh, work = planned.update.mesh, planned.work
+    peak = peaks.peak(mesh.devices.flat[0])
     if peak is None or cost.accessed is None:
         return {}
     seconds = step_time.seconds(cost.flops, cost.accessed, peak)
     found = {"step_seconds": seconds}
     if work:
-        found |= dataclasses.asdict(work.bill(seconds, update.mesh.size, price))
+        found |= dataclasses.asdict(work.bill(seconds, mesh.size, planned.price))
     return found
 
 
