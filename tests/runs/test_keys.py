@@ -125,8 +125,8 @@ IGNORED = [
     ("input_benchmark", "batch_size", 16),
     ("prepare", "batch_size", 16),
     ("prepare", "input.transform", "resize"),
-    ("plan", "total", "3 steps"),
-    ("plan", "evaluators.test.split", "train"),
+    ("plan", "runtime.log_every", "3 steps"),
+    ("plan", "evaluators.test.transform", "resize"),
     ("vtab", "schedule.base", 0.5),
 ]
 
