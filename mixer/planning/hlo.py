@@ -19,6 +19,7 @@ _COLLECTIVES = (
     "collective-broadcast",
 )
 _ARRAY = re.compile(r"\b([a-z]+\d*[a-z0-9]*)\[([\d,]*)\]")
+_LAID_OUT = re.compile(_ARRAY.pattern + r"(?:\{([^}]*)\})?")
 _INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([a-z][\w-]*)\((.*)")
 
 
@@ -50,11 +51,10 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """Multiply-accumulates and collectives of one device per run, and whether there are loops."""
+    """Multiply-accumulates and collectives of one device per run."""
 
     macs: int
     collectives: tuple[Collective, ...]
-    loops: bool
 
     def sent(self) -> dict[str, float]:
         """Bytes that each device sends per run, by kind."""
@@ -72,11 +72,27 @@ class Program:
 
 
 @dataclasses.dataclass
-class _Instruction:
+class Instruction:
+    """A line of a computation."""
+
     name: str
     shape: str
     op: str
     rest: str  # operands and attributes
+
+    @property
+    def operands(self) -> list[str]:
+        """Names of the operands, without what the attributes name."""
+        depth = 1
+        for place, character in enumerate(self.rest):
+            depth += {"(": 1, ")": -1}.get(character, 0)
+            if depth == 0:
+                return re.findall(r"%([\w.-]+)", self.rest[:place])
+        return []
+
+    def called(self, attribute: str) -> str:
+        """The computation that an attribute such as `calls` names."""
+        return re.search(rf"{attribute}=%?([\w.-]+)", self.rest)[1]
 
 
 def read(text: str) -> Program:
@@ -85,12 +101,11 @@ def read(text: str) -> Program:
     Raises:
       ValueError: products or collectives in a loop of unknown length.
     """
-    computations, entry = _parse(text)
-    macs, collectives, seen, loops = 0, [], set(), False
-    for name, times in _visits(computations, entry):
+    computations, entry = parse(text)
+    macs, collectives, seen = 0, [], set()
+    for name, times in visits(computations, entry):
         shapes = {i.name: i.shape for i in computations[name]}
         for each in computations[name]:
-            loops |= each.op == "while"
             kind = each.op.removesuffix("-start")
             counts = each.op in ("dot", "convolution") or kind in _COLLECTIVES
             if counts and times is None:
@@ -104,27 +119,34 @@ def read(text: str) -> Program:
                     continue
                 seen.add(channel and channel[1])
                 collectives.append(_collective(each, kind, name, times))
-    return Program(macs, tuple(collectives), loops)
+    return Program(macs, tuple(collectives))
 
 
-def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
+def parse(text: str) -> tuple[dict[str, list[Instruction]], str]:
+    """The instructions of each computation by its name, and the name of the entry."""
     computations, entry, current = {}, "", None
     for line in text.splitlines():
         if header := re.match(r"(ENTRY )?%?([\w.-]+) \(.*\{$", line):
             current = computations.setdefault(header[2], [])
             entry = header[2] if header[1] else entry
         elif current is not None and (found := _INSTRUCTION.match(line)):
-            current.append(_Instruction(*found.groups()))
+            current.append(Instruction(*found.groups()))
     return computations, entry
 
 
-def _visits(computations, entry: str) -> Iterator[tuple[str, int | None]]:
-    """(computation, how often it runs or None if unknown) for each call of a computation."""
+def visits(
+    computations, entry: str, follow: Callable[[Instruction], bool] = lambda each: True
+) -> Iterator[tuple[str, int | None]]:
+    """(computation, how often it runs or None if unknown) for each call of a computation.
+
+    Args:
+      follow: whether to visit what an instruction calls.
+    """
     waiting = [(entry, 1)]
     while waiting:
         name, times = waiting.pop()
         yield name, times
-        for each in computations[name]:
+        for each in filter(follow, computations[name]):
             inner = times
             if each.op == "while":
                 trips = _trips(each, computations)
@@ -135,7 +157,7 @@ def _visits(computations, entry: str) -> Iterator[tuple[str, int | None]]:
             waiting += [(target, inner) for target in called if target in computations]
 
 
-def _trips(loop: _Instruction, computations) -> int | None:
+def _trips(loop: Instruction, computations) -> int | None:
     """How often a loop runs whose counter starts at 0 and grows by a constant, as a scan's does."""
     if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.rest):
         return int(known[1])
@@ -158,11 +180,11 @@ def _trips(loop: _Instruction, computations) -> int | None:
     return -(-_constant(bound) // steps[0])
 
 
-def _operands(each: _Instruction, known: dict[str, _Instruction]) -> list[_Instruction]:
+def _operands(each: Instruction, known: dict[str, Instruction]) -> list[Instruction]:
     return [known[name] for name in re.findall(r"%([\w.-]+)", each.rest) if name in known]
 
 
-def _constant(each: _Instruction) -> int:
+def _constant(each: Instruction) -> int:
     return int(each.rest.partition(")")[0])
 
 
@@ -171,7 +193,7 @@ def _dims(shape: str) -> list[tuple[str, tuple[int, ...]]]:
     return [(t, tuple(map(int, d.split(","))) if d else ()) for t, d in _ARRAY.findall(shape)]
 
 
-def _macs(each: _Instruction, shapes: dict[str, str]) -> int:
+def _macs(each: Instruction, shapes: dict[str, str]) -> int:
     lhs, rhs = (_dims(shapes[o])[0][1] for o in re.findall(r"%([\w.-]+)", each.rest)[:2])
     out = _dims(each.shape)[0][1]
     if each.op == "dot":
@@ -209,7 +231,7 @@ def _taps(lhs: int, kernel: int, out: int, window: dict[str, str], d: int) -> in
     )
 
 
-def _collective(each: _Instruction, kind: str, computation: str, times: int) -> Collective:
+def _collective(each: Instruction, kind: str, computation: str, times: int) -> Collective:
     arrays = _dims(each.shape)
     if each.op.endswith("-start") and kind != "all-reduce" and each.shape.startswith("("):
         arrays = _results(each.shape)
@@ -227,6 +249,15 @@ def _results(shape: str) -> list[tuple[str, tuple[int, ...]]]:
     """The results R in (O, R, ...) or ((O, ...), (R, ...), ...), where O are the operands."""
     several = re.findall(r"\(([^()]*)\)", re.sub(r"\{[^}]*\}", "", shape[1:-1]))
     return _dims(several[1]) if len(several) > 1 else _dims(shape)[1:2]
+
+
+def sizes(shape: str) -> list[tuple[int, int]]:
+    """(bytes in the device's memory, bytes) of each array; on TPUs, the chip has memory too."""
+    found = []
+    for dtype, dims, layout in _LAID_OUT.findall(shape):
+        size = _size((dtype, tuple(map(int, dims.split(","))) if dims else ()))
+        found.append((0 if "S(1)" in layout else size, size))
+    return found
 
 
 def _size(array: tuple[str, tuple[int, ...]]) -> int:

@@ -203,10 +203,7 @@ def _estimate(planned: Planned, cost: StepCost) -> dict[str, float | None]:
 
 def _bill_lines(found: dict[str, float | None], work: Work | None) -> list[str]:
     if not found:
-        return [
-            "the time of a step is not estimated: the speed of this device is unknown, or "
-            "the program has loops (scan, micro_batches), whose memory traffic is not counted"
-        ]
+        return ["the time of a step is not estimated: the speed of this device is unknown"]
     lines = [
         f"a step takes about {found['step_seconds'] * 1e3:.1f} ms; the paper's own trainings took "
         f"0.95 to 1.35 times such an estimate"
