@@ -83,8 +83,9 @@ def _run(config, workdir: str, protocol: str) -> int:
             flags.FLAGS.coordinator, flags.FLAGS.num_processes, flags.FLAGS.process_id, config.run
         )
         who = f"{peers.name()}: " if peers.count() > 1 else ""
-        # `doctor` reports all problems, not only the first; `show` computes nothing.
-        if config.run not in ("doctor", "show"):
+        # `doctor` reports all problems, not only the first; `show` computes nothing; the devices of
+        # `plan` need not be here.
+        if config.run not in ("doctor", "show", "plan"):
             exchange.same_command(keys.flat(keys.as_json(config), "config."), workdir, protocol)
             devices.check(peers.count())
             compiled.keep()

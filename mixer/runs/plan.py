@@ -9,6 +9,8 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.data import sources
+from mixer.hosts import peers
+from mixer.hosts.devices import check as check_devices
 from mixer.planning import peaks, slices, step_time
 from mixer.planning.needs import StepCost, cost_of_step
 from mixer.runs import keys, workdir
@@ -111,6 +113,7 @@ def _devices(config: ConfigDict) -> list[jax.Device]:
         raise errors.BadInput(
             f"config.plan.slices={config.plan.slices} needs --config.plan.topology: of which slices"
         )
+    check_devices(peers.count())
     return jax.devices()
 
 
@@ -195,7 +198,11 @@ def _estimate(planned: Planned, cost: StepCost) -> dict[str, float | None]:
     if peak is None or cost.accessed is None:
         return {}
     seconds = step_time.seconds(cost.flops, cost.accessed, peak)
-    found = {"step_seconds": seconds}
+    hosts = len({device.process_index for device in mesh.devices.flat})
+    found = {
+        "step_seconds": seconds,
+        "images_per_second_per_host": planned.update.batch_size / seconds / hosts,
+    }
     if work:
         found |= dataclasses.asdict(work.bill(seconds, mesh.size, planned.price))
     return found
@@ -205,8 +212,10 @@ def _bill_lines(found: dict[str, float | None], work: Work | None) -> list[str]:
     if not found:
         return ["the time of a step is not estimated: the speed of this device is unknown"]
     lines = [
-        f"a step takes about {found['step_seconds'] * 1e3:.1f} ms; the paper's own trainings took "
-        f"0.95 to 1.35 times such an estimate"
+        f"a step takes about {found['step_seconds'] * 1e3:.1f} ms if no device waits for data: the "
+        f"paper's trainings took {step_time.PAPER} times such an estimate",
+        f"each host must read {found['images_per_second_per_host']:,.0f} images/s for that: "
+        f"config.run=input_benchmark measures what it can",
     ]
     if work is None:
         return [*lines, "the number of steps is unknown without the dataset"]

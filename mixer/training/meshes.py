@@ -60,8 +60,8 @@ def _arranged(shape: tuple[int, ...], devices: Sequence[jax.Device]) -> np.ndarr
     """The devices as an array of this shape, neighbours in it near in the network."""
     # Unlike jax.make_mesh this lets a mesh axis take a part of a network axis on all TPUs.
     split = {"allow_split_physical_axes": True}
-    tpu = devices[0].platform == "tpu"
-    slices = len({device.slice_index for device in devices}) if tpu else 1
+    of_slices = {getattr(device, "slice_index", 0) for device in devices}
+    slices = len(of_slices) if devices[0].platform == "tpu" else 1
     if slices == 1:
         return mesh_utils.create_device_mesh(shape, devices, **split)
     # Between slices the network is slow, and data parallelism sends least.
