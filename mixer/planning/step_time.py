@@ -2,8 +2,8 @@
 
 from mixer.planning.peaks import Peak
 
-# The paper's TPUv3 core-days on JFT-300M, in estimates: the larger the model, the nearer to 1.
-PAPER = "1.2 (L/16) to 2.1 (B/32)"
+# The paper's TPUv3 core-days divided by the estimate of their training steps.
+PAPER = "0.9 to 1.3 (B/16, L/16, H/14) and up to 2.1 (the smaller Mixers)"
 
 
 def seconds(flops: float, accessed: float, peak: Peak) -> float:
