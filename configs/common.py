@@ -103,7 +103,7 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     config.runtime.data_dir = ""  # of TFDS datasets; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets
     # Number of devices along the axis; -1: all that remain.
     config.runtime.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})
-    config.runtime.strategy = "auto"  # of parameter sharding: replicate, fsdp or tensor
+    config.runtime.strategy = "auto"  # of parameter sharding: auto, replicate, fsdp or tensor
     # Sharding rules tried before the strategy's: (("regex", "fsdp"), ("regex", (None, ...))).
     config.runtime.rules = ()
     config.runtime.scan = False  # run the blocks as a loop: compiles sooner, copies the parameters

@@ -79,7 +79,7 @@ watch() {
         echo "$workers"
         case $workers$'\n' in
             *": stopped"*)
-                say "stopped by launch/tpu_vm.sh stop; the same command goes on"
+                say "stopped by launch/tpu_vm.sh stop; the same command resumes it"
                 exit 0
                 ;;
             *": exit 2"$'\n'*) on all tails && fail "main.py refuses its arguments (see above)" ;;

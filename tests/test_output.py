@@ -1,4 +1,4 @@
-"""A run goes on when its output is closed: a closed terminal, a pipe without a reader."""
+"""A run continues when its output is closed: a closed terminal, a pipe without a reader."""
 
 import contextlib
 import os

@@ -71,7 +71,7 @@ def test_a_closed_terminal_does_not_stop_a_run_under_nohup():
 
 @pytest.mark.parametrize("disowned", [False, True])
 def test_a_run_saves_after_its_terminal_is_closed(disowned, tmp_path):
-    """Its output then fails, for lines and the progress bar. A disowned run goes on."""
+    """Its output then fails, for lines and the progress bar. A disowned run continues."""
     run = (
         "import fcntl, os, pathlib, signal, sys, termios, time\n"
         "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"

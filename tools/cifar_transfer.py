@@ -80,7 +80,7 @@ def results(recipe: str, workdir: Path, overrides: dict) -> dict:
         print(f"--- {workdir.name}", flush=True)
         code = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
         if code or not file.exists():
-            sys.exit(code or f"{workdir.name} was stopped: the same command goes on")
+            sys.exit(code or f"{workdir.name} was stopped: the same command resumes it")
     return json.loads(file.read_text())
 
 

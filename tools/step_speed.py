@@ -5,7 +5,8 @@
 The reference is a restatement of the paper's listing (appendix E) with the shortest training step
 there is: softmax cross-entropy, optax's clipping, Adam and weight decay. Ours is the step that
 config.run=train compiles, which also converts uint8 images and computes the logged metrics. With
-torch and timm installed, timm's Mixer is timed too.
+torch and timm installed, timm's Mixer is timed too. On an accelerator all compute in bfloat16, and
+timm's is compiled by torch.compile.
 
 In each round all take one turn, in an order that is reversed from round to round, so that other
 load affects all alike. A ratio is the median over the rounds of the reference's time divided by the
@@ -15,6 +16,7 @@ reference: how far from 1 it is, is what a ratio can be wrong by.
 
 import argparse
 import importlib.util
+import math
 import statistics
 import sys
 import time
@@ -31,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the package need not be in
 
 import mixer
 from mixer.batch import to_model_input
+from mixer.planning import defaults
 from mixer.training import losses, meshes, optimizer, schedules, step
 
 SIZE, CLASSES = 224, 1000
@@ -49,16 +52,17 @@ class Listing(nn.Module):
     hidden_dim: int
     tokens_mlp_dim: int
     channels_mlp_dim: int
+    dtype: str
 
     @nn.compact
     def __call__(self, x):
         patch = (self.patch_size, self.patch_size)
-        x = nn.Conv(self.hidden_dim, patch, patch)(x)
+        x = nn.Conv(self.hidden_dim, patch, patch, dtype=self.dtype)(x)
         x = x.reshape(len(x), -1, self.hidden_dim)
 
         def mlp(y, width):
-            hidden = nn.gelu(nn.Dense(width)(y))
-            return nn.Dense(y.shape[-1])(hidden)
+            hidden = nn.gelu(nn.Dense(width, dtype=self.dtype)(y))
+            return nn.Dense(y.shape[-1], dtype=self.dtype)(hidden)
 
         for _ in range(self.num_blocks):
             tokens = jnp.swapaxes(nn.LayerNorm()(x), 1, 2)
@@ -69,8 +73,8 @@ class Listing(nn.Module):
 
 def listing_of(model) -> Listing:
     """The listing with the sizes of one of our Mixers."""
-    sizes = ("patch_size", "num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim")
-    return Listing(**{field: getattr(model, field) for field in sizes})
+    fields = ("patch_size", "num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim")
+    return Listing(**{field: getattr(model, field) for field in (*fields, "dtype")})
 
 
 def batch_of(size: int) -> dict[str, np.ndarray]:
@@ -142,28 +146,38 @@ def of_ours(model, batch, training: bool) -> Callable[[], None]:
 
 
 def of_timm(name: str, batch, training: bool) -> Callable[[], None]:
-    """A call that does one step of timm's model in PyTorch, compiled as usual: not at all."""
+    """A call that does one step of timm's model in PyTorch; on a GPU compiled and in bfloat16."""
     import timm
     import torch
 
-    model = timm.create_model(TIMM_NAMES[name], num_classes=CLASSES)
+    gpu = torch.cuda.is_available()
+    device = "cuda" if gpu else "cpu"
+    model = timm.create_model(TIMM_NAMES[name], num_classes=CLASSES).to(device)
+    apply = torch.compile(model) if gpu else model
+    precision = torch.autocast(device, torch.bfloat16, enabled=gpu)
     image = torch.from_numpy(np.array(to_model_input(batch["image"]))).permute(0, 3, 1, 2)
-    image, label = image.contiguous(), torch.from_numpy(batch["label"]).long()
+    image = image.contiguous().to(device)
+    label = torch.from_numpy(batch["label"]).long().to(device)
+    wait = torch.cuda.synchronize if gpu else lambda: None
     if not training:
         model.eval()
 
         def call():
-            with torch.inference_mode():
-                model(image)
+            with torch.inference_mode(), precision:
+                apply(image)
+            wait()
 
         return call
-    chain = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY)
+    chain = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY, fused=gpu)
 
     def call():
         chain.zero_grad()
-        torch.nn.functional.cross_entropy(model(image), label).backward()
+        with precision:
+            loss = torch.nn.functional.cross_entropy(apply(image), label)
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         chain.step()
+        wait()
 
     return call
 
@@ -197,8 +211,9 @@ def main() -> None:
     with_timm = all(map(importlib.util.find_spec, ("timm", "torch")))
     print("| model | batch | step | listing, ms | A/A | ours | timm |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
+    dtype = defaults.default(jax.devices()[0].platform, math.inf).dtype
     for name in args.models.split(","):
-        model = mixer.create_model(name, num_classes=CLASSES)
+        model = mixer.create_model(name, num_classes=CLASSES, dtype=dtype)
         for size in map(int, args.batch_sizes.split(",")):
             batch = batch_of(size)
             for training in (True, False):

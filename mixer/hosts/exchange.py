@@ -101,7 +101,7 @@ def same_work(total: int, examples: Mapping[str, Sequence]) -> None:
 
 
 def same(facts: dict[str, Any]) -> None:
-    """Refuses to go on if `facts` differ between the processes.
+    """Ends the run if `facts` differ between the processes.
 
     Raises:
       BadInput: lists what differs, with the values of process 0 and of the first other process.

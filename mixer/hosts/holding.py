@@ -20,7 +20,7 @@ def hold(workdir: epath.Path) -> Iterator[Callable[[], None]]:
     """Keeps two runs from saving to one workdir.
 
     On a disk a lock refuses this machine's other runs. A bucket has no lock that is freed when its
-    holder dies; there the run that started last goes on, and an earlier one ends.
+    holder dies; there the run that started last continues, and an earlier one ends.
 
     Yields:
       A function that raises `Failure` if a later run has taken the workdir over. Process 0 must
@@ -56,7 +56,7 @@ def _check_ours(workdir: epath.Path, mine: str) -> None:
     if holder != mine:
         where = holder.partition(" (")[0]
         raise errors.Failure(
-            f"--workdir={workdir}: the same run was started again, on {where}; that one goes on, "
+            f"--workdir={workdir}: the same run was started again, on {where}; that one continues, "
             f"this one ends without saving"
         )
 

@@ -31,7 +31,7 @@ def lost() -> str:
     parts = (
         f"{name()} has lost another process, whose own output may say why.",
         last_checkpoint(),
-        "The same command, for all processes, goes on.",
+        "The same command, for all processes, resumes the run.",
     )
     return " ".join(filter(None, parts))
 

@@ -11,7 +11,7 @@ def seconds(flops: float, accessed: float, peak: Peak) -> float:
 
     Neither rate is ever reached, and products overlap with memory traffic; in the sum the two
     errors partly cancel. tests/planning/test_step_time.py holds it against the costs that the paper
-    prints for its Mixers on JFT-300M (table 3), which include evaluations, checkpoints and waiting
+    prints for its Mixers (table 3), which include evaluations, checkpoints and waiting
     for data: of small models, which need most images a second, the paper's costs are up to twice
     the estimate.
 

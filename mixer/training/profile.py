@@ -43,7 +43,7 @@ def traced(
 
     The trace begins once the devices have finished the steps before, and ends once they have
     finished these. A run that resumes within or after `steps` writes no trace. If the trace cannot
-    be written, the run prints a warning and goes on.
+    be written, the run prints a warning and continues.
 
     Args:
       train_step: (state, batch) -> tree of arrays.

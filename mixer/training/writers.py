@@ -114,7 +114,7 @@ def _is_whole(line: bytes) -> bool:
 
 
 class _Scalars:
-    """An event file for TensorBoard. If it cannot be written, the run warns and goes on without.
+    """An event file for TensorBoard. If it cannot be written, the run warns and continues without.
 
     Args:
       step: TensorBoard drops what earlier event files of this run hold from this step on.
@@ -163,7 +163,7 @@ class _Scalars:
 class Console:
     """Prints log lines, with a progress bar below them on a terminal.
 
-    If nobody can read the output any more, the run goes on.
+    If nobody can read the output any more, the run continues.
     """
 
     def __init__(self, total: int, start: int):

@@ -116,7 +116,7 @@ def test_of_two_runs_in_a_bucket_the_later_one_continues(bucket):
         first_may_save()
         with hold(bucket / "run") as second_may_save:
             second_may_save()
-            with pytest.raises(Failure, match="started again, on .*; that one goes on, this"):
+            with pytest.raises(Failure, match="started again, on .*; that one continues, this"):
                 first_may_save()
             second_may_save()
 

@@ -73,5 +73,5 @@ def test_a_stopped_run_ends_the_experiment(tmp_path, monkeypatch):
     monkeypatch.setattr(
         subprocess, "run", lambda command, cwd: subprocess.CompletedProcess(command, 0)
     )
-    with pytest.raises(SystemExit, match="was stopped: the same command goes on"):
+    with pytest.raises(SystemExit, match="was stopped: the same command resumes it"):
         cifar_transfer.results("folder.py", tmp_path, {})
