@@ -106,8 +106,16 @@ def _run(config, workdir: str, protocol: str) -> int:
         if storage.is_of_client(error):
             reason = storage.trouble(error)[1]
             return _fail(f"{who}the object store cannot be used: {reason}", 1)
+        exhausted = "RESOURCE_EXHAUSTED" in str(error)  # JAX has no class for it
+        if exhausted:
+            from mixer.planning.defaults import LESS_MEMORY
+
+            reason = str(error).splitlines()[0]
+            _fail(f"{who}the memory of the devices is too small: {reason}; {LESS_MEMORY}", 1)
         if who:
             parting.end(error)
+        if exhausted:
+            return 1
         raise
     return 0
 

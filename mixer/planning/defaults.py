@@ -33,6 +33,11 @@ DEFAULTS = (
     Default("cpu", math.inf, "float32", 1, "bfloat16 is emulated, and slower"),
 )
 
+LESS_MEMORY = (
+    "to save memory, in this order: model.dtype=bfloat16, runtime.strategy=fsdp with "
+    "runtime.mesh.fsdp=8 or so, micro_batches=2 or more, runtime.remat=full (each --config.KEY=)"
+)
+
 
 def default(platform: str, images: float) -> Default:
     """The row for a device of this platform that gets so many images of a batch."""

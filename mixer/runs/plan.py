@@ -12,6 +12,7 @@ from mixer.data import sources
 from mixer.hosts import peers
 from mixer.hosts.devices import check as check_devices
 from mixer.planning import peaks, slices, step_time
+from mixer.planning.defaults import LESS_MEMORY
 from mixer.planning.needs import StepCost, cost_of_step
 from mixer.runs import keys, workdir
 from mixer.runs.bill import Work, work_of
@@ -164,10 +165,7 @@ def _lines(update: Update, cost: StepCost) -> list[str]:
         f"together {gib(cost.peak)}; " + verdict[cost.fits],
     ]
     if cost.fits is False:
-        lines.append(
-            "to save memory: runtime.scan=True with runtime.remat=dots or full, a larger "
-            "micro_batches, runtime.strategy=fsdp with runtime.mesh.fsdp (each --config.KEY=)"
-        )
+        lines.append(LESS_MEMORY)
     if cost.flops_per_image:
         lines.append(f"{cost.flops_per_image / 1e9:.2f} GFLOPs per training image")
     if cost.flops and cost.ideal_flops:

@@ -6,6 +6,7 @@ import types
 from concurrent.futures import ThreadPoolExecutor
 
 import gcsfs.retry
+import jax
 from ml_collections import ConfigDict
 from runs_command import ROOT, run
 
@@ -101,6 +102,22 @@ def test_an_unreachable_store_is_one_line(monkeypatch, capsys):
     assert command._run(ConfigDict({"run": "train"}), "gs://bucket/run", "quickstart") == 1
     said = "error: the object store cannot be used: Service Unavailable, 503\n"
     assert capsys.readouterr().err == said
+
+
+def test_too_little_memory_is_one_line_with_what_saves_it(monkeypatch, capsys):
+    def run(*_):
+        raise jax.errors.JaxRuntimeError(
+            "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.5G of 15.48G hbm.\n"
+            "Largest allocations: ..."
+        )
+
+    nobody = dict.fromkeys(("coordinator", "num_processes", "process_id"))
+    monkeypatch.setattr(command.flags, "FLAGS", types.SimpleNamespace(**nobody))
+    monkeypatch.setattr(runs, "load", lambda name: types.SimpleNamespace(run=run))
+    assert command._run(ConfigDict({"run": "train"}), "run", "quickstart") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: the memory of the devices is too small: RESOURCE_EXHAUSTED: Ran")
+    assert "micro_batches=2 or more, runtime.remat=full" in said and len(said.splitlines()) == 1
 
 
 def test_an_interrupt_does_not_wait_for_threads():
