@@ -108,7 +108,7 @@ def _run(config, workdir: str, protocol: str) -> int:
             return _fail(f"{who}the object store cannot be used: {reason}", 1)
         exhausted = "RESOURCE_EXHAUSTED" in str(error)  # JAX has no class for it
         if exhausted:
-            from mixer.planning.defaults import LESS_MEMORY
+            from mixer.defaults import LESS_MEMORY
 
             reason = str(error).splitlines()[0]
             _fail(f"{who}the memory of the devices is too small: {reason}; {LESS_MEMORY}", 1)

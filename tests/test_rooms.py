@@ -24,6 +24,7 @@ ROOMS = (
 # What every room may use.
 LEAVES = {
     *("mixer.errors", "mixer.calls", "mixer.batch", "mixer.signals", "mixer.output"),
+    "mixer.defaults",
     "mixer.storage",
 }
 # A dataset is prepared from what the sources know of images, folders and records; the weights of a

@@ -16,7 +16,6 @@ reference: how far from 1 it is, is what a ratio can be wrong by.
 
 import argparse
 import importlib.util
-import math
 import statistics
 import sys
 import time
@@ -32,8 +31,8 @@ from flax import linen as nn
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package need not be installed
 
 import mixer
+from mixer import defaults
 from mixer.batch import to_model_input
-from mixer.planning import defaults
 from mixer.training import losses, meshes, optimizer, schedules, step
 
 SIZE, CLASSES = 224, 1000
@@ -211,7 +210,7 @@ def main() -> None:
     with_timm = all(map(importlib.util.find_spec, ("timm", "torch")))
     print("| model | batch | step | listing, ms | A/A | ours | timm |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    dtype = defaults.default(jax.devices()[0].platform, math.inf).dtype
+    dtype = defaults.dtype(jax.devices()[0].platform)
     for name in args.models.split(","):
         model = mixer.create_model(name, num_classes=CLASSES, dtype=dtype)
         for size in map(int, args.batch_sizes.split(",")):

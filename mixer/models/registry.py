@@ -4,9 +4,10 @@ import dataclasses
 import fnmatch
 from typing import Any
 
+import jax
 from flax import linen as nn
 
-from mixer import errors
+from mixer import defaults, errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +164,8 @@ def create_model(name: str, num_classes: int, **overrides) -> nn.Module:
     Args:
       name: for instance "Mixer-B/16"; see `list_models`.
       num_classes: width of the head; 0 leaves it out, and the model returns features [N, C].
-      **overrides: any other field of the family.
+      **overrides: any other field of the family. dtype="auto" is the default for JAX's devices,
+        see `mixer.defaults`.
 
     Raises:
       BadInput: unknown name or field.
@@ -173,4 +175,6 @@ def create_model(name: str, num_classes: int, **overrides) -> nn.Module:
     for key in overrides:
         if key not in known:
             raise errors.unknown(f"field of {name}", key, known)
+    if overrides.get("dtype") == defaults.AUTO:
+        overrides["dtype"] = defaults.dtype(jax.devices()[0].platform)
     return module(**(fields | overrides | {"num_classes": num_classes}))

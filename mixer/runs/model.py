@@ -1,6 +1,5 @@
 """Builds the model from the config, and its placement on the devices."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,17 +9,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mixer import batch as batch_lib
-from mixer import errors
+from mixer import defaults, errors
 from mixer.models import registry
 from mixer.models.stack import REMAT
-from mixer.planning import defaults
 from mixer.runs.keys import at_least
 from mixer.training import meshes, placement, step
 from mixer.training.placement import STRATEGIES, PlacementRule
 from mixer.weights import fitting
-
-# The value of a key that `planning.defaults` chooses.
-AUTO = "auto"
 
 
 def image_size_of(config: ConfigDict) -> tuple[int, int]:
@@ -51,9 +46,9 @@ def model_fields(config: ConfigDict, platform: str | None = None) -> dict[str, A
       platform: of the devices; by default JAX's.
     """
     fields = config.model.to_dict()
-    if fields.get("dtype") == AUTO:
+    if fields.get("dtype") == defaults.AUTO:
         platform = platform or jax.devices()[0].platform
-        fields["dtype"] = defaults.default(platform, math.inf).dtype
+        fields["dtype"] = defaults.dtype(platform)
     return fields
 
 
@@ -68,7 +63,7 @@ def training_mesh(
 ) -> Mesh:
     """`mesh_of`, after checking that the batch can be split over it.
 
-    With the strategy "auto" and the default mesh, `planning.defaults` sets the size of the axis
+    With the strategy "auto" and the default mesh, `mixer.defaults` sets the size of the axis
     "fsdp", unless that size does not divide the parameters.
 
     Args:
@@ -77,7 +72,7 @@ def training_mesh(
     mesh = mesh_of(config, devices)
     at_least(1, micro_batches=config.micro_batches)
     unset = (config.runtime.mesh.data, mesh.shape["fsdp"], mesh.shape["tensor"]) == (-1, 1, 1)
-    if config.runtime.strategy == AUTO and unset:
+    if config.runtime.strategy == defaults.AUTO and unset:
         platform = mesh.devices.flat[0].platform
         fsdp = defaults.default(platform, config.batch_size / mesh.size).fsdp
         mesh = _with_fsdp(mesh, fsdp, shapes, rules_of(config, fsdp), devices)
@@ -108,9 +103,9 @@ def rules_of(config: ConfigDict, fsdp: int) -> tuple[PlacementRule, ...]:
       fsdp: size of that mesh axis; with the strategy "auto", above 1 shards the parameters.
     """
     strategy = config.runtime.strategy
-    if strategy not in (AUTO, *STRATEGIES):
-        raise errors.unknown("config.runtime.strategy", strategy, (AUTO, *STRATEGIES))
-    if strategy == AUTO:
+    if strategy not in (defaults.AUTO, *STRATEGIES):
+        raise errors.unknown("config.runtime.strategy", strategy, (defaults.AUTO, *STRATEGIES))
+    if strategy == defaults.AUTO:
         strategy = "fsdp" if fsdp > 1 else "replicate"
     return (*config.runtime.rules, *STRATEGIES[strategy])
 

@@ -9,10 +9,10 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.data import sources
+from mixer.defaults import LESS_MEMORY
 from mixer.hosts import peers
 from mixer.hosts.devices import check as check_devices
 from mixer.planning import peaks, slices, step_time
-from mixer.planning.defaults import LESS_MEMORY
 from mixer.planning.needs import StepCost, cost_of_step
 from mixer.runs import keys, workdir
 from mixer.runs.bill import Work, work_of

@@ -7,8 +7,8 @@ from etils import epath
 
 from configs import groups
 from mixer import errors
+from mixer.defaults import AUTO
 from mixer.runs.evaluations import AVERAGED
-from mixer.runs.model import AUTO
 from mixer.runs.training import Training
 from mixer.training import durations
 

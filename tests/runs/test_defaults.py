@@ -7,8 +7,7 @@ import jax
 import pytest
 
 from configs import quickstart
-from mixer import errors
-from mixer.planning import defaults
+from mixer import defaults, errors
 from mixer.runs import train
 from mixer.runs.model import rules_of, training_mesh
 from mixer.training.placement import STRATEGIES

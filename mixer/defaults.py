@@ -3,6 +3,9 @@
 import dataclasses
 import math
 
+# The value of a key that this file decides.
+AUTO = "auto"
+
 
 @dataclasses.dataclass(frozen=True)
 class Default:
@@ -37,6 +40,11 @@ LESS_MEMORY = (
     "to save memory, in this order: model.dtype=bfloat16, runtime.strategy=fsdp with "
     "runtime.mesh.fsdp=8 or so, micro_batches=2 or more, runtime.remat=full (each --config.KEY=)"
 )
+
+
+def dtype(platform: str) -> str:
+    """That of matrix products on devices of this platform."""
+    return default(platform, math.inf).dtype
 
 
 def default(platform: str, images: float) -> Default:
