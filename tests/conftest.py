@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import sys
 
 # pytest imports it when an object's end raises, which may be in the middle of that very import.
 import tracemalloc  # noqa: F401
@@ -21,9 +22,10 @@ import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from absl import flags
 from PIL import Image
 
-from mixer import storage
+from mixer import command, storage
 from mixer.data.sources import digits, records
 
 HERE = Path(__file__).parent
@@ -141,6 +143,21 @@ def _tiny_caltech(directory):
     features = tfds.builder(name, data_dir=directory, try_gcs=False).info.features
     splits = {"train": examples(3_060), "test": examples(6_084)}
     records.write_dataset(directory, features, splits, "A stand-in.")
+
+
+@pytest.fixture
+def said(monkeypatch, capsys):
+    """run(*arguments): runs the command in this process; returns (exit code, output, errors)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["mixer", *arguments])
+        # The flag library defines a flag for each key that is set, and keeps it.
+        for name in [name for name in flags.FLAGS if name.startswith("config.")]:
+            delattr(flags.FLAGS, name)
+        code = command.main()
+        return code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(scope="session")

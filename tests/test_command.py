@@ -15,22 +15,10 @@ from runs_command import write_spy
 
 import mixer
 from configs import meanings, quickstart
-from mixer import command, errors, help, recipes, runs
+from mixer import errors, help, recipes, runs
 from mixer.runs import keys
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def said(monkeypatch, capsys):
-    """run(*arguments): runs the command; returns (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["mixer", *arguments])
-        code = command.main()
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h", "-help", "--helpfull"])

@@ -10,6 +10,7 @@ from configs import quickstart
 from mixer import defaults, errors
 from mixer.runs import train
 from mixer.runs.model import rules_of, training_mesh
+from mixer.runs.resuming import check_config
 from mixer.training.placement import STRATEGIES
 
 
@@ -26,27 +27,28 @@ def shapes(width):
 
 def test_a_run_on_such_devices(tmp_path, data_dir, like_a_tpu, monkeypatch, capsys):
     config = quickstart.get_config("smoke", "train")
+    config.total = "2 steps"
+    config.schedule.update(decay="constant", warmup="0 steps", end=config.schedule.base)
     train.run(config, str(tmp_path / "run"), "quickstart")
-    out = capsys.readouterr().out
-    assert "on 8 cpu, in bfloat16, fsdp 8" in out
+    assert "on 8 cpu, in bfloat16, fsdp 8" in capsys.readouterr().out
     results = json.loads((tmp_path / "run/results.json").read_text())
     assert results["precision"].startswith("bfloat16 compute, float32 parameters")
 
-    # A run of before there was "auto" is resumed in its own precision, and so is this one where
-    # the default is another.
-    longer = quickstart.get_config("smoke", "train")
-    longer.total = "12 steps"
-    stopped = tmp_path / "stopped"
-    longer.schedule.update(decay="constant", warmup="0 steps", end=longer.schedule.base)
-    shorter = longer.copy_and_resolve_references()
-    shorter.total, shorter.model.dtype = "5 steps", "bfloat16"
-    train.run(shorter, str(stopped), "quickstart")
-    (stopped / "results.json").unlink()
+    # Where the default is another, it is resumed as it began.
     monkeypatch.undo()
-    train.run(longer, str(stopped), "quickstart")
-    assert "resuming from step 5" in capsys.readouterr().out
-    results = json.loads((stopped / "results.json").read_text())
-    assert results["step"] == 12 and results["precision"].startswith("bfloat16")
+    (tmp_path / "run/results.json").unlink()
+    config.total = "3 steps"
+    train.run(config, str(tmp_path / "run"), "quickstart")
+    assert "resuming from step 2" in capsys.readouterr().out
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert results["step"] == 3 and results["precision"].startswith("bfloat16")
+
+
+def test_a_run_of_before_there_was_auto_is_resumed_in_its_precision():
+    old = {"run": "train", "model.dtype": "float32", "total": "9 steps"}
+    check_config("run", old, old | {"model.dtype": "auto"}, complete=False)
+    with pytest.raises(errors.BadInput, match="model.dtype: 'float32' -> 'bfloat16'"):
+        check_config("run", old, old | {"model.dtype": "bfloat16"}, complete=False)
 
 
 def test_what_is_set_counts(data_dir, like_a_tpu):

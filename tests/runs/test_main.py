@@ -3,10 +3,10 @@
 import subprocess
 import sys
 import types
-from concurrent.futures import ThreadPoolExecutor
 
 import gcsfs.retry
 import jax
+import pytest
 from ml_collections import ConfigDict
 from runs_command import ROOT, run
 
@@ -68,21 +68,24 @@ def test_a_misspelt_key_in_a_recipe_is_reported(data_dir, tmp_path):
     assert "the recipe sets 'weight_decy'" in err and 'Did you mean "weight_decay"' in err
 
 
-def test_bad_input_is_one_line_exit_two_and_nothing_written(data_dir, tmp_path):
-    def attempt(i):
-        wrong = BAD[i][0]
-        config = wrong["config"] if isinstance(wrong, dict) else "configs/quickstart.py"
-        overrides = [] if isinstance(wrong, dict) else [wrong]
-        flags = "--xla_force_host_platform_device_count=8"
-        return run(data_dir, config, tmp_path / str(i), *overrides, XLA_FLAGS=flags)
+@pytest.mark.parametrize(("wrong", "message"), BAD)
+def test_bad_input_is_one_line_exit_two_and_nothing_written(
+    wrong, message, data_dir, tmp_path, said
+):
+    config = wrong["config"] if isinstance(wrong, dict) else "configs/quickstart.py"
+    overrides = [] if isinstance(wrong, dict) else [wrong]
+    code, _, err = said(f"--config={config}", f"--workdir={tmp_path / 'run'}", *overrides)
+    assert code == 2, err
+    assert err.startswith("error: ") and message in err, err
+    assert "Traceback" not in err and len(err.splitlines()) == 1, err
+    assert not (tmp_path / "run").exists()
 
-    with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(attempt, range(len(BAD))))
-    for i, ((wrong, message), (code, _, err)) in enumerate(zip(BAD, results, strict=True)):
-        assert code == 2, (wrong, err)
-        assert err.startswith("error: ") and message in err, (wrong, err)
-        assert "Traceback" not in err and len(err.splitlines()) == 1, (wrong, err)
-        assert not (tmp_path / str(i)).exists(), wrong
+
+def test_a_started_process_refuses_it_alike(data_dir, tmp_path):
+    wrong = "--config.model.patch_size=5"
+    code, _, err = run(data_dir, "configs/quickstart.py", tmp_path / "run", wrong)
+    assert code == 2 and err.startswith("error: ") and dict(BAD[6:])[wrong] in err
+    assert len(err.splitlines()) == 1 and not (tmp_path / "run").exists()
 
 
 def test_an_unwritable_workdir_is_reported_at_once(data_dir, tmp_path):

@@ -94,11 +94,12 @@ BAD = [
 
 
 @pytest.mark.slow
-def test_bad_input_is_one_line_exit_two_and_nothing_written(photos, data_dir, tmp_path):
+def test_bad_input_is_one_line_exit_two_and_nothing_written(photos, data_dir, tmp_path, said):
     for wrong, message in BAD:
         out, workdir = tmp_path / "out", tmp_path / "run"
         config = f"{CONFIG}:folder:{photos}"
-        code, _, err = run(data_dir, config, workdir, *flags(photos, out, wrong))
+        config_and_workdir = f"--config={config}", f"--workdir={workdir}"
+        code, _, err = said(*config_and_workdir, *flags(photos, out, wrong))
         assert code == 2, (wrong, err)
         assert err.startswith("error: ") and message in err, (wrong, err)
         assert len(err.splitlines()) == 1, (wrong, err)
