@@ -226,6 +226,6 @@ def _bill_lines(found: dict[str, float | None], work: Work | None) -> list[str]:
     if work.unknown:
         lines.append(
             f"not included: the evaluators {', '.join(work.unknown)}, whose number of images is "
-            f"unknown without the data"
+            f"unknown: their data are not here, or lack that split"
         )
     return lines
