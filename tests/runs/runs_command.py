@@ -16,12 +16,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 _ASKING = threading.Lock()
+# As in conftest.py: most of the time of such short runs is the compiler's.
+QUICK_COMPILER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 def environment(data_dir, **more):
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     # One device, as on a laptop; the tests' own processes have eight.
-    env["XLA_FLAGS"] = ""
+    env["XLA_FLAGS"] = QUICK_COMPILER
     return env | {"TFDS_DATA_DIR": str(data_dir)} | more
 
 
@@ -115,7 +117,8 @@ def run(data_dir, config, workdir, *overrides, **more):
 def start_all(count, devices, data_dir, config, workdir, *overrides, **more):
     """Starts `count` processes of one run, which share `devices` CPU devices."""
     flags = several(count)
-    more |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices // count}"}
+    flag = f"--xla_force_host_platform_device_count={devices // count}"
+    more |= {"XLA_FLAGS": f"{QUICK_COMPILER} {flag}"}
     return [start(data_dir, config, workdir, *overrides, *flags[i], **more) for i in range(count)]
 
 
