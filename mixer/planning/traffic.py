@@ -4,7 +4,7 @@ XLA's own count ("bytes accessed") is of no use here: it counts a loop once, and
 also what moves within the chip. Each instruction reads its operands and writes its result. Arrays
 in the chip's own memory (memory space 1) are free, a slice costs its own size, and what happens
 inside a fusion costs nothing. On TPU v3, without loops and without such arrays, the sum is 0.91 to
-0.96 of XLA's for the steps of Mixers.
+1.00 of XLA's for the steps of the seven Mixers.
 """
 
 from mixer.planning import hlo
