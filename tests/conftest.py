@@ -148,6 +148,11 @@ def _tiny_caltech(directory):
 @pytest.fixture
 def said(monkeypatch, capsys):
     """run(*arguments): runs the command in this process; returns (exit code, output, errors)."""
+    # The command sets it for the data_dir that it is given; so it is put back after the test.
+    if "TFDS_DATA_DIR" in os.environ:
+        monkeypatch.setenv("TFDS_DATA_DIR", os.environ["TFDS_DATA_DIR"])
+    else:
+        monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["mixer", *arguments])
