@@ -112,7 +112,7 @@ def _devices(config: ConfigDict) -> list[jax.Device]:
         return slices.devices(config.plan.topology, config.plan.slices)
     if config.plan.slices > 1:
         raise errors.BadInput(
-            f"config.plan.slices={config.plan.slices} needs --config.plan.topology, the kind of slice"
+            f"config.plan.slices={config.plan.slices} needs --config.plan.topology, a slice"
         )
     check_devices(peers.count())
     return jax.devices()
