@@ -1,4 +1,4 @@
-"""Checks and measures one machine with an accelerator in about eight minutes.
+"""Checks and measures one machine with an accelerator, in eight minutes if all goes well.
 
     python tools/accelerator_check.py --workdir=runs/accelerator
 

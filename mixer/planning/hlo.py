@@ -162,8 +162,7 @@ def _trips(loop: Instruction, computations) -> int | None:
     if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.rest):
         return int(known[1])
     condition, body = (
-        {i.name: i for i in computations[re.search(rf"{part}=%?([\w.-]+)", loop.rest)[1]]}
-        for part in ("condition", "body")
+        {i.name: i for i in computations[loop.called(part)]} for part in ("condition", "body")
     )
     *_, test = condition.values()
     *_, result = body.values()
@@ -181,7 +180,7 @@ def _trips(loop: Instruction, computations) -> int | None:
 
 
 def _operands(each: Instruction, known: dict[str, Instruction]) -> list[Instruction]:
-    return [known[name] for name in re.findall(r"%([\w.-]+)", each.rest) if name in known]
+    return [known[name] for name in each.operands if name in known]
 
 
 def _constant(each: Instruction) -> int:
@@ -194,7 +193,7 @@ def _dims(shape: str) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def _macs(each: Instruction, shapes: dict[str, str]) -> int:
-    lhs, rhs = (_dims(shapes[o])[0][1] for o in re.findall(r"%([\w.-]+)", each.rest)[:2])
+    lhs, rhs = (_dims(shapes[name])[0][1] for name in each.operands[:2])
     out = _dims(each.shape)[0][1]
     if each.op == "dot":
         contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", each.rest)[1]

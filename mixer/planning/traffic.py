@@ -43,17 +43,16 @@ def accessed(text: str) -> int:
 def _moved(each: Instruction, shapes: dict[str, str], computations) -> int:
     if each.op in _FREE or each.op.endswith(("-done", "-update")):
         return 0
-    operands = [shapes[name] for name in each.operands if name in shapes]
     if each.op == "fusion":
         return _by_fusion(each, shapes, computations[each.called("calls")])
     if each.op == "copy-start":  # (destination, source, context)
         return sum(size for size, _ in hlo.sizes(each.shape)[:2])
     if each.op == "slice-start":  # ((operand), destination, context)
-        (source, _), (_, whole) = hlo.sizes(each.shape)[:2]
-        written = hlo.sizes(each.shape)[1][0]
+        (source, _), (written, whole) = hlo.sizes(each.shape)[:2]
         return written + (whole if source else 0)
     if each.op in _SLICES:
         return 2 * _size(each.shape)
+    operands = [shapes[name] for name in each.operands if name in shapes]
     if each.op == _UPDATE:
         return 2 * _size(operands[1])
     return _size(each.shape) + sum(map(_size, operands))
