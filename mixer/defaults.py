@@ -30,7 +30,7 @@ class Default:
 # is not split. Where memory is too small, micro-batches come first, as they need no more FLOPs, and
 # runtime.remat=full after them, which needs 18 % more.
 DEFAULTS = (
-    Default("tpu", 64, "bfloat16", 8, "0.53 of float32's memory traffic on a v3-128"),
+    Default("tpu", 64, "bfloat16", 8, "0.52 of float32's memory traffic on a v3-128"),
     Default("tpu", math.inf, "bfloat16", 1, "0.64 of it, if replicated; Adam's part is small"),
     Default("gpu", math.inf, "bfloat16", 1, "tensor cores; not measured here"),
     Default("cpu", math.inf, "float32", 1, "bfloat16 is emulated, and slower"),
