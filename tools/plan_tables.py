@@ -1,15 +1,17 @@
-"""Writes the tables of docs/plan.md: the cost of the Mixers on TPU slices, by the TPU compiler.
+"""Plans the Mixers' pretraining on TPU slices: docs/results/plans.csv, for tables in docs.
 
     python tools/plan_tables.py --workdir=runs/plans
+    python tools/results.py
 
-It needs requirements-tpu-plan.txt, but no TPU. Each row is a `config.run=plan` of imagenet.py with
-batches of 4,096 in bfloat16 and scanned blocks. If a model does not fit, it tries more
-rematerialisation, then 2, 4, ... micro-batches. Plans that are in WORKDIR already are not made
-again, even if the code has changed. It writes WORKDIR/tables.md.
+It needs requirements-tpu-plan.txt, but no TPU. Each line of the file is a `config.run=plan` of
+imagenet.py with batches of 4,096 and the defaults for the slice; those of
+B/16 and L/16 also on two slices. A plan that is in WORKDIR is not made again, even if the code has
+changed.
 """
 
 import argparse
 import contextlib
+import csv
 import io
 import json
 import sys
@@ -20,131 +22,64 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the package need not be in
 from configs import imagenet
 from mixer.runs import plan
 
-GIB = 2**30
-MODELS = ("S/32", "S/16", "B/32", "B/16", "L/32", "L/16", "H/14")
-# {name in Cloud TPU, which counts cores for v3 and v4: (topology in chips, number of JAX devices)}.
-SLICES = {
-    "v3-8": ("v3:2x2", 8),
-    "v3-128": ("v3:8x8", 128),
-    "v4-32": ("v4:2x2x4", 16),
-    "v5e-16": ("v5e:4x4", 16),
-    "v6e-64": ("v6e:8x8", 64),
-}
-SCALING = {"v3-8": ("v3:2x2", 8), "v3-64": ("v3:4x8", 64), "v3-512": ("v3:16x16", 512)}
-# More devices than this along fsdp do not divide the 640 hidden units of H/14's token mixing.
-MOST_FSDP = 128
-LEVERS = [("none", 1), ("dots", 1), *(("full", 2**i) for i in range(10))]
-
-
-def planned(workdir: Path, name: str, where: tuple[str, int], strategy: str, tensor: int = 1):
-    """(remat, micro-batches, results.json) of the first plan that fits; else (None, None, last)."""
-    topology, devices = where
-    for remat, parts in LEVERS:
-        config = imagenet.get_config(f"Mixer-{name}", "plan")
-        config.run, config.micro_batches = "plan", parts
-        config.model.dtype, config.plan.topology = "bfloat16", topology
-        config.runtime.update(strategy=strategy, scan=True, remat=remat)
-        fsdp = min(devices // tensor, MOST_FSDP) if strategy != "replicate" else 1
-        config.runtime.mesh.update(data=-1, fsdp=fsdp, tensor=tensor)
-        if config.batch_size % (parts * devices // tensor):
-            break
-        parts_of_name = (name.replace("/", "_"), topology.replace(":", "_"), strategy, remat, parts)
-        folder = workdir / "-".join(map(str, parts_of_name))
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said):
-            plan.run(config, str(folder), f"imagenet:Mixer-{name}")
-        results = json.loads((folder / "results.json").read_text())
-        if results["metrics"]["plan/fits"]:
-            return remat, parts, results
-    return None, None, results
-
-
-def row(found: tuple) -> list[str]:
-    """The cells that both tables share."""
-    remat, parts, results = found
-    each = {k.removeprefix("plan/"): v for k, v in results["metrics"].items()}
-    state = each["parameters_bytes"] + each["optimizer_bytes"]
-    cells = ["no" if remat is None else "yes", f"{state / GIB:.2f}"]
-    if remat is None:
-        return [*cells, *["-"] * 5]
-    sent = ", ".join(
-        f"{kind.removeprefix('sent_by_').removesuffix('_bytes')} {size / 2**20:,.0f}"
-        for kind, size in sorted(each.items())
-        if kind.startswith("sent_by_") and size >= 2**20
-    )
-    return [
-        *cells,
-        f"{each['peak_bytes'] / GIB:.2f} of {each['capacity_bytes'] / GIB:.2f}",
-        remat,
-        str(parts),
-        f"{each['flops'] / each['ideal_flops']:.3f}",
-        sent,
-    ]
-
-
-def closed_form(results: dict, strategy: str, parts: int, devices: int, fsdp: int) -> float:
-    """The least a device must send per step, in MiB, in rings and with kernels in bfloat16.
-
-    In each micro-batch, replicate sends the gradients; fsdp sends the kernels in the forward and
-    the backward pass, and scatters the gradients.
-    """
-    size = 2 * results["params"]
-
-    def share(n):
-        return (n - 1) / n
-
-    if strategy == "replicate":
-        total = 2 * share(devices) * size
-    else:
-        total = 3 * share(fsdp) * size + 2 * share(devices // fsdp) * size / fsdp
-    return parts * total / 2**20
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
-
-
-SHARED = [
-    "fits",
-    "state, GiB",
-    "peak, GiB",
-    "remat",
-    "micro-batches",
-    "FLOPs / equal share",
-    "sent, MiB",
+FILE = Path(__file__).parents[1] / "docs" / "results" / "plans.csv"
+MODELS = ("B/16", "L/16", "H/14", "S/32", "S/16", "B/32", "L/32")
+SLICES = ("v3-128", "v5litepod-64", "v6e-64", "v3-8", "v5litepod-16")
+# (slice, number of slices, model)
+PLANS = [
+    *((name, 1, model) for model in MODELS for name in SLICES),
+    *((name, 2, model) for model in ("B/16", "L/16") for name in SLICES),
 ]
+# What plans.csv has of a plan's metrics.
+METRICS = (
+    *("fits", "micro_batches", "parameters_bytes", "optimizer_bytes", "temporary_bytes"),
+    *("peak_bytes", "capacity_bytes", "flops", "ideal_flops", "accessed_bytes", "cycles"),
+    *("step_seconds", "images_per_second_per_host", "hours", "device_days"),
+)
+
+
+def planned(workdir: Path, name: str, slices: int, model: str) -> dict:
+    """The content of the plan's results.json."""
+    config = imagenet.get_config(f"Mixer-{model}", "plan")
+    config.plan.update(topology=name, slices=slices)
+    folder = workdir / f"{slices}x{name}-{model.replace('/', '_')}"
+    with contextlib.redirect_stdout(io.StringIO()):
+        plan.run(config, str(folder), f"imagenet:Mixer-{model}")
+    return json.loads((folder / "results.json").read_text())
+
+
+def line(name: str, slices: int, model: str, found: dict) -> dict:
+    """A line of plans.csv."""
+    each = {key.removeprefix("plan/"): value for key, value in found["metrics"].items()}
+    sent = sum(value for key, value in each.items() if key.startswith("sent_by_"))
+    return {
+        "slice": name,
+        "slices": slices,
+        "devices": found["devices"],
+        "model": model,
+        "precision": found["precision"],
+        "fsdp": found["mesh"]["fsdp"],
+        **{metric: each.get(metric) for metric in METRICS},
+        "sent_bytes": sent,
+    }
 
 
 def main() -> None:
-    """Makes the missing plans and writes the tables."""
+    """Makes the missing plans and writes the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, required=True)
-    workdir = parser.parse_args().workdir.expanduser().absolute()
-    rows = []
-    for chips, where in SLICES.items():
-        for name in MODELS:
-            for strategy in ("replicate", "fsdp"):
-                print(f"{name} on {chips}, {strategy}", flush=True)
-                rows.append([chips, name, strategy, *row(planned(workdir, name, where, strategy))])
-    text = markdown(["slice", "Mixer", "strategy", *SHARED], rows)
-    rows = []
-    for chips, where in SCALING.items():
-        for strategy, tensor in (("replicate", 1), ("fsdp", 1), ("tensor", 2)):
-            print(f"H/14 on {chips}, {strategy}", flush=True)
-            found = planned(workdir, "H/14", where, strategy, tensor)
-            remat, parts, results = found
-            cells = [chips, strategy, *row(found)]
-            if remat is not None:
-                fsdp = min(where[1], MOST_FSDP)
-                sent = sum(v for k, v in results["metrics"].items() if "/sent_by_" in k)
-                flops = results["metrics"]["plan/flops"]
-                form = f"{closed_form(results, strategy, parts, where[1], fsdp):,.0f}"
-                cells += [form if tensor == 1 else "-", f"{sent / flops * 1e6:.1f}"]
-            rows.append(cells)
-    head = ["slice", "strategy", *SHARED, "closed form, MiB", "bytes sent per MFLOP"]
-    text += "\n\n" + markdown(head, rows) + "\n"
-    (workdir / "tables.md").write_text(text)
-    print(text)
+    parser.add_argument("--slices", default=",".join(SLICES), help="only plan for these")
+    args = parser.parse_args()
+    workdir = args.workdir.expanduser().absolute()
+    lines = []
+    for each in PLANS:
+        if each[0] in args.slices.split(","):
+            print(*each, flush=True)
+            lines.append(line(*each, planned(workdir, *each)))
+    with FILE.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from mixer.planning import hlo, peaks, traffic
+from mixer.planning import cycles, hlo, peaks, traffic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +28,7 @@ class StepCost:
       flops: FLOPs of one device; None if they cannot be counted.
       flops_per_image: FLOPs of training on one image, by the equations of the model.
       accessed: bytes that one device reads from and writes to its memory; None if it does not fit.
+      cycles: the TPU compiler's estimate; None on other devices.
       ideal_flops: `flops_per_image` times the batch size, per device. (They count the taps of a
         convolution that fall on padding, which a program skips: 3 % of BiT-R50x1's at 224.)
       sent: bytes sent to other devices, by the kind of collective, in rings.
@@ -46,6 +47,7 @@ class StepCost:
     fits: bool | None
     flops: int | None
     accessed: int | None
+    cycles: int | None
     flops_per_image: int | None
     ideal_flops: float | None
     sent: dict[str, float]
@@ -94,6 +96,7 @@ def cost_of_step(
             fits=False,
             flops=None,
             accessed=None,
+            cycles=None,
             sent={},
             collectives={},
             compile_seconds=time.perf_counter() - began,
@@ -112,6 +115,7 @@ def cost_of_step(
         fits=used <= capacity if capacity else None,
         flops=2 * program.macs,
         accessed=traffic.accessed(text),
+        cycles=cycles.estimated(text),
         sent=program.sent(),
         collectives=program.counts(),
         compile_seconds=seconds,

@@ -22,6 +22,7 @@ from mixer.runs.model import (
     build_model,
     image_size_of,
     model_fields,
+    precision,
     resolution,
     training_mesh,
 )
@@ -36,12 +37,14 @@ class Planned:
     """A training step, with the names of its model and dataset.
 
     Attributes:
+      precision: for results.json.
       work: of the whole training; None if unknown.
       price: of a device-hour; 0 if unknown.
     """
 
     model: str
     dataset: str
+    precision: str
     update: Update
     work: Work | None
     price: float
@@ -55,17 +58,19 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
       BadInput: before anything is written.
     """
     planned = planned_step(config)
-    update = planned.update
     workdir.begin(path, config)
-    cost = cost_of_step(
-        update.abstract_state(),
-        update.compile,
-        update.mesh,
-        update.batch_size,
-        update.flops_per_image,
-    )
-    bill = _estimate(planned, cost)
-    print("\n".join([*_lines(update, cost), *_bill_lines(bill, planned.work)]), flush=True)
+    cost = _cost(planned.update)
+    print("\n".join(_lines(planned.update, cost)), flush=True)
+    lighter = _that_fits(config, planned, cost)
+    if lighter:
+        planned, cost = lighter
+        print(f"with --config.micro_batches={planned.update.micro_batches} it fits:", flush=True)
+        print("\n".join(_lines(planned.update, cost)), flush=True)
+    elif cost.fits is False:
+        print(LESS_MEMORY, flush=True)
+    update, bill = planned.update, _estimate(planned, cost)
+    print("\n".join(_bill_lines(bill, cost, planned.work)), flush=True)
+    numbers = {"micro_batches": update.micro_batches, "fits_as_asked": cost.fits and not lighter}
     workdir.write_results(
         path,
         Results(
@@ -77,9 +82,12 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             seed=config.seed,
             batch_size=update.batch_size,
             params=update.num_params,
-            metrics=_metrics(cost) | {f"plan/{name}": value for name, value in bill.items()},
+            metrics=_metrics(cost)
+            | {f"plan/{name}": value for name, value in (numbers | bill).items()},
             device_kind=update.mesh.devices.flat[0].device_kind,
             devices=update.mesh.size,
+            mesh=dict(update.mesh.shape),
+            precision=planned.precision,
         ),
     )
 
@@ -103,7 +111,57 @@ def planned_step(config: ConfigDict) -> Planned:
     # The values of the schedule affect neither FLOPs nor memory.
     schedule = schedules.make_schedule("constant", base=1e-3, end=0, warmup=0, total=1)
     update = update_of(config, model, image_size, schedule, mesh, max_labels)
-    return Planned(name, config.dataset, update, work_of(config), config.plan.price)
+    return Planned(
+        model=name,
+        dataset=config.dataset,
+        precision=precision(model),
+        update=update,
+        work=work_of(config),
+        price=config.plan.price,
+    )
+
+
+def _cost(update: Update) -> StepCost:
+    return cost_of_step(
+        update.abstract_state(),
+        update.compile,
+        update.mesh,
+        update.batch_size,
+        update.flops_per_image,
+    )
+
+
+def _that_fits(
+    config: ConfigDict, planned: Planned, cost: StepCost
+) -> tuple[Planned, StepCost] | None:
+    """The first plan with 2, 4, 8, ... micro-batches that fits, and its cost.
+
+    None if the config's own plan fits, or none of them does.
+    """
+    mesh = planned.update.mesh
+    images = config.batch_size // (mesh.shape["data"] * mesh.shape["fsdp"])
+    least = config.micro_batches * _excess(cost)
+    for parts in (2**power for power in range(1, images.bit_length())):
+        if cost.fits is not False or images % parts:
+            return None
+        if parts <= config.micro_batches or parts < least:
+            continue
+        own = config.copy_and_resolve_references()
+        own.micro_batches = parts
+        lighter = planned_step(own)
+        found = _cost(lighter.update)
+        if found.fits:
+            return lighter, found
+        print(f"DOES NOT FIT with --config.micro_batches={parts} either", flush=True)
+    return None
+
+
+def _excess(cost: StepCost) -> float:
+    """How many times too large the step is: so many micro-batches are needed at least."""
+    state = cost.parameters + cost.optimizer + cost.averages
+    temporary = cost.temporary or (cost.peak or 0) - state
+    left = (cost.capacity or 0) - state
+    return temporary / left if left > 0 else 1
 
 
 def _devices(config: ConfigDict) -> list[jax.Device]:
@@ -164,8 +222,6 @@ def _lines(update: Update, cost: StepCost) -> list[str]:
         f"{gib(cost.gradients)}, activations and buffers {gib(cost.activations)}",
         f"together {gib(cost.peak)}; " + verdict[cost.fits],
     ]
-    if cost.fits is False:
-        lines.append(LESS_MEMORY)
     if cost.flops_per_image:
         lines.append(f"{cost.flops_per_image / 1e9:.2f} GFLOPs per training image")
     if cost.flops and cost.ideal_flops:
@@ -182,7 +238,7 @@ def _lines(update: Update, cost: StepCost) -> list[str]:
 def _metrics(cost: StepCost) -> dict[str, float | None]:
     values = dataclasses.asdict(cost)
     sent, collectives = values.pop("sent"), values.pop("collectives")
-    alone = ("fits", "flops", "flops_per_image", "ideal_flops", "compile_seconds")
+    alone = ("fits", "flops", "flops_per_image", "ideal_flops", "compile_seconds", "cycles")
     named = {k if k in alone else f"{k}_bytes": value for k, value in values.items()}
     named |= {f"sent_by_{kind}_bytes": size for kind, size in sent.items()}
     named |= {f"{kind}s": count for kind, count in collectives.items()}
@@ -206,7 +262,9 @@ def _estimate(planned: Planned, cost: StepCost) -> dict[str, float | None]:
     return found
 
 
-def _bill_lines(found: dict[str, float | None], work: Work | None) -> list[str]:
+def _bill_lines(found: dict[str, float | None], cost: StepCost, work: Work | None) -> list[str]:
+    if cost.fits is False:
+        return []
     if not found:
         return ["the time of a step is not estimated: the speed of this device is unknown"]
     lines = [
@@ -217,10 +275,10 @@ def _bill_lines(found: dict[str, float | None], work: Work | None) -> list[str]:
     ]
     if work is None:
         return [*lines, "the number of steps is unknown without the dataset"]
-    cost = "" if found["cost"] is None else f", {found['cost']:,.0f} at the price of a device-hour"
+    price = "" if found["cost"] is None else f", {found['cost']:,.0f} at the price of a device-hour"
     lines.append(
         f"{work.steps:,} steps take about {found['hours']:,.1f} hours or "
-        f"{found['device_days']:,.1f} device-days{cost}; evaluations are "
+        f"{found['device_days']:,.1f} device-days{price}; evaluations are "
         f"{found['evaluating']:.1%} of it"
     )
     if work.unknown:

@@ -39,6 +39,7 @@ class Results:
       upstream: where the parameters came from, by `weights.upstream_of`.
       device_days: of this run alone.
       device_kind, devices: by default this machine's; None for a run that used none.
+      mesh: {axis: number of devices along it}; "fsdp" and "tensor" shard the parameters.
       precision: dtypes, and the precision of float32 matrix products.
       decoder: library that decoded JPEGs, by `turbojpeg.decoder`.
       skipped_examples: number of examples that could not be read.
@@ -63,6 +64,7 @@ class Results:
         default_factory=lambda: jax.devices()[0].device_kind
     )
     devices: int | None = dataclasses.field(default_factory=jax.device_count)
+    mesh: dict[str, int] | None = None
     precision: str | None = None
     fast_decode: bool | None = None
     decoder: str | None = None

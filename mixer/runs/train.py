@@ -247,6 +247,7 @@ class _Session:
                 upstream=self.point.upstream,
                 images_per_second_per_device=images / seconds / training.mesh.size,
                 device_days=seconds * training.mesh.size / 86400,
+                mesh=dict(training.mesh.shape),
                 precision=training.precision,
                 fast_decode=training.reader.rows.decoding.fast,
                 decoder=turbojpeg.decoder(),

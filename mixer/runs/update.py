@@ -45,6 +45,7 @@ class Update:
     batch_size: int
     image_size: tuple[int, int]
     max_labels: int
+    micro_batches: int
     flops_per_image: int | None
     multipliers: dict[float, list[str]]
 
@@ -160,6 +161,7 @@ def update_of(
         batch_size=config.batch_size,
         image_size=image_size,
         max_labels=max_labels,
+        micro_batches=config.micro_batches,
         flops_per_image=None,
         multipliers=optimizer.by_multiplier(shapes, config.optimizer.multipliers),
     )

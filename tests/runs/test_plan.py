@@ -7,7 +7,7 @@ import pytest
 
 from configs import imagenet, quickstart
 from mixer import errors
-from mixer.planning import hlo, slices
+from mixer.planning import hlo, peaks, slices
 from mixer.runs import plan
 from mixer.runs.plan import planned_step
 from mixer.runs.update import Update
@@ -64,12 +64,42 @@ def test_a_step_too_large_is_a_result(message, named, tmp_path, data_dir, monkey
     def refuse(self):
         raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {message}")
 
+    asked = config()
+    asked.batch_size = 24  # three images per device: no even number of micro-batches
+
     monkeypatch.setattr(Update, "compile", refuse)
-    plan.run(config(), str(tmp_path / "run"), "quickstart")
+    plan.run(asked, str(tmp_path / "run"), "quickstart")
     found = json.loads((tmp_path / "run/results.json").read_text())["metrics"]
     assert found["plan/fits"] is False and found[f"plan/{named}_bytes"] == 20.5 * 2**30
     out = capsys.readouterr().out
     assert "DOES NOT FIT" in out and "runtime.remat" in out
+    assert "the time of a step" not in out and found["plan/fits_as_asked"] is False
+
+
+def test_a_step_too_large_is_split_until_it_fits(tmp_path, data_dir, monkeypatch, capsys):
+    compiled = Update.compile
+
+    def most(self):
+        tried.append(self.micro_batches)
+        if self.micro_batches < 8:
+            message = "Ran out of memory in memory space hbm. Used 50.00G of 16.00G hbm."
+            raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {message}")
+        return compiled(self)
+
+    tried = []
+    device = peaks.Peak(1e12, 16 * 2**30, 1e11)
+    monkeypatch.setattr(peaks, "peak", lambda _: device)
+    monkeypatch.setattr(Update, "compile", most)
+    asked = config()
+    asked.batch_size = 128  # 16 images per device
+    plan.run(asked, str(tmp_path / "run"), "quickstart")
+    found = json.loads((tmp_path / "run/results.json").read_text())["metrics"]
+    # 50 GiB cannot fit into 16 in fewer than four parts.
+    assert tried == [1, 4, 8] and found["plan/micro_batches"] == 8
+    assert found["plan/fits"] is True and found["plan/fits_as_asked"] is False
+    assert found["plan/step_seconds"] > 0
+    out = capsys.readouterr().out
+    assert "with --config.micro_batches=8 it fits" in out and "a step takes about" in out
 
 
 def test_bad_plans_are_refused(tmp_path, monkeypatch, data_dir):
