@@ -63,7 +63,7 @@ def reproduce(config: ConfigDict) -> None:
     config.reproduce.smoke = False  # run each recipe's smoke test instead
     config.reproduce.list = False  # only print the runs, their commands and cost
     config.reproduce.accelerators = ("v3-8", "v5e-16", "H100")  # to estimate the cost for
-    config.reproduce.share = 0.4  # fraction of their peak FLOP/s that training reaches
+    config.reproduce.prices = ()  # of a device-hour of each, to list the cost
     config.reproduce.machine = 0  # index of this machine, from 0; they take the runs in turn
     config.reproduce.machines = 1  # how many machines share the workdir and the runs
 

@@ -19,8 +19,9 @@ they are prepared. --config.init_from=NAME (a published file, a workdir) replace
 On n machines that share the workdir, give each --config.reproduce.machines=n and its index from 0,
 --config.reproduce.machine.
 
-The cost covers the training steps: FLOPs by the model's equations, at --config.reproduce.share of
-the peak of --config.reproduce.accelerators. --config.run=tables (--config.tables.workdirs=) puts
+The cost is an estimate for --config.reproduce.accelerators, whose device-hours may be given as
+--config.reproduce.prices; it covers training, and the evaluations of pretraining.
+--config.run=tables (--config.tables.workdirs=) puts
 runs from other workdirs into the same tables.
 """
 

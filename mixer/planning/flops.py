@@ -1,5 +1,7 @@
 """FLOPs of a model: multiply-accumulates, two FLOPs each, counted from the jaxpr of a function.
 
+Also the size of what its matrix products and convolutions read and write.
+
 Only matrix products and convolutions count. A convolution has kernel size x input channels / groups
 for each output, including taps on the padding, as papers count. XLA's own count skips those taps
 (for a 3x3 kernel on 7x7 it is 0.82 of ours). The zeros that a transposed convolution, as in a
@@ -17,6 +19,9 @@ from jax.extend.core import Jaxpr, JaxprEqn, Literal, jaxprs_in_params
 class Uncountable(Exception):
     """Raised for products in a loop of unknown length, or in a custom kernel."""
 
+
+# (product, which of its factors are marked) -> its measure.
+Measure = Callable[[JaxprEqn, list[bool]], int]
 
 # Primitives that run one jaxpr once, on their own inputs.
 _CALLS = {
@@ -43,7 +48,7 @@ def macs(function: Callable, *args) -> int:
       Uncountable: products in a loop of unknown length, or in a custom kernel.
     """
     jaxpr = jax.make_jaxpr(function)(*args).jaxpr
-    return _count(jaxpr, [False] * len(jaxpr.invars))[0]
+    return _count(jaxpr, [False] * len(jaxpr.invars), _macs)[0]
 
 
 def forward_macs(model, image_size: tuple[int, int]) -> int:
@@ -68,14 +73,35 @@ def training_macs(model, image_size: tuple[int, int]) -> int:
       Uncountable: see `macs`.
     """
 
+    jaxpr, of_params, _ = _training(model, image_size)
+    return _count(jaxpr, of_params, _macs)[0]
+
+
+def training_elements(model, image_size: tuple[int, int]) -> int:
+    """Elements of activations and their gradients that products read and write for one image.
+
+    Of a forward and a backward pass. A product of an activation A with a kernel, whose result is B,
+    reads A and writes B; in the backward pass it reads B's gradient twice and A once, and writes
+    A's gradient.
+
+    Raises:
+      Uncountable: see `macs`.
+    """
+    jaxpr, _, of_images = _training(model, image_size)
+    return 3 * _count(jaxpr, of_images, _elements)[0]
+
+
+def _training(model, image_size: tuple[int, int]) -> tuple[Jaxpr, list[bool], list[bool]]:
+    """The forward pass in training, and which of its inputs are parameters, which images."""
+
     def apply(params, images, key):
         return model.apply({"params": params}, images, train=True, rngs={"dropout": key})
 
     params, images = _inputs(model, image_size)
     key = jax.eval_shape(lambda: jax.random.key(0))
     jaxpr = jax.make_jaxpr(apply)(params, images, key).jaxpr
-    learned = len(jax.tree.leaves(params))
-    return _count(jaxpr, [i < learned for i in range(len(jaxpr.invars))])[0]
+    count, inputs = len(jax.tree.leaves(params)), range(len(jaxpr.invars))
+    return jaxpr, [i < count for i in inputs], [i == count for i in inputs]
 
 
 def _inputs(model, image_size):
@@ -83,19 +109,19 @@ def _inputs(model, image_size):
     return jax.eval_shape(model.init, jax.random.key(0), images)["params"], images
 
 
-def _count(jaxpr: Jaxpr, learned: Sequence[bool]) -> tuple[int, list[bool]]:
-    """Counts a jaxpr of whose inputs some are `learned`, that is, have a gradient.
+def _count(jaxpr: Jaxpr, marked: Sequence[bool], measure: Measure) -> tuple[int, list[bool]]:
+    """The sum of a measure over all products of a jaxpr, of whose inputs some are marked.
 
     Returns:
-      (multiply-accumulates with the backward pass, which outputs depend on learned inputs).
+      (the sum, which outputs depend on marked inputs).
     """
-    total, known = 0, dict(zip(jaxpr.invars, learned, strict=True))
+    total, known = 0, dict(zip(jaxpr.invars, marked, strict=True))
 
     def of(variables):
         return [not isinstance(v, Literal) and known.get(v, False) for v in variables]
 
     for equation in jaxpr.eqns:
-        count, outputs = _count_equation(equation, of(equation.invars))
+        count, outputs = _count_equation(equation, of(equation.invars), measure)
         total += count
         for variable, output in zip(equation.outvars, outputs, strict=True):
             real = jnp.issubdtype(getattr(variable.aval, "dtype", None), jnp.inexact)
@@ -103,45 +129,62 @@ def _count(jaxpr: Jaxpr, learned: Sequence[bool]) -> tuple[int, list[bool]]:
     return total, of(jaxpr.outvars)
 
 
-def _count_equation(equation: JaxprEqn, learned: list[bool]) -> tuple[int, list[bool]]:
+def _count_equation(
+    equation: JaxprEqn, marked: list[bool], measure: Measure
+) -> tuple[int, list[bool]]:
     name, params = equation.primitive.name, equation.params
-    outputs = [any(learned) and name != "stop_gradient"] * len(equation.outvars)
-    if name == "dot_general":
-        return _dot_general(equation) * (1 + sum(learned)), outputs
-    if name == "conv_general_dilated":
-        return _convolution(equation) * (1 + sum(learned)), outputs
+    outputs = [any(marked) and name != "stop_gradient"] * len(equation.outvars)
+    if name in _PRODUCTS:
+        return measure(equation, marked), outputs
     inner = list(jaxprs_in_params(params))
     if name in _CALLS:
-        return _count(*inner, learned)
+        return _count(*inner, marked, measure)
     if name == "shard_map":
-        count, outputs = _count(*inner, learned)
+        count, outputs = _count(*inner, marked, measure)
         # Called manual_axes or newly_manual_axes, by the version of JAX.
         (axes,) = (value for key, value in params.items() if key.endswith("manual_axes"))
         return count * math.prod(params["mesh"].shape[axis] for axis in axes), outputs
     if name == "cond":
-        counts, outputs = zip(*(_count(branch, learned[1:]) for branch in inner), strict=True)
+        counts, outputs = zip(
+            *(_count(branch, marked[1:], measure) for branch in inner), strict=True
+        )
         return max(counts), [any(output) for output in zip(*outputs, strict=True)]
     if name == "scan":
-        return _scan(equation, *inner, learned)
-    if any(_count(jaxpr, [False] * len(jaxpr.invars))[0] for jaxpr in inner):
+        return _scan(equation, *inner, marked, measure)
+    if any(_count(jaxpr, [True] * len(jaxpr.invars), measure)[0] for jaxpr in inner):
         raise Uncountable(f"products inside {name!r} cannot be counted")
     return 0, outputs
 
 
-def _scan(equation: JaxprEqn, body: Jaxpr, learned: list[bool]) -> tuple[int, list[bool]]:
+def _scan(
+    equation: JaxprEqn, body: Jaxpr, marked: list[bool], measure: Measure
+) -> tuple[int, list[bool]]:
     # The inputs are constants, carry and slices, the outputs carry and slices. Slices have one axis
     # less inside. (The parameters that tell how many of each differ between versions of JAX.)
     def slices(outside, inside):
         return sum(o.aval.ndim > i.aval.ndim for o, i in zip(outside, inside, strict=True))
 
-    end = len(learned) - slices(equation.invars, body.invars)
+    end = len(marked) - slices(equation.invars, body.invars)
     start = end - (len(body.outvars) - slices(equation.outvars, body.outvars))
-    while True:  # until the set of learned carries no longer grows from step to step
-        count, outputs = _count(body, learned)
-        carry = [a or b for a, b in zip(learned[start:end], outputs, strict=False)]
-        if carry == learned[start:end]:
+    while True:  # until the set of marked carries no longer grows from step to step
+        count, outputs = _count(body, marked, measure)
+        carry = [a or b for a, b in zip(marked[start:end], outputs, strict=False)]
+        if carry == marked[start:end]:
             return count * equation.params["length"], outputs
-        learned = [*learned[:start], *carry, *learned[end:]]
+        marked = [*marked[:start], *carry, *marked[end:]]
+
+
+def _macs(equation: JaxprEqn, learned: list[bool]) -> int:
+    """Multiply-accumulates of a product: once, and once for the gradient of each learned factor."""
+    count = _PRODUCTS[equation.primitive.name](equation)
+    return count * (1 + sum(learned))
+
+
+def _elements(equation: JaxprEqn, of_images: list[bool]) -> int:
+    """Elements of the factors that depend on the images, and of the result if it does."""
+    factors = zip(equation.invars, of_images, strict=True)
+    total = sum(factor.aval.size for factor, marked in factors if marked)
+    return total + equation.outvars[0].aval.size if total else 0
 
 
 def _dot_general(equation: JaxprEqn) -> int:
@@ -170,3 +213,6 @@ def _convolution(equation: JaxprEqn) -> int:
             for t in range(kernel[tap])
         )
     return total
+
+
+_PRODUCTS = {"dot_general": _dot_general, "conv_general_dilated": _convolution}

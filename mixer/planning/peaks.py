@@ -17,11 +17,16 @@ class Peak:
       flops: FLOP/s of dense bfloat16 matrix products that accumulate in float32.
       memory: bytes that a program can use; for a GPU, all its memory.
       bandwidth: bytes a second between this memory and the chip.
+      traffic: bytes that go through this memory in a step, for each byte that a product reads or
+        writes. Below 1 where the compiler keeps activations on the chip.
+      platform: of `jax.Device`.
     """
 
     flops: float
     memory: int
     bandwidth: float
+    traffic: float
+    platform: str = "tpu"
 
 
 # Peaks of one TensorCore, by `device_kind`. Cloud TPU's pages on v3 to TPU7x give figures per chip;
@@ -30,24 +35,26 @@ class Peak:
 # leaves to programs, according to its out-of-memory errors; of a TPU7x, for which it was not asked,
 # all there is.
 _TPU_CORES = {
-    "TPU v2": Peak(23e12, int(7.48 * _GIB), 350e9),
-    "TPU v3": Peak(61.5e12, int(15.48 * _GIB), 450e9),
-    "TPU v4": Peak(137.5e12, int(30.75 / 2 * _GIB), 600e9),
-    "TPU v5 lite": Peak(197e12, int(15.75 * _GIB), 819e9),  # v5e
-    "TPU v5": Peak(229.5e12, int(95.74 / 2 * _GIB), 2765e9 / 2),  # v5p
-    "TPU v6 lite": Peak(918e12, int(31.25 * _GIB), 1640e9),  # v6e
-    "TPU7x": Peak(2307e12 / 2, 96 * _GIB, 7380e9 / 2),
+    "TPU v2": Peak(23e12, int(7.48 * _GIB), 350e9, 1.5),
+    "TPU v3": Peak(61.5e12, int(15.48 * _GIB), 450e9, 1.5),
+    "TPU v4": Peak(137.5e12, int(30.75 / 2 * _GIB), 600e9, 0.7),
+    "TPU v5 lite": Peak(197e12, int(15.75 * _GIB), 819e9, 0.7),  # v5e
+    "TPU v5": Peak(229.5e12, int(95.74 / 2 * _GIB), 2765e9 / 2, 0.7),  # v5p
+    "TPU v6 lite": Peak(918e12, int(31.25 * _GIB), 1640e9, 0.7),  # v6e
+    "TPU7x": Peak(2307e12 / 2, 96 * _GIB, 7380e9 / 2, 0.7),
 }
+# As on a TPU v3, which also keeps few activations on the chip; not measured.
+_GPU_TRAFFIC = 1.5
 # From NVIDIA's data sheets; where these count sparse products, half of that.
-_A100 = Peak(312e12, 40 * 10**9, 1555e9)
+_A100 = Peak(312e12, 40 * 10**9, 1555e9, _GPU_TRAFFIC, "gpu")
 _GPUS = {
     "NVIDIA A100-SXM4-40GB": _A100,
     "NVIDIA A100-PCIE-40GB": _A100,
-    "NVIDIA A100-SXM4-80GB": Peak(312e12, 80 * 10**9, 2039e9),
-    "NVIDIA A100 80GB PCIe": Peak(312e12, 80 * 10**9, 1935e9),
-    "NVIDIA H100 80GB HBM3": Peak(989e12, 80 * 10**9, 3350e9),
-    "NVIDIA H200": Peak(989e12, 141 * 10**9, 4800e9),
-    "NVIDIA B200": Peak(2250e12, 180 * 10**9, 7700e9),
+    "NVIDIA A100-SXM4-80GB": Peak(312e12, 80 * 10**9, 2039e9, _GPU_TRAFFIC, "gpu"),
+    "NVIDIA A100 80GB PCIe": Peak(312e12, 80 * 10**9, 1935e9, _GPU_TRAFFIC, "gpu"),
+    "NVIDIA H100 80GB HBM3": Peak(989e12, 80 * 10**9, 3350e9, _GPU_TRAFFIC, "gpu"),
+    "NVIDIA H200": Peak(989e12, 141 * 10**9, 4800e9, _GPU_TRAFFIC, "gpu"),
+    "NVIDIA B200": Peak(2250e12, 180 * 10**9, 7700e9, _GPU_TRAFFIC, "gpu"),
 }
 
 
@@ -59,7 +66,13 @@ def peak(device: jax.Device) -> Peak | None:
     """
     if device.device_kind in _TPU_CORES:
         core = _TPU_CORES[device.device_kind]
-        return Peak(*(device.num_cores * value for value in dataclasses.astuple(core)))
+        cores = device.num_cores
+        return dataclasses.replace(
+            core,
+            flops=cores * core.flops,
+            memory=cores * core.memory,
+            bandwidth=cores * core.bandwidth,
+        )
     return _GPUS.get(device.device_kind)
 
 
@@ -70,6 +83,7 @@ _CATALOGUE = {
     "v4": _TPU_CORES["TPU v4"],
     "v5p": _TPU_CORES["TPU v5"],
     "v5e": _TPU_CORES["TPU v5 lite"],
+    "v5litepod": _TPU_CORES["TPU v5 lite"],
     "v6e": _TPU_CORES["TPU v6 lite"],
     "tpu7x": _TPU_CORES["TPU7x"],
     "A100": _A100,

@@ -6,6 +6,30 @@ from mixer.planning.peaks import Peak
 PAPER = "0.9 to 1.3 (B/16, L/16, H/14) and up to 2.1 (the smaller Mixers)"
 
 
+# Passes over this device's parameters in float32: they and Adam's two moments are read and written,
+# the gradient is written once and read once.
+_OPTIMIZER_PASSES = 8
+# Passes over all parameters in the precision of the products: forward, backward, gradient.
+_PRODUCT_PASSES = 3
+
+
+def accessed(elements: float, parameters: float, held: float, itemsize: int, peak: Peak) -> float:
+    """Estimates the bytes that a training step reads from and writes to a device's memory.
+
+    For the Mixers on TPUs it is within 15 % of the compiled programs
+    (tests/planning/test_step_time.py).
+
+    Args:
+      elements: of activations, which the products on this device read and write
+        (`flops.training_elements`).
+      parameters: of the model.
+      held: those of them that this device holds and updates.
+      itemsize: bytes of a number in a product: 2 in bfloat16, 4 in float32.
+    """
+    products = itemsize * (peak.traffic * elements + _PRODUCT_PASSES * parameters)
+    return products + 4 * _OPTIMIZER_PASSES * held
+
+
 def seconds(flops: float, accessed: float, peak: Peak) -> float:
     """The time of a program: its FLOPs at the peak rate plus its bytes at the full bandwidth.
 

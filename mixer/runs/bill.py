@@ -70,10 +70,9 @@ def work_of(config: ConfigDict) -> Work | None:
       BadInput: invalid durations or splits.
     """
     try:
-        examples = len(training_source(config)[0])
+        _, examples = training_source(config)
     except errors.Missing:
-        examples = _known(config.dataset, config.input.split)
-        examples = examples and round(examples * config.input.fraction)
+        examples = known_images(config.dataset, config.input.split)
     if examples is None and "epoch" in config.total:
         return None
     batch_size, evaluated, unknown = config.batch_size, 0, []
@@ -93,12 +92,12 @@ def _images(config: ConfigDict, dataset: str, split: str) -> int | None:
     try:
         return len(open_data(config, dataset, split))
     except errors.Missing:
-        return _known(dataset, split)
+        return known_images(dataset, split)
     except errors.BadInput:  # smaller data than the recipe's: a plan needs none at all
         return None
 
 
-def _known(dataset: str, split: str) -> int | None:
+def known_images(dataset: str, split: str) -> int | None:
     """The size of a split of the paper's large datasets, prepared here or not; None for others."""
     if dataset not in rows.SPLITS:
         return None

@@ -1,25 +1,18 @@
 """`config.run="reproduce"`: all runs behind rows of the paper's tables, then the tables."""
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
 
 from etils import epath
 from ml_collections import ConfigDict
 
-import mixer
 from mixer import errors, runs
-from mixer.data.sources import vtab_tasks
 from mixer.hosts import exchange
-from mixer.models import registry
 from mixer.paper import rows, tables
 from mixer.paper.rows import Row, Run
-from mixer.planning import flops, peaks
-from mixer.runs import collecting, keys, sweep, workdir
+from mixer.runs import collecting, keys, quoted, workdir
 from mixer.runs.results import Results
-from mixer.training import durations
 
-_PRETRAINING_SIZE = 224
 _SMOKE = f"{tables.CAPTION} Ours is a smoke test: digits instead of all datasets, ten steps."
 
 
@@ -165,68 +158,14 @@ def _listing(
     output: str,
 ) -> str:
     """The commands, and a Markdown table of the cost of each run."""
-    accelerators = {name: peaks.by_product_name(name) for name in config.reproduce.accelerators}
-    share = config.reproduce.share
-    keys.within(0, math.inf, **{"reproduce.share": share})
     place = epath.Path(output)
     configs = {run.folder: _config_of(run, config, place) for run in chain}
-    lines = [r.command(str(place / r.folder), configs[r.folder].init_from) for r in chain]
-    lines += ["", f"device_days of the training steps, at {share:.0%} of the devices' peak:", ""]
-    heads = [f"{name}: device_days (days)" for name in accelerators]
-    lines.append("| run | images | EFLOP | " + " | ".join(heads) + " | paper, TPUv3 core-days |")
-    lines.append("| --- | ---: | ---: |" + " ---: |" * (len(heads) + 1))
+    commands = [r.command(str(place / r.folder), configs[r.folder].init_from) for r in chain]
     paper = {
         run.folder: row.published["cost"]
         for row in selected
         for run in row.runs
         if "cost" in run.fills
     }
-    total = 0.0
-    for run in chain:
-        images, work = _work(run, configs[run.folder])
-        total += work
-        lines.append(_priced(run.folder, images, work, accelerators, share, paper.get(run.folder)))
-    lines.append(_priced("all", None, total, accelerators, share, None))
-    return "\n".join(lines)
-
-
-def _priced(name, images, work: float, accelerators, share: float, paper) -> str:
-    cells = [name, f"{images:,}" if images else "-", f"{work / 1e18:,.4g}" if work else "-"]
-    for peak, count in accelerators.values():
-        days = work / (peak.flops * share) / 86400
-        cells.append(f"{days:,.3g} ({days / count:,.3g})" if work else "-")
-    cells.append(f"{1000 * paper:,.0f}" if paper else "-")
-    return "| " + " | ".join(cells) + " |"
-
-
-def _work(run: Run, config: ConfigDict) -> tuple[int, float]:
-    """Images and FLOPs of all training steps of the run, without evaluations."""
-    if config.run not in ("train", "sweep", "vtab"):
-        return 0, 0.0
-    steps = durations.to_steps(
-        config.total, config.batch_size, rows.IMAGES.get(config.dataset, 1), "total"
-    )
-    trainings = 1 if config.run == "train" else sum(map(len, sweep.checked(config)))
-    images = steps * config.batch_size * trainings
-    size = config.image_size[0]
-    if config.run != "vtab":
-        return images, images * _flops(config.model.name, size, bool(run.after))
-    sizes = [size] * len(vtab_tasks.TASKS)
-    if config.dataset.startswith("vtab:"):  # else it is a smoke test
-        sizes = [
-            config.vtab.resolution or vtab_tasks.task(name).resolution()
-            for name in vtab_tasks.TASKS
-        ]
-    work = math.fsum(images * _flops(config.model.name, side, True) for side in sizes)
-    return images * len(sizes), work
-
-
-@functools.cache
-def _flops(name: str, size: int, fine_tuned: bool) -> float:
-    """FLOPs per training image; a Mixer fine-tuned above 224 is enlarged as in appendix C."""
-    model = registry.create_model(name, num_classes=1000)
-    if fine_tuned and size > _PRETRAINING_SIZE:
-        model = mixer.at_resolution(model, size, _PRETRAINING_SIZE)
-    if hasattr(model, "scan"):
-        model = model.clone(scan=True)  # faster to trace
-    return 2.0 * flops.training_macs(model, (size, size))
+    works = {run.folder: quoted.trainings_of(run, configs[run.folder]) for run in chain}
+    return "\n".join([*commands, "", *quoted.table(works, paper, config.reproduce)])

@@ -1,5 +1,7 @@
 """`config.run="show"`: a recipe's keys, what they mean, and the numbers that follow from them.
 
+Among them are estimates of the time and cost of its training on accelerators.
+
 It takes the command of any run, without a workdir, writes nothing and computes nothing. It refuses
 no key that another run would use.
 """
@@ -18,15 +20,19 @@ from configs.arguments import Arguments
 from mixer import errors
 from mixer.data import sources
 from mixer.data.sources import Source
-from mixer.planning import flops
-from mixer.runs import keys
+from mixer.planning import flops, peaks
+from mixer.runs import estimate, keys
+from mixer.runs.bill import known_images, work_of
 from mixer.runs.data import training_source
+from mixer.runs.estimate import Load
 from mixer.runs.imports import import_modules
 from mixer.runs.model import build_model, image_size_of, model_fields
 from mixer.runs.plan import known_classes
 from mixer.training import durations
 from mixer.weights import fitting
 
+# Seconds. A shorter step waits for the host, which an estimate does not know.
+_SHORTEST_STEP = 0.001
 _WIDEST_VALUE = 16  # a longer one moves its meaning to the next line
 
 
@@ -101,7 +107,7 @@ def _numbers(config: ConfigDict) -> Iterator[tuple[str, str]]:
         yield "training images", sources.summary(source)
         share = len(source) / len(source.classes)
         yield "images per class", f"{share:,.1f} on average over {len(source.classes):,} classes"
-    yield from _durations(config, whole)
+    yield from _durations(config, whole or known_images(config.dataset, config.input.split))
     yield from _of_model(config, len(source.classes) if source else 0)
 
 
@@ -148,6 +154,28 @@ def _of_model(config: ConfigDict, classes: int) -> Iterator[tuple[str, str]]:
         yield "GFLOPs per image", f"not known: {error}"
     else:
         yield "GFLOPs per image", f"{answer:,.3g}; {training:,.3g} in training"
+        if config.dataset:
+            yield from _on_accelerators(config, estimate.load_of(model, size))
+
+
+def _on_accelerators(config: ConfigDict, load: Load) -> Iterator[tuple[str, str]]:
+    """For `config.plan.topology`, or else for those that `reproduce` lists."""
+    # A recipe of the user's own may lack the keys of other runs.
+    asked = config if "reproduce" in config and "plan" in config else _defaults(config)
+    work, price, topology = work_of(config), asked.plan.price, asked.plan.topology
+    for name in (topology,) if topology else asked.reproduce.accelerators:
+        peak, devices = peaks.by_product_name(name)
+        if config.batch_size < devices:
+            continue
+        seconds = load.step_seconds(config.batch_size, devices, peak)
+        if seconds < _SHORTEST_STEP:
+            continue
+        text = f"a step takes about {seconds * 1e3:,.3g} ms"
+        if work:
+            found = work.bill(seconds, devices, price)
+            text += f", training {found.hours:,.3g} hours or {found.device_days:,.3g} device-days"
+            text += "" if found.cost is None else f", {found.cost:,.0f} at plan.price"
+        yield f"on {name}", text
 
 
 def _classes_of(dataset: str) -> int:

@@ -153,6 +153,26 @@ def test_tpus_share_the_work_and_gather_no_activations(topology, strategy, tmp_p
 
 
 @compiler
+@pytest.mark.parametrize("images", [16, 128])
+@pytest.mark.parametrize("topology", ["v3:2x2", "v3:4x4", "v5e:2x4", "v6e:2x4", "v4:2x2x2"])
+def test_two_slices_share_the_work_by_default(topology, images, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    asked = imagenet.get_config("Mixer-S/32,64", "plan")
+    asked.model.num_blocks = 2
+    asked.plan.update(topology=topology, slices=2)
+    asked.batch_size = images * len(slices.devices(topology, 2))
+    update = planned_step(asked).update
+    assert update.mesh.shape["fsdp"] == (8 if images <= 64 else 1)
+    program = hlo.read(update.compile().as_text())
+    ideal = update.flops_per_image * update.batch_size / update.mesh.size
+    assert ideal <= 2 * program.macs <= 1.02 * ideal
+    squeezed = lambda shape: tuple(sorted(side for side in shape if side > 1))
+    parameters = {squeezed(x.shape) for x in jax.tree.leaves(update.shapes)}
+    gathered = [x for c in program.collectives if c.kind == "all-gather" for x in c.shapes]
+    assert {squeezed(shape) for shape in gathered} <= parameters
+
+
+@compiler
 def test_unknown_slices_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     asked = imagenet.get_config("Mixer-S/32", "plan")

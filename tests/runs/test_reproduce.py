@@ -73,10 +73,29 @@ def test_the_listing_has_every_command_and_its_cost_and_does_nothing(config, tmp
     assert all("--config.init_from=" in line for line in commands[1:6])
     (pretraining,) = [line for line in lines if line.startswith("| pretraining")]
     cells = [cell.strip() for cell in pretraining.split("|")[1:-1]]
-    # 12.6 GMACs, three times as many in training, 300 epochs, at 40 % of 61.5 TFLOP/s a core.
-    days = 12.6e9 * 6 * 300 * 1_268_355 / (0.4 * 61.5e12) / 86400
-    assert float(cells[3].split()[0]) == pytest.approx(days, rel=0.01)
+    # 12.6 GMACs, three times as many in training, 300 epochs, at the peak of a core: 5.4 days.
+    days = 12.6e9 * 6 * 300 * 1_268_355 / 61.5e12 / 86400
+    assert 1.2 * days < float(cells[3].split()[0]) < 2 * days
     assert cells[-1] == "10"
+    (all_of_it,) = [line for line in lines if line.startswith("| all")]
+    costs = [float(line.split("|")[4].split()[0]) for line in lines if line.startswith("| table3")
+             and line.split("|")[4].strip() != "-"]  # fmt: skip
+    assert len(costs) == 5
+    total = float(all_of_it.split("|")[4].split()[0])
+    assert total == pytest.approx(sum(costs) + float(cells[3].split()[0]), rel=0.01)
+
+
+def test_the_listing_with_prices(config, tmp_path, capsys):
+    asked = config("table3,Mixer-B/16,imagenet2012")
+    asked.reproduce.update(list=True, accelerators=("v3-8", "H100"), prices=(2.0, 5.0))
+    reproduce.run(keys.track(asked), str(tmp_path / "none"), "")
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("| pretraining")]
+    for cell, price in zip(line.split("|")[4:6], (2.0, 5.0), strict=True):
+        days, _, cost = cell.replace(",", "").split()
+        assert float(cost) == pytest.approx(float(days) * 24 * price, rel=0.02)
+    asked.reproduce.prices = (2.0,)
+    with pytest.raises(errors.BadInput, match="a number for each of the 2 .*accelerators"):
+        reproduce.run(keys.track(asked), str(tmp_path / "none"), "")
 
 
 def test_a_published_file_replaces_one_pretraining(config, tmp_path, capsys):
