@@ -99,7 +99,7 @@ def list_models(pattern: str = "*", *, verbose: bool = False) -> list[str] | dic
     """
     if not isinstance(pattern, str):
         raise TypeError(f"list_models({pattern!r}): expected a string; pass verbose=True by name")
-    names = [name for name in sorted(_MODELS) if fnmatch.fnmatch(name.lower(), pattern.lower())]
+    names = [name for name in sorted(_MODELS) if fnmatch.fnmatchcase(name.lower(), pattern.lower())]
     if not names:
         raise errors.unknown("model or pattern of models", pattern, _MODELS)
     return {name: _VERIFIED[name] for name in names} if verbose else names
@@ -107,7 +107,10 @@ def list_models(pattern: str = "*", *, verbose: bool = False) -> list[str] | dic
 
 def _lookup(name: str) -> tuple[type[nn.Module], dict[str, Any]]:
     if name not in _MODELS:
-        raise errors.unknown("model", name, _MODELS)
+        fix = ""
+        if name.partition(":")[0] in _MODELS:  # the name of a published file
+            fix = f"{name!r} may be trained weights, which mixer.load and config.init_from take."
+        raise errors.unknown("model", name, _MODELS, fix)
     return _MODELS[name]
 
 
@@ -158,19 +161,26 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def create_model(name: str, num_classes: int, **overrides) -> nn.Module:
+def create_model(name: str, num_classes: int | None = None, **overrides) -> nn.Module:
     """Builds a model by its published name.
 
     Args:
       name: for instance "Mixer-B/16"; see `list_models`.
-      num_classes: width of the head; 0 leaves it out, and the model returns features [N, C].
+      num_classes: width of the head, which no name says: one size is published with several. 0
+        leaves the head out, and the model returns features [N, C].
       **overrides: any other field of the family. dtype="auto" is the default for JAX's devices,
         see `mixer.defaults`.
 
     Raises:
-      BadInput: unknown name or field.
+      BadInput: unknown name or field, or no `num_classes`.
     """
     module, fields = _lookup(name)
+    if num_classes is None:
+        raise errors.BadInput(
+            f"create_model({name!r}) needs num_classes, the number of classes: 1000 for ImageNet, "
+            f"21843 for ImageNet-21k, 0 for features without a head. mixer.load(NAME) builds a "
+            f"trained model with the head that it was published with"
+        )
     known = {field.name for field in dataclasses.fields(module)}
     for key in overrides:
         if key not in known:

@@ -6,6 +6,7 @@ own comes with the package, for examples that need no network.
 """
 
 import dataclasses
+import fnmatch
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -175,13 +176,26 @@ _TABLE = (
 PUBLISHED = {entry.name: entry for entry in _TABLE}
 
 
-def list_pretrained() -> list[Published]:
-    """All published Mixers that `load_pretrained` and `config.init_from` know by name.
+def list_pretrained(pattern: str = "*") -> list[Published]:
+    """The published Mixers that match, which `load_pretrained` and `config.init_from` take by name.
 
     `Published` describes the fields: address, layout, preprocessing, form of GELU, classes, and the
     expected accuracy with its source.
+
+    Args:
+      pattern: of names, such as "*B/16*" or "*:sam"; case does not matter.
+
+    Raises:
+      BadInput: no name matches.
+      TypeError: `pattern` is not a string.
     """
-    return list(PUBLISHED.values())
+    if not isinstance(pattern, str):
+        raise TypeError(f'list_pretrained({pattern!r}): expected a pattern of names, as "*B/16*"')
+    found = [of for of in _TABLE if fnmatch.fnmatchcase(of.name.lower(), pattern.lower())]
+    if not found:
+        fix = f"Anything that contains it: '*{pattern.strip('*')}*'."
+        raise errors.unknown("published model or pattern", pattern, PUBLISHED, fix)
+    return found
 
 
 def find(path: str) -> Published | None:

@@ -243,3 +243,10 @@ def test_unknown_names_are_refused_with_the_nearest():
         mixer.create_model("mixer-b16", num_classes=10)
     with pytest.raises(mixer.BadInput, match="Did you mean 'dropout'"):
         mixer.create_model("Mixer-B/16", num_classes=10, drop_out=0.1)
+
+
+def test_a_model_without_a_number_of_classes_is_refused_with_the_usual_ones():
+    with pytest.raises(mixer.BadInput, match=r"needs num_classes.*1000.*21843.*mixer\.load"):
+        mixer.create_model("Mixer-B/16")
+    with pytest.raises(mixer.BadInput, match=r"may be trained weights, which mixer\.load"):
+        mixer.create_model("Mixer-B/16:sam")

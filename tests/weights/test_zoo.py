@@ -81,6 +81,20 @@ def test_no_file_is_listed_twice():
     assert len({entry.url for entry in mixer.list_pretrained()}) == len(mixer.list_pretrained())
 
 
+def test_listed_by_a_pattern():
+    everything = mixer.list_pretrained()
+    assert mixer.list_pretrained("*") == everything == list(zoo.PUBLISHED.values())
+    found = mixer.list_pretrained("*b/16*")
+    assert found == [entry for entry in everything if "B/16" in entry.name] and len(found) > 3
+    assert mixer.list_pretrained(OURS.name) == [OURS]
+    with pytest.raises(
+        mixer.BadInput, match=r"'Mixer-B/61'.*Did you mean .*contains it: '\*Mixer-B"
+    ):
+        mixer.list_pretrained("Mixer-B/61")
+    with pytest.raises(TypeError, match="expected a pattern of names"):
+        mixer.list_pretrained(True)
+
+
 def test_names_and_near_misses(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(mixer.BadInput, match=r"'mixer-b/16:imagenet-21k'.* Did you mean 'Mixer-B/"):
