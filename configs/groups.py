@@ -25,6 +25,7 @@ def benchmark(config: ConfigDict) -> None:
     config.benchmark.rounds = 3  # how often each measurement is taken, in turn with the others
     config.benchmark.demand = 500.0  # images/s that each device needs
     config.benchmark.tf_data = False  # also measure the same recipe in tf.data, for comparison
+    config.benchmark.grain = False  # also measure the same recipe in Grain's own API
 
 
 def throughput(config: ConfigDict) -> None:

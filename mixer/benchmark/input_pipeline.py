@@ -1,7 +1,7 @@
 """The speed of the input pipeline: of each stage alone, and of whole pipelines."""
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,29 @@ def rates(
     return found
 
 
-def _take(iterator: Generator, count: int) -> None:
+def steady_rate(iterator: Iterator, turn: int, seconds: float) -> float:
+    """Measures the batches/s of one pipeline once it is under way.
+
+    What it made ahead while it started is taken first, for a quarter of `seconds`, and not counted.
+    Both times are until the end of a turn, since the batches of a turn may come all at once.
+
+    Args:
+      turn: number of batches that are made at the same time.
+      seconds: how long to measure.
+    """
+
+    def turns_per_second(seconds: float) -> float:
+        began, turns = time.perf_counter(), 0
+        while not turns or time.perf_counter() - began < seconds:
+            _take(iterator, turn)
+            turns += 1
+        return turns / (time.perf_counter() - began)
+
+    _take(iterator, turn)
+    turns_per_second(seconds / 4)
+    return turn * turns_per_second(seconds)
+
+
+def _take(iterator: Iterator, count: int) -> None:
     for _ in range(count):
         next(iterator)

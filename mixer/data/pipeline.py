@@ -158,7 +158,18 @@ def steps_per_pass(source: Source, batch_size: int) -> int:
     return -(-len(source) // batch_size)
 
 
-def _start_worker(index: int, count: int) -> None:
+def reading_threads(asked: int, workers: int) -> int:
+    """The number of threads of a process that reads.
+
+    Args:
+      asked: 0: one per core, at most 16, or one in each worker process.
+      workers: number of worker processes; 0: the threads are of this process.
+    """
+    return asked or (1 if workers else min(os.cpu_count() or 1, _MOST_THREADS))
+
+
+def start_worker(index: int, count: int) -> None:
+    """What each worker process of Grain calls first, so that it ends with its parent."""
     signals.leave_to_parent(*signals.STOPS)  # the parent saves first
     # Nothing else would end a worker whose parent was killed.
     threading.Thread(target=_follow, args=(multiprocessing.parent_process(),), daemon=True).start()
@@ -170,16 +181,16 @@ def _follow(parent) -> None:
 
 
 def batches(
-    make_row: Rows, *, start: int, stop: int, threads: int, workers: int
+    make_row: Rows, *, start: int, stop: int, threads: int, workers: int, size: int | None = None
 ) -> grain.DatasetIterator:
     """Iterates over this process's rows of the global batches start ... stop-1.
 
     Args:
       make_row: makes a row.
       start, stop: global batch numbers; a later start costs nothing.
-      threads: reading threads, in each worker process if there are any; 0: one per core, at most
-        16, or one in each worker process.
+      threads: see `reading_threads`.
       workers: worker processes; 0: read with threads in this process.
+      size: rows of what is returned at a time; by default this process's rows of a global batch.
 
     Returns:
       An iterator of dicts of arrays [rows, ...]: those of `mixer.batch`, and `skipped`. Threads
@@ -188,18 +199,18 @@ def batches(
     """
     per_batch = len(make_row.rows)
     rows = grain.MapDataset.range(start * per_batch, stop * per_batch).map(make_row)
+    size, threads = size or per_batch, reading_threads(threads, workers)
     if workers:
         if not flags.FLAGS.is_parsed():
             # Grain's workers read absl flags, which only absl's entry point parses.
             flags.FLAGS.mark_as_parsed()
         # Each of n workers makes every n-th batch; each of its threads makes and buffers one batch.
-        options = grain.ReadOptions(num_threads=threads or 1, prefetch_buffer_size=threads or 1)
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
         processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
-        dataset = rows.batch(per_batch).to_iter_dataset(options)
-        return iter(dataset.mp_prefetch(processes, worker_init_fn=_start_worker))
-    threads = threads or min(os.cpu_count() or 1, _MOST_THREADS)
+        dataset = rows.batch(size).to_iter_dataset(options)
+        return iter(dataset.mp_prefetch(processes, worker_init_fn=start_worker))
     # All threads work on the same batch and the one after it.
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(per_batch, threads))
-    batched = rows.to_iter_dataset(options).batch(per_batch)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(size, threads))
+    batched = rows.to_iter_dataset(options).batch(size)
     dataset = grain.experimental.ThreadPrefetchIterDataset(batched, prefetch_buffer_size=1)
     return iter(dataset)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import psutil
@@ -35,6 +36,7 @@ class Needs:
       layout: () -> how the run is laid out on the devices, in words.
       data: by purpose, a function that reads the first example from where the data is stored.
       stage: opens the training data through `config.input.stage`; None without staging.
+      rate: () -> how many training images this host makes in a second, and the same in words.
       checkpoint_bytes: () -> approximate size of a checkpoint.
       checkpoints: how many checkpoints the workdir holds at a time.
       batch_bytes, shared_bytes: size of this process's batches in memory and in /dev/shm.
@@ -46,6 +48,7 @@ class Needs:
     layout: Callable[[], str]
     data: dict[str, Callable[[], str]]
     stage: Callable[[], object] | None
+    rate: Callable[[], tuple[float, str]]
     checkpoint_bytes: Callable[[], int]
     checkpoints: int
     batch_bytes: int
@@ -90,6 +93,14 @@ class Checks:
         if self._needs.stage:
             checks["staging"] = self._stage
         return {name: _attempt(check) for name, check in checks.items()}
+
+    def input(self, findings: dict[str, tuple[bool, str]]) -> tuple[bool, Any] | None:
+        """(True, what `Needs.rate` returns), or (False, the problem).
+
+        None if one of the `findings` is that this cannot be measured.
+        """
+        needed = ("layout", "memory", "data, training")
+        return _attempt(self._needs.rate) if all(findings[name][0] for name in needed) else None
 
     def sees_all(self, hosts: int) -> bool:
         """Whether this host sees the files that all hosts left in the workdir."""
@@ -203,7 +214,7 @@ class Checks:
         return "there is room for the copies"
 
 
-def _attempt(check: Callable[[], str]) -> tuple[bool, str]:
+def _attempt(check: Callable[[], Any]) -> tuple[bool, Any]:
     try:
         return True, check()
     except Exception as error:  # of any kind: the other checks go on

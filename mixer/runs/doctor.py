@@ -24,7 +24,7 @@ from mixer.data.decode import Encoded, opened
 from mixer.data.sources import Source
 from mixer.hosts import devices, exchange, peers, sharing
 from mixer.hosts.checks import MAX_CLOCK_SKEW, Checks, Needs
-from mixer.runs import keys, start, workdir
+from mixer.runs import input_rate, keys, needed, start, workdir
 from mixer.runs.data import decoding_of, open_data, training_reader, training_source
 from mixer.runs.evaluations import splits_of
 from mixer.runs.imports import import_modules
@@ -85,6 +85,8 @@ def needs_of(config: ConfigDict, output: str, processes: int) -> Needs:
     batch = -(-config.batch_size // processes) * math.prod(image_size_of(config)) * 3
     in_place = config.copy_and_resolve_references()
     in_place.input.stage = ""
+    # Once, as it prints what it takes from `config.init_from`.
+    trained = functools.cache(lambda: start.with_upstream_model(in_place))
     return Needs(
         workdir=lambda: workdir.open_workdir(output),
         config=lambda: _digest(config),
@@ -93,9 +95,10 @@ def needs_of(config: ConfigDict, output: str, processes: int) -> Needs:
             for name, opens in _sources(in_place).items()
         },
         decoder=_decoder,
-        layout=lambda: _layout(in_place),
+        layout=lambda: _layout(trained()),
         stage=functools.partial(_staged, config) if config.input.stage else None,
-        checkpoint_bytes=lambda: _checkpoint_bytes(in_place),
+        rate=lambda: _rate(trained(), staged=bool(config.input.stage)),
+        checkpoint_bytes=lambda: _checkpoint_bytes(trained()),
         checkpoints=config.runtime.keep_checkpoints + bool(config.best) + 1,  # one being written
         batch_bytes=_BATCHES_IN_MEMORY * batch,
         shared_bytes=_BATCHES_PER_WORKER * batch * config.runtime.workers,
@@ -152,6 +155,17 @@ def _staged(config: ConfigDict) -> object:
     return training_reader(config, source, meshes.make_mesh(), config.batch_size)
 
 
+def _rate(config: ConfigDict, *, staged: bool) -> tuple[float, str]:
+    source, _ = training_source(config)
+    mesh = training_mesh(config, _shapes(config))
+    reader = training_reader(config, source, mesh, config.batch_size)
+    made = input_rate.measure(reader)
+    each = needed.images_per_second_per_device(config, jax.local_devices())
+    share = len(reader.rows.rows) / reader.batch_size
+    wanted = each and each * mesh.size * share
+    return made, input_rate.described(made, wanted, reader, staged=staged)
+
+
 def _layout(config: ConfigDict) -> str:
     shapes = _shapes(config)
     mesh = training_mesh(config, shapes)
@@ -167,7 +181,6 @@ def _checkpoint_bytes(config: ConfigDict) -> int:
 
 def _shapes(config: ConfigDict) -> Any:
     """Shapes of the parameters."""
-    config = start.with_upstream_model(config)
     fields = model_fields(config)
     name, classes = fields.pop("name"), fields.pop("num_classes")
     if not classes:
@@ -182,7 +195,9 @@ def _shapes(config: ConfigDict) -> Any:
 def verdicts(checks: Checks, gather: Gather) -> dict[str, Verdict]:
     """{check: (whether all hosts passed it, message)}; the same on each host."""
     try:
-        reports = gather({"host": socket.gethostname(), "findings": checks.findings()})
+        findings = checks.findings()
+        found = {"findings": findings, "input": checks.input(findings)}
+        reports = gather({"host": socket.gethostname()} | found)
         now = time.time()  # all hosts leave `gather` at the same moment
         written = all(report["findings"]["workdir"][0] for report in reports)
         sees = written and checks.sees_all(len(reports))
@@ -194,6 +209,8 @@ def verdicts(checks: Checks, gather: Gather) -> dict[str, Verdict]:
     for name in reports[0]["findings"]:
         found = [report["findings"].get(name, (False, "not in its config")) for report in reports]
         lines[name] = _of_all_hosts(name, found, hosts)
+    if any(report["input"] for report in reports):
+        lines["input"] = _slowest([report["input"] for report in reports], hosts)
     if len(hosts) > 1:
         if lines["workdir"][0]:
             lines["shared workdir"] = _shared([report["sees"] for report in later], hosts)
@@ -212,6 +229,16 @@ def _of_all_hosts(name: str, found: list[Verdict], hosts: list[str]) -> Verdict:
     shown = bad or {text: where for (_, text), where in said.items()}
     parts = "; ".join(f"{text} on {', '.join(where)}" for text, where in shown.items())
     return False, parts if bad else f"{parts}: {_MUST_AGREE[name]}"
+
+
+def _slowest(found: list[tuple[bool, Any] | None], hosts: list[str]) -> Verdict:
+    """The verdict on the input, which each host measures unless another of its checks failed."""
+    measured = {host: one for host, one in zip(hosts, found, strict=True) if one}
+    if not all(good for good, _ in measured.values()):
+        return _of_all_hosts("input", list(measured.values()), list(measured))
+    (_, words), host = min((one, host) for host, (_, one) in measured.items())
+    who = "this host" if len(hosts) == 1 else f"{host}, the slowest of {len(measured)},"
+    return True, f"{who} {words}"
 
 
 def _shared(sees: list[bool], hosts: list[str]) -> Verdict:

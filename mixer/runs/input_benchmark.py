@@ -10,8 +10,10 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.benchmark import input_pipeline
+from mixer.benchmark import grain_pipeline, input_pipeline
 from mixer.data import pipeline, turbojpeg
+from mixer.data.decode import opened
+from mixer.data.order import Full
 from mixer.data.randaugment import RandAugment
 from mixer.data.transforms import Chain, FlipLeftRight, InceptionCrop
 from mixer.runs import workdir
@@ -20,6 +22,9 @@ from mixer.runs.keys import at_least
 from mixer.runs.model import resolution
 from mixer.runs.reader import Reader
 from mixer.runs.results import Results
+
+# The rows of results.json for other people's pipelines; null if they were not asked for.
+_OTHERS = ("tf_data", "grain_threads", "grain_processes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +36,7 @@ class InputBenchmark:
     rounds: int
     demand: float
     tf_data: bool
+    grain: bool
 
 
 @workdir.unless_complete
@@ -42,15 +48,20 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """
     asked = build_benchmark(config)
     reader = asked.reader
-    pipelines = _pipelines(reader)
+    own, others = _pipelines(reader), {}
     if asked.tf_data:
-        pipelines["tf_data"] = _tf_data(reader, asked.images)
+        others["tf.data"] = {"tf_data": _tf_data(reader, asked.images)}
+    if asked.grain:
+        others["the better of Grain's"] = _grain(reader)
+    pipelines = own | {
+        name: start for several in others.values() for name, start in several.items()
+    }
     workdir.begin(path, config)
     reader.stage()
     rows = reader.rows
     print(f"{reader.source.name} {reader.source.split} ({len(reader.source):,} images)")
     print(f"JPEGs are decoded by {turbojpeg.decoder()}")
-    later = _second_epoch(reader) * reader.batch_size
+    later = reader.second_epoch * reader.batch_size
     spent = input_pipeline.stages(
         lambda index: reader.source[index]["image"],
         lambda image: rows.opened(image, later),
@@ -66,20 +77,22 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     medians = {name: statistics.median(values) for name, values in measured.items()}
     print(f"images/s, median of {asked.rounds} (lowest to highest):")
     for name, values in measured.items():
-        print(f"  {name:12}{medians[name]:8,.0f}  ({min(values):,.0f} to {max(values):,.0f})")
-    reference = medians.pop("tf_data", None)
-    best, most = max(medians.values()), max(medians, key=medians.get)
+        print(f"  {name:16}{medians[name]:8,.0f}  ({min(values):,.0f} to {max(values):,.0f})")
+    most = max(own, key=medians.get)
+    best = medians[most]
     cores = os.cpu_count() or 1
     needed = asked.demand * jax.local_device_count() / (best / min(cores, int(most.split("_")[1])))
-    if reference:
-        print(f"{most} is {best / reference:.2f} times as fast as tf.data")
+    for whose, several in others.items():
+        theirs = max(medians[name] for name in several)
+        print(f"{most} is {best / theirs:.2f} times as fast as {whose}")
     print(
         f"to feed {asked.demand:,.0f} images/s to each of {jax.local_device_count()} devices: "
         f"{needed:.1f} cores like these"
     )
     metrics = {f"{name}_microseconds": value for name, value in spent.items()}
-    metrics |= {f"{name}_images_per_second": value for name, value in medians.items()}
-    metrics |= {"tf_data_images_per_second": reference, "cores_needed": needed}
+    names = (*own, *_OTHERS)
+    metrics |= {f"{name}_images_per_second": medians.get(name) for name in names}
+    metrics["cores_needed"] = needed
     workdir.write_results(
         path,
         Results(
@@ -104,19 +117,16 @@ def build_benchmark(config: ConfigDict) -> InputBenchmark:
     own = config.copy_and_resolve_references()
     own.runtime.threads = own.runtime.workers = 0  # unused: the benchmark tries several numbers
     reader = open_training_images(own, asked.batch_size)
-    return InputBenchmark(reader, asked.images, asked.rounds, asked.demand, asked.tf_data)
-
-
-def _second_epoch(reader: Reader) -> int:
-    """Index of a batch in the second epoch: the first epoch also checks each file for damage."""
-    return pipeline.steps_per_pass(reader.source, reader.batch_size) + 1
+    return InputBenchmark(
+        reader, asked.images, asked.rounds, asked.demand, asked.tf_data, asked.grain
+    )
 
 
 def _pipelines(reader: Reader) -> dict:
     """Pipelines of 1, 2, 4, ... threads and as many processes, up to the number of cores."""
     cores = os.cpu_count() or 1
     counts = sorted({min(2**power, cores) for power in range(cores.bit_length())} | {cores})
-    first = _second_epoch(reader)
+    first = reader.second_epoch
     start = functools.partial(
         pipeline.batches, reader.rows, start=first, stop=first + 2**31 // 4096
     )
@@ -159,3 +169,37 @@ def _tf_data(reader: Reader, images: int):
         batch_size=len(reader.rows.rows),
         threads=os.cpu_count() or 1,
     )
+
+
+def _grain(reader: Reader) -> dict:
+    """Functions that start the same recipe in Grain's own API: a thread or a process per core.
+
+    Raises:
+      BadInput: Grain has nothing like the config's order, or its way with unreadable images.
+    """
+    rows, cores = reader.rows, os.cpu_count() or 1
+    for fits, key, why in (
+        (isinstance(rows.order, Full), "shuffle=full", "Grain shuffles single images"),
+        (not rows.skip_bad, "on_bad=error", "Grain skips no image that it cannot read"),
+    ):
+        if not fits:
+            raise errors.BadInput(f"config.benchmark.grain=True needs --config.input.{key}: {why}")
+    start = functools.partial(
+        grain_pipeline.batches,
+        reader.source,
+        functools.partial(opened, decoding=rows.decoding, to_the_end=False),
+        rows.transform,
+        functools.partial(
+            pipeline.label_row,
+            padding=rows.padding["label"],
+            num_classes=len(reader.source.classes),
+        ),
+        seed=rows.seed,
+        batch_size=len(rows.rows),
+    )
+    return {
+        "grain_threads": functools.partial(start, threads=cores),
+        "grain_processes": functools.partial(
+            start, workers=cores, worker_init=pipeline.start_worker
+        ),
+    }

@@ -39,6 +39,11 @@ class Reader:
         """Examples in a global batch."""
         return self.rows.batch_size
 
+    @property
+    def second_epoch(self) -> int:
+        """A batch of the second epoch: the first epoch also checks each file for damage."""
+        return pipeline.steps_per_pass(self.source, self.batch_size) + 1
+
     def put(self, rows: Batch) -> Batch:
         """This process's rows of a global batch -> global arrays."""
         return meshes.put(rows, meshes.batch_sharding(self.mesh), self.batch_size)

@@ -1,4 +1,5 @@
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -34,3 +35,20 @@ def test_every_stage_processes_every_image(text, kind):
     )
     assert tuple(spent) == input_pipeline.STAGES
     assert all(spent[name] > 0 for name in ("read", "augment", "batch", "transfer"))
+
+
+@pytest.mark.parametrize("ahead", [0, 3])
+@pytest.mark.parametrize("workers", [1, 4])
+def test_the_steady_rate_is_that_of_the_workers(workers, ahead, monkeypatch):
+    """A worker takes two seconds for a batch, and has made `ahead` when it is first asked."""
+    now = [0.0]
+    monkeypatch.setattr(input_pipeline.time, "perf_counter", lambda: now[0])
+
+    def made():
+        for count in itertools.count():
+            # Batch b is the (b // workers)th of its worker, all of which begin at 10 s.
+            now[0] = max(now[0], 10 + 2 * max(0, count // workers + 1 - ahead))
+            yield count
+
+    rate = input_pipeline.steady_rate(made(), workers, seconds=40)
+    assert rate == pytest.approx(workers / 2)

@@ -1,7 +1,9 @@
 """The doctor finds everything that is wrong, and leaves the workdir as it was."""
 
 import os
+import re
 import threading
+import types
 
 import pytest
 from etils import epath
@@ -9,14 +11,15 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from configs import quickstart
 from mixer import errors
-from mixer.data import turbojpeg
+from mixer.data import sources, turbojpeg
 from mixer.hosts import checks, devices, holding, sharing
-from mixer.runs import doctor, workdir
+from mixer.runs import doctor, input_rate, needed, workdir
 
 
 @pytest.fixture(autouse=True)
-def short_timeout(monkeypatch):
+def short_times(monkeypatch):
     monkeypatch.setattr(sharing, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(input_rate, "_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -52,7 +55,7 @@ def test_the_doctor_leaves_a_workdir_as_it_was(config, tmp_path, capsys):
     assert contents(tmp_path) == before | {output / ".lock": b""}
     assert workdir.unfinished(str(output), config) == path
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 22 and all(line.startswith("ok ") for line in lines)
+    assert len(lines) == 24 and all(line.startswith("ok ") for line in lines)
     assert any("data, test, digits test[:16]: 16 examples" in line for line in lines)
 
 
@@ -99,6 +102,69 @@ def test_all_failed_checks_are_reported_at_once(config, image_folder, tmp_path, 
     assert "ok      data, less, cifar10 test: optional and missing: left out" in out
     assert "ok      data, test, " in out
     assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_the_images_that_the_devices_need_are_beside_those_that_the_host_makes(
+    config, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(needed, "images_per_second_per_device", lambda config, devices: 12345)
+    config.runtime.threads = 3
+    good, text = verdicts_of(config, tmp_path)["input"]
+    assert good and re.match("this host makes [0-9,]+ images/s with 3 threads; its 8 cpu ", text)
+    assert "; its 8 cpu could train on about 99,000: they will wait. What helps: more wo" in text
+    reader = types.SimpleNamespace(threads=1, workers=0)
+    said = [input_rate.described(99, rate, reader, staged=False) for rate in (None, 99.4, 98.6)]
+    assert said[0] == "makes 99 images/s with 1 thread"
+    assert "could train on about 99: they will wait. What helps: " in said[1]
+    assert said[2].endswith("; its 8 cpu could train on about 99: it keeps up")
+
+
+@pytest.mark.parametrize("trouble", [None, "a bad image"])
+def test_worker_processes_end_with_the_measurement(config, tmp_path, monkeypatch, trouble):
+    class Workers:
+        """Stands for worker processes, which `close` ends."""
+
+        def __init__(self, rows, workers, **_):
+            started.append(self)
+            self.workers, self.closed = workers, False
+
+        def __next__(self):
+            if trouble:
+                raise errors.Failure(trouble)
+
+        def close(self):
+            self.closed = True
+
+    started = []
+    monkeypatch.setattr(input_rate.pipeline, "batches", Workers)
+    config.runtime.workers = 3
+    good, text = verdicts_of(config, tmp_path)["input"]
+    assert (good, text) == (False, trouble) if trouble else text.endswith("with 3 worker processes")
+    assert [(one.workers, one.closed) for one in started] == [(3, True)]
+
+
+def test_staged_data_are_measured_where_they_are_stored(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(needed, "images_per_second_per_device", lambda config, devices: 1e9)
+    config.dataset, config.input.stage = "imagenet2012", str(tmp_path / "stage")
+    config.evaluators.test.update(dataset="imagenet2012", split="validation")
+    _, text = verdicts_of(config, tmp_path / "run")["input"]
+    assert "threads, before staging; its" in text and "config.input.stage" not in text
+    assert not list(tmp_path.rglob("*array_record*"))
+
+
+def test_an_image_that_cannot_be_read_fails_once(config, image_folder, tmp_path):
+    config.dataset = f"folder:{image_folder}"
+    config.evaluators.test.split = "test"
+    source = sources.open_source(config.dataset, "train")
+    first = image_folder / source.where(0).partition(", file ")[2]
+    for image in set((image_folder / "train").rglob("*.png")) - {first}:
+        image.write_bytes(b"no image")
+    wrong = failed(verdicts_of(config, tmp_path))
+    assert list(wrong) == ["input"] and ", file train/" in wrong["input"]
+    config.input.on_bad = "skip"
+    assert not failed(verdicts_of(config, tmp_path))
+    first.write_bytes(b"no image")
+    assert list(failed(verdicts_of(config, tmp_path))) == ["data, training"]
 
 
 def test_a_workdir_that_cannot_be_written_fails(config, tmp_path, monkeypatch):
@@ -254,12 +320,34 @@ def test_clocks_and_versions_that_differ(config, tmp_path):
             return [one, one | {"time": one["time"] + 60, "sees": True}]
         assert one["findings"]["packages"][1].endswith(f"JPEGs: {turbojpeg.decoder()}")
         findings = one["findings"] | {"packages": (True, "jax 0.9.0")}
-        return [one, {"host": "odd", "findings": findings}]
+        return [one, one | {"host": "odd", "findings": findings}]
 
     wrong = failed(verdicts_of(config, tmp_path, gather))
     assert wrong.keys() == {"packages", "clocks", "shared workdir"}
     assert wrong["clocks"].startswith("host 1 (odd) is 60 s ahead of host 0")
     assert "jax 0.9.0 on host 1 (odd): install the same wheels" in wrong["packages"]
+
+
+def test_the_slowest_host_is_named():
+    def verdict(*inputs):
+        """What the doctor says if this is what its hosts measured."""
+        reports = [{"host": "odd", "findings": {"workdir": (True, "")}, "input": i} for i in inputs]
+        one = types.SimpleNamespace(
+            findings=lambda: {"workdir": (True, "")},
+            input=lambda findings: None,
+            sees_all=lambda hosts: True,
+            clean=lambda: None,
+        )
+        said = [reports, [{"time": 0, "sees": True}] * len(inputs)]
+        return doctor.verdicts(one, lambda _: said.pop(0)).get("input")
+
+    slow, fast = [True, [9.0, "makes 9"]], [True, [10.0, "makes 10"]]
+    assert verdict(fast) == (True, "this host makes 10")
+    assert verdict(fast, slow, fast) == (True, "host 1 (odd), the slowest of 3, makes 9")
+    assert verdict(None, fast, slow) == (True, "host 2 (odd), the slowest of 2, makes 9")
+    assert verdict(None, None) is None
+    unread = [False, "not a readable image"]
+    assert verdict(slow, unread, unread) == (False, f"{unread[1]} on host 1 (odd), host 2 (odd)")
 
 
 def test_a_workdir_in_a_bucket(config, monkeypatch):

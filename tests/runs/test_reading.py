@@ -36,6 +36,9 @@ def test_unreadable_examples_end_the_run_or_are_counted(image_folder, data_dir, 
     assert counts == sorted(counts) and counts[-1] == results["skipped_examples"]
 
 
+GRAIN = ("grain_threads", "grain_processes")
+
+
 @pytest.mark.slow
 def test_input_benchmark(image_folder, data_dir, tmp_path):
     code, out, err = run(
@@ -45,6 +48,7 @@ def test_input_benchmark(image_folder, data_dir, tmp_path):
         "--config.run=input_benchmark",
         "--config.benchmark.images=64",
         "--config.benchmark.rounds=1",
+        "--config.benchmark.grain=True",
     )
     assert code == 0, err
     metrics = json.loads((tmp_path / "out" / "results.json").read_text())["metrics"]
@@ -52,3 +56,18 @@ def test_input_benchmark(image_folder, data_dir, tmp_path):
         assert metrics[f"{stage}_microseconds"] > 0
     assert metrics["threads_1_images_per_second"] > 0 and metrics["cores_needed"] > 0
     assert "processes_1" in out and "to feed 500 images/s to each of 1 devices" in out
+    rates = {name: value for name, value in metrics.items() if name.endswith("_per_second")}
+    of_grain = {name: rates.pop(f"{name}_images_per_second") for name in GRAIN}
+    assert all(f"\n  {name} " in out for name in GRAIN)
+    assert metrics["tf_data_images_per_second"] is rates.pop("tf_data_images_per_second") is None
+    times = max(rates.values()) / max(of_grain.values())
+    assert f" is {times:.2f} times as fast as the better of Grain's\n" in out
+
+
+@pytest.mark.parametrize("key", ["input.shuffle=blocks(size=4, window=2)", "input.on_bad=skip"])
+def test_grain_is_not_compared_with_what_it_does_not_do(key, said, data_dir, tmp_path):
+    asked = ("--config.run=input_benchmark", "--config.benchmark.grain=True", f"--config.{key}")
+    code, _, err = said("--config=quickstart:smoke", f"--workdir={tmp_path / 'run'}", *asked)
+    name = key.partition("=")[0]
+    assert code == 2 and f"grain=True needs --config.{name}=" in err
+    assert not (tmp_path / "run").exists()

@@ -9,7 +9,7 @@ from mixer import runs
 from mixer.errors import BadInput
 from mixer.models import registry
 from mixer.models.fields import MEANINGS, OF_TRAINING
-from mixer.runs import doctor, keys, start
+from mixer.runs import doctor, input_rate, keys, start
 from mixer.runs.training import build_training
 
 # Fields of a Mixer-S/16; the recipes are given other models.
@@ -145,10 +145,14 @@ def test_a_sweep_and_vtab_take_it_too(altered, tmp_path, monkeypatch):
         trained.clear()
 
 
-def test_the_doctor_checks_the_model_that_will_be_trained(altered):
+def test_the_doctor_checks_the_model_that_will_be_trained(altered, capsys, monkeypatch):
+    monkeypatch.setattr(input_rate, "_SECONDS", 0.01)
     config = recipe(finetune, altered, "digits")
-    stem = doctor._shapes(config)["stem"]["kernel"]
-    assert stem.shape == (8, 8, 3, 12)
+    checked = doctor.needs_of(config, "", 1)
+    assert checked.layout() and checked.rate()
+    assert capsys.readouterr().out.count("using the model of") == 1
+    params = json.loads((altered / "results.json").read_text())["params"]
+    assert checked.checkpoint_bytes() == 12 * params
 
 
 def test_fields_of_training_have_a_meaning_and_do_not_change_the_parameters():
