@@ -1,6 +1,6 @@
 """The same input pipeline in Grain's own API, for comparison in the benchmark of ours.
 
-Ours is made of Grain's parts, too, but of another order and other generators: a step of ours can be
+Ours is made of Grain's parts, too, with an order and generators of its own: any of its steps can be
 made again on any number of hosts, and an image that cannot be read is named or skipped.
 """
 

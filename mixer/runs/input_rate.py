@@ -55,9 +55,11 @@ def described(made: float, needed: float | None, reader: Reader, *, staged: bool
     text += f"; its {device} could train on about {float(f'{needed:.2g}'):,.0f}"
     if made >= needed:
         return f"{text}: it keeps up"
-    cores = f"{os.cpu_count() or 1} cores"
-    helps = [f"more worker processes (config.runtime.workers; there are {cores})"]
-    helps += [] if staged else ["a copy on a local disk or in memory (config.input.stage)"]
+    cores, helps = os.cpu_count() or 1, []
+    if workers < cores:
+        helps.append(f"more worker processes (config.runtime.workers; there are {cores} cores)")
+    if not staged:
+        helps.append("a copy on a local disk or in memory (config.input.stage)")
     return f"{text}: they will wait. What helps: {', '.join([*helps, 'images stored smaller'])}"
 
 

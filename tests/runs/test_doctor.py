@@ -117,6 +117,8 @@ def test_the_images_that_the_devices_need_are_beside_those_that_the_host_makes(
     assert said[0] == "makes 99 images/s with 1 thread"
     assert "could train on about 99: they will wait. What helps: " in said[1]
     assert said[2].endswith("; its 8 cpu could train on about 99: it keeps up")
+    reader.workers = os.cpu_count()  # more would not help
+    assert "wait. What helps: images" in input_rate.described(1, 2, reader, staged=True)
 
 
 @pytest.mark.parametrize("trouble", [None, "a bad image"])
