@@ -7,7 +7,15 @@ from ml_collections import ConfigDict
 
 
 def images(config: ConfigDict) -> None:
-    config.images = ""  # predict: files, folders and globs (also **), comma-separated
+    # predict: files, folders, globs (also **) and lists of these (@FILE, FILE.txt), comma-separated
+    config.images = ""
+
+
+def predict(config: ConfigDict) -> None:
+    config.predict = ConfigDict()  # predict: what is said of each image
+    config.predict.top = 5  # how many classes, the most likely first
+    # npz or parquet: instead of classes, the features below the head, to embeddings.npz or .parquet
+    config.predict.embeddings = ""
 
 
 def sheet(config: ConfigDict) -> None:
@@ -106,7 +114,7 @@ def prepare(config: ConfigDict) -> None:
 
 # The key groups that each run adds to those of all runs; a function adds the group of its name.
 OF_RUN = {
-    "predict": (images,),
+    "predict": (images, predict),
     "contact_sheet": (sheet,),
     "convert": (convert_to,),
     "input_benchmark": (benchmark,),

@@ -48,7 +48,7 @@ def main() -> int:
             return _help(argv)
         config, protocol = _parse(argv)
         workdir = flags.FLAGS.workdir
-        if not workdir and config.run != "show":
+        if not workdir and config.run not in ("show", "predict"):
             raise BadInput("--workdir is missing: the folder for this run's output")
     except BadInput as error:
         return _fail(str(error), 2)

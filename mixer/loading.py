@@ -18,7 +18,7 @@ from mixer.checkpoint.reading import again_if_gone
 from mixer.data import transforms
 from mixer.models import registry
 from mixer.recognition import parameters, recognise
-from mixer.weights import download, formats, pretrained, resize, zoo
+from mixer.weights import class_names, download, formats, pretrained, resize, zoo
 from mixer.weights.formats import hub_folder, names
 from mixer.weights.located import Located, locate
 from mixer.weights.stored import Stored, read_stored
@@ -58,8 +58,9 @@ def load(
 
     Returns:
       The flax Module; its parameters, a nested dict of float32 JAX arrays; and the card:
-      `class_names`; `transform`, `image_size` and `decoding`, which `mixer.preprocess` uses;
-      `model`, `dataset` and `multi_label`; and its origin: `path`, `step`, `sha256`.
+      `class_names`, and `names` to read; `transform`, `image_size` and `decoding`, which
+      `mixer.preprocess` uses; `model`, `dataset` and `multi_label`; and its origin: `path`, `step`,
+      `sha256`.
 
     Raises:
       BadInput: nothing usable at `path`; a `model` or size although the path records its own; a
@@ -90,7 +91,9 @@ def load(
         path, module, step=step if found is None else found, head="keep", ema=ema
     )
     shown = download.without_login(path)
-    return module, params, LoadedCard(**vars(card), path=shown, step=found, sha256=sha256)
+    names = class_names.readable(card.classes, card.dataset)
+    loaded = LoadedCard(**vars(card), path=shown, step=found, sha256=sha256, names=names)
+    return module, params, loaded
 
 
 def _card_of(

@@ -28,11 +28,11 @@ def preprocess(images: Image | Sequence[Image], card: ModelCard) -> np.ndarray:
     The pixels are those of `config.run=predict`.
 
     Args:
-      images: a file, a folder (all files below it, ordered by path), a glob, or several of these
-        separated by commas; or an array uint8 [N, H, W, 3], [H, W, 3], or [H, W] for one grey
-        image, with values from 0 to 255; or a sequence of files, bytes of files and arrays of
-        single images, of any sizes, one for each row of the result. Files are decoded according to
-        `card.decoding`.
+      images: a file, a folder (all files below it, ordered by path), a glob, a list of these (@FILE
+        or FILE.txt, one per line), or several of them separated by commas; or an array uint8
+        [N, H, W, 3], [H, W, 3], or [H, W] for one grey image, with values from 0 to 255; or a
+        sequence of files, bytes of files and arrays of single images, of any sizes, one for each
+        row of the result. Files are decoded according to `card.decoding`.
       card: the card from `mixer.load`.
 
     Returns:

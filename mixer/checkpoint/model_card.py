@@ -69,8 +69,11 @@ class LoadedCard(ModelCard):
       path: the path that was requested, without any password.
       step: the checkpoint's step in a workdir; None for any other source.
       sha256: of the weights file; None for a workdir, whose arrays have their own checksums.
+      names: names to read, one for each of `class_names`: for ImageNet's synsets and numbers the
+        words of WordNet, such as "golden retriever"; otherwise `class_names` themselves.
     """
 
     path: str
     step: int | None
     sha256: str | None
+    names: tuple[str, ...]

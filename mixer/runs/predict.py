@@ -1,16 +1,18 @@
-"""`config.run="predict"`: predicts the five most likely classes of image files."""
+"""`config.run="predict"`: says what image files show, or writes their features (embeddings)."""
 
 import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
 import numpy as np
+import pyarrow as pa
 from etils import epath
 from ml_collections import ConfigDict
+from pyarrow import parquet
 
 from mixer import batch as batch_lib
 from mixer import errors, storage
@@ -23,86 +25,155 @@ from mixer.runs.data import decoding_of
 from mixer.runs.model import resolution
 from mixer.runs.results import Results
 from mixer.runs.trained import Trained, load_trained
+from mixer.weights import class_names
 
-_TOP, _BATCH = 5, 64
+_BATCH = 64
+_EMBEDDINGS = ("npz", "parquet")
 
 
-@workdir.unless_complete
-def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
-    """Prints a table and writes predictions.jsonl, predictions.csv and results.json.
+def run(config: ConfigDict, output: str | None, protocol: str) -> None:
+    """Prints a table; with a workdir, writes predictions.jsonl, predictions.csv and results.json.
 
-    A file that cannot be read is reported, and has an `error` instead of classes.
+    A file that cannot be read is reported, and has an `error` instead of classes. With
+    `config.predict.embeddings` the features are written instead, and such a file is left out.
 
     Raises:
       BadInput: no such file, or none that can be read; before anything is written.
     """
+    path = workdir.unfinished(output, config) if output else None
+    if output and path is None:  # complete
+        return
+    kind = _embeddings(config, path)
     if not config.images:
         raise errors.BadInput(
-            "config.run=predict needs --config.images=: files, folders or globs, with commas "
-            "between them"
+            "config.run=predict needs --config.images=: files, folders, globs or lists of these "
+            "(FILE.txt), with commas between them"
         )
     left_out = Counter()
     files = image_files.expand(config.images, left_out)
     passed = f"; left out: {image_files.counted(left_out)}" if left_out else ""
     print(f"{len(files):,} files{passed}", flush=True)
     trained = load_trained(config)
-    card, decoding = trained.card, decoding_of(config, None, trained.card)
+    decoding = decoding_of(config, None, trained.card)
+    top = 0 if kind else _top(config, len(trained.card.classes))
     keys.used(config)  # refuses keys that would be ignored, before any work
-    lines = []
-    for file, found in zip(files, _predict(trained, files, decoding), strict=True):
-        print(file)
-        if isinstance(found, str):
-            lines.append({"file": file, "error": found})
-            print(f"  {found}", flush=True)
-            continue
-        lines.append({"file": file, "top": [{"class": c, "probability": p} for c, p in found]})
-        for name, probability in found:
-            print(f"  {probability:7.2%}  {name}", flush=True)
-    bad = [line for line in lines if "error" in line]
-    if len(bad) == len(lines):
-        raise errors.BadInput(f"{bad[0]['file']}: {bad[0]['error']}")
-    if bad:
-        names = errors.shown([line["file"] for line in bad])
-        print(f"{len(bad):,} of {len(lines):,} files cannot be read: {names}", flush=True)
-    # Only now, so that a failed run leaves nothing behind.
-    workdir.begin(path, config)
-    for name, content in (
-        ("predictions.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode()),
-        ("predictions.csv", _table(lines, min(_TOP, len(card.classes)))),
-    ):
-        with storage.write_whole(path / name) as file:
-            file.write(content)
-    workdir.write_results(
-        path,
-        Results(
-            run="predict",
-            protocol=protocol,
-            model=card.model["name"],
-            resolution=resolution(card.image_size),
-            step=trained.step,
-            metrics={},
-            upstream=trained.upstream,
-            precision=trained.precision,
-            skipped_examples=len(bad),
-        ),
-    )
+    if kind:
+        wrong, contents = _embedded(trained, files, decoding, kind)
+    else:
+        wrong, contents = _classified(trained, files, decoding, top)
+    if len(wrong) == len(files):
+        raise errors.BadInput("{}: {}".format(*next(iter(wrong.items()))))
+    if wrong:
+        names = errors.shown(list(wrong))
+        print(f"{len(wrong):,} of {len(files):,} files cannot be read: {names}", flush=True)
+    if path is not None:  # only now, so that a failed run leaves nothing behind
+        _write(config, path, protocol, trained, contents, len(wrong))
 
 
-def _predict(
-    trained: Trained, files: list[str], decoding: Decoding
-) -> Iterator[list[tuple[str, float]] | str]:
-    """For each file its most likely (class, probability) pairs, best first, or an error message.
+def _embeddings(config: ConfigDict, path: epath.Path | None) -> str:
+    """`config.predict.embeddings`, checked."""
+    kind = config.predict.embeddings
+    if kind and kind not in _EMBEDDINGS:
+        raise errors.unknown("config.predict.embeddings", kind, _EMBEDDINGS)
+    if kind and path is None:
+        raise errors.BadInput(
+            f"--config.predict.embeddings={kind} needs --workdir=: the folder for embeddings.{kind}"
+        )
+    return kind
+
+
+def _top(config: ConfigDict, classes: int) -> int:
+    keys.at_least(1, **{"predict.top": config.predict.top})
+    return min(config.predict.top, classes)
+
+
+def _classified(
+    trained: Trained, files: list[str], decoding: Decoding, top: int
+) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Prints each file's most likely classes; returns {file: error}, and the files to write.
 
     Probabilities are a softmax; for a model of multi-label images, a sigmoid for each class.
     """
     card = trained.card
-    transform = transforms.parse(card.transform, card.image_size)
+    names = class_names.readable(card.classes, card.dataset)
     likelihood = jax.nn.sigmoid if card.multi_label else jax.nn.softmax
-    apply = jax.jit(
-        lambda params, image: likelihood(
-            trained.model.apply({"params": params}, batch_lib.to_model_input(image))
-        )
-    )
+    outputs = _outputs(trained, files, decoding, likelihood)
+    lines, wrong = [], {}
+    for file, found in zip(files, outputs, strict=True):
+        print(file)
+        if isinstance(found, str):
+            wrong[file] = found
+            lines.append({"file": file, "error": found})
+            print(f"  {found}", flush=True)
+            continue
+        guesses = []
+        for k in np.argsort(-found)[:top]:
+            named = {"name": names[k]} if names != card.classes else {}
+            guesses.append({"class": card.classes[k], **named, "probability": float(found[k])})
+            print(f"  {found[k]:7.2%}  {names[k]}", flush=True)
+        lines.append({"file": file, "top": guesses})
+    return wrong, {
+        "predictions.jsonl": "".join(json.dumps(line) + "\n" for line in lines).encode(),
+        "predictions.csv": _table(lines, top),
+    }
+
+
+def _table(lines: list[dict], top: int) -> bytes:
+    """The content of predictions.csv: one file per line, with `top` classes."""
+    fields = next((list(line["top"][0]) for line in lines if "top" in line), [])
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    numbers = ("", *(f"_{i}" for i in range(2, top + 1)))
+    columns = [f"{field}{number}" for number in numbers for field in fields]
+    table.writerow(["file", *columns, "error"])
+    for line in lines:
+        found = [value for each in line.get("top", ()) for value in each.values()]
+        found += [""] * (len(columns) - len(found))
+        table.writerow([line["file"], *found, line.get("error", "")])
+    # File names need not be UTF-8.
+    return text.getvalue().encode(errors="backslashreplace")
+
+
+def _embedded(
+    trained: Trained, files: list[str], decoding: Decoding, kind: str
+) -> tuple[dict[str, str], dict[str, bytes]]:
+    """The features of the files that can be read; returns as `_classified`."""
+    wrong, read, rows = {}, [], []
+    for file, found in zip(files, _outputs(trained, files, decoding), strict=True):
+        if isinstance(found, str):
+            wrong[file] = found
+            print(f"{file}\n  {found}", flush=True)
+        else:
+            # Neither format holds bytes that are not UTF-8 as text.
+            read.append(file.encode(errors="surrogateescape").decode(errors="backslashreplace"))
+            rows.append(found)
+    if not rows:
+        return wrong, {}
+    features = np.stack(rows)
+    print(f"{len(read):,} embeddings of {features.shape[1]:,} numbers: embeddings.{kind}")
+    content = io.BytesIO()
+    if kind == "npz":
+        np.savez(content, files=np.array(read), embeddings=features)
+    else:
+        flat = pa.array(features.ravel())
+        column = pa.FixedSizeListArray.from_arrays(flat, features.shape[1])
+        parquet.write_table(pa.table({"file": read, "embedding": column}), content)
+    return wrong, {f"embeddings.{kind}": content.getvalue()}
+
+
+def _outputs(
+    trained: Trained, files: list[str], decoding: Decoding, of_logits: Callable | None = None
+) -> Iterator[np.ndarray | str]:
+    """For each file its features float32 [C], or `of_logits` of its logits; or an error message."""
+    card, params = trained.card, trained.params
+    model = trained.model if of_logits else trained.model.clone(num_classes=0)
+    transform = transforms.parse(card.transform, card.image_size)
+
+    @jax.jit
+    def apply(params, images):
+        found = model.apply({"params": params}, batch_lib.to_model_input(images))
+        return (of_logits(found) if of_logits else found).astype(np.float32)
+
     for first in range(0, len(files), _BATCH):
         images = np.zeros((min(_BATCH, len(files)), *card.image_size, 3), np.uint8)
         chosen, wrong = files[first : first + _BATCH], {}
@@ -111,21 +182,33 @@ def _predict(
                 images[i] = pixels(Path(file).read_bytes(), transform, decoding)
             except (ValueError, OSError) as error:
                 wrong[i] = str(error)
-        for i, probabilities in enumerate(np.asarray(apply(trained.params, images))[: len(chosen)]):
-            best = np.argsort(-probabilities)[:_TOP]
-            yield wrong.get(i) or [(card.classes[k], float(probabilities[k])) for k in best]
+        for i, output in enumerate(np.asarray(apply(params, images))[: len(chosen)]):
+            yield wrong.get(i) or output
 
 
-def _table(lines: list[dict], classes: int) -> bytes:
-    """The content of predictions.csv: one file per line, with up to `classes` classes."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    numbers = ("", *(f"_{i}" for i in range(2, classes + 1)))
-    columns = [f"{column}{number}" for number in numbers for column in ("class", "probability")]
-    table.writerow(["file", *columns, "error"])
-    for line in lines:
-        found = [value for each in line.get("top", ()) for value in each.values()]
-        found += [""] * (2 * classes - len(found))
-        table.writerow([line["file"], *found, line.get("error", "")])
-    # File names need not be UTF-8.
-    return text.getvalue().encode(errors="backslashreplace")
+def _write(
+    config: ConfigDict,
+    path: epath.Path,
+    protocol: str,
+    trained: Trained,
+    contents: dict[str, bytes],
+    skipped: int,
+) -> None:
+    workdir.begin(path, config)
+    for name, content in contents.items():
+        with storage.write_whole(path / name) as file:
+            file.write(content)
+    workdir.write_results(
+        path,
+        Results(
+            run="predict",
+            protocol=protocol,
+            model=trained.card.model["name"],
+            resolution=resolution(trained.card.image_size),
+            step=trained.step,
+            metrics={},
+            upstream=trained.upstream,
+            precision=trained.precision,
+            skipped_examples=skipped,
+        ),
+    )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mixer import errors
+from mixer.weights.class_names import synsets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Published:
         configs/imagenet.py: val, real (ReaL), v2, a, r, sketch; `verify_zoo` measures them.
       transform: the evaluation preprocessing, as a `mixer.data.transforms` string.
       image_size: (height, width) of the training images in pixels.
-      names: class names, in the head's order, if TFDS does not provide them.
+      names: class names, in the head's order, if they are not ImageNet's.
       mean, std: of the input that the file expects, (pixel / 255 - mean) / std. `load_pretrained`
         folds values other than 0.5 into the stem, so that images are always in [-1, 1].
     """
@@ -61,13 +62,7 @@ class Published:
     @property
     def class_names(self) -> tuple[str, ...]:
         """`names`, or ImageNet-1k's WordNet IDs; empty if neither is known."""
-        if self.names:
-            return self.names
-        if self.dataset != "imagenet2012":
-            return ()
-        import tensorflow_datasets as tfds  # only here: it is slow
-
-        return tuple(tfds.core.tfds_path("datasets/imagenet2012/labels.txt").read_text().split())
+        return self.names or (synsets("imagenet2012") if self.dataset == "imagenet2012" else ())
 
 
 def _official(

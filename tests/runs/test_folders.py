@@ -5,9 +5,12 @@ import dataclasses
 import json
 import os
 
+import numpy as np
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
+import mixer
 from configs import arguments, fewshot
 from configs import folder as recipe
 from mixer import errors
@@ -231,7 +234,6 @@ def pictures(tmp_path):
         ("/c.png,{}/a,b.png, {}/below,", "c.png a,b.png below/d.PNG", {}),
         ("/e[1].png", "e[1].png", {}),
         ("/[ce]*.png,{}/c.png", "c.png e[1].png empty.png", {}),
-        ("/notes.txt", "notes.txt", {}),
     ],
 )
 def test_files_folders_and_globs(names, found, left_out, pictures):
@@ -283,6 +285,67 @@ def test_an_unreadable_file_is_named_and_skipped(pictures, tmp_path, capsys):
     assert sum(float(row[f"probability{n}"]) for n in ("", "_2", "_3")) == pytest.approx(1)
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["skipped_examples"] == 1
+
+
+def test_a_list_of_files_may_be_given(pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(pictures)
+    listed = tmp_path / "list.txt"
+    listed.write_text("a,b.png\n\n" + str(pictures / "below") + "\nc*.png\n")
+    left_out = image_files.Counter()
+    found = image_files.expand(str(listed), left_out)
+    assert found == ["a,b.png", f"{pictures}/below/d.PNG", "c.png"]
+    listed.rename(tmp_path / "list")  # only the sign says that it is one
+    assert image_files.expand(f"@{tmp_path}/list", left_out) == found
+    assert image_files.expand(f"{tmp_path}/list", left_out) == [f"{tmp_path}/list"]
+    assert image_files.expand(f"c.png,@{tmp_path}/list", left_out)[0] == "c.png"
+    for content, said in (
+        ("a,b.png\nnone.png\n", r"line 2 of .*list: no image, folder or glob 'none.png' in"),
+        ("@other", "line 1 of .*no image, folder or glob '@other'"),
+        ("\n", "list is empty"),
+    ):
+        (tmp_path / "list").write_text(content)
+        with pytest.raises(errors.BadInput, match=said):
+            image_files.expand(f"@{tmp_path}/list", left_out)
+
+
+def test_without_a_workdir_the_classes_are_only_printed(pictures, tmp_path, monkeypatch, capsys):
+    config = config_of(fill(tmp_path / "in", 1), run="predict", images=f"{pictures}/c.png")
+    config.predict.top = 2
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    predict.run(config, None, "folder")
+    out = capsys.readouterr().out
+    assert out.count("%  ") == 2 and f"{pictures}/c.png\n" in out
+    assert sorted(tmp_path.rglob("*")) == before
+    for key, value, said in (
+        ("embeddings", "npz", "embeddings=npz needs --workdir"),
+        ("embeddings", "csv", "'csv'.*npz, parquet"),
+        ("top", 0, "predict.top=0: expected 1 or more"),
+    ):
+        changed = config.copy_and_resolve_references()
+        changed.predict[key] = value
+        with pytest.raises(errors.BadInput, match=said):
+            predict.run(changed, None, "folder")
+
+
+@pytest.mark.parametrize("kind", ["npz", "parquet"])
+def test_embeddings_are_the_input_of_the_head(kind, pictures, tmp_path):
+    config = config_of(fill(tmp_path / "in", 1), run="predict", images=str(pictures))
+    config.predict.embeddings = kind
+    predict.run(config, str(tmp_path / "out"), "folder")
+    if kind == "npz":
+        with np.load(tmp_path / "out" / "embeddings.npz") as file:
+            files, found = list(file["files"]), file["embeddings"]
+    else:
+        table = parquet.read_table(tmp_path / "out" / "embeddings.parquet").to_pydict()
+        files, found = table["file"], np.array(table["embedding"], np.float32)
+    everything = image_files.expand(str(pictures), image_files.Counter())
+    assert files == [file for file in everything if "empty" not in file]
+    trained = load_trained(config)
+    card = trained.card
+    logits = trained.model.apply({"params": trained.params}, mixer.preprocess(files, card))
+    head = trained.params["head"]
+    np.testing.assert_allclose(found @ head["kernel"] + head["bias"], logits, atol=1e-4)
 
 
 def test_without_a_readable_file_nothing_is_written(pictures, tmp_path):

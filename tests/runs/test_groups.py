@@ -54,7 +54,7 @@ def test_a_users_recipe_without_the_argument_run(tmp_path, monkeypatch, capsys):
     file = tmp_path / "mine.py"
     file.write_text("from configs import quickstart\nget_config = lambda: quickstart.get_config()")
     config = recipes.load(str(file), "predict")
-    assert config.run == "predict" and own_keys(config) == {"images"}
+    assert config.run == "predict" and own_keys(config) == {"images", "predict"}
     file.write_text(
         "from configs import quickstart\n"
         "def get_config(words=''):\n"

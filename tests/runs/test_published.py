@@ -112,7 +112,13 @@ def test_predict(published, data_dir, tmp_path, capsys):
     config = quickstart.get_config("", "predict")
     config.update(init_from=NAME, images=str(tmp_path / "sky.png"))
     predict.run(config, str(tmp_path / "out"), "quickstart")
-    assert "%  n0" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    (line,) = map(json.loads, (tmp_path / "out" / "predictions.jsonl").open())
+    assert [each["class"][0] for each in line["top"]] == ["n"] * 5
+    assert all(f"%  {each['name']}\n" in out for each in line["top"])
+    config.update(init_from=NAME, images=str(tmp_path / "sky.png"))
+    config.predict.embeddings = "npz"
+    predict.run(config, str(tmp_path / "features"), "quickstart")
 
 
 def test_convert_takes_its_model(published, tmp_path):

@@ -69,7 +69,8 @@ def expand(names: str, left_out: Counter, asked_by: str = "config.images") -> li
     """Expands a list of files, folders and globs to files, each once.
 
     Folders are searched recursively, also those that a glob without `**` matches. Folders and globs
-    yield only images. A file whose name looks like a glob is that file.
+    yield only images. A file whose name looks like a glob is that file. @FILE, or a FILE that ends
+    in .txt, is a list with a file, folder or glob per line, relative to the working folder.
 
     Args:
       names: separated by commas; a name may also contain commas.
@@ -77,7 +78,7 @@ def expand(names: str, left_out: Counter, asked_by: str = "config.images") -> li
       asked_by: the key or argument that gave the names, for messages.
 
     Raises:
-      BadInput: a name does not exist or contains no images.
+      BadInput: a name does not exist or contains no images, or a list cannot be read.
     """
     whole = _matches(names.strip(), left_out, asked_by)
     found, parts = whole or [], [] if whole else names.split(",")
@@ -101,7 +102,9 @@ def _matches(name: str, left_out: Counter, asked_by: str) -> list[str] | None:
         return []
     path = os.path.expanduser(name)
     if os.path.isfile(path):
-        return [path]
+        return _listed(path, left_out, asked_by) if path.endswith(".txt") else [path]
+    if name.startswith("@") and os.path.isfile(listed := os.path.expanduser(name[1:])):
+        return _listed(listed, left_out, asked_by)
     several = [path] if os.path.isdir(path) else sorted(glob.glob(path, recursive=True))
     if not several:
         return None
@@ -118,6 +121,29 @@ def _matches(name: str, left_out: Counter, asked_by: str) -> list[str] | None:
         only = f", only {counted(left_out)}" if left_out else ""
         raise errors.BadInput(f"{asked_by}: {name!r} contains no images{only}")
     return files
+
+
+def _listed(file: str, left_out: Counter, asked_by: str) -> list[str]:
+    """The files that a list names."""
+    try:
+        # File names need not be UTF-8.
+        text = Path(file).read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise errors.BadInput(f"{asked_by}: {file} cannot be read: {error.strerror}") from None
+    found: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        name = line.strip()
+        is_list = name.startswith("@") or (name.endswith(".txt") and os.path.isfile(name))
+        files = None if is_list else _matches(name, left_out, asked_by)
+        if files is None:
+            raise errors.BadInput(
+                f"{asked_by}: line {number} of {file}: no image, folder or glob {name!r} in "
+                f"{os.getcwd()}: expected one per line, relative to that folder or absolute"
+            )
+        found += files
+    if not found:
+        raise errors.BadInput(f"{asked_by}: the list {file} is empty: expected a file per line")
+    return found
 
 
 def _links_to_ancestor(parent: str, name: str) -> bool:
