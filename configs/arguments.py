@@ -10,15 +10,18 @@ from mixer.data import sources
 from mixer.data.sources import vtab_tasks
 from mixer.models import registry
 
+DTYPES = ("float32", "bfloat16")
+
 
 @dataclasses.dataclass
 class Arguments:
-    """The parsed words; `smoke` asks for the one-minute version."""
+    """The parsed words; `smoke` asks for the one-minute version, `dtype` is that of the model."""
 
     model: str
     dataset: str
     resolution: int
     smoke: bool = False
+    dtype: str = "auto"
     choice: str = ""
 
 
@@ -31,7 +34,7 @@ def parse(
     datasets: Mapping[str, str] = {},
     choices: Sequence[str] = (),
 ) -> Arguments:
-    """Parses a model name, a dataset name, an integer resolution and `smoke`.
+    """Parses a model, a dataset, an integer resolution, `float32` or `bfloat16`, and `smoke`.
 
     Args:
       model, dataset, resolution: the defaults.
@@ -58,11 +61,12 @@ _KEYS = {
     "model": ("model.name", "reproduce"),
     "dataset": ("dataset", "evaluators", "vtab", "reproduce"),
     "resolution": ("image_size", "reproduce"),
+    "dtype": ("model.dtype",),
 }
 
 
 def keys_of(words: str) -> dict[str, tuple[str, ...]]:
-    """{word: the keys through which a run may use it}, for models, datasets and resolutions."""
+    """{word: the keys through which a run may use it}, for the kinds in `_KEYS`."""
     found = {}
     for word in _words(words):
         with contextlib.suppress(errors.BadInput):  # a user recipe's own word
@@ -92,6 +96,8 @@ def _classify(
 ) -> tuple[str, object]:
     if word == "smoke":
         return "smoke", True
+    if word in DTYPES:
+        return "dtype", word
     if word.isdigit():
         return "resolution", int(word)
     if word in registry.list_models():
@@ -102,7 +108,7 @@ def _classify(
         return "dataset", word
     if "=" in word:
         raise errors.BadInput(f"config argument {word!r}: keys are set with --config.{word}")
-    names = ["smoke", *choices, *datasets, *registry.list_models()]
+    names = ["smoke", *DTYPES, *choices, *datasets, *registry.list_models()]
     raise errors.unknown(
         "config argument",
         word,

@@ -46,7 +46,7 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     config.model = ConfigDict({"name": model})  # a registered model, and the fields of its family
     config.model.update(registry.model_fields(model))
     if "dtype" in config.model:
-        config.model.dtype = "auto"
+        config.model.dtype = arguments.dtype
     config.model.num_classes = config_dict.placeholder(int)  # empty: as many as the dataset has
 
     config.input = ConfigDict()

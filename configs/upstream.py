@@ -33,6 +33,8 @@ def begin(words: str, run: str, *, model: str, choices: Sequence[str] = ()):
 def _recipe(args: arguments.Arguments, run: str):
     """The config of jft, imagenet or imagenet21k for these datasets, else of configs/folder.py."""
     words = [args.model, str(args.resolution)]
+    if args.dtype != "auto":
+        words.append(args.dtype)
     if args.smoke:
         words.append("smoke")
     elif args.dataset not in _RECIPES:

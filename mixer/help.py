@@ -9,7 +9,8 @@ def overview() -> str:
     return f"""\
 {command} --config=RECIPE[:WORDS] --workdir=DIR [--config.KEY=VALUE ...]
   RECIPE is a name below, or the path of your own file. WORDS, with commas and in any order, name a
-  model, a dataset or a resolution; smoke runs the recipe on digits in a minute.
+  model, a dataset, a resolution or the precision (float32, bfloat16); smoke runs the recipe on
+  digits in a minute.
   DIR is a folder for the output.
 
 Recipes:

@@ -6,7 +6,7 @@ import math
 import jax
 import pytest
 
-from configs import quickstart
+from configs import imagenet, permutation, quickstart
 from mixer import defaults, errors
 from mixer.runs import train
 from mixer.runs.model import rules_of, training_mesh
@@ -33,6 +33,7 @@ def test_a_run_on_such_devices(tmp_path, data_dir, like_a_tpu, monkeypatch, caps
     assert "on 8 cpu, in bfloat16, fsdp 8" in capsys.readouterr().out
     results = json.loads((tmp_path / "run/results.json").read_text())
     assert results["precision"].startswith("bfloat16 compute, float32 parameters")
+    assert results["mesh"] == {"data": 1, "fsdp": 8, "tensor": 1}
 
     # Where the default is another, it is resumed as it began.
     monkeypatch.undo()
@@ -49,6 +50,14 @@ def test_a_run_of_before_there_was_auto_is_resumed_in_its_precision():
     check_config("run", old, old | {"model.dtype": "auto"}, complete=False)
     with pytest.raises(errors.BadInput, match="model.dtype: 'float32' -> 'bfloat16'"):
         check_config("run", old, old | {"model.dtype": "bfloat16"}, complete=False)
+
+
+@pytest.mark.parametrize("recipe", [imagenet, permutation])
+def test_the_precision_is_a_word(recipe):
+    for words, dtype in (("", "auto"), (",float32", "float32"), (",bfloat16", "bfloat16")):
+        assert recipe.get_config(f"Mixer-B/16{words}").model.dtype == dtype
+    with pytest.raises(errors.BadInput, match="a dtype was already given"):
+        recipe.get_config("float32,bfloat16")
 
 
 def test_what_is_set_counts(data_dir, like_a_tpu):
