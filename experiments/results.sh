@@ -27,4 +27,4 @@ fi
 if [ -e "$workdir/throughput" ]; then
     cp "$workdir/throughput/throughput.csv" docs/results/
 fi
-python tools/results.py
+python tools/results.py "$workdir"

@@ -11,7 +11,6 @@ changed.
 
 import argparse
 import contextlib
-import csv
 import io
 import json
 import sys
@@ -21,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the package need not be in
 
 from configs import imagenet
 from mixer.runs import plan
+from tools.csv_tables import write
 
-FILE = Path(__file__).parents[1] / "docs" / "results" / "plans.csv"
 MODELS = ("B/16", "L/16", "H/14", "S/32", "S/16", "B/32", "L/32")
 SLICES = ("v3-128", "v5litepod-64", "v6e-64", "v3-8", "v5litepod-16")
 # (slice, number of slices, model)
@@ -76,10 +75,7 @@ def main() -> None:
         if each[0] in args.slices.split(","):
             print(*each, flush=True)
             lines.append(line(*each, planned(workdir, *each)))
-    with FILE.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
+    write("plans", lines)
 
 
 if __name__ == "__main__":

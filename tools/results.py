@@ -1,37 +1,28 @@
-"""Writes the results of the experiments, docs/results/*.csv, into README.md and reproduction.md.
+"""Writes the results of the experiments, docs/results/*.csv, into README.md and the pages of docs.
 
-    python tools/results.py
+    python tools/results.py [WORKDIR]
 
 It replaces the table between the lines <!-- NAME --> and <!-- /NAME --> of each file.
-experiments/results.sh fills docs/results first.
+experiments/results.sh fills docs/results first. Of the runs in WORKDIR/precision and WORKDIR/input
+(experiments/precision.sh and input.sh) this script makes the tables itself.
 """
 
-import csv
+import json
 import re
+import statistics
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package need not be installed
 
 from mixer.paper import published
+from tools import speed_results
+from tools.csv_tables import markdown, read, write
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "docs" / "results"
-FILES = (ROOT / "README.md", ROOT / "docs" / "reproduction.md")
-
-
-def read(name: str) -> list[dict[str, str]]:
-    """The lines of a table; none if the experiment was not run."""
-    file = RESULTS / f"{name}.csv"
-    return list(csv.DictReader(file.open())) if file.exists() else []
-
-
-def markdown(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table whose columns, except the first, are numbers."""
-    heading = list(heading)
-    lines = [heading, ["---", *["---:"] * (len(heading) - 1)], *map(list, rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+PAGES = ("reproduction", "performance", "plan")
+FILES = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in PAGES))
 
 
 def percent(line: dict[str, str]) -> str:
@@ -103,6 +94,12 @@ TABLES: dict[str, tuple[str, Callable[[], str]]] = {
     "figure2_right": ("figure2_right", figure2_right),
     "appendix_a": ("tables", appendix_a),
     "throughput": ("throughput", throughput),
+    "precision": ("precision", speed_results.precision),
+    "plans": ("plans", speed_results.plans),
+    "references": ("tpu_references", speed_results.references),
+    "bills": ("plans", speed_results.bills),
+    "step_speed": ("step_speed", speed_results.step_speed),
+    "input": ("input", speed_results.inputs),
 }
 
 
@@ -115,6 +112,38 @@ def filled(text: str) -> str:
     return text
 
 
+def collect(workdir: Path) -> None:
+    """Writes precision.csv and input.csv from the complete runs in WORKDIR."""
+    top1 = {}
+    for name, found in _results(workdir / "precision"):
+        dtype, _, seed = name.rpartition("-")
+        top1.setdefault(dtype, {})[f"seed {seed}"] = 100 * found["metrics"]["test/top1"]
+    if top1:
+        write("precision", [_with_mean(dtype, found) for dtype, found in sorted(top1.items())])
+    rates = []
+    for name, found in _results(workdir / "input"):
+        suffix = "_images_per_second"
+        measured = {k: v for k, v in found["metrics"].items() if k.endswith(suffix)}
+        rates.append({"recipe": name} | {k.removesuffix(suffix): v for k, v in measured.items()})
+    if rates:
+        write("input", rates)
+
+
+def _results(folder: Path) -> list[tuple[str, dict]]:
+    files = sorted(folder.glob("*/results.json"))
+    return [(file.parent.name, json.loads(file.read_text())) for file in files]
+
+
+def _with_mean(dtype: str, found: dict[str, float]) -> dict[str, str]:
+    values = list(found.values())
+    deviation = statistics.stdev(values) if len(values) > 1 else 0
+    shown = {name: f"{value:.2f}" for name, value in sorted(found.items())}
+    mean = f"{statistics.mean(values):.2f} ± {deviation:.2f}"
+    return {"precision": dtype} | shown | {"mean": mean}
+
+
 if __name__ == "__main__":
+    for folder in sys.argv[1:]:
+        collect(Path(folder))
     for page in FILES:
         page.write_text(filled(page.read_text()))

@@ -2,6 +2,8 @@
 
     python tools/step_speed.py --models=Mixer-S/16,Mixer-B/32 --batch_sizes=16,64 --rounds=7
 
+With --table it also writes docs/results/step_speed.csv, for tools/results.py.
+
 The reference is a restatement of the paper's listing (appendix E) with the shortest training step
 there is: softmax cross-entropy, optax's clipping, Adam and weight decay. Ours is the step that
 config.run=train compiles, which also converts uint8 images and computes the logged metrics. With
@@ -34,6 +36,7 @@ import mixer
 from mixer import defaults
 from mixer.batch import to_model_input
 from mixer.training import losses, meshes, optimizer, schedules, step
+from tools.csv_tables import markdown, write
 
 SIZE, CLASSES = 224, 1000
 RATE, DECAY, CLIP = 1e-3, 0.1, 1.0
@@ -206,10 +209,12 @@ def main() -> None:
     parser.add_argument("--models", default="Mixer-S/16,Mixer-B/32")
     parser.add_argument("--batch_sizes", default="16,64")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
     with_timm = all(map(importlib.util.find_spec, ("timm", "torch")))
-    print("| model | batch | step | listing, ms | A/A | ours | timm |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    heading = ("model", "batch", "step", "listing, ms", CONTROL, OURS, TIMM)
+    print(markdown(heading, []), flush=True)
+    lines = []
     dtype = defaults.dtype(jax.devices()[0].platform)
     for name in args.models.split(","):
         model = mixer.create_model(name, num_classes=CLASSES, dtype=dtype)
@@ -228,7 +233,10 @@ def main() -> None:
                 for other in (CONTROL, OURS, TIMM):
                     cells.append(f"{ratio(found, other):.3f}" if other in found else "-")
                 kind = "training" if training else "inference"
-                print(f"| {' | '.join([name, str(size), kind, *cells])} |", flush=True)
+                lines.append(dict(zip(heading, [name, str(size), kind, *cells], strict=True)))
+                print(f"| {' | '.join(lines[-1].values())} |", flush=True)
+                if args.table:
+                    write("step_speed", lines)
 
 
 if __name__ == "__main__":

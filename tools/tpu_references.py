@@ -12,7 +12,6 @@ config.run=plan.
 """
 
 import argparse
-import csv
 import importlib
 import sys
 import types
@@ -28,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the package need not be in
 import mixer
 from mixer.planning import cycles, hlo, slices, traffic
 from mixer.training import meshes
+from tools.csv_tables import write
 
-FILE = Path(__file__).parents[1] / "docs" / "results" / "tpu_references.csv"
 MODELS = ("B/16", "L/16")
 SLICES = ("v3-128", "v5litepod-64", "v6e-64")
 BATCH, SIZE, CLASSES = 4096, 224, 1000
@@ -143,10 +142,7 @@ def main() -> None:
             for name in SLICES:
                 print(code, model, name, flush=True)
                 lines.append(line(code, name, model, compiled(*made, name)))
-                with FILE.open("w", newline="") as file:
-                    writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
-                    writer.writeheader()
-                    writer.writerows(lines)
+                write("tpu_references", lines)
 
 
 if __name__ == "__main__":

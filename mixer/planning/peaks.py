@@ -33,15 +33,16 @@ class Peak:
 # chips of v2, v3, v4, v5p and TPU7x have two cores. v2: Jouppi et al. 2020, "A Domain-Specific
 # Supercomputer", 46 TFLOP/s and 700 GB/s per chip. Memory is what the TPU compiler (libtpu 0.0.42)
 # leaves to programs, according to its out-of-memory errors; of a TPU7x, for which it was not asked,
-# all there is.
+# all there is. The traffic is that of compiled steps of B/16 and L/16 for v3, v5e and v6e
+# (docs/results/plans.csv), and for the others that of the nearest of these.
 _TPU_CORES = {
     "TPU v2": Peak(23e12, int(7.48 * _GIB), 350e9, 1.5),
     "TPU v3": Peak(61.5e12, int(15.48 * _GIB), 450e9, 1.5),
-    "TPU v4": Peak(137.5e12, int(30.75 / 2 * _GIB), 600e9, 0.7),
-    "TPU v5 lite": Peak(197e12, int(15.75 * _GIB), 819e9, 0.7),  # v5e
-    "TPU v5": Peak(229.5e12, int(95.74 / 2 * _GIB), 2765e9 / 2, 0.7),  # v5p
-    "TPU v6 lite": Peak(918e12, int(31.25 * _GIB), 1640e9, 0.7),  # v6e
-    "TPU7x": Peak(2307e12 / 2, 96 * _GIB, 7380e9 / 2, 0.7),
+    "TPU v4": Peak(137.5e12, int(30.75 / 2 * _GIB), 600e9, 1.05),
+    "TPU v5 lite": Peak(197e12, int(15.75 * _GIB), 819e9, 1.05),  # v5e
+    "TPU v5": Peak(229.5e12, int(95.74 / 2 * _GIB), 2765e9 / 2, 1.05),  # v5p
+    "TPU v6 lite": Peak(918e12, int(31.25 * _GIB), 1640e9, 0.85),  # v6e
+    "TPU7x": Peak(2307e12 / 2, 96 * _GIB, 7380e9 / 2, 0.85),
 }
 # As on a TPU v3, which also keeps few activations on the chip; not measured.
 _GPU_TRAFFIC = 1.5

@@ -23,7 +23,8 @@ _GENERATIONS = {
 }
 _EXPECTED = (
     "a slice as Cloud TPU names it, such as v3-32, v4-32, v5litepod-16, v5p-32, v6e-64 or "
-    "tpu7x-64, or a generation and its grid of chips, such as v3:4x4 or v4:2x2x4"
+    "tpu7x-64, or a generation and its grid of chips, such as v3:4x4 or v4:2x2x4. For GPUs, "
+    "config.run=show estimates a step without compiling it, with config.plan.topology=H100-8"
 )
 
 

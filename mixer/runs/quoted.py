@@ -91,7 +91,7 @@ def table(
     what = "device_days (days)" + ", cost" * any(prices)
     heads = [f"{name}: {what}" for name in accelerators]
     lines = [
-        f"estimated within {estimate.ERROR}, if no device waits for data:",
+        f"estimates, if no device waits for data ({estimate.ERROR}):",
         "",
         "| run | images | EFLOP | " + " | ".join(heads) + " | paper, TPUv3 core-days |",
         "| --- | ---: | ---: |" + " ---: |" * (len(heads) + 1),

@@ -1,0 +1,41 @@
+"""The estimate of a step without compiling it, beside the TPU compiler's programs."""
+
+import pytest
+
+import mixer
+from mixer.planning import flops, peaks
+from mixer.runs import estimate
+from tools.csv_tables import read
+
+PLANS = [line for line in read("plans") if line["slices"] == line["micro_batches"] == "1"]
+
+
+def load(name):
+    return estimate.load_of(mixer.create_model(name, num_classes=1000), (224, 224))
+
+
+def test_it_is_near_the_compiled_steps():
+    assert PLANS
+    for line in PLANS:
+        peak, devices = peaks.by_product_name(line["slice"])
+        found = load(f"Mixer-{line['model']}").step_seconds(4096, devices, peak)
+        assert found == pytest.approx(float(line["step_seconds"]), rel=0.2), line
+
+
+def test_what_products_read_and_write_by_hand():
+    model = mixer.create_model("Mixer-S/16", num_classes=10, num_blocks=2)
+    tokens, channels = 196 * 512, 512 * 256  # an image's tokens; the hidden units of token mixing
+    hidden = 196 * 2048
+    block = (tokens + channels) + (channels + tokens) + (tokens + hidden) + (hidden + tokens)
+    stem, head = 224 * 224 * 3 + tokens, 512 + 10
+    assert flops.training_elements(model, (224, 224)) == 3 * (stem + 2 * block + head)
+    scanned = model.clone(scan=True)
+    assert flops.training_elements(scanned, (224, 224)) == 3 * (stem + 2 * block + head)
+
+
+@pytest.mark.parametrize("name", ["ViT-B/16", "BiT-R50x1", "gMLP-S", "ConvNeXt-T"])
+def test_every_family_has_one(name):
+    peak, devices = peaks.by_product_name("H100-8")
+    seconds = load(name).step_seconds(1024, devices, peak)
+    at_peak = load(name).flops * 1024 / 8 / peak.flops
+    assert at_peak < seconds < 20 * at_peak
