@@ -72,7 +72,6 @@ def training_macs(model, image_size: tuple[int, int]) -> int:
     Raises:
       Uncountable: see `macs`.
     """
-
     jaxpr, of_params, _ = _training(model, image_size)
     return _count(jaxpr, of_params, _macs)[0]
 

@@ -138,13 +138,13 @@ def _that_fits(
 
     None if the config's own plan fits, or none of them does.
     """
+    if cost.fits is not False:
+        return None
     mesh = planned.update.mesh
     images = config.batch_size // (mesh.shape["data"] * mesh.shape["fsdp"])
-    least = config.micro_batches * _excess(cost)
+    least = max(config.micro_batches + 1, config.micro_batches * _excess(cost))
     for parts in (2**power for power in range(1, images.bit_length())):
-        if cost.fits is not False or images % parts:
-            return None
-        if parts <= config.micro_batches or parts < least:
+        if images % parts or parts < least:
             continue
         own = config.copy_and_resolve_references()
         own.micro_batches = parts

@@ -198,12 +198,9 @@ def test_peaks_are_those_of_a_device():
     def device(kind, **more):
         return types.SimpleNamespace(device_kind=kind, **more)
 
-    assert peaks.peak(device("TPU v3", num_cores=1)) == peaks.Peak(
-        61.5e12, int(15.48 * 2**30), 450e9
-    )
-    assert peaks.peak(device("TPU v4", num_cores=2)) == peaks.Peak(
-        275e12, int(30.75 * 2**30), 1200e9
-    )
+    core, chip = (peaks.peak(device(f"TPU v{n}", num_cores=n - 2)) for n in (3, 4))
+    assert (core.flops, core.memory, core.bandwidth) == (61.5e12, int(15.48 * 2**30), 450e9)
+    assert (chip.flops, chip.memory, chip.bandwidth) == (275e12, 2 * int(15.375 * 2**30), 1200e9)
     assert peaks.peak(device("TPU v5", num_cores=2)).flops == 459e12
     assert peaks.peak(device("NVIDIA H200")).flops == 989e12
     assert peaks.peak(jax.devices()[0]) is None

@@ -87,7 +87,7 @@ def test_a_step_too_large_is_split_until_it_fits(tmp_path, data_dir, monkeypatch
         return compiled(self)
 
     tried = []
-    device = peaks.Peak(1e12, 16 * 2**30, 1e11)
+    device = peaks.Peak(1e12, 16 * 2**30, 1e11, 1.0)
     monkeypatch.setattr(peaks, "peak", lambda _: device)
     monkeypatch.setattr(Update, "compile", most)
     asked = config()
