@@ -1,17 +1,22 @@
 """The tables of docs/plan.md and docs/performance.md, for tools/results.py."""
 
+import functools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package need not be installed
 
+import mixer
 from mixer.paper import published, rows
+from mixer.planning import peaks
+from mixer.runs import estimate
 from tools.csv_tables import markdown, read
 
-# The devices of a slice, by its name in Cloud TPU.
-COUNTED = {"v3": "cores", "v5litepod": "chips", "v6e": "chips"}
-_BATCH = 4096
+# What a device of a slice is, by the slice's name in Cloud TPU.
+COUNTED = {"v3": "core", "v5litepod": "chip", "v6e": "chip"}
+LARGE = ("v3-128", "v5litepod-64", "v6e-64")
+_BATCH, _SIZE = 4096, 224
 
 
 def _gib(size: str) -> str:
@@ -63,40 +68,41 @@ def references() -> str:
 
 
 def bills() -> str:
-    """For each row of table 3 with a cost the paper's, and ours on each slice that was planned."""
+    """For each Mixer of table 3 with a cost the paper's, and ours on each of the large slices."""
     planned = {(x["model"], x["slice"]): x for x in read("plans") if x["slices"] == "1"}
-    models = dict.fromkeys(f"Mixer-{model}" for model, _ in planned)
-    slices = [x for x in dict.fromkeys(s for _, s in planned) if _complete(x, planned, models)]
-    found = [
-        [model, data, f"{epochs:g}", f"{1000 * cost:,.0f}"]
-        + [
-            _bill(planned[model.removeprefix("Mixer-"), name], rows.IMAGES[data] * epochs)
-            for name in slices
-        ]
-        for model, data, epochs, cost in _costs(models)
-    ]
-    heads = [f"{name}: {COUNTED[name.split('-')[0]][:-1]}-days (hours)" for name in slices]
+    found = []
+    for model, data, epochs, cost in _costs():
+        cells = [model, data, f"{epochs:g}", f"{1000 * cost:,.0f}"]
+        for name in LARGE:
+            line = planned.get((model.removeprefix("Mixer-"), name))
+            seconds = float(line["step_seconds"]) if line else _estimate(model, name)
+            _, devices = peaks.by_product_name(name)
+            hours = seconds * rows.IMAGES[data] * epochs / _BATCH / 3600
+            days = hours / 24 * devices
+            digits = 0 if days >= 10 else 1
+            about = "" if line else "≈ "
+            cells.append(f"{about}{days:,.{digits}f} ({hours:,.1f})")
+        found.append(cells)
+    heads = [f"{name}: {COUNTED[name.split('-')[0]]}-days (hours)" for name in LARGE]
     return markdown(["model", "pretrained on", "epochs", "paper: core-days", *heads], found, 2)
 
 
-def _complete(name: str, planned: dict, models: Iterable[str]) -> bool:
-    return all((model.removeprefix("Mixer-"), name) in planned for model in models)
-
-
-def _costs(models: Iterable[str]) -> Iterator[tuple[str, str, float, float]]:
-    """(model, dataset, epochs, thousands of core-days) of the paper's pretrainings."""
+def _costs() -> Iterator[tuple[str, str, float, float]]:
+    """(model, dataset, epochs, thousands of core-days) of the pretrainings of Mixers."""
     seen = set()
     for row in published.table("table3"):
         key = row["model"], row["pretrained_on"], row["pretraining_epochs"]
-        if row["model"] in models and row.get("cost") and key not in seen:
+        if row["model"].startswith("Mixer") and row.get("cost") and key not in seen:
             seen.add(key)
             yield *key, row["cost"]
 
 
-def _bill(line: dict[str, str], images: float) -> str:
-    hours = float(line["step_seconds"]) * images / _BATCH / 3600
-    days = hours / 24 * int(line["devices"])
-    return f"{days:,.0f} ({hours:,.1f})" if days >= 10 else f"{days:.1f} ({hours:.1f})"
+@functools.cache
+def _estimate(model: str, name: str) -> float:
+    """Seconds of a step that was not compiled."""
+    peak, devices = peaks.by_product_name(name)
+    load = estimate.load_of(mixer.create_model(model, num_classes=1000), (_SIZE, _SIZE))
+    return load.step_seconds(_BATCH, devices, peak)
 
 
 def step_speed() -> str:
