@@ -24,7 +24,7 @@ from mixer.data.decode import Encoded, opened
 from mixer.data.sources import Source
 from mixer.hosts import devices, exchange, peers, sharing
 from mixer.hosts.checks import MAX_CLOCK_SKEW, Checks, Needs
-from mixer.runs import input_rate, keys, needed, start, workdir
+from mixer.runs import estimate, input_rate, keys, start, workdir
 from mixer.runs.data import decoding_of, open_data, training_reader, training_source
 from mixer.runs.evaluations import splits_of
 from mixer.runs.imports import import_modules
@@ -160,7 +160,7 @@ def _rate(config: ConfigDict, *, staged: bool) -> tuple[float, str]:
     mesh = training_mesh(config, _shapes(config))
     reader = training_reader(config, source, mesh, config.batch_size)
     made = input_rate.measure(reader)
-    each = needed.images_per_second_per_device(config, jax.local_devices())
+    each = estimate.images_per_second(config, mesh.devices.flatten().tolist())
     share = len(reader.rows.rows) / reader.batch_size
     wanted = each and each * mesh.size * share
     return made, input_rate.described(made, wanted, reader, staged=staged)

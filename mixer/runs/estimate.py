@@ -4,13 +4,16 @@
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 from flax import linen as nn
+from ml_collections import ConfigDict
 
 from mixer import defaults
-from mixer.planning import flops, step_time
+from mixer.planning import flops, peaks, step_time
 from mixer.planning.peaks import Peak
+from mixer.runs.model import build_model, image_size_of, model_fields
 from mixer.weights import fitting
 
 ERROR = "within 20 % of the compiled steps on TPUs, rougher on GPUs"
@@ -57,3 +60,23 @@ def load_of(model: nn.Module, image_size: tuple[int, int]) -> Load:
         elements=flops.training_elements(model, image_size),
         parameters=sum(x.size for x in jax.tree.leaves(fitting.shapes(model, image_size))),
     )
+
+
+def images_per_second(config: ConfigDict, devices: Sequence[jax.Device]) -> float | None:
+    """How many images each of all the run's devices could train on in a second, without waiting.
+
+    None if the peak of the devices is unknown, as a CPU's is, or the FLOPs cannot be counted.
+    """
+    peak = peaks.peak(devices[0])
+    if peak is None:
+        return None
+    fields, size = model_fields(config, devices[0].platform), image_size_of(config)
+    name, classes = fields.pop("name"), fields.pop("num_classes")
+    # The head is small, so the dataset need not be opened for its number of classes.
+    model = build_model(name, fields | {"num_classes": classes or 1}, size)
+    try:
+        load = load_of(model, size)
+    except flops.Uncountable:
+        return None
+    each = config.batch_size / len(devices)
+    return each / load.step_seconds(config.batch_size, len(devices), peak)

@@ -13,7 +13,7 @@ from configs import quickstart
 from mixer import errors
 from mixer.data import sources, turbojpeg
 from mixer.hosts import checks, devices, holding, sharing
-from mixer.runs import doctor, input_rate, needed, workdir
+from mixer.runs import doctor, estimate, input_rate, workdir
 
 
 @pytest.fixture(autouse=True)
@@ -107,7 +107,7 @@ def test_all_failed_checks_are_reported_at_once(config, image_folder, tmp_path, 
 def test_the_images_that_the_devices_need_are_beside_those_that_the_host_makes(
     config, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(needed, "images_per_second_per_device", lambda config, devices: 12345)
+    monkeypatch.setattr(estimate, "images_per_second", lambda config, devices: 12345)
     config.runtime.threads = 3
     good, text = verdicts_of(config, tmp_path)["input"]
     assert good and re.match("this host makes [0-9,]+ images/s with 3 threads; its 8 cpu ", text)
@@ -146,7 +146,7 @@ def test_worker_processes_end_with_the_measurement(config, tmp_path, monkeypatch
 
 
 def test_staged_data_are_measured_where_they_are_stored(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(needed, "images_per_second_per_device", lambda config, devices: 1e9)
+    monkeypatch.setattr(estimate, "images_per_second", lambda config, devices: 1e9)
     config.dataset, config.input.stage = "imagenet2012", str(tmp_path / "stage")
     config.evaluators.test.update(dataset="imagenet2012", split="validation")
     _, text = verdicts_of(config, tmp_path / "run")["input"]

@@ -1,8 +1,12 @@
 """The estimate of a step without compiling it, beside the TPU compiler's programs."""
 
+import types
+
+import jax
 import pytest
 
 import mixer
+from configs import imagenet
 from mixer.planning import flops, peaks
 from mixer.runs import estimate
 from tools.csv_tables import read
@@ -39,3 +43,15 @@ def test_every_family_has_one(name):
     seconds = load(name).step_seconds(1024, devices, peak)
     at_peak = load(name).flops * 1024 / 8 / peak.flops
     assert at_peak < seconds < 20 * at_peak
+
+
+def test_the_images_that_a_core_needs():
+    config = imagenet.get_config("Mixer-B/16")
+    core = types.SimpleNamespace(device_kind="TPU v3", num_cores=1, platform="tpu")
+    # Mixer-B/16 has 12.6 GFLOPs (multiply-accumulates) forward, and as many for each gradient.
+    at_peak = 61.5e12 / (2 * 3 * 12.6e9)
+    found = estimate.images_per_second(config, [core] * 128)
+    assert 0.4 * at_peak < found < 0.8 * at_peak
+    # The paper took 10 core-days for 300 epochs of ImageNet: 440 images/s a core.
+    assert found == pytest.approx(300 * 1_268_355 / (10 * 86400), rel=0.35)
+    assert estimate.images_per_second(config, jax.devices()) is None
