@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors and type checkers, to which the table below says nothing
     __version__: str
+    from mixer.classifier import Classifier as Classifier
     from mixer.data.sources import register_source as register_source
     from mixer.data.transforms import register_transform as register_transform
     from mixer.errors import BadInput as BadInput
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # for editors and type checkers, to which the table below say
 
 _PUBLIC = {
     # A trained model, ready to use, and images for it.
+    "Classifier": "mixer.classifier",
     "load": "mixer.loading",
     "preprocess": "mixer.preprocessing",
     # A model by its name, and parameters for it.

@@ -6,7 +6,7 @@ mixer/batch.py then scales the pixels to [-1, 1].
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +43,15 @@ def preprocess(images: Image | Sequence[Image], card: ModelCard) -> np.ndarray:
       BadInput: no images, a file that does not exist or cannot be read, or an array of another kind
         such as floats or channels first; the message names it.
     """
+    return prepared(named(images), card)
+
+
+def prepared(images: Iterable[tuple[str, Image]], card: ModelCard) -> np.ndarray:
+    """`preprocess` of images with their names for messages, as `named` yields them."""
     transform = transforms.parse(card.transform, card.image_size)
     decoding = Decoding(as_tensorflow=card.decoding == "tensorflow")
     made = []
-    for name, image in _named(images):
+    for name, image in images:
         try:
             data = Path(image).read_bytes() if isinstance(image, str | os.PathLike) else image
             made.append(pixels(data, transform, decoding))
@@ -76,8 +81,8 @@ def pixels(
     return transform(opened(image, decoding), np.random.default_rng(0))
 
 
-def _named(images) -> Iterator[tuple[str, Image]]:
-    """Yields (name for messages, image)."""
+def named(images) -> Iterator[tuple[str, Image]]:
+    """Yields (name for messages, image) for each image that `preprocess` is given."""
     if isinstance(images, str | os.PathLike):
         left_out: Counter[str] = Counter()
         files = image_files.expand(os.fspath(images), left_out, asked_by="images")
