@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mixer import errors
 from mixer.data import sources
-from mixer.data.sources import vtab_tasks
+from mixer.data.sources import in_place, vtab_tasks
 from mixer.models import registry
 
 DTYPES = ("float32", "bfloat16")
@@ -77,14 +77,14 @@ def keys_of(words: str) -> dict[str, tuple[str, ...]]:
 
 
 def _words(words: str) -> list[str]:
-    """The words between the commas; a folder's path may itself contain commas."""
+    """The words between the commas; the path of a dataset may contain commas."""
     found, parts = [], words.split(",")
     while parts:
         stop = 1
         kind, _, path = parts[0].strip().partition(":")
-        if kind == "folder":
+        if kind in in_place.NAMES:
             paths = (",".join([path, *parts[1:end]]) for end in range(1, len(parts) + 1))
-            there = (end for end, p in enumerate(paths, 1) if Path(p).expanduser().is_dir())
+            there = (end for end, p in enumerate(paths, 1) if Path(p).expanduser().exists())
             stop = next(there, 1)
         found.append(",".join(parts[:stop]).strip())
         del parts[:stop]
@@ -109,10 +109,16 @@ def _classify(
     if "=" in word:
         raise errors.BadInput(f"config argument {word!r}: keys are set with --config.{word}")
     names = ["smoke", *DTYPES, *choices, *datasets, *registry.list_models()]
+    places = [f"{kind}:PATH" for kind in in_place.NAMES]
+    kind, _, path = word.partition(":")
+    if "/" in path:
+        near = errors.nearest(f"{kind}:PATH", places, 1)
+    else:
+        near = errors.nearest(word, [*names, *sources.datasets()])
     raise errors.unknown(
         "config argument",
         word,
-        [*names, "digits", "folder:PATH"],
+        [*names, "digits", *places],
         "Also: an integer resolution, the name of a TFDS dataset.",
-        near=errors.nearest(word, [*names, *sources.datasets()]),
+        near=near,
     )

@@ -40,7 +40,9 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     config.init_head = "auto"  # train: auto (keep it if its classes match), keep, reset (to zeros)
     config.pretrained_size = ()  # (height, width) a file was trained at; empty: inferred as square
     config.resize_method = "auto"  # to a new image_size: block_diagonal (by integers) or resample
-    config.dataset = arguments.dataset  # digits, folder:PATH, vtab:TASK or a TFDS dataset
+    # digits, folder:PATH, another form that is read in place (docs/data.md), vtab:TASK or a TFDS
+    # dataset
+    config.dataset = arguments.dataset
     config.image_size = (size, size)  # height, width
 
     config.model = ConfigDict({"name": model})  # a registered model, and the fields of its family
@@ -52,11 +54,14 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     config.input = ConfigDict()
     # "auto" is train; for an image folder with neither test nor validation, the first 90 % of it.
     config.input.split = "train"
-    # A file of class names for an image folder, or for weights, in label order: one per line, or
-    # a JSON list. Empty: the names of the class folders, sorted as text.
+    # A file of class names for an image folder, for labels that are numbers, or for weights, in
+    # label order: one per line, or a JSON list. Empty: the names in the data, of folders sorted as
+    # text.
     config.input.class_names = ""
-    config.input.image_key = ""  # the image feature of a TFDS dataset; empty: image
-    # The label feature of a TFDS dataset; empty: label, labels or real_label.
+    # The image feature of a TFDS dataset, or the column, ending or array of data read in place;
+    # empty: image, or another usual name.
+    config.input.image_key = ""
+    # The same for the label; empty: label, labels or real_label, or another usual name.
     config.input.label_key = ""
     config.input.fraction = 1.0  # of the split to use; an epoch still counts the whole split
     config.input.fraction_seed = 0  # which part; with one seed, smaller parts are in larger ones

@@ -2,8 +2,9 @@
 
     python main.py --config=configs/folder.py:folder:PATH --workdir=runs/mine
 
-Splits may be spelled Training, valid, Testing and the like. Without PATH/test (or PATH/val) a tenth
-of the training images is held out. Other models and resolutions:
+parquet:PATH, webdataset:PATH, manifest:FILE, arrays:PATH and cifar:PATH are read in the same way
+(docs/data.md). Splits may be spelled Training, valid, Testing and the like. Without a test (or
+validation) split a tenth of the training images is held out. Other models and resolutions:
 configs/folder.py:folder:PATH,Mixer-B/16,224. The settings are a starting point for some ten
 thousand images and one device: raise `total` and add regularisation before blaming the data.
 """
@@ -13,7 +14,7 @@ from mixer.data.transforms import before_crop
 
 
 def get_config(words: str = "", run: str = "train"):
-    """Takes folder:PATH, a model, a resolution and `smoke`."""
+    """Takes a dataset such as folder:PATH, a model, a resolution and `smoke`."""
     args = arguments.parse(words, model="Mixer-S/16", dataset="digits", resolution=224)
     config = common.base(args, run)
     size = args.resolution

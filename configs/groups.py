@@ -104,7 +104,8 @@ def plan(config: ConfigDict) -> None:
 
 def prepare(config: ConfigDict) -> None:
     config.prepare = ConfigDict()  # prepare: writes a dataset in TFDS layout, see docs/prepare.md
-    config.prepare.source = ""  # imagenet:PATH, folder:PATH, tar:PATHS or manifest:FILE
+    # imagenet:PATH, folder:PATH, tar:PATHS, manifest:FILE, or parquet, webdataset, arrays, cifar
+    config.prepare.source = ""
     config.prepare.name = ""  # NAME or NAME:VERSION; empty: imagenet2012, or config.dataset
     config.prepare.split = "train"  # for images to which the source assigns none
     config.prepare.shard_size = 256  # approximately, in MB

@@ -1,36 +1,15 @@
-"""An image in a source (name, labels, location of its bytes), and the base class of readers."""
+"""The base class of readers, and the checks of what they list."""
 
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from mixer import errors
+from mixer.data.sources.entry import Entry
 
 _MAGIC = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png"}
 _OTHERS = (b"GIF8", b"BM", b"RIFF", b"II*\x00", b"MM\x00*", *(b"P%d" % i for i in range(1, 7)))
 _HEAD = 16  # bytes to read to recognise an image
-
-
-class Entry(NamedTuple):
-    """An image before it is read.
-
-    Attributes:
-      key: its unique name in the dataset; the name's hash determines its position.
-      split: such as "train"; "" if the source does not name one.
-      labels: class names; a plain string if the source gives exactly one.
-      file: path of the file or archive with its bytes.
-      offset, size: position of its bytes in an archive; offset -1 means the whole file, of any
-        size.
-    """
-
-    key: str
-    split: str
-    labels: str | tuple[str, ...]
-    file: str
-    offset: int = -1
-    size: int = 0
 
 
 class Reader:
@@ -69,19 +48,6 @@ class Unusable(Exception):
     """An image that cannot be used; the message says why."""
 
 
-def checked_name(name: str, where: str) -> str:
-    """An archive member's name or a manifest's path without a leading "./".
-
-    Raises:
-      BadInput: it leads out of its folder ("..").
-    """
-    while name.startswith("./"):
-        name = name[2:]
-    if ".." in name.replace("\\", "/").split("/"):
-        raise errors.BadInput(f"{where}: {name!r} leads out of its folder; rename it")
-    return name
-
-
 def examine(entry: Entry) -> tuple[int, str]:
     """(size in bytes, format), by the first bytes: "jpeg", "png", or "" for other image formats.
 
@@ -118,9 +84,7 @@ def read(entry: Entry) -> bytes:
       Unusable: it cannot be read, or its size has changed.
     """
     try:
-        with open(entry.file, "rb") as file:
-            file.seek(max(entry.offset, 0))
-            data = file.read(-1 if entry.offset < 0 else entry.size)
+        data = entry.read()
     except OSError as error:
         raise Unusable(error.strerror) from None
     if len(data) != entry.size:

@@ -7,9 +7,9 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from mixer import errors
-from mixer.data.sources import image_files
-from mixer.prepare import tars
-from mixer.prepare.entry import Entry, Reader
+from mixer.data.sources import image_files, tar_members
+from mixer.data.sources.entry import Entry
+from mixer.prepare.entry import Reader
 
 _EXPECTED = {"train": 1_281_167, "validation": 50_000}
 _TRAIN, _VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
@@ -79,7 +79,7 @@ class ImageNetReader(Reader):
 
 def _images(place: Path, left_out: Counter) -> Iterator[tuple]:
     """(name, file, offset, size) of the images in a tar or a folder."""
-    return tars.images(place, left_out) if place.is_file() else _walk(place, left_out)
+    return tar_members.images(place, left_out) if place.is_file() else _walk(place, left_out)
 
 
 def _walk(folder: Path, left_out: Counter) -> Iterator[tuple]:

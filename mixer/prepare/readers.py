@@ -1,15 +1,21 @@
-"""Selects the reader for a source by its prefix; contains the reader for `folder:PATH`."""
+"""Selects the reader for a source by its prefix; contains those of what is also read in place."""
 
+import io
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from mixer import errors
-from mixer.data.sources import splits
+from mixer.data.sources import in_place, splits
+from mixer.data.sources.entry import Entry
 from mixer.data.sources.folder_layout import Layout
-from mixer.prepare.entry import Entry, Reader
+from mixer.data.sources.listed import Files
+from mixer.data.sources.manifest import Manifest
+from mixer.prepare.entry import Reader
 from mixer.prepare.imagenet import ImageNetReader
-from mixer.prepare.manifest import ManifestReader
 from mixer.prepare.tars import TarReader
 
 
@@ -39,6 +45,78 @@ class FolderReader(Reader):
                 yield Entry(file, split, self.classes[label], str(self._layout.root / file))
 
 
+class ManifestReader(Reader):
+    """The rows of a `Manifest`, without a list of them in memory."""
+
+    integer_labels = True
+
+    def __init__(self, path: str):
+        super().__init__()
+        self._manifest = Manifest(path)
+
+    def files(self) -> Iterator[Path]:
+        """The manifest only; the listing records the archives."""
+        yield self._manifest.path
+
+    def entries(self, scratch: Path) -> Iterator[Entry]:
+        """Every row."""
+        yield from self._manifest.entries()
+        self.unread = self._manifest.unread
+
+
+class CollectionReader(Reader):
+    """What `in_place.collect` reads, under the names that give the order when it is read in place.
+
+    Images that are not files by themselves are saved in a file next to the dataset until that is
+    complete: those of tables as they are, arrays as PNG.
+    """
+
+    integer_labels = True
+
+    def __init__(self, source: str, image_key: str = "", label_key: str = ""):
+        super().__init__()
+        self._found = in_place.collect(source, image_key, label_key)
+        self.classes = self._found.classes or None
+        self.unread = self._found.unread
+
+    def files(self) -> Iterator[Path]:
+        """The files of the collection."""
+        return iter(self._found.files)
+
+    def entries(self, scratch: Path) -> Iterator[Entry]:
+        """Every row.
+
+        Raises:
+          BadInput: an image cannot be read, or it has no label.
+        """
+        with (scratch / "spool").open("wb") as spool:
+            for split, part in self._found.parts.items():
+                for row, (name, labels) in enumerate(zip(part.names, part.labels, strict=True)):
+                    where = f"{self._found.name}: {part.images.where(row)}"
+                    if labels is None:
+                        raise errors.BadInput(f"{where} has no label: leave out split {split}")
+                    if isinstance(part.images, Files):
+                        _, _, _, *place = part.images.entries[row]
+                    else:
+                        try:
+                            data = _encoded(part.images.image(row))
+                        except (OSError, ValueError) as error:
+                            raise errors.BadInput(f"{where}: {error}") from None
+                        place = spool.name, spool.tell(), len(data)
+                        spool.write(data)
+                        spool.flush()  # the caller reads it right away
+                    yield Entry(name, split, labels, *place)
+
+
+def _encoded(image: bytes | np.ndarray) -> bytes:
+    """The bytes of an image file; pixels become a PNG, which keeps them."""
+    if isinstance(image, bytes):
+        return image
+    file = io.BytesIO()
+    Image.fromarray(image.squeeze(2) if image.shape[2:] == (1,) else image).save(file, "PNG")
+    return file.getvalue()
+
+
 _READERS = {
     "folder": FolderReader,
     "imagenet": ImageNetReader,
@@ -47,14 +125,27 @@ _READERS = {
 }
 
 
-def open_reader(source: str) -> Reader:
+_COLLECTED = tuple(kind for kind in in_place.NAMES if kind not in _READERS)
+
+
+def has_keys(source: str) -> bool:
+    """Whether `open_reader` takes keys for this source."""
+    return source.partition(":")[0] in _COLLECTED
+
+
+def open_reader(source: str, image_key: str = "", label_key: str = "") -> Reader:
     """The reader of `kind:argument`.
+
+    Args:
+      image_key, label_key: the columns, endings or arrays, for a source that `has_keys`.
 
     Raises:
       BadInput: the kind is unknown, or the source does not exist.
     """
     kind, _, argument = source.partition(":")
-    if kind not in _READERS or not argument:
-        known = [f"{kind}:PATH" for kind in _READERS]
+    if not argument or kind not in (*_READERS, *_COLLECTED):
+        known = [f"{kind}:PATH" for kind in (*_READERS, *_COLLECTED)]
         raise errors.unknown("config.prepare.source", source, known)
+    if has_keys(source):
+        return CollectionReader(source, image_key, label_key)
     return _READERS[kind](argument)

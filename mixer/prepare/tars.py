@@ -1,6 +1,5 @@
 """Reader for `tar:PATHS`: members <split>/<class>/x.jpg, <class>/x.jpg or <class>.tar; streams."""
 
-import contextlib
 import glob
 import re
 import shutil
@@ -13,9 +12,10 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from mixer import errors
-from mixer.data.sources import splits
-from mixer.data.sources.image_files import ending, is_hidden, is_image
-from mixer.prepare.entry import Entry, Reader, checked_name
+from mixer.data.sources import splits, tar_members
+from mixer.data.sources.entry import Entry
+from mixer.data.sources.image_files import is_image
+from mixer.prepare.entry import Reader
 
 _LAYOUT = "<split>/<class>/x.jpg (split: train, validation, test), <class>/x.jpg or <class>.tar"
 _WNID = re.compile(r"n\d{8}")  # the name of ImageNet's tars of one class
@@ -47,7 +47,7 @@ class TarReader(Reader):
                 listed = (
                     _streamed(path, spool, self.left_out)
                     if _is_stream(path)
-                    else images(path, self.left_out)
+                    else tar_members.images(path, self.left_out)
                 )
                 for name, file, offset, size in listed:
                     if "/" not in name and _WNID.fullmatch(path.stem):
@@ -105,36 +105,6 @@ def expand(paths: str) -> list[Path]:
     return found
 
 
-def images(
-    path: Path, left_out: Counter, start: int = 0, end: int | None = None
-) -> Iterator[tuple[str, str, int, int]]:
-    """(name, file, offset, size) of the images in an uncompressed tar; reads only its headers.
-
-    Images of a tar inside it, <class>.tar, are named <class>/x.jpg.
-
-    Args:
-      left_out: counts the members that are not images, by ending.
-      start, end: the position in `path` of a tar inside another.
-
-    Raises:
-      BadInput: the tar is damaged, a member is a link, or a name leads out of its folder.
-    """
-    with _readable(path), path.open("rb") as file:
-        file.seek(start)
-        with tarfile.open(fileobj=file, mode="r:", tarinfo=_Strict) as tar:
-            for member in _each(path, tar):
-                stop = member.offset_data + member.size
-                if end is not None and stop > end:
-                    raise tarfile.ReadError("a tar inside it is truncated")
-                if is_image(member.name):
-                    yield _name(path, member), str(path), member.offset_data, member.size
-                elif _is_tar(member):
-                    for name, *place in images(path, left_out, member.offset_data, stop):
-                        yield f"{PurePosixPath(member.name).stem}/{name}", *place
-                else:
-                    _leave_out(member, left_out)
-
-
 def _streamed(path: Path, spool: BinaryIO, left_out: Counter) -> Iterator[tuple]:
     if str(path) == "-":
         yield from _copied(path, sys.stdin.buffer, spool, left_out)
@@ -144,54 +114,23 @@ def _streamed(path: Path, spool: BinaryIO, left_out: Counter) -> Iterator[tuple]
 
 
 def _copied(path: Path, stream: BinaryIO, spool: BinaryIO, left_out: Counter) -> Iterator[tuple]:
-    """Like `images`, for a tar that can be read only once: copies the images to `spool`."""
-    with _readable(path), tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Strict) as tar:
-        for member in _each(path, tar):
+    """Like `tar_members.images`, for a stream: copies the images to `spool`."""
+    strict = tar_members.Strict
+    with (
+        tar_members.readable(path),
+        tarfile.open(fileobj=stream, mode="r|*", tarinfo=strict) as tar,
+    ):
+        for member in tar_members.each(path, tar):
             if is_image(member.name):
                 offset = spool.tell()
                 shutil.copyfileobj(tar.extractfile(member), spool)
                 spool.flush()  # the caller reads it right away
-                yield _name(path, member), spool.name, offset, member.size
-            elif _is_tar(member):
+                yield tar_members.member_name(path, member), spool.name, offset, member.size
+            elif tar_members.is_tar(member):
                 for name, *place in _copied(path, tar.extractfile(member), spool, left_out):
                     yield f"{PurePosixPath(member.name).stem}/{name}", *place
             else:
-                _leave_out(member, left_out)
-
-
-class _Strict(tarfile.TarInfo):
-    """Ends only at the end mark; plain tarfile also ends silently at a damaged header."""
-
-    @classmethod
-    def frombuf(cls, buf, encoding, errors):
-        try:
-            return super().frombuf(buf, encoding, errors)
-        except tarfile.EOFHeaderError:
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"damaged or truncated: {error}") from None
-
-
-def _each(path: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The files in a tar, without keeping a list of them."""
-    while (member := tar.next()) is not None:
-        tar.members.clear()  # they take a kilobyte each
-        if is_image(member.name) and (member.issym() or member.islnk() or member.issparse()):
-            raise errors.BadInput(f"{path}: member {member.name!r} is a link, not an image file")
-        if member.isfile():
-            yield member
-
-
-def _is_tar(member: tarfile.TarInfo) -> bool:
-    return member.name.endswith(".tar") and not PurePosixPath(member.name).name.startswith(".")
-
-
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise errors.BadInput(f"{path} cannot be read as a tar: {error}") from None
+                tar_members.leave_out(member, left_out)
 
 
 def _is_stream(path: Path) -> bool:
@@ -199,18 +138,6 @@ def _is_stream(path: Path) -> bool:
         return True
     with path.open("rb") as file:
         return file.read(5).startswith(_COMPRESSED)
-
-
-def _leave_out(member: tarfile.TarInfo, left_out: Counter) -> None:
-    name = PurePosixPath(member.name).name
-    if not is_hidden(name):
-        left_out[ending(name)] += 1
-
-
-def _name(path: Path, member: tarfile.TarInfo) -> str:
-    if member.name.startswith("/"):
-        raise errors.BadInput(f"{path}: member {member.name!r} has an absolute name; rename it")
-    return checked_name(member.name, str(path))
 
 
 def _place(path: Path, name: str) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from mixer.data.sources import (
     Source,
     default_data_dir,
     image_files,
+    is_in_place,
     is_tfds,
     open_source,
     place,
@@ -42,11 +43,10 @@ def reading_of(config: ConfigDict, dataset: str, classes: tuple[str, ...] = ()) 
     Args:
       classes: the model's class names, by which examples are labelled; (): `class_names`, if given.
     """
-    tfds = is_tfds(dataset)
-    if dataset != config.dataset or not (tfds or dataset.startswith("folder:")):
+    if dataset != config.dataset or not (is_tfds(dataset) or is_in_place(dataset)):
         return Reading(classes)
     names = classes or class_names(config)
-    if not tfds:
+    if dataset.startswith("folder:"):
         return Reading(names)
     return Reading(
         classes=names,

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from mixer import errors, storage
 from mixer.data import sources
+from mixer.data.sources import in_place
 from mixer.data.sources.tfds_builder import published_names
 from mixer.prepare import dataset, dedup, readers
 from mixer.runs import workdir
@@ -73,9 +74,12 @@ def preparation(config: ConfigDict) -> dataset.Preparation:
     asked = config.prepare
     at_least(1, **{"prepare.shard_size": asked.shard_size})
     at_least(0, **{"prepare.processes": asked.processes})
-    reader = readers.open_reader(asked.source)
+    keys = {}
+    if readers.has_keys(asked.source):
+        keys = {key: config.input[key] for key in ("image_key", "label_key")}
+    reader = readers.open_reader(asked.source, **keys)
     name, _, version = (asked.name or reader.dataset or config.dataset).partition(":")
-    taken = {"digits", "folder", *published_names()}
+    taken = {"digits", *in_place.NAMES, *published_names()}
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in taken - {reader.dataset}:
         raise errors.BadInput(
             f"config.prepare.name={name!r}: expected a name of your own, not one of TFDS's, in "
@@ -91,7 +95,8 @@ def preparation(config: ConfigDict) -> dataset.Preparation:
             f"finished {name}/{version} there"
         )
     return dataset.Preparation(
-        source=asked.source,
+        # Another column of the same files is another source.
+        source="".join([asked.source, *(f", {k}={v}" for k, v in keys.items() if v)]),
         reader=reader,
         target=directory / name / version,
         split=asked.split,

@@ -165,7 +165,7 @@ def _classes_of_data(config: ConfigDict) -> tuple[tuple[str, ...], bool]:
     if config.run in ("fewshot", "convert", "figures"):
         return (), False
     dataset, split = config.dataset, training_split(config)
-    if dataset.startswith("folder:"):  # it may have no training split
+    if sources.is_in_place(dataset):  # it may have no training split
         split = sources.split_to_measure(dataset)
     source = sources.open_source(dataset, split, data_dir(config), reading_of(config, dataset))
     by = " of their names as text" if dataset.startswith("folder:") else ""

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mixer import errors, storage
-from mixer.data.sources import digits, remote_dataset, splits
+from mixer.data.sources import digits, in_place, remote_dataset, splits
 from mixer.data.sources.folder import FolderSource
-from mixer.data.sources.folder_layout import usual_splits
+from mixer.data.sources.in_place import is_in_place
+from mixer.data.sources.listed import ListedSource
 from mixer.data.sources.real import RealSource
 from mixer.data.sources.tfds import TfdsSource
 from mixer.data.sources.tfds_builder import published_names
@@ -86,21 +87,16 @@ def split_to_measure(dataset: str, trained_on: str = "") -> str:
     From train it is the tenth that training holds out if the model was trained on this dataset
     (`trained_on`), else all of it.
     """
-    kind, _, path = dataset.partition(":")
-    if kind != "folder":
+    if not is_in_place(dataset):
         return splits.TEST
-    other_kind, _, other = trained_on.partition(":")
-    same = other_kind == kind and os.path.realpath(os.path.expanduser(other)) == os.path.realpath(
-        os.path.expanduser(path)
-    )
-    train, measured = usual_splits(path)
+    train, measured = in_place.usual_splits(dataset)
+    same = in_place.same_place(dataset, trained_on)
     return measured if same or train == splits.TRAIN else splits.TRAIN
 
 
 def split_to_train_on(dataset: str) -> str:
-    """train; for a folder with neither test nor validation, nine tenths of it."""
-    kind, _, path = dataset.partition(":")
-    return usual_splits(path)[0] if kind == "folder" else splits.TRAIN
+    """train; for data read in place with neither test nor validation, nine tenths of it."""
+    return in_place.usual_splits(dataset)[0] if is_in_place(dataset) else splits.TRAIN
 
 
 _LOCAL = "~/tensorflow_datasets"
@@ -130,11 +126,11 @@ class Reading:
 
     Attributes:
       classes: the class names in label order, for an image folder, for labels that are numbers, and
-        for a TFDS dataset whose own names are among them; (): the dataset's own, which for a folder
-        are those of its training split, sorted as text.
+        for a dataset whose own names are among them; (): the dataset's own, which for a folder are
+        those of its training split, sorted as text.
       num_classes: the number of classes, if labels are numbers without names.
-      image_key, label_key: the features of a TFDS dataset; "": image, and label, labels or
-        real_label.
+      image_key, label_key: the features of a TFDS dataset, "": image, and label, labels or
+        real_label; or the columns, endings or arrays of data read in place, "": the usual ones.
     """
 
     classes: tuple[str, ...] = ()
@@ -155,9 +151,9 @@ def open_source(
     """Opens a split of a dataset.
 
     Args:
-      dataset: "digits", "folder:PATH", "real" or "real:PATH" (`RealSource`), "vtab:TASK"
-        (`VtabSource`), a registered source, or the name of a prepared TFDS dataset such as
-        "imagenet2012" or "cifar10:3.0.2".
+      dataset: "digits", "folder:PATH" or another kind of `in_place`, "real" or "real:PATH"
+        (`RealSource`), "vtab:TASK" (`VtabSource`), a registered source, or the name of a prepared
+        TFDS dataset such as "imagenet2012" or "cifar10:3.0.2".
       split: in TFDS's notation, for instance "train[:98%]" or "train+validation". For folders and
         TFDS datasets, train, validation and test may be spelled differently than in the dataset.
       data_dir: the folder or gs://BUCKET/FOLDER of TFDS datasets, by default `default_data_dir()`.
@@ -174,6 +170,9 @@ def open_source(
         return _SOURCES[kind](argument, split, data_dir)
     if kind == "folder":
         return FolderSource.open(argument, split, reading.classes)
+    if in_place.is_listed(dataset):
+        found = in_place.collect(dataset, reading.image_key, reading.label_key)
+        return ListedSource.open(found, split, reading.classes, reading.num_classes)
     if dataset == "digits":
         data_dir = place(_LOCAL) if storage.is_remote(data_dir) else data_dir
         timeout.look(data_dir)
@@ -190,14 +189,14 @@ def open_source(
 
 def is_tfds(dataset: str) -> bool:
     """Whether the dataset is in TFDS's layout, with named features."""
-    return dataset.partition(":")[0] not in ("folder", *_SOURCES)
+    return dataset.partition(":")[0] not in (*in_place.NAMES, *_SOURCES)
 
 
 def datasets() -> list[str]:
     """Names of datasets: ours, registered ones, TFDS's, and those in `default_data_dir()`."""
     found = [
         "digits",
-        "folder:PATH",
+        *(f"{kind}:PATH" for kind in in_place.NAMES),
         *_SOURCES,
         *published_names(),
     ]
@@ -210,10 +209,11 @@ def datasets() -> list[str]:
 def is_dataset(name: str) -> bool:
     """Whether `name` looks like a dataset.
 
-    That is a folder, a registered source, one of TFDS's, or a prepared one in `default_data_dir()`.
+    That is a folder or another kind of `in_place`, a registered source, one of TFDS's, or a
+    prepared one in `default_data_dir()`.
     """
     kind = name.partition(":")[0]
-    if kind in _SOURCES or kind in ("folder", "digits"):
+    if kind in _SOURCES or kind in (*in_place.NAMES, "digits"):
         return True
     if kind.split("/")[0] in published_names():
         return True

@@ -147,14 +147,6 @@ def split_folders(path: str) -> dict[str, Path]:
     return places
 
 
-def usual_splits(path: str) -> tuple[str, str]:
-    """The splits to train on and to evaluate on: test, else validation, else a tenth of train."""
-    root = Path(path).expanduser()
-    meant = {splits.meaning(name) for name in split_folders(path)} if root.is_dir() else set()
-    measured = next((part for part in (splits.TEST, splits.VALIDATION) if part in meant), None)
-    return (splits.TRAIN, measured) if measured else ("train[:90%]", "train[90%:]")
-
-
 def _check_classes(name: str, root: Path, found: list[str], classes: Sequence[str]) -> None:
     """Refuses class folders in PATH that appear to be splits or to contain splits."""
     if alike := splits.mistaken([folder for folder in found if folder not in classes]):

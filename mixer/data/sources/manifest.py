@@ -1,4 +1,4 @@
-"""Reader for `manifest:FILE`: a CSV or TSV table, or JSON lines, with paths and labels."""
+"""`manifest:FILE`: a CSV or TSV table, or JSON lines, with paths and labels."""
 
 import csv
 import functools
@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mixer import errors
-from mixer.prepare import tars
-from mixer.prepare.entry import Entry, Reader, checked_name
+from mixer.data.sources import splits, tar_members
+from mixer.data.sources.entry import Entry, checked_name
+from mixer.data.sources.listed import Collection, Files, Part
 
 _ARCHIVE = "::"
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -22,32 +23,29 @@ _ALSO = {
 }
 
 
-class ManifestReader(Reader):
+class Manifest:
     """FILE.csv, FILE.tsv (with a header) or FILE.jsonl; `path`, `label` or `labels`, and `split`.
 
     A path is relative to FILE's folder, or absolute, or `archive.tar::member`. `label` is one
     class; `labels` any number: a list in JSON, separated by ";" in a table. `split` is optional.
     The key is the path as written. The separator of a .csv file is the one that makes `path` a
     column. Rows of one archive should be adjacent: only the last few archives' lists are cached.
+
+    Attributes:
+      unread: the columns that were not read, once there are entries.
     """
 
-    integer_labels = True
-
     def __init__(self, path: str):
-        super().__init__()
-        self._path = Path(path).expanduser().absolute()
+        self.path = Path(path).expanduser().absolute()
+        self.unread: dict[str, None] = {}
         kinds = (".csv", ".tsv", ".jsonl")
-        self._kind = self._path.suffix.lower()
-        if self._kind not in kinds or not self._path.is_file():
+        self._kind = self.path.suffix.lower()
+        if self._kind not in kinds or not self.path.is_file():
             raise errors.BadInput(
                 f"manifest {path!r}: expected a file that ends in {', '.join(kinds)}"
             )
 
-    def files(self) -> Iterator[Path]:
-        """The manifest only; the listing records the archives."""
-        yield self._path
-
-    def entries(self, scratch: Path) -> Iterator[Entry]:
+    def entries(self) -> Iterator[Entry]:
         """Every row.
 
         Raises:
@@ -60,10 +58,10 @@ class ManifestReader(Reader):
             try:
                 yield self._entry(row)
             except (TypeError, ValueError, errors.BadInput) as error:
-                raise errors.BadInput(f"{self._path}, line {line}: {error}") from None
+                raise errors.BadInput(f"{self.path}, line {line}: {error}") from None
 
     def _table(self) -> Iterator[tuple[int, dict]]:
-        with self._path.open(encoding="utf-8-sig", newline="") as file:
+        with self.path.open(encoding="utf-8-sig", newline="") as file:
             line = 1
             try:
                 separator = self._separator(file.readline())
@@ -76,7 +74,7 @@ class ManifestReader(Reader):
                         continue
                     if len(values) != len(columns):
                         raise errors.BadInput(
-                            f"{self._path}, line {line}: {len(values)} columns, but the header has "
+                            f"{self.path}, line {line}: {len(values)} columns, but the header has "
                             f"{len(columns)}: put values with a separator in double quotes"
                         )
                     row = dict(zip(columns, values, strict=True))
@@ -84,7 +82,7 @@ class ManifestReader(Reader):
                         row["labels"] = [part for part in row["labels"].split(";") if part.strip()]
                     yield line, row
             except (csv.Error, UnicodeDecodeError) as error:
-                raise errors.BadInput(f"{self._path}, line {line}: {error}") from None
+                raise errors.BadInput(f"{self.path}, line {line}: {error}") from None
 
     def _separator(self, header: str) -> str:
         """The separator with which `path` is one of the header's columns."""
@@ -95,21 +93,21 @@ class ManifestReader(Reader):
             return found[0]
         separator = max(split, key=lambda s: len(split[s]))
         raise errors.BadInput(
-            f"{self._path}: its first line, split at {_SEPARATORS[separator]}, is "
+            f"{self.path}: its first line, split at {_SEPARATORS[separator]}, is "
             f"{', '.join(split[separator])!r}: {_column_hint(split[separator])}"
         )
 
     def _jsonl(self) -> Iterator[tuple[int, dict]]:
-        with self._path.open("rb") as file:
+        with self.path.open("rb") as file:
             for line, text in enumerate(file, 1):
                 if not text.strip():
                     continue
                 try:
                     row = json.loads(text)
                 except ValueError as error:
-                    raise errors.BadInput(f"{self._path}, line {line}: {error}") from None
+                    raise errors.BadInput(f"{self.path}, line {line}: {error}") from None
                 if not isinstance(row, dict):
-                    raise errors.BadInput(f"{self._path}, line {line}: expected a JSON object")
+                    raise errors.BadInput(f"{self.path}, line {line}: expected a JSON object")
                 yield line, row
 
     def _entry(self, row: dict) -> Entry:
@@ -126,7 +124,7 @@ class ManifestReader(Reader):
             raise ValueError(f"labels {labels!r}: expected a list")
         archive, inside, member = _text(row["path"], "path").partition(_ARCHIVE)
         key = posixpath.normpath(checked_name(archive, "path"))
-        file = str(self._path.parent / key)
+        file = str(self.path.parent / key)
         place = ()
         if inside:
             key, place = f"{key}{_ARCHIVE}{member}", _members(file).get(member)
@@ -135,6 +133,36 @@ class ManifestReader(Reader):
         split = row.get("split")
         split = _text(split, "split") if split else ""
         return Entry(key, split, found, str(file), *place)
+
+
+def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
+    """The rows of FILE, which are `train` where no split is given.
+
+    Raises:
+      BadInput: a row is invalid, two rows have the same path, or a column is chosen by a key.
+    """
+    name = f"manifest:{path}"
+    for key, value in (("image_key", image_key), ("label_key", label_key)):
+        if value:
+            raise errors.BadInput(
+                f"config.input.{key}={value}: the columns of a manifest are called path, and label "
+                f"or labels: rename yours, and leave the key empty"
+            )
+    manifest = Manifest(path)
+    listed: dict[str, list[Entry]] = {}
+    for entry in manifest.entries():
+        split = splits.meaning(entry.split) or entry.split or splits.TRAIN
+        listed.setdefault(split, []).append(entry)
+    parts = {
+        split: Part([e.key for e in entries], [e.labels for e in entries], Files(entries))
+        for split, entries in listed.items()
+    }
+    return Collection(name, parts, files=(manifest.path,), unread=tuple(manifest.unread))
+
+
+def split_names(path: str) -> set[str]:
+    """The splits of the rows."""
+    return set(collect(path).parts)
 
 
 def _column_hint(columns: Iterable[str]) -> str:
@@ -166,7 +194,7 @@ def _class_name(label) -> str:
 @functools.lru_cache(maxsize=8)
 def _members(archive: str) -> dict[str, tuple[int, int]]:
     found = {}
-    for name, _, offset, size in tars.images(Path(archive), Counter()):
+    for name, _, offset, size in tar_members.images(Path(archive), Counter()):
         if name in found:
             raise errors.BadInput(f"{archive} has two members {name!r}")
         found[name] = (offset, size)

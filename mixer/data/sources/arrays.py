@@ -1,0 +1,159 @@
+"""`arrays:PATH`: images and labels as NumPy's arrays, in a .npz or in a folder of .npy."""
+
+import dataclasses
+import functools
+import os
+import re
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mixer import errors
+from mixer.data.sources import splits
+from mixer.data.sources.listed import Collection, Part, names
+
+_IMAGES = ("images", "image", "imgs", "img", "x", "data")
+_LABELS = ("labels", "label", "y", "targets", "target")
+_CLASSES = ("classes", "class_names")
+EXPECTED = (
+    "expected arrays such as images and labels, x_train and y_train, or test_images and test_labels"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ArrayImages:
+    """The images in an array; read from the file when they are first needed, in each process."""
+
+    file: str
+    name: str
+
+    def image(self, row: int) -> np.ndarray:
+        return np.array(_array(*_version(self.file), self.name)[row])
+
+    def where(self, row: int) -> str:
+        return f"file {self.file}, array {self.name}, row {row}"
+
+
+def split_names(path: str) -> set[str]:
+    """The splits that the names of the arrays tell."""
+    file = _file(path)
+    return set(_roles(f"arrays:{path}", file, "", "")[0])
+
+
+def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
+    """Images uint8 [N, H, W, 3], [N, H, W, 1] or [N, H, W], and integer labels [N] or [N, 1].
+
+    The split is a word in the arrays' names. The arrays of a folder are mapped into memory, those
+    of a .npz are read into it. An array `classes` has the names of the classes.
+
+    Args:
+      image_key, label_key: what the arrays are called, without the split.
+
+    Raises:
+      BadInput: arrays are missing, or of another type or shape.
+    """
+    name, file = f"arrays:{path}", _file(path)
+    roles, classes = _roles(name, file, image_key, label_key)
+    version = _version(str(file))
+    given = tuple(map(str, _array(*version, classes))) if classes else ()
+    parts = {}
+    for split, (images, labels) in roles.items():
+        pixels, numbers = _array(*version, images), _array(*version, labels)
+        if pixels.dtype != np.uint8 or not (
+            pixels.ndim == 3 or (pixels.ndim == 4 and pixels.shape[3] in (1, 3))
+        ):
+            raise errors.BadInput(
+                f"{name}: {images} is {pixels.dtype} {list(pixels.shape)}: expected uint8 "
+                f"[N, H, W, 3] or [N, H, W]"
+            )
+        if (
+            numbers.shape not in ((len(pixels),), (len(pixels), 1))
+            or numbers.dtype.kind not in "iu"
+        ):
+            raise errors.BadInput(
+                f"{name}: {labels} is {numbers.dtype} {list(numbers.shape)}: expected an integer "
+                f"for each of the {len(pixels):,} images of {images}"
+            )
+        rows = [_named(name, labels, int(number), given) for number in numbers.ravel()]
+        own = [".png"] * len(rows)
+        parts[split] = Part(names(split, rows, own), rows, ArrayImages(str(file), images))
+    return Collection(name, parts, given, tuple(_files(file)))
+
+
+def _named(name: str, labels: str, number: int, classes: Sequence[str]) -> str:
+    if not classes:
+        return str(number)
+    if not 0 <= number < len(classes):
+        raise errors.BadInput(
+            f"{name}: {labels} contains {number}: expected 0 to {len(classes) - 1}"
+        )
+    return classes[number]
+
+
+def _file(path: str) -> Path:
+    file = Path(path).expanduser().absolute()
+    if not file.is_dir() and not (file.is_file() and file.suffix.lower() == ".npz"):
+        raise errors.Missing(f"dataset 'arrays:{path}': expected a .npz, or a folder of .npy")
+    return file
+
+
+def _files(file: Path) -> list[Path]:
+    return sorted(file.glob("*.npy")) if file.is_dir() else [file]
+
+
+def _version(file: str) -> tuple[str, int]:
+    return file, os.stat(file).st_mtime_ns
+
+
+@functools.lru_cache(maxsize=32)
+def _array(file: str, modified: int, name: str) -> np.ndarray:
+    try:
+        if os.path.isdir(file):
+            return np.load(Path(file) / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        with np.load(file, allow_pickle=False) as arrays:
+            return arrays[name]
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise errors.BadInput(f"{file}: the array {name} cannot be read: {error}") from None
+
+
+def _roles(
+    name: str, file: Path, image_key: str, label_key: str
+) -> tuple[dict[str, tuple[str, str]], str]:
+    """{split: (array of images, array of labels)}, and the array of class names or ""."""
+    if file.is_dir():
+        there = [path.stem for path in _files(file)]
+    else:
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                there = list(arrays)
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise errors.BadInput(f"{name} cannot be read: {error}") from None
+    wanted = ((image_key,) if image_key else _IMAGES, (label_key,) if label_key else _LABELS)
+    found: dict[str, list[list[str]]] = {}
+    for array in there:
+        words = re.split(r"[_\-. ]+", array)
+        split = next(filter(None, map(splits.meaning, words)), None)
+        rest = "_".join(word for word in words if not splits.meaning(word))
+        for role, usual in enumerate(wanted):
+            if rest.lower() in usual or rest in usual:
+                found.setdefault(split or splits.TRAIN, [[], []])[role].append(array)
+    for split, roles in found.items():
+        if [len(arrays) for arrays in roles] != [1, 1]:
+            said = " and ".join(
+                f"{', '.join(arrays) or 'none'} for the {what}"
+                for arrays, what in zip(roles, ("images", "labels"), strict=True)
+            )
+            raise errors.BadInput(f"{name}: {said} of {split}: {EXPECTED}{_keys(there)}")
+    if not found:
+        raise errors.BadInput(f"{name}: {EXPECTED}{_keys(there)}")
+    classes = next((array for array in there if array in _CLASSES), "")
+    return {split: (images[0], labels[0]) for split, (images, labels) in found.items()}, classes
+
+
+def _keys(there: Sequence[str]) -> str:
+    return (
+        f". It has {', '.join(there) or 'none'}; config.input.image_key and label_key say what "
+        f"they are called without the split"
+    )

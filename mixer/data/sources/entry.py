@@ -1,0 +1,48 @@
+"""An image by the place of its bytes: a file, or a part of an archive."""
+
+from typing import NamedTuple
+
+from mixer import errors
+
+
+class Entry(NamedTuple):
+    """An image before it is read.
+
+    Attributes:
+      key: its unique name in the dataset; the name's hash determines its position.
+      split: such as "train"; "" if the source does not name one.
+      labels: class names; a plain string if the source gives exactly one.
+      file: path of the file or archive with its bytes.
+      offset, size: position of its bytes in an archive; offset -1 means the whole file, of any
+        size.
+    """
+
+    key: str
+    split: str
+    labels: str | tuple[str, ...]
+    file: str
+    offset: int = -1
+    size: int = 0
+
+    def read(self) -> bytes:
+        """The bytes, as far as they are there.
+
+        Raises:
+          OSError: the file cannot be read.
+        """
+        with open(self.file, "rb") as file:
+            file.seek(max(self.offset, 0))
+            return file.read(-1 if self.offset < 0 else self.size)
+
+
+def checked_name(name: str, where: str) -> str:
+    """An archive member's name or a manifest's path without a leading "./".
+
+    Raises:
+      BadInput: it leads out of its folder ("..").
+    """
+    while name.startswith("./"):
+        name = name[2:]
+    if ".." in name.replace("\\", "/").split("/"):
+        raise errors.BadInput(f"{where}: {name!r} leads out of its folder; rename it")
+    return name

@@ -1,0 +1,60 @@
+"""The kinds of data that are read where they lie, `KIND:PATH`."""
+
+import os
+from pathlib import Path
+
+from mixer.data.sources import arrays, cifar, folder_layout, manifest, parquet, splits, webdataset
+from mixer.data.sources.listed import Collection
+
+_KINDS = {
+    "parquet": parquet,
+    "webdataset": webdataset,
+    "manifest": manifest,
+    "arrays": arrays,
+    "cifar": cifar,
+}
+NAMES = ("folder", *_KINDS)
+
+
+def is_listed(dataset: str) -> bool:
+    """Whether `collect` reads it."""
+    return dataset.partition(":")[0] in _KINDS
+
+
+def is_in_place(dataset: str) -> bool:
+    """Whether it is a folder of images, or one that `collect` reads."""
+    return dataset.partition(":")[0] in NAMES
+
+
+def collect(dataset: str, image_key: str = "", label_key: str = "") -> Collection:
+    """What `KIND:PATH` holds.
+
+    Args:
+      image_key, label_key: the columns, endings or arrays; "": the usual ones.
+
+    Raises:
+      Missing: nothing is there.
+      BadInput: it cannot be read as this kind.
+    """
+    kind, _, path = dataset.partition(":")
+    return _KINDS[kind].collect(path, image_key, label_key)
+
+
+def usual_splits(dataset: str) -> tuple[str, str]:
+    """The splits to train on and to evaluate on: test, else validation, else a tenth of train."""
+    kind, _, path = dataset.partition(":")
+    if kind == "folder":
+        root = Path(path).expanduser()
+        found = folder_layout.split_folders(path) if root.is_dir() else ()
+    else:
+        found = _KINDS[kind].split_names(path)
+    meant = set(map(splits.meaning, found))
+    measured = next((part for part in (splits.TEST, splits.VALIDATION) if part in meant), None)
+    return (splits.TRAIN, measured) if measured else ("train[:90%]", "train[90%:]")
+
+
+def same_place(dataset: str, other: str) -> bool:
+    """Whether two datasets of these kinds are one."""
+    (kind, _, path), (other_kind, _, other_path) = dataset.partition(":"), other.partition(":")
+    real, other_real = (os.path.realpath(os.path.expanduser(p)) for p in (path, other_path))
+    return kind == other_kind and real == other_real

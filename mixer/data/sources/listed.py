@@ -1,0 +1,281 @@
+"""The source of data that are read where they lie: Parquet, WebDataset, manifests, arrays, CIFAR.
+
+A kind of data is a module with `collect(path, image_key, label_key) -> Collection` and
+`split_names(path)`. What all kinds share is here: the order, the classes, parts of splits.
+"""
+
+import dataclasses
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from mixer import errors
+from mixer.data.sources import splits
+from mixer.data.sources.entry import Entry
+from mixer.data.sources.hash_order import hash_key
+
+# With more unused integer labels than this, the labels must be a mistake.
+_MOST_UNUSED, _MOST_UNUSED_FOR_EACH = 1000, 10
+
+
+class Images(Protocol):
+    """The images of a split by their row; picklable."""
+
+    def image(self, row: int) -> bytes | np.ndarray:
+        """The bytes of a file, or uint8 [H, W, 3] or [H, W]."""
+
+    def where(self, row: int) -> str:
+        """Names the place of an image."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """The rows of one split, in the order in which they are stored.
+
+    Attributes:
+      names: of the rows; the hash of a name is the place in the order.
+      labels: class names, or numbers as text; several of them as a tuple; None: it has no label.
+    """
+
+    names: Sequence[str]
+    labels: Sequence[str | tuple[str, ...] | None]
+    images: Images
+
+
+@dataclasses.dataclass(frozen=True)
+class Collection:
+    """What a path holds.
+
+    Attributes:
+      parts: by split, called train, validation and test if they mean these.
+      classes: in label order, if the data name them; (): they are the labels found.
+      files: whose sizes and times tell whether the data have changed.
+      unread: the columns that are not read.
+    """
+
+    name: str
+    parts: dict[str, Part]
+    classes: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    unread: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """Images that are files, or parts of archives."""
+
+    entries: Sequence[Entry]
+
+    def image(self, row: int) -> bytes:
+        data = self.entries[row].read()
+        if self.entries[row].offset >= 0 and len(data) != self.entries[row].size:
+            raise ValueError(f"{self.entries[row].file} ends before this image does")
+        return data
+
+    def where(self, row: int) -> str:
+        entry = self.entries[row]
+        return f"file {entry.file}" + (f", image {entry.key}" if entry.offset >= 0 else "")
+
+
+def names(split: str, labels: Sequence, own: Sequence[str]) -> list[str]:
+    """The name of each row: SPLIT/CLASS/FILE, as in a folder of the same images.
+
+    So the same images come in the same order from every kind of data. Rows whose files' names are
+    not unique are numbered.
+
+    Args:
+      own: the name of each row's file, or only its ending, such as ".png".
+    """
+
+    def named(row: int, file: str) -> str:
+        label = labels[row] if isinstance(labels[row], str) else ""
+        above, below = [part for part in (split, label) if part], file.split("/")
+        for part in above:  # the file's own folders may already be these
+            if part == below[0] and len(below) > 1:
+                below = below[1:]
+        return "/".join([*above, *below])
+
+    def numbered(row: int) -> str:
+        return named(row, f"{row:05d}{os.path.splitext('x' + own[row])[1]}")
+
+    if any(file.startswith(".") for file in own):
+        return [numbered(row) for row in range(len(own))]
+    found = [named(row, file) for row, file in enumerate(own)]
+    return found if len(set(found)) == len(found) else [numbered(row) for row in range(len(own))]
+
+
+@dataclasses.dataclass(frozen=True)
+class ListedSource:
+    """A part of a `Collection`, in the order of the hashes of the names.
+
+    Attributes:
+      images: of the splits that it draws on.
+      rows: (index into `images`, row) of each example.
+      files: (name, label) of each example.
+      note: how the labels were understood, for `summary`.
+    """
+
+    name: str
+    split: str
+    classes: Sequence[str]
+    images: tuple[Images, ...]
+    rows: np.ndarray
+    files: Sequence[tuple[str, int | tuple[int, ...]]]
+    max_labels: int = 0
+    note: str = ""
+
+    @classmethod
+    def open(
+        cls,
+        found: Collection,
+        split: str,
+        classes: Sequence[str] = (),
+        num_classes: int | None = None,
+    ) -> "ListedSource":
+        """Chooses a split of a collection.
+
+        Args:
+          split: in TFDS's notation, with any usual spelling of a name.
+          classes: the names in label order; (): the data's own, else those of the training split,
+            sorted as text. Labels that are numbers index them.
+          num_classes: the number of classes, if labels are numbers without names.
+
+        Raises:
+          BadInput: an unknown split, one without examples or labels, or an unknown class.
+        """
+        split = splits.as_spelled(split, found.parts)
+        sizes = {part: len(rows.names) for part, rows in found.parts.items()}
+        ranges = splits.absolute_ranges(found.name, split, sizes)
+        used = list(dict.fromkeys(part for part, _ in ranges))
+        names, note = _classes(found, classes, num_classes)
+        label_of = {name: label for label, name in enumerate(names)}
+        orders = {part: _order(found.parts[part].names) for part in used}
+        rows, files = [], []
+        for part, chosen in ranges:
+            of = found.parts[part]
+            for row in orders[part][chosen]:
+                label = _label(found, part, of, row, label_of, numbered=bool(note))
+                rows.append((used.index(part), row))
+                files.append((of.names[row], label))
+        if not rows:
+            raise errors.BadInput(
+                f"{found.name}: split {split!r} contains no images. The dataset has "
+                f"{splits.listed(sizes)}: use a larger part"
+            )
+        several = [
+            len(labels)
+            for part in found.parts.values()
+            for labels in part.labels
+            if isinstance(labels, tuple)
+        ]
+        if several and any(isinstance(label, int) for _, label in files):
+            raise errors.BadInput(f"{found.name}: some rows have one label and others a list")
+        return cls(
+            name=found.name,
+            split=split,
+            classes=names,
+            images=tuple(found.parts[part].images for part in used),
+            rows=np.array(rows),
+            files=tuple(files),
+            max_labels=max([*several, 1]) if several else 0,
+            note=note,
+        )
+
+    @property
+    def identity(self) -> str:
+        """A digest of the names and labels, for `sources.fingerprint`."""
+        content = repr(self.files).encode(errors="surrogateescape")
+        return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        part, row = self.rows[index].tolist()
+        return {"image": self.images[part].image(row), "label": self.files[index][1]}
+
+    def where(self, index: int) -> str:
+        part, row = self.rows[index].tolist()
+        place = self.images[part].where(row)
+        return f"dataset {self.name}, split {self.split}, example {index}, {place}"
+
+    def summary(self) -> str:
+        """One line: the number of images, the classes in order, and how labels were understood."""
+        classes = f"{len(self.classes):,} classes: {errors.shown(self.classes)}{self.note}"
+        slow = next((s for i in self.images if (s := getattr(i, "advice", ""))), "")
+        return f"{self.name} {self.split}: {len(self):,} images, {classes}{slow}"
+
+
+def _order(names: Sequence[str]) -> list[int]:
+    keys = list(map(hash_key, names))
+    return sorted(range(len(names)), key=keys.__getitem__)
+
+
+def _labels(part: Part) -> set[str]:
+    found = set()
+    for label in part.labels:
+        found.update(label if isinstance(label, tuple) else (label,))
+    return found - {None}
+
+
+def _classes(
+    found: Collection, given: Sequence[str], num_classes: int | None
+) -> tuple[tuple[str, ...], str]:
+    """The classes in label order, and a note if labels are their numbers."""
+    by_split = {split: _labels(part) for split, part in found.parts.items()}
+    every = set().union(*by_split.values())
+    if not every:
+        raise errors.BadInput(f"{found.name} has no labels")
+    own = found.classes
+    if own or not all(re.fullmatch(r"-?\d+", label) for label in every):
+        if not own:
+            teacher = by_split.get(splits.TRAIN) or every
+            own = tuple(sorted(teacher))
+        # Numbers are not names: class 3 of ten is not class 3 of a thousand.
+        numbers = all(map(str.isdecimal, own))
+        fits = set(given) == set(own) if numbers else set(given) >= set(own)
+        return (tuple(given) if fits else own), ""
+    least, most = min(map(int, every)), max(map(int, every))
+    if least < 0 or most >= _MOST_UNUSED + _MOST_UNUSED_FOR_EACH * len(every):
+        raise errors.BadInput(
+            f"{found.name}: {len(every):,} different integer labels from {least} to {most}: they "
+            f"number the classes from 0. Number them without gaps, or use names"
+        )
+    if given or num_classes:
+        names = tuple(given) or tuple(map(str, range(num_classes)))
+        if most >= len(names):
+            raise errors.BadInput(
+                f"{found.name}: the largest label is {most}, but there are {len(names):,} classes: "
+                f"expected labels from 0 to {len(names) - 1}"
+            )
+    else:
+        names = tuple(map(str, range(most + 1)))
+    return names, " (the labels are their numbers)"
+
+
+def _label(
+    found: Collection, split: str, part: Part, row: int, label_of: dict, *, numbered: bool
+) -> int | tuple[int, ...]:
+    label = part.labels[row]
+    if label is None:
+        raise errors.BadInput(
+            f"{found.name}: {part.images.where(row)} has no label: split {split} cannot be used"
+        )
+
+    def number(name: str) -> int:
+        if numbered:
+            return int(name)
+        if name not in label_of:
+            known = str(errors.unknown("class", name, label_of)).split(" Known:")[0]
+            raise errors.BadInput(
+                f"{found.name}: {part.images.where(row)}: {known} The {len(label_of):,} classes "
+                f"are those of the training split: {errors.shown(tuple(label_of))}"
+            )
+        return label_of[name]
+
+    return tuple(map(number, label)) if isinstance(label, tuple) else number(label)

@@ -1,0 +1,54 @@
+"""The row groups of Parquet files that were read last."""
+
+import threading
+from concurrent.futures import Future
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+HELD_BYTES = 2**30  # in each process
+
+
+class RowGroups:
+    """Reads columns of row groups, and keeps up to `HELD_BYTES` of them; threads share them."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._held: dict[tuple, Future[pa.ChunkedArray]] = {}  # the most recently used is last
+        self._bytes = 0
+
+    def get(self, file: str, table: pq.FileMetaData, group: int, column: str) -> pa.ChunkedArray:
+        """A column of a row group.
+
+        Raises:
+          ValueError: it cannot be read.
+        """
+        key = file, group, column
+        with self._lock:
+            held = self._held.pop(key, None)
+            mine = held is None
+            self._held[key] = held = held or Future()
+        if mine:
+            try:
+                # An open file is not for several threads; its metadata are read once.
+                with pq.ParquetFile(file, metadata=table, memory_map=True) as opened:
+                    values = opened.read_row_group(group, columns=[column]).column(0)
+            except (OSError, pa.ArrowException) as error:
+                with self._lock:
+                    self._held.pop(key, None)
+                held.set_exception(ValueError(f"{file}, row group {group}: {error}"))
+            else:
+                self._keep(values.nbytes)
+                held.set_result(values)
+        return held.result()
+
+    def _keep(self, size: int) -> None:
+        with self._lock:
+            self._bytes += size
+            for key in [key for key, held in self._held.items() if held.done()]:
+                if self._bytes <= HELD_BYTES:
+                    break
+                self._bytes -= self._held.pop(key).result().nbytes
+
+
+GROUPS = RowGroups()

@@ -1,0 +1,155 @@
+"""`webdataset:PATH`: tars in which the files of an example follow each other: x.jpg, x.cls."""
+
+import hashlib
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mixer import errors, storage
+from mixer.data.sources import split_files, tar_members
+from mixer.data.sources.entry import Entry
+from mixer.data.sources.image_files import is_hidden, is_image
+from mixer.data.sources.listed import Collection, Files, Part, names
+
+_ENDING = ".tar"
+_LABEL = ("cls", "label", "labels", "class", "cls.txt", "target")
+_FORMAT = 1  # of a cached index
+_MOST_BYTES = 2**16  # of a text or JSON that may contain a label
+_LONGEST = 200  # characters of a label
+
+
+def split_names(path: str) -> set[str]:
+    """The splits that the names of the files tell."""
+    return set(split_files.find("webdataset", path, _ENDING))
+
+
+def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
+    """A tar, a folder of tars, or a glob; see `split_files.find` for their splits.
+
+    The label of an example is its file x.cls, or an entry of x.json: a number, a name, or a list.
+    Each tar is read once; where its images are, and the labels, is kept in the user's cache folder.
+
+    Args:
+      image_key: the ending of the images, if examples have several.
+      label_key: the ending of the labels' files, or the name in the JSON.
+
+    Raises:
+      BadInput: a tar cannot be read, or an example lacks an image or a label.
+    """
+    name = f"webdataset:{path}"
+    files = split_files.find("webdataset", path, _ENDING)
+    parts = {}
+    for split, several in files.items():
+        entries, labels = [], []
+        for file in several:
+            for sample in _index(file):
+                ending, offset, size = _image(file, sample, image_key)
+                labels.append(_label(file, sample, label_key))
+                entries.append(
+                    Entry(f"{sample['key']}.{ending}", split, labels[-1], str(file), offset, size)
+                )
+        if not entries:
+            raise errors.BadInput(f"{name}: the tars of split {split} contain no examples")
+        own = [entry.key for entry in entries]
+        parts[split] = Part(names(split, labels, own), labels, Files(entries))
+    return Collection(name, parts, files=tuple(f for several in files.values() for f in several))
+
+
+def _image(file: Path, sample: dict[str, Any], key: str) -> tuple[str, int, int]:
+    images = sample["images"]
+    found = [key] if key else list(images)
+    if len(found) != 1 or found[0] not in images:
+        raise errors.BadInput(
+            f"{file}, example {sample['key']!r}: expected one image, with the ending "
+            f"config.input.image_key={key!r}, but it has {', '.join(sample['endings'])}"
+        )
+    return found[0], *images[found[0]]
+
+
+def _label(file: Path, sample: dict[str, Any], key: str) -> str | tuple[str, ...]:
+    fields = sample["fields"]
+    found = [key] if key else [field for field in _LABEL if field in fields][:1]
+    if not found or found[0] not in fields:
+        raise errors.BadInput(
+            f"{file}, example {sample['key']!r}: no label {key or 'cls'!r}. It has the files "
+            f"{', '.join(sample['endings'])} and the fields {', '.join(fields) or 'none'}: set "
+            f"config.input.label_key to one of these. Tars of <class>/x.jpg are prepared: "
+            f"config.prepare.source=tar:{file}"
+        )
+    value = fields[found[0]]
+    return tuple(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _index(file: Path) -> list[dict[str, Any]]:
+    """The examples of a tar, from the cache or by reading it."""
+    status = file.stat()
+    known = repr((_FORMAT, str(file), status.st_size, status.st_mtime_ns))
+    place = storage.cache_folder() / "tars" / hashlib.sha256(os.fsencode(known)).hexdigest()
+    try:
+        return json.loads(place.read_bytes())
+    except (OSError, ValueError):
+        found = list(_samples(file))
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with storage.write_whole(place) as stream:
+            stream.write(json.dumps(found).encode())
+    except (OSError, storage.Unwritable) as error:
+        print(f"warning: {file} will be listed again next time: {error}", flush=True)
+    return found
+
+
+def _samples(file: Path) -> Iterator[dict[str, Any]]:
+    sample: dict[str, Any] = {}
+    seen = set()
+    with (
+        tar_members.readable(file),
+        file.open("rb") as stream,
+        tarfile.open(fileobj=stream, mode="r:", tarinfo=tar_members.Strict) as tar,
+    ):
+        for member in tar_members.each(file, tar):
+            name = tar_members.member_name(file, member)
+            folder, slash, last = name.rpartition("/")
+            if is_hidden(last) or last.startswith("_"):  # such as __index__
+                continue
+            stem, _, ending = last.partition(".")
+            key, ending = folder + slash + stem, ending.lower()
+            if sample.get("key") != key:
+                if sample:
+                    yield sample
+                if key in seen:
+                    raise errors.BadInput(
+                        f"{file}: the files of {key!r} are not next to each other, or it "
+                        f"occurs twice: sort the members by name"
+                    )
+                seen.add(key)
+                sample = {"key": key, "images": {}, "fields": {}, "endings": []}
+            sample["endings"].append(ending)
+            if is_image(last):
+                sample["images"][ending] = (member.offset_data, member.size)
+            elif member.size <= _MOST_BYTES:
+                data = os.pread(stream.fileno(), member.size, member.offset_data)
+                sample["fields"] |= _fields(ending, data)
+    if sample:
+        yield sample
+
+
+def _fields(ending: str, data: bytes) -> dict[str, Any]:
+    """What may be a label: the text of a file, or the values in a JSON."""
+    try:
+        text = data.decode().strip()
+        found = json.loads(text) if ending.split(".")[-1] == "json" else text
+    except ValueError:
+        return {}
+    if not isinstance(found, dict):
+        found = {ending: found}
+
+    def short(value) -> bool:
+        if isinstance(value, list):
+            return len(value) <= _LONGEST and all(map(short, value))
+        is_label = isinstance(value, int | str) and not isinstance(value, bool)
+        return is_label and 0 < len(str(value)) <= _LONGEST
+
+    return {name: value for name, value in found.items() if short(value)}
