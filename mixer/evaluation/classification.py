@@ -65,17 +65,24 @@ class Classification:
 
     def update(self, params, batch: Batch) -> metrics.Collection:
         """Sums over the rows of one batch whose mask is True."""
+        return self.answer(params, batch)[0]
+
+    def answer(self, params, batch: Batch) -> tuple[metrics.Collection, tuple[jax.Array, ...]]:
+        """The sums, and for each row its mask and then the columns of `Answers` but the index."""
         logits = self.apply(params, batch["image"])
         log_p = jax.nn.log_softmax(logits)
         label = jnp.maximum(batch["label"], 0)[:, None]
+        log_p_of_label = jnp.take_along_axis(log_p, label, axis=1)[:, 0]
         best = jax.lax.top_k(logits, min(5, self.num_classes))[1]
-        return _Metrics.single_from_model_output(
+        sums = _Metrics.single_from_model_output(
             hit=(best[:, :1] == label).any(axis=1).astype(jnp.float32),
             hit5=(best == label).any(axis=1).astype(jnp.float32),
-            nll=-jnp.take_along_axis(log_p, label, axis=1)[:, 0],
+            nll=-log_p_of_label,
             confidence=jnp.exp(log_p.max(axis=1)),
             mask=batch["mask"],
         )
+        likely = jnp.exp(jnp.take_along_axis(log_p, best, axis=1))
+        return sums, (batch["mask"], batch["label"], best, likely, jnp.exp(log_p_of_label))
 
     def summarize(self, collection: metrics.Collection) -> dict[str, float]:
         """{"top1", "top5", "nll", "ece"}: fractions, and the mean of nll in nats, over examples."""

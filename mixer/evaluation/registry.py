@@ -15,7 +15,8 @@ class Evaluator(Protocol):
     `clu.metrics`. `summarize` turns the merged result of all batches, on the host, into {name:
     number}, with names such as "top1". The optional attribute `higher_is_better`, a tuple of names,
     lists the metrics by which `config.best` can choose a checkpoint. The optional attribute
-    `multi_label = True` accepts labels [B, L]; otherwise data with several labels is refused.
+    `multi_label = True` accepts labels [B, L]; otherwise data with several labels is refused. The
+    optional method `answer`, like `update` but for each row too, is `Classification`'s.
     """
 
     def update(self, params, batch: Batch): ...

@@ -15,7 +15,7 @@ from mixer.runs.model import resolution
 from mixer.runs.reader import Reader
 from mixer.runs.results import Results
 
-_GAP, _LINE = 4, 12  # pixels: gap between images, height of the class name below
+_GAP, _LINE = 4, 12  # pixels: gap between images, height of a line of text below
 
 
 @workdir.unless_complete
@@ -57,15 +57,21 @@ def sheet_reader(config: ConfigDict) -> tuple[Reader, int]:
 
 
 def draw(images: np.ndarray, names: list[str]) -> Image.Image:
-    """Draws images, uint8 [N, H, W, 3], on a near-square grid, each with its name below."""
+    """Draws images, uint8 [N, H, W, 3], on a near-square grid, each with its name below.
+
+    Names may have several lines, which are cut to the width of an image.
+    """
     count, height, width, _ = images.shape
+    lines = max(name.count("\n") + 1 for name in names)
     columns = math.ceil(math.sqrt(count))
-    cell_width, cell_height = width + _GAP, height + _GAP + _LINE
+    cell_width, cell_height = width + _GAP, height + _GAP + _LINE * lines
     rows = math.ceil(count / columns)
     sheet = Image.new("RGB", (columns * cell_width, rows * cell_height), "white")
     pen = ImageDraw.Draw(sheet)
     for i, (image, name) in enumerate(zip(images, names, strict=True)):
         left, top = i % columns * cell_width, i // columns * cell_height
         sheet.paste(Image.fromarray(image), (left, top))
-        pen.text((left, top + height), name[: max(width // 6, 1)], fill="black")
+        for line, text in enumerate(name.split("\n")):
+            at = (left, top + height + line * _LINE)
+            pen.text(at, text[: max(width // 6, 1)], fill="black")
     return sheet

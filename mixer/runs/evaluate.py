@@ -8,7 +8,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.runs import workdir
+from mixer.runs import answers, workdir
 from mixer.runs.evaluations import Evaluation, build_evaluations
 from mixer.runs.model import resolution
 from mixer.runs.reader import print_sources
@@ -18,7 +18,7 @@ from mixer.runs.trained import Trained, load_trained
 
 @workdir.unless_complete
 def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
-    """Evaluates `config.init_from` and writes results.json.
+    """Evaluates `config.init_from` and writes results.json; see also `answers.write`.
 
     Raises:
       BadInput: before anything is written.
@@ -49,7 +49,7 @@ def measure(
     trained: Trained,
     evaluations: Sequence[Evaluation],
 ) -> None:
-    """Runs the evaluations, prints the metrics and writes results.json.
+    """Runs the evaluations, prints the metrics, writes results.json and the answers.
 
     Args:
       path: the workdir; nothing is written there yet.
@@ -58,10 +58,15 @@ def measure(
     workdir.begin(path, config)
     for evaluation in evaluations:
         with evaluation.readers[0].batches(0, 1) as batches:  # compiles, before the clock starts
-            jax.block_until_ready(evaluation.update(trained.params, next(batches)))
-    began, images, metrics = time.perf_counter(), 0, {}
+            update = getattr(evaluation, "answer", None) or evaluation.update
+            jax.block_until_ready(update(trained.params, next(batches)))
+    began, images, metrics, answered = time.perf_counter(), 0, {}, []
     for evaluation in evaluations:
-        measured = evaluation.measure(trained.params)
+        if getattr(evaluation, "answer", None):
+            measured, found = evaluation.measure_and_answer(trained.params)
+            answered.append((evaluation, found))
+        else:
+            measured = evaluation.measure(trained.params)
         count = sum(len(reader.source) for reader in evaluation.readers)
         images += count
         metrics |= {f"{evaluation.name}/{name}": value for name, value in measured.items()}
@@ -70,6 +75,8 @@ def measure(
     if not metrics:
         raise errors.Failure("nothing could be measured")
     seconds = time.perf_counter() - began
+    for evaluation, found in answered:
+        answers.write(path / evaluation.name, trained.card, evaluation.reader, found)
     readers = [reader for evaluation in evaluations for reader in evaluation.readers]
     workdir.write_results(
         path,

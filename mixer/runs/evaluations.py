@@ -12,6 +12,7 @@ from mixer import errors
 from mixer.checkpoint.model_card import ModelCard
 from mixer.data.sources import max_labels
 from mixer.evaluation import (  # noqa: F401 importing them registers the evaluators
+    answers,
     classification,
     imagenet_subsets,
     multilabel,
@@ -20,7 +21,7 @@ from mixer.evaluation.registry import EVALUATORS, Evaluator, evaluate
 from mixer.runs import fewshot_evaluation
 from mixer.runs.data import evaluation_reader, first_few, unless_missing
 from mixer.runs.model import apply_of, compiled
-from mixer.runs.reader import Reader
+from mixer.runs.reader import Batches, Reader
 from mixer.training import durations
 from mixer.training.step import TrainState
 
@@ -64,13 +65,18 @@ class Evaluation(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class OnSplit:
-    """An `Evaluation` that measures one split."""
+    """An `Evaluation` that measures one split.
+
+    Attributes:
+      answer: the evaluator's `answer`, compiled; None if it has none.
+    """
 
     name: str
     evaluator: Evaluator
     update: Callable
     reader: Reader
     every: int
+    answer: Callable | None
 
     @property
     def readers(self) -> list[Reader]:
@@ -93,9 +99,16 @@ class OnSplit:
         """Metrics of the whole split."""
         with self.reader.batches() as batches:
             measured = evaluate(self.evaluator, self.update, params, batches, interrupted)
-        if measured is not None and self.reader.rows.skip_bad:
-            measured["skipped"] = batches.skipped_by_all()
-        return measured
+        return None if measured is None else measured | self._skipped(batches)
+
+    def measure_and_answer(self, params: Any) -> tuple[dict[str, float], answers.Answers]:
+        """Metrics of the whole split, and the answer to each image, if there is an `answer`."""
+        with self.reader.batches() as batches:
+            total, found = answers.extract(self.answer, params, batches)
+        return self.evaluator.summarize(total) | self._skipped(batches), found
+
+    def _skipped(self, batches: Batches) -> dict[str, int]:
+        return {"skipped": batches.skipped_by_all()} if self.reader.rows.skip_bad else {}
 
 
 def build_on_split(
@@ -141,7 +154,15 @@ def build_on_split(
             f"config.{key}.type={entry.type!r} is for one label per image, but images of {dataset} "
             f"may have {max_labels(source)}: set config.{key}.type=multilabel"
         )
-    return OnSplit(name, evaluator, compiled(evaluator.update, mesh), reader, every)
+    answer = getattr(evaluator, "answer", None)
+    return OnSplit(
+        name,
+        evaluator,
+        compiled(evaluator.update, mesh),
+        reader,
+        every,
+        answer and compiled(answer, mesh),
+    )
 
 
 # Types that measure several datasets: {type: (function that lists its splits, its builder)}. All

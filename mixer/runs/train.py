@@ -16,7 +16,7 @@ from mixer.checkpoint.store import Store
 from mixer.data import turbojpeg
 from mixer.errors import BadInput
 from mixer.hosts import exchange, holding, parting, peers, stopping
-from mixer.runs import resuming, start, workdir
+from mixer.runs import curves, resuming, start, workdir
 from mixer.runs.checkpoints import Checkpoints, ResumePoint
 from mixer.runs.evaluations import Evaluations
 from mixer.runs.model import resolution
@@ -227,6 +227,7 @@ class _Session:
         """Writes results.json: the run is complete."""
         exchange.from_first(self.check_ours)
         self.log.flush()  # before results.json, which marks the run as complete
+        curves.write(self.path)
         training, seconds = self.training, self.progress.seconds
         images = training.total * training.batch_size
         workdir.write_results(

@@ -186,9 +186,9 @@ def list_pretrained(pattern: str = "*") -> list[Published]:
     """
     if not isinstance(pattern, str):
         raise TypeError(f'list_pretrained({pattern!r}): expected a pattern of names, as "*B/16*"')
-    found = [of for of in _TABLE if fnmatch.fnmatchcase(of.name.lower(), pattern.lower())]
+    found = [of for name, of in PUBLISHED.items() if fnmatch.fnmatch(name.lower(), pattern.lower())]
     if not found:
-        fix = f"Anything that contains it: '*{pattern.strip('*')}*'."
+        fix = "" if "*" in pattern else f"All that contain it: '*{pattern}*'."
         raise errors.unknown("published model or pattern", pattern, PUBLISHED, fix)
     return found
 

@@ -2,12 +2,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.metrics import log_loss, top_k_accuracy_score
+from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
 
+from mixer.evaluation.answers import confusion, extract, reliability
 from mixer.evaluation.classification import Classification
 from mixer.evaluation.registry import evaluate
 
 CLASSES = 12
+IMAGES = 103
 
 
 def batches(logits, labels, size):
@@ -77,3 +79,67 @@ def test_sharded_batches_give_the_same_metrics():
     made = (jax.device_put(b, place) for b in batches(jnp.float32(logits), jnp.int32(labels), 16))
     spread = evaluate(evaluator, jax.jit(evaluator.update), {}, made)
     assert spread == pytest.approx(plain, rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def case():
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, CLASSES, IMAGES).astype(np.int32)
+    logits = rng.standard_normal((IMAGES, CLASSES)) * 2 + 3 * np.eye(CLASSES)[labels]
+    return logits.astype(np.float32), labels
+
+
+@pytest.fixture(scope="module")
+def measured(case):
+    evaluator = Classification(lambda params, images: images, CLASSES)
+    total, answers = extract(jax.jit(evaluator.answer), {}, batches(*case, 16))
+    return evaluator.summarize(total), answers
+
+
+def test_every_image_is_answered_once_and_in_order(case, measured):
+    logits, labels = case
+    _, answers = measured
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    best = np.argsort(-logits, axis=1)[:, :5]
+    assert answers.index.tolist() == list(range(IMAGES))
+    np.testing.assert_array_equal(answers.label, labels)
+    np.testing.assert_array_equal(answers.predicted, best)
+    expected = np.take_along_axis(probabilities, best, axis=1)
+    np.testing.assert_allclose(answers.probability, expected, rtol=1e-5)
+    np.testing.assert_allclose(answers.of_label, probabilities[range(IMAGES), labels], rtol=1e-5)
+
+
+def test_an_image_that_was_left_out_keeps_its_number_for_itself(case):
+    def with_a_gap():
+        for step, batch in enumerate(batches(*case, 16)):
+            mask = batch["mask"].copy()
+            mask[5] &= step != 2
+            yield batch | {"mask": mask}
+
+    evaluator = Classification(lambda params, images: images, CLASSES)
+    _, answers = extract(jax.jit(evaluator.answer), {}, with_a_gap())
+    assert answers.index.tolist() == [i for i in range(IMAGES) if i != 37]
+    np.testing.assert_array_equal(answers.label, case[1][answers.index])
+
+
+def test_the_metrics_are_those_of_the_answers(measured):
+    metrics, answers = measured
+    assert metrics["top1"] == pytest.approx(answers.right.mean())
+    assert metrics["nll"] == pytest.approx(-np.log(answers.of_label).mean(), rel=1e-5)
+    count, confidence, accuracy = reliability(answers)
+    gaps = np.nansum(count * np.abs(accuracy - confidence))
+    assert metrics["ece"] == pytest.approx(gaps / count.sum(), rel=1e-4) and count.sum() == IMAGES
+
+
+def test_confusion_is_scikit_learns(case, measured):
+    _, answers = measured
+    pairs, times = confusion(answers)
+    matrix = np.zeros((CLASSES, CLASSES), int)
+    matrix[tuple(pairs.T)] = times
+    predicted = case[0].argmax(1)
+    np.testing.assert_array_equal(
+        matrix, confusion_matrix(case[1], predicted, labels=range(CLASSES))
+    )
+    wrong = pairs[:, 0] != pairs[:, 1]
+    number = wrong.sum()
+    assert wrong[:number].all() and (np.diff(times[:number]) <= 0).all() and number > 3

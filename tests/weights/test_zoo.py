@@ -88,7 +88,7 @@ def test_listed_by_a_pattern():
     assert found == [entry for entry in everything if "B/16" in entry.name] and len(found) > 3
     assert mixer.list_pretrained(OURS.name) == [OURS]
     with pytest.raises(
-        mixer.BadInput, match=r"'Mixer-B/61'.*Did you mean .*contains it: '\*Mixer-B"
+        mixer.BadInput, match=r"'Mixer-B/61'.*Did you mean .*contain it: '\*Mixer-B"
     ):
         mixer.list_pretrained("Mixer-B/61")
     with pytest.raises(TypeError, match="expected a pattern of names"):

@@ -1,0 +1,30 @@
+"""Draws the curves of a finished training, from its metrics.jsonl."""
+
+import json
+
+from etils import epath
+
+from mixer import storage
+from mixer.hosts import peers
+
+# Fewer logged steps make no curve.
+_LEAST = 10
+
+
+def write(workdir: epath.Path) -> None:
+    """Writes curves.png, on process 0, if at least 10 steps were logged.
+
+    Raises:
+      Unreadable, Unwritable: the disk or the store refuses.
+    """
+    if peers.index():
+        return
+    file = workdir / "metrics.jsonl"
+    with storage.naming(file, storage.Unreadable):
+        log = [json.loads(line) for line in file.read_text().splitlines()]
+    if sum("train/loss" in line for line in log) < _LEAST:
+        return
+    from mixer.paper import diagrams, style  # only here: trainings should start without it
+
+    with storage.write_whole(workdir / "curves.png") as file:
+        style.save(diagrams.curves(log), file, "png")
