@@ -48,7 +48,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         server.requests.append((self.command, path, login))
         if server.status:
             return self._send(server.status)
-        org, name, kind, *rest = path.removeprefix("api/models/").split("/", 3)
+        for prefix in ("api/models/", "api/datasets/", "datasets/"):
+            path = path.removeprefix(prefix)
+        org, name, kind, *rest = path.split("/", 3)
         repo, rest = f"{org}/{name}", "".join(rest)
         allowed = login == f"Bearer {server.token}"
         if repo not in server.repos:
@@ -69,8 +71,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         revision = known[0] if known else rest.partition("/")[0]
         files = revisions[revision] if known else pinned[revision]
         if kind == "tree":
-            listed = [{"type": "file", "path": f, "size": 9, "oid": "0"} for f in files]
+            listed = [
+                {"type": "file", "path": f, "size": len(c), "oid": hashlib.sha1(c).hexdigest()}
+                for f, c in files.items()
+            ]
             return self._send_json(listed)
+        if kind == "revision":
+            siblings = [{"rfilename": file} for file in files]
+            return self._send_json({"id": repo, "sha": commit_of(files), "siblings": siblings})
         content = files.get(rest.removeprefix(f"{revision}/"))
         if content is None:
             return self._send(404, "EntryNotFound")

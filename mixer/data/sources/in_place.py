@@ -3,7 +3,16 @@
 import os
 from pathlib import Path
 
-from mixer.data.sources import arrays, cifar, folder_layout, manifest, parquet, splits, webdataset
+from mixer.data.sources import (
+    arrays,
+    cifar,
+    folder_layout,
+    hub,
+    manifest,
+    parquet,
+    splits,
+    webdataset,
+)
 from mixer.data.sources.listed import Collection
 
 _KINDS = {
@@ -12,6 +21,7 @@ _KINDS = {
     "manifest": manifest,
     "arrays": arrays,
     "cifar": cifar,
+    "hf": hub,
 }
 NAMES = ("folder", *_KINDS)
 

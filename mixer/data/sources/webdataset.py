@@ -91,6 +91,7 @@ def _index(file: Path) -> list[dict[str, Any]]:
     try:
         return json.loads(place.read_bytes())
     except (OSError, ValueError):
+        print(f"listing {file}, once", flush=True)
         found = list(_samples(file))
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
