@@ -104,7 +104,7 @@ def plan(config: ConfigDict) -> None:
 
 def prepare(config: ConfigDict) -> None:
     config.prepare = ConfigDict()  # prepare: writes a dataset in TFDS layout, see docs/prepare.md
-    # imagenet:PATH, folder:PATH, tar:PATHS, manifest:FILE, or parquet, webdataset, arrays, cifar, hf
+    # imagenet:PATH, tar:PATHS, folder:PATH, or another form that is read in place (docs/data.md)
     config.prepare.source = ""
     config.prepare.name = ""  # NAME or NAME:VERSION; empty: imagenet2012, or config.dataset
     config.prepare.split = "train"  # for images to which the source assigns none
