@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -33,13 +34,16 @@ def confusion(pairs: np.ndarray, times: np.ndarray, names: Sequence[str], title:
     matrix /= np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     figure = Figure(figsize=(5.5, 5), layout="constrained", dpi=200)
     axes = figure.add_subplot()
-    image = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    rare = PowerNorm(0.5, vmin=0, vmax=1)  # shows rare mistakes, too
+    image = axes.imshow(matrix, cmap="Blues", norm=rare, interpolation="nearest")
     axes.grid(False)
     axes.set(xlabel="predicted", ylabel="label", title=title)
     if len(names) <= _MOST_NAMED:
         shown = [name[:_NAME] for name in names]
         axes.set_xticks(range(len(names)), shown, rotation=90)
         axes.set_yticks(range(len(names)), shown)
+    else:
+        axes.set(xticks=[], yticks=[], xlabel=f"predicted ({len(names):,} classes in label order)")
     figure.colorbar(image, label="share of the label's images", shrink=0.8)
     return figure
 

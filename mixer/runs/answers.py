@@ -58,7 +58,7 @@ def write(folder: epath.Path, card: ModelCard, reader: Reader, answers: Answers)
     if len(drawn) <= _MOST_DRAWN:
         places = np.searchsorted(drawn, pairs)
         figures["confusion"] = diagrams.confusion(
-            places, times, [names[i] for i in drawn], "\n".join(confused)
+            places, times, [names[i] for i in drawn], "\n".join(["most confused:", *confused])
         )
     else:
         print(f"{folder.name}: no confusion.png: {len(drawn):,} classes, more than {_MOST_DRAWN:,}")

@@ -11,8 +11,11 @@ import pytest
 from PIL import Image
 from test_folders import COLOURS, config_of
 
-from mixer.runs import evaluate
+from mixer.checkpoint.model_card import ModelCard
+from mixer.evaluation.answers import Answers
+from mixer.runs import answers, evaluate
 from mixer.runs.trained import load_trained
+from mixer.weights import class_names
 
 
 def rows_of(file):
@@ -90,3 +93,14 @@ def test_the_pictures_are_drawn_and_the_worst_mistakes_shown(evaluated):
         # The first, enlarged ten times.
         shown = np.asarray(sheet.convert("RGB"))[5:160:10, 5:160:10]
         np.testing.assert_array_equal(shown, np.asarray(image.convert("RGB")))
+
+
+def test_imagenets_classes_keep_their_synsets_beside_their_names():
+    wnids = ("n02099601", "n02012849", "n03126707")
+    card = ModelCard({}, (8, 8), "resize", wnids, "imagenet2012")
+    names = class_names.readable(wnids)
+    given = Answers(*map(np.array, ([4], [0], [[1, 0, 2]], [[0.7, 0.2, 0.1]], [0.2])))
+    (row,) = answers._predictions(given, card, names, None)
+    assert (row["label"], row["label_name"]) == ("n02099601", "golden retriever")
+    assert (row["predicted"], row["predicted_name"]) == ("n02012849", "crane (n02012849)")
+    assert row["index"] == 4 and "file" not in row
