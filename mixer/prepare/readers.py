@@ -87,14 +87,17 @@ class CollectionReader(Reader):
         """Every row.
 
         Raises:
-          BadInput: an image cannot be read, or it has no label.
+          BadInput: an image cannot be read, or has no label where others of its split have one.
         """
         with (scratch / "spool").open("wb") as spool:
             for split, part in self._found.parts.items():
+                if all(labels is None for labels in part.labels):
+                    self.unread = (*self.unread, f"split {split}, which has no labels")
+                    continue
                 for row, (name, labels) in enumerate(zip(part.names, part.labels, strict=True)):
                     where = f"{self._found.name}: {part.images.where(row)}"
                     if labels is None:
-                        raise errors.BadInput(f"{where} has no label: leave out split {split}")
+                        raise errors.BadInput(f"{where} has no label")
                     if isinstance(part.images, Files):
                         _, _, _, *place = part.images.entries[row]
                     else:

@@ -133,11 +133,28 @@ def batches_of(made):
     return found | {"test_batch": made["test"]}
 
 
+def text(value):
+    return b"U" + bytes([len(value)]) + value.encode()
+
+
+def pickled_by_python_2(pixels, labels):
+    """{"data": pixels, "labels": labels} as the published archive has it: text is bytes."""
+    size = b"M" + len(pixels).to_bytes(2, "little") + b"M" + (3072).to_bytes(2, "little")
+    state = b"(K\x03" + text("|") + b"NNN" + 2 * b"J\xff\xff\xff\xff" + b"K\x00tb"
+    kind = b"cnumpy\ndtype\n(" + text("u1") + b"K\x00K\x01tR" + state
+    content = b"T" + (3072 * len(pixels)).to_bytes(4, "little") + planes(pixels).tobytes()
+    array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00t" + text("b") + b"tR"
+    array += b"(K\x01(" + size + b"t" + kind + b"\x89" + content + b"tb"
+    numbers = b"](" + b"".join(b"K" + bytes([label]) for label in labels) + b"e"
+    return b"\x80\x02}(" + text("data") + array + text("labels") + numbers + b"u."
+
+
 def as_python_archive(made, root):
-    files = {"batches.meta": {b"label_names": [name.encode() for name in CLASSES]}}
+    names = b"](" + b"".join(map(text, CLASSES)) + b"e"
+    files = {"batches.meta": b"\x80\x02}(" + text("label_names") + names + b"u."}
     for name, (pixels, labels) in batches_of(made).items():
-        files[name] = {b"data": planes(pixels), b"labels": labels.tolist()}
-    pickled = {f"cifar-10-batches-py/{n}": pickle.dumps(c, protocol=2) for n, c in files.items()}
+        files[name] = pickled_by_python_2(pixels, labels.tolist())
+    pickled = {f"cifar-10-batches-py/{n}": c for n, c in files.items()}
     return f"cifar:{tar_of(root / 'cifar-10-python.tar.gz', pickled, 'w:gz')}"
 
 
@@ -289,6 +306,20 @@ def test_parquet_with_paths_texts_lists_and_missing_values(image_folder, tmp_pat
     pq.write_table(pa.table({"path": files, "label": holes}), image_folder / "train.parquet")
     with pytest.raises(errors.BadInput, match=r"train.parquet, column path, row 0 .*has no label"):
         open_(place)
+
+
+def test_a_split_without_labels_is_refused_and_not_prepared(made, tmp_path, capsys):
+    place = as_parquet(made, tmp_path / "set")
+    for file in (tmp_path / "set/data").glob("test-*"):
+        table = pq.read_table(file)
+        none = pa.array([-1] * len(table), table.schema.field("label").type)
+        pq.write_table(table.set_column(1, "label", none), file)
+    assert len(open_(place)) == 40
+    with pytest.raises(errors.BadInput, match="has no label: use another split than test"):
+        open_(place, "test")
+    ready = prepared(place, tmp_path / "tfds")
+    assert "not read: split test, which has no labels" in capsys.readouterr().out
+    assert len(ready("train")) == 40
 
 
 def test_the_same_table_twice_and_damaged_tables_are_refused(made, tmp_path):

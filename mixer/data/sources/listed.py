@@ -264,7 +264,7 @@ def _label(
     label = part.labels[row]
     if label is None:
         raise errors.BadInput(
-            f"{found.name}: {part.images.where(row)} has no label: split {split} cannot be used"
+            f"{found.name}: {part.images.where(row)} has no label: use another split than {split}"
         )
 
     def number(name: str) -> int:

@@ -83,19 +83,21 @@ class Rows:
     kind: pa.DataType
 
     @functools.cached_property
-    def ends(self) -> list[int]:
-        """The row after the last one of each file."""
-        return list(itertools.accumulate(table.num_rows for table in self.tables))
+    def groups(self) -> tuple[list[tuple[int, int]], list[int]]:
+        """(file, row group) of all row groups, and the row after the last one of each."""
+        places = [
+            (file, group)
+            for file, table in enumerate(self.tables)
+            for group in range(table.num_row_groups)
+        ]
+        sizes = (self.tables[file].row_group(group).num_rows for file, group in places)
+        return places, list(itertools.accumulate(sizes))
 
     def _find(self, row: int) -> tuple[int, int, int]:
         """(file, row group, row in it)."""
-        file = bisect.bisect_right(self.ends, row)
-        table = self.tables[file]
-        row -= self.ends[file] - table.num_rows
-        group = 0
-        while row >= (size := table.row_group(group).num_rows):
-            group, row = group + 1, row - size
-        return file, group, row
+        places, ends = self.groups
+        found = bisect.bisect_right(ends, row)
+        return *places[found], row - (ends[found - 1] if found else 0)
 
     def image(self, row: int) -> bytes:
         file, group, inside = self._find(row)
