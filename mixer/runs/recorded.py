@@ -8,10 +8,10 @@ from ml_collections import ConfigDict
 from configs import groups
 from mixer import errors
 from mixer.checkpoint.model_card import with_tuples
+from mixer.data.sources.in_place import may_be_moved
 from mixer.runs import keys, resuming, workdir
 from mixer.runs.imports import check_trusted
 
-_FOLDER = "folder:"
 # The runtime keys that only a training uses.
 _OF_TRAINING = ("log_every", "checkpoint_every", "keep_checkpoints", "profile")
 
@@ -20,7 +20,7 @@ def training_config(config: ConfigDict, path: epath.Path) -> ConfigDict:
     """The config of the training in `path`, without its evaluators; defaults are those of `config`.
 
     The command may still set runtime keys, as the machine may be another one, and another path of
-    the same image folder. It may not set other keys: see `keys.overrule`.
+    the same images. It may not set other keys: see `keys.overrule`.
 
     Raises:
       BadInput: not the workdir of a training, or it needs modules that `config.imports` lacks.
@@ -62,7 +62,7 @@ def training_config(config: ConfigDict, path: epath.Path) -> ConfigDict:
 
 def _may_differ(key: str, value: Any, config: ConfigDict) -> bool:
     if key == "dataset":
-        return all(name.startswith(_FOLDER) for name in (value, config.dataset))
+        return may_be_moved(value, config.dataset)
     group, _, name = key.partition(".")
     only_in_training = group == "runtime" and name in _OF_TRAINING
     return not resuming.affects_results(key) and not only_in_training

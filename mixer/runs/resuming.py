@@ -7,6 +7,7 @@ from etils import epath
 
 from configs import groups
 from mixer import errors
+from mixer.data.sources.in_place import may_be_moved
 from mixer.defaults import AUTO
 from mixer.runs.evaluations import AVERAGED
 from mixer.runs.training import Training
@@ -14,7 +15,6 @@ from mixer.training import durations
 
 # Keys that do not affect a run's results.
 _NOT_IN_RESULTS = ("input.stage", "prepare.processes", "sweep.machine", "sweep.machines")
-_FOLDER = "folder:"
 
 
 def check_config(
@@ -24,8 +24,8 @@ def check_config(
 
     While a single training is not complete, its command may change the evaluators, `best`, `on_bad`
     from error to skip, `total` to a longer one under a constant schedule, the image limits to
-    higher ones if no image was skipped, and the path of its image folder, whose files `check_data`
-    compares.
+    higher ones if no image was skipped, and the path of data that are read in place, whose examples
+    `check_data` compares.
 
     Args:
       old: the keys that the run has used, "a.b": value.
@@ -110,7 +110,7 @@ def _keeps_numbers(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> 
     if key == "best":
         return True
     if key == "dataset":
-        return all(str(value).startswith(_FOLDER) for value in (old[key], new.get(key)))
+        return may_be_moved(str(old[key]), str(new.get(key)))
     return False
 
 
@@ -159,9 +159,8 @@ def check_data(
 
 
 def _same(before: Sequence[str], now: Sequence[str]) -> bool:
-    """Whether both are the same (dataset, split); a folder may have been moved."""
-    moved = all(dataset.startswith(_FOLDER) for dataset in (before[0], now[0]))
-    return before[1] == now[1] and (moved or before[0] == now[0])
+    """Whether both are the same (dataset, split); data read in place may have been moved."""
+    return before[1] == now[1] and (before[0] == now[0] or may_be_moved(before[0], now[0]))
 
 
 def still_measured(training: Training, results: Mapping[str, float]) -> dict[str, float]:

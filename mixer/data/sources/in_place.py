@@ -68,3 +68,9 @@ def same_place(dataset: str, other: str) -> bool:
     (kind, _, path), (other_kind, _, other_path) = dataset.partition(":"), other.partition(":")
     real, other_real = (os.path.realpath(os.path.expanduser(p)) for p in (path, other_path))
     return kind == other_kind and real == other_real
+
+
+def may_be_moved(dataset: str, other: str) -> bool:
+    """Whether they are of one kind, so that one may be the other in a new place."""
+    kind = dataset.partition(":")[0]
+    return kind in NAMES and kind != "hf" and kind == other.partition(":")[0]
