@@ -43,7 +43,7 @@ def run(config: ConfigDict, output: str | None, protocol: str) -> None:
     path = workdir.unfinished(output, config) if output else None
     if output and path is None:  # complete
         return
-    kind = _embeddings(config, path)
+    kind, top = asked(config, path)
     if not config.images:
         raise errors.BadInput(
             "config.run=predict needs --config.images=: files, folders, globs or lists of these "
@@ -55,12 +55,11 @@ def run(config: ConfigDict, output: str | None, protocol: str) -> None:
     print(f"{len(files):,} files{passed}", flush=True)
     trained = load_trained(config)
     decoding = decoding_of(config, None, trained.card)
-    top = 0 if kind else _top(config, len(trained.card.classes))
     keys.used(config)  # refuses keys that would be ignored, before any work
     if kind:
         wrong, contents = _embedded(trained, files, decoding, kind)
     else:
-        wrong, contents = _classified(trained, files, decoding, top)
+        wrong, contents = _classified(trained, files, decoding, min(top, len(trained.card.classes)))
     if len(wrong) == len(files):
         raise errors.BadInput("{}: {}".format(*next(iter(wrong.items()))))
     if wrong:
@@ -70,8 +69,12 @@ def run(config: ConfigDict, output: str | None, protocol: str) -> None:
         _write(config, path, protocol, trained, contents, len(wrong))
 
 
-def _embeddings(config: ConfigDict, path: epath.Path | None) -> str:
-    """`config.predict.embeddings`, checked."""
+def asked(config: ConfigDict, path: epath.Path | None) -> tuple[str, int]:
+    """`config.predict`, checked: the kind of file for embeddings, else "" and how many classes.
+
+    Args:
+      path: the workdir, if there is one.
+    """
     kind = config.predict.embeddings
     if kind and kind not in _EMBEDDINGS:
         raise errors.unknown("config.predict.embeddings", kind, _EMBEDDINGS)
@@ -79,12 +82,10 @@ def _embeddings(config: ConfigDict, path: epath.Path | None) -> str:
         raise errors.BadInput(
             f"--config.predict.embeddings={kind} needs --workdir=: the folder for embeddings.{kind}"
         )
-    return kind
-
-
-def _top(config: ConfigDict, classes: int) -> int:
+    if kind:
+        return kind, 0
     keys.at_least(1, **{"predict.top": config.predict.top})
-    return min(config.predict.top, classes)
+    return "", config.predict.top
 
 
 def _classified(

@@ -10,7 +10,7 @@ import pytest
 
 from mixer import command
 from mixer.errors import BadInput
-from mixer.runs import keys, train, workdir
+from mixer.runs import keys, predict, train, workdir
 from mixer.runs.contact_sheet import sheet_reader
 from mixer.runs.convert import conversion
 from mixer.runs.evaluate import evaluations_of
@@ -55,7 +55,7 @@ def built(config):
         elif run == "fewshot":
             few_shot_of(config, model)
         else:
-            assert config.images
+            assert config.images and predict.asked(config, None)[1]
     else:
         what = {
             "sweep": build_sweep,
