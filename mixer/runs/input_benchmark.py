@@ -67,7 +67,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
         lambda image: rows.opened(image, later),
         [Chain((transform,)) for transform in rows.transform.transforms],
         lambda batch: jax.block_until_ready(reader.put(batch)),
-        [rows.order[count] for count in range(asked.images)],
+        _readable(rows, asked.images),
         len(rows.rows),
     )
     parts = ", ".join(f"{name} {microseconds:,.0f}" for name, microseconds in spent.items())
@@ -107,6 +107,20 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             metrics=metrics,
         ),
     )
+
+
+def _readable(rows: pipeline.Rows, count: int) -> list[int]:
+    """The indices of the first examples of a training, without those that it would skip.
+
+    Raises:
+      BadExample: one of them cannot be read.
+    """
+    indices = [rows.order[number] for number in range(count)]
+    if rows.skip_bad:
+        return [index for index in indices if rows.usable(index)]
+    for number in range(count):
+        rows(number)
+    return indices
 
 
 def build_benchmark(config: ConfigDict) -> InputBenchmark:
