@@ -14,9 +14,10 @@ def read(name: str) -> list[dict[str, str]]:
 
 
 def write(name: str, lines: list[dict]) -> None:
-    """Writes a table; a line is {column: value}."""
+    """Writes a table; a line is {column: value}, and may lack columns."""
+    columns = list(max(lines, key=len))
     with (RESULTS / f"{name}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
 

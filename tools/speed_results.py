@@ -137,5 +137,5 @@ def precision() -> str:
     """Top-1 on the test images of the same training in both precisions."""
     lines = read("precision")
     seeds = [name for name in lines[0] if name.startswith("seed")]
-    found = [[x["precision"], *(x[seed] for seed in seeds), x["mean"]] for x in lines]
+    found = [[x["precision"], *(x[seed] or "-" for seed in seeds), x["mean"]] for x in lines]
     return markdown(["precision", *seeds, "mean ± deviation"], found)

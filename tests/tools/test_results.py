@@ -1,10 +1,11 @@
 """The tables in the documents are made from the results in docs/results."""
 
 import csv
+import json
 
 import pytest
 
-from tools import csv_tables, results
+from tools import csv_tables, results, speed_results
 
 # {table: the page that must have it}, if not reproduction.md.
 PAGE = {"plans": "plan.md"} | dict.fromkeys(
@@ -50,3 +51,28 @@ def test_parts_of_the_data_are_columns(tmp_path, monkeypatch):
         "| Mixer | 20.00 | 60.00 |",
         "| ViT | - | 55.00 |",
     ]
+
+
+def test_runs_are_collected(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_tables, "RESULTS", tmp_path)
+    for name, metrics in {
+        "precision/float32-0": {"test/top1": 0.5},
+        "precision/float32-1": {"test/top1": 0.6},
+        "precision/bfloat16-0": {"test/top1": 0.55},
+        "input/jft": {
+            "decode_microseconds": 7.0,
+            "threads_1_images_per_second": 100.0,
+            "processes_2_images_per_second": 180.0,
+            "grain_threads_images_per_second": 90.0,
+            "tf_data_images_per_second": 60.0,
+        },
+    }.items():
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "results.json").write_text(json.dumps({"metrics": metrics}))
+    results.collect(tmp_path / "runs")
+    table = speed_results.precision().splitlines()
+    assert table[2:] == [
+        "| bfloat16 | 55.00 | - | 55.00 ± 0.00 |",
+        "| float32 | 50.00 | 60.00 | 55.00 ± 7.07 |",
+    ]
+    assert speed_results.inputs().splitlines()[2] == "| jft | 100 | 180 | 90 | 60 | 2.00 | 3.00 |"
