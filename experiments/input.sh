@@ -3,8 +3,8 @@
 # JPEGs of ImageNet's sizes, IMAGES/CLASS/*.jpg. Run it alone on the machine.
 source "$(dirname "$0")/common.sh"
 for recipe in imagenet jft; do
-    python main.py --config="configs/$recipe.py:folder:$images" \
-        --config.run=input_benchmark --workdir="$workdir/input/$recipe" \
+    python main.py --config="configs/$recipe.py:$images" --workdir="$workdir/input/$recipe" \
+        --config.run=input_benchmark --config.input.split=train \
         --config.benchmark.images=1600 --config.benchmark.rounds=5 \
         --config.benchmark.tf_data=True --config.benchmark.grain=True
 done

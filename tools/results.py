@@ -21,7 +21,7 @@ from tools import speed_results
 from tools.csv_tables import markdown, read, write
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("reproduction", "performance", "plan")
+PAGES = ("reproduction", "performance", "plan", "input")
 FILES = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in PAGES))
 
 

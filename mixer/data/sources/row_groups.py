@@ -33,10 +33,12 @@ class RowGroups:
                 # An open file is not for several threads; its metadata are read once.
                 with pq.ParquetFile(file, metadata=table, memory_map=True) as opened:
                     values = opened.read_row_group(group, columns=[column]).column(0)
-            except (OSError, pa.ArrowException) as error:
+            except Exception as error:  # of any kind: other threads may wait for the result
                 with self._lock:
                     self._held.pop(key, None)
-                held.set_exception(ValueError(f"{file}, row group {group}: {error}"))
+                known = isinstance(error, OSError | pa.ArrowException)
+                said = ValueError(f"{file}, row group {group}: {error}")
+                held.set_exception(said if known else error)
             else:
                 self._keep(values.nbytes)
                 held.set_result(values)
