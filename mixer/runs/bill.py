@@ -63,22 +63,28 @@ class Bill:
     cost: float | None
 
 
-def work_of(config: ConfigDict) -> Work | None:
+def work_of(config: ConfigDict, *, published: bool = False) -> Work | None:
     """The work of the config's training; None if its number of steps is unknown.
+
+    Args:
+      published: counts the paper's datasets as they are published, even if a smaller one of the
+        same name is prepared here.
 
     Raises:
       BadInput: invalid durations or splits.
     """
-    try:
-        _, examples = training_source(config)
-    except errors.Missing:
-        examples = known_images(config.dataset, config.input.split)
+    examples = known_images(config.dataset, config.input.split) if published else None
+    if examples is None:
+        try:
+            _, examples = training_source(config)
+        except errors.Missing:
+            examples = known_images(config.dataset, config.input.split)
     if examples is None and "epoch" in config.total:
         return None
     batch_size, evaluated, unknown = config.batch_size, 0, []
     total = durations.to_steps(config.total, batch_size, examples or 1, "total")
     for name in sorted(config.evaluators):
-        sizes = [_images(config, *split) for split in splits_of(config, name)]
+        sizes = [_images(config, *split, published) for split in splits_of(config, name)]
         every, key = config.evaluators[name].every, f"evaluators.{name}.every"
         if None in sizes or (examples is None and "epoch" in every):
             unknown.append(name)
@@ -88,7 +94,9 @@ def work_of(config: ConfigDict) -> Work | None:
     return Work(total, batch_size, evaluated, tuple(unknown))
 
 
-def _images(config: ConfigDict, dataset: str, split: str) -> int | None:
+def _images(config: ConfigDict, dataset: str, split: str, published: bool) -> int | None:
+    if published and dataset in rows.SPLITS:
+        return known_images(dataset, split)
     try:
         return len(open_data(config, dataset, split))
     except errors.Missing:

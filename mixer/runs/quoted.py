@@ -40,7 +40,7 @@ def trainings_of(run: Run, config: ConfigDict) -> list[Trainings]:
     if config.run not in ("train", "sweep", "vtab"):
         return []
     if config.run == "train":
-        work = bill.work_of(config)
+        work = bill.work_of(config, published=True)
         return [Trainings(_load(config.model.name, config.image_size[0], bool(run.after)), work)]
     count = sum(map(len, sweep.checked(config)))
     steps = durations.to_steps(

@@ -80,7 +80,10 @@ def _check_family(path: str, stored: dict[str, Any], name: str) -> None:
     Raises:
       BadInput: the families differ, or the model is unknown.
     """
-    ours, theirs = registry.create_model(name, 0), registry.create_model(**stored)
+    ours, theirs = (
+        registry.create_model(name, 0),
+        registry.create_model(**stored | {"num_classes": 0}),
+    )
     if type(ours) is not type(theirs):
         raise errors.BadInput(
             f"config.init_from={path} contains a {stored['name']}, of another family than the "

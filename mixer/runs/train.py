@@ -227,7 +227,6 @@ class _Session:
         """Writes results.json: the run is complete."""
         exchange.from_first(self.check_ours)
         self.log.flush()  # before results.json, which marks the run as complete
-        curves.write(self.path)
         training, seconds = self.training, self.progress.seconds
         images = training.total * training.batch_size
         workdir.write_results(
@@ -255,4 +254,5 @@ class _Session:
                 skipped_examples=self.batches.skipped_by_all(),
             ),
         )
+        curves.write(self.path)
         self.terminal.done(seconds, self.path / workdir.RESULTS)

@@ -45,3 +45,12 @@ def test_a_short_training_has_no_curves(steps, tmp_path):
     if steps == 12:
         with Image.open(tmp_path / "curves.png") as image:
             assert image.width > 2 * image.height and np.asarray(image.convert("L")).std() > 5
+
+
+def test_a_training_outlives_curves_that_cannot_be_drawn(tmp_path, monkeypatch, capsys):
+    lines = [json.dumps({"step": i, "train/loss": 1.0}) for i in range(12)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    monkeypatch.setattr(diagrams, "curves", lambda log: 1 / 0)
+    curves.write(tmp_path)
+    assert "curves.png was not drawn: division by zero" in capsys.readouterr().out
+    assert not (tmp_path / "curves.png").exists()

@@ -81,7 +81,7 @@ def test_killed_or_stopped_it_resumes_to_the_same_dataset(photos, data_dir, tmp_
 
 
 BAD = [
-    ("--config.prepare.source=", "unknown config.prepare.source ''. Known: folder:PATH"),
+    ("--config.prepare.source=", "unknown config.prepare.source ''. Known: arrays:PATH"),
     ("--config.prepare.source=tar:/nowhere.tar", "'/nowhere.tar': no such file"),
     ("--config.prepare.name=cifar10", "not one of TFDS's"),
     ("--config.prepare.name=", "config.prepare.name='folder'"),
