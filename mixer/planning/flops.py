@@ -8,6 +8,7 @@ for each output, including taps on the padding, as papers count. XLA's own count
 gradient, inserts between its inputs never count.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
@@ -72,26 +73,32 @@ def training_macs(model, image_size: tuple[int, int]) -> int:
     Raises:
       Uncountable: see `macs`.
     """
-    jaxpr, of_params, _ = _training(model, image_size)
-    return _count(jaxpr, of_params, _macs)[0]
+    return training(model, image_size).macs
 
 
-def training_elements(model, image_size: tuple[int, int]) -> int:
-    """Elements of activations and their gradients that products read and write for one image.
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What training on one image takes.
 
-    Of a forward and a backward pass. A product of an activation A with a kernel, whose result is B,
-    reads A and writes B; in the backward pass it reads B's gradient twice and A once, and writes
-    A's gradient.
+    Attributes:
+      macs: see `training_macs`.
+      elements: of activations and their gradients, which products read and write. A product of an
+        activation A with a kernel, whose result is B, reads A and writes B; in the backward pass it
+        reads B's gradient twice and A once, and writes A's gradient.
+      parameters: their number.
+    """
+
+    macs: int
+    elements: int
+    parameters: int
+
+
+def training(model, image_size: tuple[int, int]) -> Training:
+    """Counts a forward and a backward pass on one image of (height, width).
 
     Raises:
       Uncountable: see `macs`.
     """
-    jaxpr, _, of_images = _training(model, image_size)
-    return 3 * _count(jaxpr, of_images, _elements)[0]
-
-
-def _training(model, image_size: tuple[int, int]) -> tuple[Jaxpr, list[bool], list[bool]]:
-    """The forward pass in training, and which of its inputs are parameters, which images."""
 
     def apply(params, images, key):
         return model.apply({"params": params}, images, train=True, rngs={"dropout": key})
@@ -99,8 +106,12 @@ def _training(model, image_size: tuple[int, int]) -> tuple[Jaxpr, list[bool], li
     params, images = _inputs(model, image_size)
     key = jax.eval_shape(lambda: jax.random.key(0))
     jaxpr = jax.make_jaxpr(apply)(params, images, key).jaxpr
-    count, inputs = len(jax.tree.leaves(params)), range(len(jaxpr.invars))
-    return jaxpr, [i < count for i in inputs], [i == count for i in inputs]
+    leaves, inputs = jax.tree.leaves(params), range(len(jaxpr.invars))
+    return Training(
+        macs=_count(jaxpr, [i < len(leaves) for i in inputs], _macs)[0],
+        elements=3 * _count(jaxpr, [i == len(leaves) for i in inputs], _elements)[0],
+        parameters=sum(leaf.size for leaf in leaves),
+    )
 
 
 def _inputs(model, image_size):

@@ -20,7 +20,7 @@ def accessed(elements: float, parameters: float, held: float, itemsize: int, pea
 
     Args:
       elements: of activations, which the products on this device read and write
-        (`flops.training_elements`).
+        (`flops.Training`).
       parameters: of the model.
       held: those of them that this device holds and updates.
       itemsize: bytes of a number in a product: 2 in bfloat16, 4 in float32.

@@ -14,7 +14,6 @@ from mixer import defaults
 from mixer.planning import flops, peaks, step_time
 from mixer.planning.peaks import Peak
 from mixer.runs.model import build_model, image_size_of, model_fields
-from mixer.weights import fitting
 
 ERROR = "within 20 % of the compiled steps on TPUs, rougher on GPUs"
 
@@ -55,11 +54,8 @@ def load_of(model: nn.Module, image_size: tuple[int, int]) -> Load:
     """
     if hasattr(model, "scan"):
         model = model.clone(scan=True)  # faster to trace
-    return Load(
-        flops=2 * flops.training_macs(model, image_size),
-        elements=flops.training_elements(model, image_size),
-        parameters=sum(x.size for x in jax.tree.leaves(fitting.shapes(model, image_size))),
-    )
+    found = flops.training(model, image_size)
+    return Load(2 * found.macs, found.elements, found.parameters)
 
 
 def images_per_second(config: ConfigDict, devices: Sequence[jax.Device]) -> float | None:

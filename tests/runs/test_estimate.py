@@ -1,5 +1,6 @@
 """The estimate of a step without compiling it, beside the TPU compiler's programs."""
 
+import functools
 import types
 
 import jax
@@ -14,6 +15,7 @@ from tools.csv_tables import read
 PLANS = [line for line in read("plans") if line["slices"] == line["micro_batches"] == "1"]
 
 
+@functools.cache
 def load(name):
     return estimate.load_of(mixer.create_model(name, num_classes=1000), (224, 224))
 
@@ -32,9 +34,9 @@ def test_what_products_read_and_write_by_hand():
     hidden = 196 * 2048
     block = (tokens + channels) + (channels + tokens) + (tokens + hidden) + (hidden + tokens)
     stem, head = 224 * 224 * 3 + tokens, 512 + 10
-    assert flops.training_elements(model, (224, 224)) == 3 * (stem + 2 * block + head)
+    assert flops.training(model, (224, 224)).elements == 3 * (stem + 2 * block + head)
     scanned = model.clone(scan=True)
-    assert flops.training_elements(scanned, (224, 224)) == 3 * (stem + 2 * block + head)
+    assert flops.training(scanned, (224, 224)).elements == 3 * (stem + 2 * block + head)
 
 
 @pytest.mark.parametrize("name", ["ViT-B/16", "BiT-R50x1", "gMLP-S", "ConvNeXt-T"])
