@@ -6,6 +6,7 @@ import re
 
 import jax
 from jax.experimental import topologies
+from jax.experimental.compilation_cache import compilation_cache
 
 from mixer import errors
 
@@ -68,6 +69,9 @@ def devices(name: str, slices: int = 1) -> list[jax.Device]:
             f"pip install -r requirements-tpu-plan.txt"
         )
     jax.config.update("jax_platforms", "cpu")
+    # JAX can write a program for devices that are not there to its cache, but not read it.
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
     # Only the compiler is used: it must not query the cloud's metadata server or claim a chip.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")

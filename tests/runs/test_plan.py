@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import math
 import os
 
 import jax
@@ -166,10 +167,11 @@ def test_two_slices_share_the_work_by_default(topology, images, tmp_path, monkey
     program = hlo.read(update.compile().as_text())
     ideal = update.flops_per_image * update.batch_size / update.mesh.size
     assert ideal <= 2 * program.macs <= 1.02 * ideal
-    squeezed = lambda shape: tuple(sorted(side for side in shape if side > 1))
-    parameters = {squeezed(x.shape) for x in jax.tree.leaves(update.shapes)}
-    gathered = [x for c in program.collectives if c.kind == "all-gather" for x in c.shapes]
-    assert {squeezed(shape) for shape in gathered} <= parameters
+    parameters = {x.size for x in jax.tree.leaves(update.shapes)}
+    gathers = [c for c in program.collectives if c.kind == "all-gather"]
+    others = sum(c.size for c in gathers if not set(map(math.prod, c.shapes)) <= parameters)
+    # For the head's kernel the compiler gathers the gradient of the logits, within a slice.
+    assert others <= 0.02 * sum(c.size for c in gathers)
 
 
 @compiler
