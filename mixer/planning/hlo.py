@@ -1,4 +1,4 @@
-"""Multiply-accumulates and collectives of a compiled program on one device, from its HLO text.
+"""Products, collectives and cycles of a compiled program on one device, from its HLO text.
 
 Loops count as often as they run, unlike in XLA's own cost analysis.
 """
@@ -20,6 +20,7 @@ _COLLECTIVES = (
 )
 _ARRAY = re.compile(r"\b([a-z]+\d*[a-z0-9]*)\[([\d,]*)\]")
 _LAID_OUT = re.compile(_ARRAY.pattern + r"(?:\{([^}]*)\})?")
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([a-z][\w-]*)\((.*)")
 
 
@@ -51,9 +52,16 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """Multiply-accumulates and collectives of one device per run."""
+    """What one device does per run.
+
+    Attributes:
+      macs: multiply-accumulates.
+      cycles: the TPU compiler's estimates for all instructions, summed; None on other devices. What
+        it runs at the same time, such as products and copies, counts twice.
+    """
 
     macs: int
+    cycles: int | None
     collectives: tuple[Collective, ...]
 
     def sent(self) -> dict[str, float]:
@@ -102,10 +110,12 @@ def read(text: str) -> Program:
       ValueError: products or collectives in a loop of unknown length.
     """
     computations, entry = parse(text)
-    macs, collectives, seen = 0, [], set()
+    macs, cycles, collectives, seen = 0, 0, [], set()
     for name, times in visits(computations, entry):
         shapes = {i.name: i.shape for i in computations[name]}
         for each in computations[name]:
+            if estimate := _CYCLES.search(each.rest):
+                cycles += (times or 1) * int(estimate[1])
             kind = each.op.removesuffix("-start")
             counts = each.op in ("dot", "convolution") or kind in _COLLECTIVES
             if counts and times is None:
@@ -119,7 +129,7 @@ def read(text: str) -> Program:
                     continue
                 seen.add(channel and channel[1])
                 collectives.append(_collective(each, kind, name, times))
-    return Program(macs, tuple(collectives))
+    return Program(macs, cycles or None, tuple(collectives))
 
 
 def parse(text: str) -> tuple[dict[str, list[Instruction]], str]:

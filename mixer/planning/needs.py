@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from mixer.planning import cycles, hlo, peaks, traffic
+from mixer.planning import hlo, peaks, traffic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +115,7 @@ def cost_of_step(
         fits=used <= capacity if capacity else None,
         flops=2 * program.macs,
         accessed=traffic.accessed(text),
-        cycles=cycles.estimated(text),
+        cycles=program.cycles,
         sent=program.sent(),
         collectives=program.counts(),
         compile_seconds=seconds,

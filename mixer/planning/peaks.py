@@ -46,16 +46,22 @@ _TPU_CORES = {
 }
 # As on a TPU v3, which also keeps few activations on the chip; not measured.
 _GPU_TRAFFIC = 1.5
+
+
+def _gpu(flops: float, memory: int, bandwidth: float) -> Peak:
+    return Peak(flops, memory, bandwidth, _GPU_TRAFFIC, "gpu")
+
+
 # From NVIDIA's data sheets; where these count sparse products, half of that.
-_A100 = Peak(312e12, 40 * 10**9, 1555e9, _GPU_TRAFFIC, "gpu")
+_A100 = _gpu(312e12, 40 * 10**9, 1555e9)
 _GPUS = {
     "NVIDIA A100-SXM4-40GB": _A100,
     "NVIDIA A100-PCIE-40GB": _A100,
-    "NVIDIA A100-SXM4-80GB": Peak(312e12, 80 * 10**9, 2039e9, _GPU_TRAFFIC, "gpu"),
-    "NVIDIA A100 80GB PCIe": Peak(312e12, 80 * 10**9, 1935e9, _GPU_TRAFFIC, "gpu"),
-    "NVIDIA H100 80GB HBM3": Peak(989e12, 80 * 10**9, 3350e9, _GPU_TRAFFIC, "gpu"),
-    "NVIDIA H200": Peak(989e12, 141 * 10**9, 4800e9, _GPU_TRAFFIC, "gpu"),
-    "NVIDIA B200": Peak(2250e12, 180 * 10**9, 7700e9, _GPU_TRAFFIC, "gpu"),
+    "NVIDIA A100-SXM4-80GB": _gpu(312e12, 80 * 10**9, 2039e9),
+    "NVIDIA A100 80GB PCIe": _gpu(312e12, 80 * 10**9, 1935e9),
+    "NVIDIA H100 80GB HBM3": _gpu(989e12, 80 * 10**9, 3350e9),
+    "NVIDIA H200": _gpu(989e12, 141 * 10**9, 4800e9),
+    "NVIDIA B200": _gpu(2250e12, 180 * 10**9, 7700e9),
 }
 
 

@@ -147,15 +147,14 @@ def _of_model(config: ConfigDict, classes: int) -> Iterator[tuple[str, str]]:
     head = f"with a head of {classes:,} classes" if classes else "without the head"
     yield "parameters", f"{count:,}, {head}"
     try:
-        answer, training = (
-            2 * count(model, size) / 1e9 for count in (flops.forward_macs, flops.training_macs)
-        )
+        answer, load = 2 * flops.forward_macs(model, size), estimate.load_of(model, size)
     except flops.Uncountable as error:
         yield "GFLOPs per image", f"not known: {error}"
     else:
-        yield "GFLOPs per image", f"{answer:,.3g}; {training:,.3g} in training"
+        each = f"{answer / 1e9:,.3g}; {load.flops / 1e9:,.3g} in training"
+        yield "GFLOPs per image", each
         if config.dataset:
-            yield from _on_accelerators(config, estimate.load_of(model, size))
+            yield from _on_accelerators(config, load)
 
 
 def _on_accelerators(config: ConfigDict, load: Load) -> Iterator[tuple[str, str]]:

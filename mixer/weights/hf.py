@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mixer import errors
+from mixer.storage import hub_access
 from mixer.weights import formats
 
 _FORM = "hf://ORG/REPO or hf://ORG/REPO/FILE, optionally with @REVISION at the end"
 _ADDRESS = re.compile(r"hf://([^/@]+/[^/@]+)(?:/([^@]+))?(?:@(.+))?")
-_LOGIN = "log in (`hf auth login`, or set HF_TOKEN)"
 
 
 class NoSuchFile(errors.BadInput):
@@ -87,14 +87,9 @@ def fetch(address: str) -> Path:
             return Path(hub.hf_hub_download(repo, name, revision=revision))
         except hub_errors.LocalEntryNotFoundError as error:
             raise error.__cause__ or error from None  # why it could not ask the Hub
-    except hub_errors.GatedRepoError:
-        raise errors.BadInput(
-            f"{address}: access is granted by its authors: request it at {page}, then {_LOGIN}"
-        ) from None
-    except hub_errors.RepositoryNotFoundError:
-        raise errors.BadInput(
-            f"{address}: there is no {page}, or it is private: check the name, or {_LOGIN}"
-        ) from None
+    except hub_errors.RepositoryNotFoundError as error:
+        gated = isinstance(error, hub_errors.GatedRepoError)
+        raise hub_access.refused(address, page, gated=gated) from None
     except hub_errors.RevisionNotFoundError:
         known = _listed(lambda: hub.list_repo_refs(repo))
         known = [ref.name for refs in vars(known).values() for ref in refs or ()] if known else []
@@ -106,7 +101,9 @@ def fetch(address: str) -> Path:
     except hub_errors.HfHubHTTPError as error:
         status = error.response.status_code
         if status in (401, 403):
-            raise errors.BadInput(f"{address} may not be read (HTTP {status}): {_LOGIN}") from None
+            raise errors.BadInput(
+                f"{address} may not be read (HTTP {status}): {hub_access.LOGIN}"
+            ) from None
         raise Unreachable(f"the Hub answers HTTP {status}") from None
     except ValueError as error:  # an invalid name
         raise errors.BadInput(f"{address!r}: expected {_FORM}: {_line(error)}") from None

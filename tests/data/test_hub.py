@@ -4,8 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hub_stand_in import serve_hub
-from huggingface_hub import constants, hf_api
+from hub_stand_in import serve_hub, used_by_the_library
 from test_in_place import table_of
 
 from mixer import errors
@@ -31,10 +30,6 @@ OTHERS = {"README.md": b"# text", "image.zip": b"an archive"}
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.delenv("HF_TOKEN", raising=False)
     hub._fetched.cache_clear()
     two = {f"{config}/{name.removeprefix('data/')}": DATA for config in "ab" for name in FILES}
     repos = {
@@ -47,10 +42,7 @@ def server(tmp_path, monkeypatch):
         "us/text": {"main": OTHERS},
     }
     with serve_hub(repos) as running:
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        template = running.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(hf_api.api, "endpoint", running.url)
+        used_by_the_library(running.url, tmp_path, monkeypatch)
         yield running
 
 

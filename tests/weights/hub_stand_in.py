@@ -5,6 +5,7 @@ import http.server
 import json
 from urllib.parse import unquote, urlsplit
 
+from huggingface_hub import constants, hf_api
 from stand_in import running
 
 
@@ -108,3 +109,15 @@ def commit_of(files):
 def serve_hub(repos):
     """A running `HubStandIn`."""
     return running(HubStandIn(repos))
+
+
+def used_by_the_library(url, tmp_path, monkeypatch):
+    """Points huggingface_hub at a stand-in, with a cache of its own and without a login."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(hf_api.api, "endpoint", url)

@@ -14,8 +14,8 @@ import huggingface_hub as hub
 import jax
 import numpy as np
 import pytest
-from hub_stand_in import commit_of, serve_hub
-from huggingface_hub import constants, hf_api
+from hub_stand_in import commit_of, serve_hub, used_by_the_library
+from huggingface_hub import constants
 
 import mixer
 from mixer.checkpoint.model_card import ModelCard
@@ -30,16 +30,9 @@ FILES = {"model.safetensors": NEW, "a/b.npz": b"other", "README.md": b"text"}
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     monkeypatch.setenv("MIXER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     repos = {"timm/mixer": {"main": FILES, "v1": {"model.safetensors": OLD}}}
     with serve_hub(repos) as running:
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        template = running.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(hf_api.api, "endpoint", running.url)
+        used_by_the_library(running.url, tmp_path, monkeypatch)
         yield running
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from mixer import errors
 from mixer.data.sources import splits
-from mixer.data.sources.listed import Collection, Part, names
+from mixer.data.sources.listed import Collection, Part, names, version_of
 
 _IMAGES = ("images", "image", "imgs", "img", "x", "data")
 _LABELS = ("labels", "label", "y", "targets", "target")
@@ -30,7 +30,7 @@ class ArrayImages:
     name: str
 
     def image(self, row: int) -> np.ndarray:
-        return np.array(_array(*_version(self.file), self.name)[row])
+        return np.array(_array(*version_of(self.file), self.name)[row])
 
     def where(self, row: int) -> str:
         return f"file {self.file}, array {self.name}, row {row}"
@@ -56,7 +56,7 @@ def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
     """
     name, file = f"arrays:{path}", _file(path)
     roles, classes = _roles(name, file, image_key, label_key)
-    version = _version(str(file))
+    version = version_of(str(file))
     given = tuple(map(str, _array(*version, classes))) if classes else ()
     parts = {}
     for split, (images, labels) in roles.items():
@@ -101,10 +101,6 @@ def _file(path: str) -> Path:
 
 def _files(file: Path) -> list[Path]:
     return sorted(file.glob("*.npy")) if file.is_dir() else [file]
-
-
-def _version(file: str) -> tuple[str, int]:
-    return file, os.stat(file).st_mtime_ns
 
 
 @functools.lru_cache(maxsize=32)

@@ -4,7 +4,6 @@ import codecs
 import dataclasses
 import functools
 import io
-import os
 import pickle
 import tarfile
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ import numpy as np
 
 from mixer import errors
 from mixer.data.sources import splits, tar_members
-from mixer.data.sources.listed import Collection, Part, names
+from mixer.data.sources.listed import Collection, Part, names, version_of
 
 _BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
 
@@ -80,7 +79,7 @@ class CifarImages:
     split: str
 
     def image(self, row: int) -> np.ndarray:
-        planes = _load(*_version(self.path)).pixels[self.split][row]
+        planes = _load(*version_of(self.path)).pixels[self.split][row]
         return planes.reshape(3, 32, 32).transpose(1, 2, 0)
 
     def where(self, row: int) -> str:
@@ -107,7 +106,7 @@ def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
         raise errors.Missing(f"dataset {name!r}: {place} does not exist: {EXPECTED}")
     if image_key:
         raise errors.BadInput(f"config.input.image_key={image_key}: leave it empty for {name}")
-    found = _load(*_version(str(place)))
+    found = _load(*version_of(str(place)))
     if label_key and label_key not in found.classes:
         raise errors.unknown("config.input.label_key", label_key, found.classes)
     key = label_key or next(iter(found.classes))
@@ -132,10 +131,6 @@ class _Loaded:
     pixels: dict[str, np.ndarray]
     labels: dict[str, dict[str, np.ndarray]]
     classes: dict[str, tuple[str, ...]]
-
-
-def _version(path: str) -> tuple[str, int]:
-    return path, os.stat(path).st_mtime_ns
 
 
 @functools.lru_cache(maxsize=2)

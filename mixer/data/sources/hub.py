@@ -13,12 +13,12 @@ from types import ModuleType
 from mixer import errors
 from mixer.data.sources import parquet, webdataset
 from mixer.data.sources.listed import Collection
+from mixer.storage import hub_access
 
 _FORM = "hf:ORG/NAME or hf:ORG/NAME/FOLDER, optionally with @REVISION at the end"
 _ADDRESS = re.compile(r"(?://)?([\w.-]+/[\w.-]+)(?:/([^@]+))?(?:@(.+))?")
 _KINDS = {".parquet": parquet, ".tar": webdataset}
 _CONVERTED = "refs/convert/parquet"  # where the Hub itself puts tables of other forms
-_LOGIN = "log in (`hf auth login`, or set HF_TOKEN)"
 
 
 def split_names(path: str) -> set[str]:
@@ -78,14 +78,9 @@ def _snapshot(name: str, repo: str, folder: str, revision: str) -> str:
             revision=revision,
             allow_patterns=[f"{above}*{ending}" for ending in _KINDS],
         )
-    except hub_errors.GatedRepoError:
-        raise errors.BadInput(
-            f"{name}: access is granted by its authors: request it at {page}, then {_LOGIN}"
-        ) from None
-    except hub_errors.RepositoryNotFoundError:
-        raise errors.BadInput(
-            f"{name}: there is no {page}, or it is private: check the name, or {_LOGIN}"
-        ) from None
+    except hub_errors.RepositoryNotFoundError as error:
+        gated = isinstance(error, hub_errors.GatedRepoError)
+        raise hub_access.refused(name, page, gated=gated) from None
     except hub_errors.RevisionNotFoundError:
         if revision == _CONVERTED:
             raise errors.BadInput(

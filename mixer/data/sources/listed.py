@@ -82,6 +82,11 @@ class Files:
         return f"file {entry.file}" + (f", image {entry.key}" if entry.offset >= 0 else "")
 
 
+def version_of(path: str) -> tuple[str, int]:
+    """What tells a file or folder from an earlier one at its path, to cache what was read."""
+    return path, os.stat(path).st_mtime_ns
+
+
 def names(split: str, labels: Sequence, own: Sequence[str]) -> list[str]:
     """The name of each row: SPLIT/CLASS/FILE, as in a folder of the same images.
 
