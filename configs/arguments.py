@@ -5,9 +5,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from configs import meanings
 from mixer import errors
 from mixer.data import sources
-from mixer.data.sources import in_place, vtab_tasks
+from mixer.data.sources import in_place, tfds_builder, vtab_tasks
 from mixer.models import registry
 
 DTYPES = ("float32", "bfloat16")
@@ -108,17 +109,20 @@ def _classify(
         return "dataset", word
     if "=" in word:
         raise errors.BadInput(f"config argument {word!r}: keys are set with --config.{word}")
-    names = ["smoke", *DTYPES, *choices, *datasets, *registry.list_models()]
-    places = [f"{kind}:PATH" for kind in in_place.NAMES]
     kind, _, path = word.partition(":")
+    places = [f"{kind}:PATH" for kind in in_place.NAMES]
     if "/" in path:
         near = errors.nearest(f"{kind}:PATH", places, 1)
+    elif keys := meanings.called(word, meanings.common_keys()):
+        near = [f"--config.{key}=" for key in keys if not key.startswith("--")]
     else:
-        near = errors.nearest(word, [*names, *sources.datasets()])
-    raise errors.unknown(
-        "config argument",
-        word,
-        [*names, "digits", *places],
-        "Also: an integer resolution, the name of a TFDS dataset.",
-        near=near,
+        models = registry.list_models()
+        known = ["smoke", *DTYPES, *choices, *datasets, *models, *sources.datasets()]
+        near = tfds_builder.meant_by(word, known)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    others = ", ".join((*choices, *datasets, *DTYPES))
+    raise errors.BadInput(
+        f"unknown config argument {word!r}.{hint} Expected a model (such as Mixer-B/16; "
+        f"mixer.list_models() has all), a dataset (digits, a TFDS name, {', '.join(places)}), a "
+        f"resolution in pixels, {others} or smoke"
     )

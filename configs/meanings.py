@@ -66,17 +66,26 @@ def near(name: str, keys: Iterable[str]) -> list[str]:
     keys = sorted(keys, key=lambda key: key.count("."))  # stable; keys in groups come last
     if name in keys:  # the key is right, its flag is malformed
         return [name]
-    *_, last = name.lower().replace("-", "_").split(".")
-    meant = [key for key, names in OTHER_NAMES.items() if last in names.split()]
-    found = [key for key in keys if _ends_with(key, last)]
-    for other in meant:
-        inside = [key for key in keys if key == other or _ends_with(key, other)]
-        found += [other] if other.startswith("--") else inside or _within(other, keys)
+    found = called(name, keys)
     if not found:
         close = functools.partial(difflib.get_close_matches, n=1, cutoff=0.75)
-        ends = close(last, [key.rpartition(".")[2] for key in keys])
+        ends = close(_last(name), [key.rpartition(".")[2] for key in keys])
         found = [key for key in keys if _ends_with(key, *ends)] if ends else close(name, keys)
     return list(dict.fromkeys(found))[:3]
+
+
+def called(name: str, keys: Iterable[str]) -> list[str]:
+    """The keys and flags that end in `name`, or that other code calls so."""
+    keys, last = list(keys), _last(name)
+    found = [key for key in keys if _ends_with(key, last)]
+    for other in (key for key, names in OTHER_NAMES.items() if last in names.split()):
+        inside = [key for key in keys if key == other or _ends_with(key, other)]
+        found += [other] if other.startswith("--") else inside or _within(other, keys)
+    return found
+
+
+def _last(name: str) -> str:
+    return name.lower().replace("-", "_").rpartition(".")[2]
 
 
 def _ends_with(key: str, last: str) -> bool:

@@ -114,6 +114,10 @@ def test_an_unknown_word_also_suggests_datasets(tmp_path, monkeypatch):
     near = {
         "cifar11": {"cifar10", "cifar100"},
         "imagenet2013": {"imagenet2012"},
+        "imagnet": {"imagenet2012"},
+        "ImageNet-1k": {"imagenet2012"},
+        "pets": {"oxford_iiit_pet"},
+        "epochs": {"--config.total="},
         "mixer-b16": {"Mixer-B/16"},
         "dgits": {"digits"},
         "my_flowres": {"my_flowers"},

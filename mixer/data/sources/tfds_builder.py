@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,38 @@ import tensorflow_datasets as tfds
 from mixer import errors, storage
 from mixer.data.sources import remote_dataset
 
+# What people call TFDS's datasets, in lower case and without punctuation.
+_OTHER_NAMES = {
+    "imagenet2012": "imagenet imagenet1k ilsvrc ilsvrc2012 in1k",
+    "imagenet2012_real": "imagenetreal",
+    "cifar10": "cifar",
+    "cifar100": "cifar",
+    "oxford_iiit_pet": "pet pets oxfordpet oxfordpets oxfordiiitpets",
+    "oxford_flowers102": "flowers flowers102 oxfordflowers",
+    "svhn_cropped": "svhn",
+    "cars196": "cars stanfordcars",
+    "caltech_birds2011": "birds cub cub200",
+    "food101": "food",
+    "places365_small": "places places365",
+}
+
 
 def published_names() -> list[str]:
     """The names of the datasets that come with TFDS."""
     return tfds.list_builders(with_community_datasets=False)
+
+
+def meant_by(name: str, known: Iterable[str]) -> list[str]:
+    """Up to three of the known names that `name` most likely means, datasets by any usual name."""
+    usual = {}
+    for ours, others in _OTHER_NAMES.items():
+        for other in others.split():
+            usual.setdefault(other, []).append(ours)
+    plain = re.sub(r"\W|_", "", name).lower()
+    if plain in usual:
+        return usual[plain]
+    near = errors.nearest(name, [*known, *usual])
+    return list(dict.fromkeys(ours for found in near for ours in usual.get(found, [found])))[:3]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +112,7 @@ def _builder(
         if wrong := _damage(dataset, data_dir, local):
             raise errors.BadInput(wrong) from None
         known = [*also_known, *published_names()]
-        found = errors.unknown("dataset", dataset, known)
+        found = errors.unknown("dataset", dataset, known, near=meant_by(dataset, known))
         line = str(found).split(" Known:")[0]
         raise errors.Missing(
             f"{line} It is not one of TFDS's, and not prepared in {data_dir}. Your own images: "
