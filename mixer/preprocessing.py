@@ -87,7 +87,8 @@ def named(images) -> Iterator[tuple[str, Image]]:
         left_out: Counter[str] = Counter()
         files = image_files.expand(os.fspath(images), left_out, asked_by="images")
         if left_out:
-            print(f"{len(files):,} files; left out: {image_files.counted(left_out)}", flush=True)
+            passed = image_files.counted(left_out)
+            print(f"{image_files.number(files)}; left out: {passed}", flush=True)
         yield from zip(files, files, strict=True)
         return
     if hasattr(images, "ndim"):  # NumPy's, JAX's, PyTorch's

@@ -71,7 +71,7 @@ def test_other_files_in_a_folder_are_named(pixels, tmp_path, capsys):
     Image.fromarray(pixels).save(tmp_path / "a.png")
     (tmp_path / "notes.txt").write_text("x")
     mixer.preprocess(tmp_path, CARD)
-    assert capsys.readouterr().out == "1 files; left out: 1 .txt\n"
+    assert capsys.readouterr().out == "1 file; left out: 1 .txt\n"
 
 
 ONE = np.zeros((8, 6, 3), np.uint8)

@@ -27,10 +27,18 @@ _MOST_DRAWN = 1000  # classes in the picture of the confusion matrix
 def write(folder: epath.Path, card: ModelCard, reader: Reader, answers: Answers) -> None:
     """Writes predictions.csv, per_class.csv, confusion.csv and .png, reliability.png, mistakes.png.
 
-    Only process 0 writes. Prints the most confused pairs, and what is left out.
+    Only process 0 writes. Prints the most confused pairs, and what is left out. The metrics are
+    complete without these files, so an error of any kind is only a warning.
     """
     if peers.index():
         return
+    try:
+        _write(folder, card, reader, answers)
+    except Exception as error:
+        print(f"warning: {folder} lacks tables or pictures: {error}", flush=True)
+
+
+def _write(folder: epath.Path, card: ModelCard, reader: Reader, answers: Answers) -> None:
     workdir.check_there(folder.parent)
     folder.mkdir(parents=True, exist_ok=True)
     names = class_names.readable(card.classes, card.dataset)

@@ -75,8 +75,6 @@ def measure(
     if not metrics:
         raise errors.Failure("nothing could be measured")
     seconds = time.perf_counter() - began
-    for evaluation, found in answered:
-        answers.write(path / evaluation.name, trained.card, evaluation.reader, found)
     readers = [reader for evaluation in evaluations for reader in evaluation.readers]
     workdir.write_results(
         path,
@@ -98,3 +96,5 @@ def measure(
             precision=trained.precision,
         ),
     )
+    for evaluation, found in answered:
+        answers.write(path / evaluation.name, trained.card, evaluation.reader, found)

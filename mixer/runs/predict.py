@@ -52,7 +52,7 @@ def run(config: ConfigDict, output: str | None, protocol: str) -> None:
     left_out = Counter()
     files = image_files.expand(config.images, left_out)
     passed = f"; left out: {image_files.counted(left_out)}" if left_out else ""
-    print(f"{len(files):,} files{passed}", flush=True)
+    print(f"{image_files.number(files)}{passed}", flush=True)
     trained = load_trained(config)
     decoding = decoding_of(config, None, trained.card)
     keys.used(config)  # refuses keys that would be ignored, before any work
@@ -151,7 +151,8 @@ def _embedded(
     if not rows:
         return wrong, {}
     features = np.stack(rows)
-    print(f"{len(read):,} embeddings of {features.shape[1]:,} numbers: embeddings.{kind}")
+    made = f"{len(read):,} embedding{'s' * (len(read) != 1)} of {features.shape[1]:,} numbers"
+    print(f"{made}: embeddings.{kind}")
     content = io.BytesIO()
     if kind == "npz":
         np.savez(content, files=np.array(read), embeddings=features)

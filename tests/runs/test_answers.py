@@ -3,11 +3,13 @@
 import csv
 import dataclasses
 import json
+import types
 from collections import Counter
 
 import jax
 import numpy as np
 import pytest
+from etils import epath
 from PIL import Image
 from test_folders import COLOURS, config_of
 
@@ -42,10 +44,17 @@ def evaluated(tmp_path_factory):
         lambda old: jax.device_put(rng.standard_normal(old.shape).astype(np.float32), old.sharding),
         trained.params,
     )
+    write = answers.write
+
+    def after_the_results(folder, *what):
+        assert (folder.parent / "results.json").exists()
+        write(folder, *what)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             evaluate, "load_trained", lambda config: dataclasses.replace(trained, params=params)
         )
+        patch.setattr(answers, "write", after_the_results)
         evaluate.run(config, str(root / "out"), "folder")
     return root / "out"
 
@@ -93,6 +102,22 @@ def test_the_pictures_are_drawn_and_the_worst_mistakes_shown(evaluated):
         # The first, enlarged ten times.
         shown = np.asarray(sheet.convert("RGB"))[5:160:10, 5:160:10]
         np.testing.assert_array_equal(shown, np.asarray(image.convert("RGB")))
+
+
+def test_a_picture_that_cannot_be_drawn_is_only_a_warning(tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr(answers.diagrams, "reliability", fail)
+    (tmp_path / "config.json").write_text("{}")
+    given = Answers(*map(np.array, ([0], [1], [[0, 1]], [[0.7, 0.3]], [0.3])))
+    card = ModelCard({}, (8, 8), "resize", ("cat", "dog"), "mine")
+    reader = types.SimpleNamespace(source=types.SimpleNamespace())
+    answers.write(epath.Path(tmp_path) / "test", card, reader, given)
+    assert f"warning: {tmp_path / 'test'} lacks tables or pictures: no fonts" in (
+        capsys.readouterr().out
+    )
+    assert len(rows_of(tmp_path / "test" / "confusion.csv")) == 1
 
 
 def test_imagenets_classes_keep_their_synsets_beside_their_names():

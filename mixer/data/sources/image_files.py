@@ -3,7 +3,7 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mixer import errors
@@ -152,6 +152,11 @@ def _links_to_ancestor(parent: str, name: str) -> bool:
     if not os.path.islink(path):
         return False
     return Path(os.path.realpath(parent)).is_relative_to(os.path.realpath(path))
+
+
+def number(files: Sequence[str]) -> str:
+    """Such as "1 file" or "2,000 files"."""
+    return f"{len(files):,} file{'s' * (len(files) != 1)}"
 
 
 def counted(left_out: Counter | dict[str, int]) -> str:
