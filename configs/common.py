@@ -82,6 +82,9 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
 
     config.loss = "softmax_xent"  # softmax_xent or sigmoid_xent
     config.label_smoothing = 0.0  # share of the target that is spread evenly over all classes
+    # Weights of the classes in the loss: balanced (by 1 / their number of images), or a number for
+    # each class, with commas between them; empty: none. Their mean over the images is made 1.
+    config.class_weights = ""
     config.mixup = 0.0  # p of lambda ~ Beta(p, p); 0: none
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"  # with options: "adam(b2=0.95)", "sgd(momentum=0.9)"

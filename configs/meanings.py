@@ -29,6 +29,7 @@ OTHER_NAMES = {
     "optimizer.multipliers": "freeze frozen lr_mult layer_decay",
     "ema_decay": "ema model_ema model_ema_decay polyak",
     "label_smoothing": "smoothing",
+    "class_weights": "class_weight pos_weight reweight",
     "mixup": "mixup_alpha mixup_p cutmix",
     "loss": "criterion loss_fn",
     "image_size": "size resolution res img_size input_size crop_size height width",

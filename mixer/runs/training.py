@@ -27,6 +27,7 @@ from mixer.runs.model import (
     training_mesh,
 )
 from mixer.runs.reader import Reader
+from mixer.runs.sampling import class_weights
 from mixer.runs.update import Update, update_of
 from mixer.runs.weights import RANDOM, at_size, upstream_of
 from mixer.training import durations, profile, schedules
@@ -195,7 +196,8 @@ def build_training(config: ConfigDict, resumed: ModelCard | None = None) -> Trai
         total=total,
         cooldown=steps(config.schedule.cooldown, "schedule.cooldown", 0),
     )
-    update = update_of(config, model, image_size, schedule, mesh, several)
+    weights = class_weights(config, source)
+    update = update_of(config, model, image_size, schedule, mesh, several, weights)
     card = ModelCard(
         model={"name": name} | {f: getattr(model, f) for f in ("num_classes", *fields)},
         image_size=image_size,

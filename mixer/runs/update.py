@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
@@ -107,8 +108,12 @@ def update_of(
     schedule: optax.Schedule,
     mesh: Mesh,
     max_labels: int,
+    class_weights: np.ndarray | None = None,
 ) -> Update:
     """Builds the config's step on a `training_mesh`.
+
+    Args:
+      class_weights: float32 [K]; None: all classes count the same.
 
     Raises:
       BadInput: a number, the loss, the optimizer or the placement is invalid.
@@ -135,6 +140,9 @@ def update_of(
     if config.skip_nonfinite:
         chain = nonfinite.skip_nonfinite(chain)
     model = with_memory_saved(model, config)
+    loss = losses.LOSSES[config.loss]
+    if class_weights is not None:
+        loss = losses.weighted(loss, class_weights, config.label_smoothing)
     update = Update(
         mesh=mesh,
         rules=rules,
@@ -143,7 +151,7 @@ def update_of(
         ),
         train_step=step.make_step(
             model,
-            losses.LOSSES[config.loss],
+            loss,
             chain,
             schedule,
             seed=config.seed,
@@ -155,7 +163,7 @@ def update_of(
             rules=rules,
         ),
         per_example=per_example.make_per_example(
-            model, losses.LOSSES[config.loss], label_smoothing=config.label_smoothing, mesh=mesh
+            model, loss, label_smoothing=config.label_smoothing, mesh=mesh
         ),
         shapes=shapes,
         batch_size=config.batch_size,

@@ -9,7 +9,7 @@ import logging
 import fsspec.config
 
 from mixer.storage.bucket import FileInfo, StoreError
-from mixer.storage.cache import cache_folder
+from mixer.storage.cache import cache_folder, remembered
 from mixer.storage.growing import Growing, grow
 from mixer.storage.locks import lock, make_once
 from mixer.storage.moving import move, remove
@@ -45,6 +45,7 @@ __all__ = [
     "naming",
     "put_in_place",
     "read",
+    "remembered",
     "remove",
     "remove_abandoned",
     "sha256",

@@ -1,5 +1,7 @@
 """Losses and label smoothing. A loss maps logits and targets [N, K] to float32 [N]."""
 
+from collections.abc import Callable
+
 import jax
 import optax
 
@@ -14,6 +16,28 @@ def softmax_xent(logits: jax.Array, targets: jax.Array) -> jax.Array:
 def sigmoid_xent(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """Sigmoid cross-entropy in nats, summed over the classes: the paper's pretraining loss."""
     return optax.sigmoid_binary_cross_entropy(logits, targets).sum(axis=-1)
+
+
+def weighted(
+    loss: Callable[[jax.Array, jax.Array], jax.Array], class_weights: jax.Array, smoothing: float
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """`loss` times the weight of each example: the mean weight of its classes.
+
+    After mixup an example has two classes, in the target's proportions. Label smoothing, which the
+    targets already contain, does not count.
+
+    Args:
+      class_weights: float32 [K].
+      smoothing: share of the targets that is spread evenly over all classes; below 1.
+    """
+
+    def weighted_loss(logits, targets):
+        # Not a matrix product, which a TPU would round to bfloat16.
+        smoothed = (targets * class_weights).sum(axis=-1)
+        each = (smoothed - smoothing * class_weights.mean()) / (1 - smoothing)
+        return each * loss(logits, targets)
+
+    return weighted_loss
 
 
 LOSSES = {"softmax_xent": softmax_xent, "sigmoid_xent": sigmoid_xent}

@@ -9,6 +9,7 @@ possibly empty or with repeats. `identity`: distinguishes its examples from thos
 equal source. `summary()`: one line on how the examples were interpreted. `published`: whether it is
 one of TFDS's own datasets, whose images are meant as TensorFlow decodes them. `read(start, stop)`:
 returns a list of examples at the cost of one. `remote`: each read is a request to another machine.
+`every_label()`: the labels of all examples in order, without reading the images; see `labels_of`.
 """
 
 import dataclasses

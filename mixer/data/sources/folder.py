@@ -95,6 +95,10 @@ class FolderSource:
         file, label = self.files[index]
         return {"image": (Path(self.root) / file).read_bytes(), "label": label}
 
+    def every_label(self) -> list[int]:
+        """See `labels.labels_of`."""
+        return [label for _, label in self.files]
+
     def where(self, index: int) -> str:
         return (
             f"dataset {self.name}, split {self.split}, example {index}, file {self.files[index][0]}"

@@ -204,6 +204,10 @@ class ListedSource:
         part, row = self.rows[index].tolist()
         return {"image": self.images[part].image(row), "label": self.files[index][1]}
 
+    def every_label(self) -> list[int | tuple[int, ...]]:
+        """See `labels.labels_of`."""
+        return [label for _, label in self.files]
+
     def where(self, index: int) -> str:
         part, row = self.rows[index].tolist()
         place = self.images[part].where(row)

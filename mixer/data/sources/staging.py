@@ -40,6 +40,7 @@ class StagedSource:
     source: Source
     folder: Path
     shards: Sequence[ShardCopy]
+    every_label: Callable[[], Sequence[int]]  # the origin's, as they are needed before the copy
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "source":  # not set yet, during unpickling
@@ -144,7 +145,8 @@ def open_staged(
         examples = range(count, count + instruction.take)
         shards.append(ShardCopy(origins[name], folder / below / name, examples))
         count += instruction.take
-    return StagedSource(open_source(dataset, split, folder, reading), folder, shards)
+    copied = open_source(dataset, split, folder, reading)
+    return StagedSource(copied, folder, shards, source.every_label)
 
 
 def _origins(dataset: str, data_dir: Path | str, version: Path, below: Path) -> dict[str, FileInfo]:

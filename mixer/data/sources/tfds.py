@@ -16,6 +16,8 @@ from mixer.data.sources.tfds_builder import open_prepared, published_names
 _LABEL_FEATURES = ("label", "labels", "real_label")
 # For TFDS's own datasets, which do not record it.
 _MAX_LABELS = {"imagenet2012_real": 9}
+_FORMAT = 1  # of remembered labels
+_AT_ONCE = 256  # records, to learn their labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +29,7 @@ class TfdsSource:
 
     Attributes:
       labels: maps a stored label to the label in `classes`; (): they are the same.
+      stored_in: (path, first record, records) of its files, if they are local.
     """
 
     name: str
@@ -39,6 +42,7 @@ class TfdsSource:
     remote: bool = False
     published: bool = False
     labels: tuple[int, ...] = ()
+    stored_in: tuple[tuple[str, int, int], ...] = ()
 
     @classmethod
     def open(
@@ -74,6 +78,7 @@ class TfdsSource:
                     f"{splits.listed(sizes)}"
                 )
             several = isinstance(features[label], tfds.features.Sequence)
+            instructions = builder.info.splits[split].file_instructions
             names, labels = _classes(dataset, features, label, classes, num_classes)
             return cls(
                 name=dataset,
@@ -86,6 +91,7 @@ class TfdsSource:
                 remote=storage.is_remote(data_dir),
                 published=builder.name in published_names(),
                 labels=labels,
+                stored_in=tuple((str(i.filename), i.skip, i.take) for i in instructions),
             )
 
     def __len__(self) -> int:
@@ -97,6 +103,33 @@ class TfdsSource:
     def read(self, start: int, stop: int) -> list[dict[str, Any]]:
         """Examples start ... stop-1, read together."""
         return [self._example(r) for r in self.records.__getitems__(range(start, stop))]
+
+    def every_label(self) -> list[int]:
+        """The labels of all examples, for which each record is read, once on this machine.
+
+        Raises:
+          BadInput: the records are in a bucket.
+        """
+        if self.remote:
+            raise errors.BadInput(
+                f"{self.name} {self.split}: its labels are stored beside the images, and so all of "
+                f"it would be fetched from its bucket to learn them: use a copy on a disk "
+                f"(config.runtime.data_dir)"
+            )
+        files = [(path, *part, *_status(path)) for path, *part in self.stored_in]
+        stored = storage.remembered(
+            "labels",
+            (_FORMAT, self.label_feature, files),
+            f"reading the labels of {self.name} {self.split} ({len(self):,} images)",
+            lambda: [
+                int(record[self.label_feature])
+                for start in range(0, len(self), _AT_ONCE)
+                for record in self.records.__getitems__(
+                    range(start, min(start + _AT_ONCE, len(self)))
+                )
+            ],
+        )
+        return [self._label_of(label) for label in stored]
 
     def _example(self, record: dict[str, Any]) -> dict[str, Any]:
         image = record[self.image_feature]
@@ -120,6 +153,11 @@ class TfdsSource:
         file = record.get("file_name")
         named = f", file {os.fsdecode(file)}" if file else ""
         return f"dataset {self.name}, split {self.split}, example {index}{named}"
+
+
+def _status(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_size, found.st_mtime_ns
 
 
 def _classes(

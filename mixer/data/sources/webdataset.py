@@ -1,6 +1,5 @@
 """`webdataset:PATH`: tars in which the files of an example follow each other: x.jpg, x.cls."""
 
-import hashlib
 import json
 import os
 import tarfile
@@ -86,20 +85,8 @@ def _label(file: Path, sample: dict[str, Any], key: str) -> str | tuple[str, ...
 def _index(file: Path) -> list[dict[str, Any]]:
     """The examples of a tar, from the cache or by reading it."""
     status = file.stat()
-    known = repr((_FORMAT, str(file), status.st_size, status.st_mtime_ns))
-    place = storage.cache_folder() / "tars" / hashlib.sha256(os.fsencode(known)).hexdigest()
-    try:
-        return json.loads(place.read_bytes())
-    except (OSError, ValueError):
-        print(f"listing {file}, once", flush=True)
-        found = list(_samples(file))
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with storage.write_whole(place) as stream:
-            stream.write(json.dumps(found).encode())
-    except (OSError, storage.Unwritable) as error:
-        print(f"warning: {file} will be listed again next time: {error}", flush=True)
-    return found
+    version = (_FORMAT, str(file), status.st_size, status.st_mtime_ns)
+    return storage.remembered("tars", version, f"listing {file}", lambda: list(_samples(file)))
 
 
 def _samples(file: Path) -> Iterator[dict[str, Any]]:
