@@ -93,6 +93,12 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     # Adaptive gradient clipping, per unit, before clip_norm; 0: none.
     config.optimizer.agc = registry.traits(model).agc
     config.optimizer.multipliers = ()  # (("regex", learning-rate multiplier), ...); 0 freezes
+    # Sharpness-aware minimization: each step takes a second gradient, at a point of higher loss.
+    config.sam = ConfigDict()
+    config.sam.rho = 0.0  # how far up that point is, in all parameters together; 0: off
+    # GSAM: rho when the learning rate has fallen to schedule.end; empty: rho stays the same.
+    config.sam.rho_min = config_dict.placeholder(float)
+    config.sam.alpha = 0.0  # GSAM: weight of the step against the surrogate gap; 0: SAM
     # How many updates in a row may be skipped because the gradient is NaN or infinite; one more
     # ends the run.
     config.skip_nonfinite = 0

@@ -27,6 +27,7 @@ OTHER_NAMES = {
     "optimizer.weight_decay": "wd decay l2",
     "optimizer.clip_norm": "clip clip_grad grad_clip max_grad_norm grad_clip_norm",
     "optimizer.multipliers": "freeze frozen lr_mult layer_decay",
+    "sam.rho": "sam sharpness_aware rho_max gsam",
     "ema_decay": "ema model_ema model_ema_decay polyak",
     "label_smoothing": "smoothing",
     "class_weights": "class_weight pos_weight reweight",

@@ -9,7 +9,7 @@ PAPER = "0.9 to 1.3 (B/16, L/16, H/14) and up to 2.1 (the smaller Mixers)"
 # Passes over this device's parameters in float32: they and Adam's two moments are read and written,
 # the gradient is written once and read once.
 _OPTIMIZER_PASSES = 8
-# Passes over all parameters in the precision of the products: forward, backward, gradient.
+# Reads and writes of all parameters in the precision of the products: forward, backward, gradient.
 _PRODUCT_PASSES = 3
 
 
@@ -21,7 +21,7 @@ def accessed(elements: float, parameters: float, held: float, itemsize: int, pea
     Args:
       elements: of activations, which the products on this device read and write
         (`flops.Training`).
-      parameters: of the model.
+      parameters: of the model, times how often a step goes forward and back through it.
       held: those of them that this device holds and updates.
       itemsize: bytes of a number in a product: 2 in bfloat16, 4 in float32.
     """

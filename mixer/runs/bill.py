@@ -10,6 +10,7 @@ from mixer.data.sources import splits
 from mixer.paper import rows
 from mixer.runs.data import open_data, training_source
 from mixer.runs.evaluations import splits_of
+from mixer.runs.update import passes
 from mixer.training import durations
 
 
@@ -22,23 +23,26 @@ class Work:
       batch_size: images per step.
       evaluated: images that go through the model in all evaluations.
       unknown: evaluators with an unknown number of images; not counted.
+      passes: how many times a training step goes forward and back.
     """
 
     steps: int
     batch_size: int
     evaluated: int
     unknown: tuple[str, ...]
+    passes: int = 1
 
     def bill(self, step_seconds: float, devices: int, price: float) -> "Bill":
         """The bill of this work if a step takes `step_seconds`.
 
-        An evaluated image takes a third of the time of a trained one: the forward pass.
+        An evaluated image takes a third of the time of a trained one (a sixth if a step goes
+        forward and back twice): the forward pass.
 
         Args:
           price: price of a device-hour; 0 if unknown.
         """
         training = self.steps * step_seconds
-        evaluating = self.evaluated * step_seconds / self.batch_size / 3
+        evaluating = self.evaluated * step_seconds / self.batch_size / (3 * self.passes)
         hours = (training + evaluating) / 3600
         return Bill(
             hours=hours,
@@ -91,7 +95,7 @@ def work_of(config: ConfigDict, *, published: bool = False) -> Work | None:
             continue
         steps = durations.to_steps(every, batch_size, examples or 1, key) or total
         evaluated += math.ceil(total / steps) * sum(sizes)
-    return Work(total, batch_size, evaluated, tuple(unknown))
+    return Work(total, batch_size, evaluated, tuple(unknown), passes(config))
 
 
 def _images(config: ConfigDict, dataset: str, split: str, published: bool) -> int | None:

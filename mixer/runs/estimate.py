@@ -14,6 +14,7 @@ from mixer import defaults
 from mixer.planning import flops, peaks, step_time
 from mixer.planning.peaks import Peak
 from mixer.runs.model import build_model, image_size_of, model_fields
+from mixer.runs.update import passes
 
 ERROR = "within 20 % of the compiled steps on TPUs, rougher on GPUs"
 
@@ -26,11 +27,13 @@ class Load:
       flops: of one image.
       elements: of activations, which its products read and write for one image.
       parameters: their number.
+      passes: how many times a step goes forward and back; `flops` and `elements` are of all.
     """
 
     flops: float
     elements: float
     parameters: int
+    passes: int = 1
 
     def step_seconds(self, batch_size: int, devices: int, peak: Peak) -> float:
         """The time of a step on so many devices, with the precision and sharding by default."""
@@ -38,7 +41,7 @@ class Load:
         chosen = defaults.default(peak.platform, images)
         accessed = step_time.accessed(
             self.elements * images,
-            self.parameters,
+            self.parameters * self.passes,
             self.parameters / chosen.fsdp,
             jax.numpy.dtype(chosen.dtype).itemsize,
             peak,
@@ -46,8 +49,11 @@ class Load:
         return step_time.seconds(self.flops * images, accessed, peak)
 
 
-def load_of(model: nn.Module, image_size: tuple[int, int]) -> Load:
+def load_of(model: nn.Module, image_size: tuple[int, int], passes: int = 1) -> Load:
     """The load of a model.
+
+    Args:
+      passes: how many times a step goes forward and back, see `update.passes`.
 
     Raises:
       Uncountable: see `flops.macs`.
@@ -55,7 +61,7 @@ def load_of(model: nn.Module, image_size: tuple[int, int]) -> Load:
     if hasattr(model, "scan"):
         model = model.clone(scan=True)  # faster to trace
     found = flops.training(model, image_size)
-    return Load(2 * found.macs, found.elements, found.parameters)
+    return Load(2 * found.macs * passes, found.elements * passes, found.parameters, passes)
 
 
 def images_per_second(config: ConfigDict, devices: Sequence[jax.Device]) -> float | None:
@@ -71,7 +77,7 @@ def images_per_second(config: ConfigDict, devices: Sequence[jax.Device]) -> floa
     # The head is small, so the dataset need not be opened for its number of classes.
     model = build_model(name, fields | {"num_classes": classes or 1}, size)
     try:
-        load = load_of(model, size)
+        load = load_of(model, size, passes(config))
     except flops.Uncountable:
         return None
     each = config.batch_size / len(devices)

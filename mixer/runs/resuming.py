@@ -13,6 +13,10 @@ from mixer.runs.evaluations import AVERAGED
 from mixer.runs.training import Training
 from mixer.training import durations
 
+_TRAINING = ("train", "sweep", "vtab")  # the runs that train
+# Keys that older versions did not have, with the values that mean what those did.
+_SINCE = {"sam.rho": 0.0}
+
 # Keys that do not affect a run's results.
 _NOT_IN_RESULTS = ("input.stage", "prepare.processes", "sweep.machine", "sweep.machines")
 
@@ -38,9 +42,10 @@ def check_config(
     absent = "absent"
     run = old.get("run", "train")
     old = _as_now(old, run)
+    if run in _TRAINING:
+        old = {key: value for key, value in _SINCE.items() if key in new} | old
     # A run that does not evaluate during training may never have read its evaluators.
-    trains = run in ("train", "sweep", "vtab")
-    added = {key for key in new if trains and key.startswith("evaluators.")} - old.keys()
+    added = {key for key in new if run in _TRAINING and key.startswith("evaluators.")} - old.keys()
     changed = {
         key: f"config.{key}: {old.get(key, absent)!r} -> {new.get(key, absent)!r}"
         for key in sorted(old.keys() | _of_new_evaluators(added, old, new))

@@ -28,6 +28,7 @@ from mixer.runs.estimate import Load
 from mixer.runs.imports import import_modules
 from mixer.runs.model import build_model, image_size_of, model_fields
 from mixer.runs.plan import known_classes
+from mixer.runs.update import passes
 from mixer.training import durations
 from mixer.weights import fitting
 
@@ -147,7 +148,8 @@ def _of_model(config: ConfigDict, classes: int) -> Iterator[tuple[str, str]]:
     head = f"with a head of {classes:,} classes" if classes else "without the head"
     yield "parameters", f"{count:,}, {head}"
     try:
-        answer, load = 2 * flops.forward_macs(model, size), estimate.load_of(model, size)
+        answer = 2 * flops.forward_macs(model, size)
+        load = estimate.load_of(model, size, passes(config))
     except flops.Uncountable as error:
         yield "GFLOPs per image", f"not known: {error}"
     else:

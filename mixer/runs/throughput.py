@@ -29,7 +29,7 @@ from mixer.runs.model import (
     with_memory_saved,
 )
 from mixer.runs.results import Results
-from mixer.runs.update import Update, update_of
+from mixer.runs.update import Update, passes, update_of
 from mixer.training import meshes, schedules, step
 
 _RATE = "images_per_second_per_device"
@@ -76,7 +76,10 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
         for kind, prepare in kinds.items():
             rate = _best(case, kind, prepare, mesh.size, asked)
             if rate is not None:
-                found[case.label, kind] = _numbers(case, kind, rate, mesh.size, peaks.peak(device))
+                times = passes(config) if kind == "training" else 1
+                found[case.label, kind] = _numbers(
+                    case, kind, rate, mesh.size, peaks.peak(device), times
+                )
     ratios = _ratios(found, cases[0].label)
     rows = _rows(found, ratios, cases[0].label)
     if rows:
@@ -192,12 +195,14 @@ def _doubled(first: int, largest: int) -> Iterator[int]:
         size *= 2
 
 
-def _numbers(case: _Case, kind: str, rate, devices: int, peak) -> dict[str, float | None]:
+def _numbers(
+    case: _Case, kind: str, rate, devices: int, peak, times: int
+) -> dict[str, float | None]:
     per_device = rate.images_per_second / devices
     low, high = (r / devices for r in rate.spread)
     try:
         count = {"inference": flops.forward_macs, "training": flops.training_macs}[kind]
-        work = 2 * count(case.model, case.image_size) * per_device
+        work = 2 * count(case.model, case.image_size) * times * per_device
     except flops.Uncountable:
         work = None
     return {

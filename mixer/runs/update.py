@@ -19,7 +19,7 @@ from mixer.batch import Batch
 from mixer.planning import flops
 from mixer.runs.keys import at_least, within
 from mixer.runs.model import rules_of, with_memory_saved
-from mixer.training import losses, meshes, nonfinite, optimizer, per_example, placement, step
+from mixer.training import losses, meshes, nonfinite, optimizer, per_example, placement, sam, step
 from mixer.weights import fitting
 
 
@@ -159,6 +159,7 @@ def update_of(
             mixup_p=config.mixup,
             ema_decay=config.ema_decay,
             micro_batches=config.micro_batches,
+            sam=_sam(config, schedule, shapes),
             mesh=mesh,
             rules=rules,
         ),
@@ -174,7 +175,42 @@ def update_of(
         multipliers=optimizer.by_multiplier(shapes, config.optimizer.multipliers),
     )
     update.check()
-    return dataclasses.replace(update, flops_per_image=_flops(model, image_size))
+    counted = _flops(model, image_size)
+    return dataclasses.replace(update, flops_per_image=counted and counted * passes(config))
+
+
+def passes(config: ConfigDict) -> int:
+    """How many times a step goes forward and back through the model: 2 with `config.sam.rho`."""
+    return 2 if config.sam.rho else 1
+
+
+def _sam(config: ConfigDict, schedule: optax.Schedule, shapes: Any) -> sam.Sam | None:
+    asked = config.sam
+    within(0, math.inf, **{"sam.rho": asked.rho})
+    if passes(config) == 1:
+        return None
+    within(0, math.inf, **{"sam.alpha": asked.alpha})
+    rates = optimizer.learning_rate_multipliers(shapes, config.optimizer.multipliers)
+    return sam.Sam(
+        rho=_rho(config, schedule),
+        alpha=asked.alpha,
+        trained=jax.tree.map(bool, rates),
+    )
+
+
+def _rho(config: ConfigDict, schedule: optax.Schedule) -> optax.Schedule:
+    rho, rho_min = config.sam.rho, config.sam.rho_min
+    if rho_min is None:
+        return lambda step: rho
+    if not 0 <= rho_min <= rho:
+        raise errors.BadInput(f"config.sam.rho_min={rho_min}: expected 0 <= rho_min <= {rho}, rho")
+    base, end = config.schedule.base, config.schedule.end
+    if config.schedule.decay == "constant" or base == end:
+        raise errors.BadInput(
+            f"config.sam.rho_min={rho_min}: rho falls with the learning rate, which is constant "
+            f"here: leave it out"
+        )
+    return sam.make_rho(schedule, rho, rho_min, base=base, end=end)
 
 
 def _check_numbers(config: ConfigDict) -> None:

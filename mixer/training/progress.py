@@ -15,6 +15,9 @@ import jax
 
 from mixer.training.nonfinite import NonFinite
 
+# Metrics of a step that are not finite where its gradient is not.
+_OF_THE_GRADIENT = {"grad_norm", "loss", "surrogate_gap"}
+
 
 class Progress:
     """Collects the metrics of each step two steps late, so that the host never waits for a device.
@@ -102,7 +105,7 @@ class Progress:
         self.last = {name: float(value) for name, value in metrics.items()}
         bad = [name for name, value in self.last.items() if not math.isfinite(value)]
         # A finite update and finite parameters show that the optimizer skipped the bad gradient.
-        was_skipped = "grad_norm" in bad and set(bad) <= {"grad_norm", "loss"}
+        was_skipped = "grad_norm" in bad and set(bad) <= _OF_THE_GRADIENT
         self._in_a_row = self._in_a_row + 1 if was_skipped else 0
         if bad and not 0 < self._in_a_row <= self._max_skipped:
             name = "loss" if "loss" in bad else bad[0]  # the loss says most

@@ -14,9 +14,11 @@ from jax.sharding import Mesh
 from mixer import batch as batch_lib
 from mixer.batch import Batch
 from mixer.training import losses, meshes, placement
+from mixer.training import sam as sam_lib
 from mixer.training.accumulation import mean_gradient
 from mixer.training.mixup import mixup, sample_lambda
 from mixer.training.placement import PlacementRule
+from mixer.training.sam import Sam
 
 # Purposes of random keys, folded into the key of the seed.
 _INIT, _DROPOUT, _MIXUP = 0, 1, 2
@@ -130,6 +132,7 @@ def make_step(
     mixup_p: float = 0.0,
     ema_decay: float = 0.0,
     micro_batches: int = 1,
+    sam: Sam | None = None,
     mesh: Mesh,
     rules: Sequence[PlacementRule] = (),
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
@@ -143,6 +146,7 @@ def make_step(
     Args:
       micro_batches: number of parts into which the batch is split after mixup. They go through the
         model one after the other, with dropout masks of their own.
+      sam: if given, each step takes two gradients, see sam.py, and twice the time.
       rules: placement of the parameters, see placement.py.
     """
     apply = meshes.shard_activations(model.apply, mesh)
@@ -168,9 +172,17 @@ def make_step(
         if mixup_p:
             images, targets = mixup(mixup_key, images, targets, mixup_p)
         rows = {"image": images, "target": targets, "label": batch["label"]}
-        grads, value, counts = mean_gradient(
-            objective, state.params, rows, dropout_key, micro_batches, place
-        )
+
+        def gradient_at(params):
+            return mean_gradient(objective, params, rows, dropout_key, micro_batches, place)
+
+        if sam is None:
+            grads, value, counts = gradient_at(state.params)
+            of_sam = {}
+        else:
+            grads, value, counts, of_sam = sam_lib.gradient(
+                sam, gradient_at, state.params, state.step
+            )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
@@ -184,6 +196,7 @@ def make_step(
             "grad_norm": optax.tree.norm(grads),
             "param_norm": optax.tree.norm(params),
             "update_norm": optax.tree.norm(updates),
+            **of_sam,
         }
         return TrainState(state.step + 1, params, opt_state, ema), metrics
 

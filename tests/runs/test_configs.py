@@ -25,7 +25,7 @@ RECIPES = sorted(
     for path in (Path(__file__).parents[2] / "configs").glob("*.py")
     if "def get_config" in path.read_text() and path.stem != "paper"  # which trains by the others
 )
-# Read by main.py, by other runs than train, with init_from, or with a fraction of the data.
+# Read by main.py, by other runs than train, with init_from, SAM, or a fraction of the data.
 READ_ELSEWHERE = {
     "run",
     "init_step",
@@ -33,6 +33,8 @@ READ_ELSEWHERE = {
     "pretrained_size",
     "resize_method",
     "input.fraction_seed",
+    "sam.rho_min",
+    "sam.alpha",
     "sweep",  # of the recipe that is one
 }
 

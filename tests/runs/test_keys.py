@@ -97,6 +97,8 @@ IGNORED = [
     ("train", "init_step", "best"),
     ("train", "init_ema", True),
     ("train", "input.fraction_seed", 3),
+    ("train", "sam.alpha", 0.1),
+    ("train", "sam.rho_min", 0.1),
     ("sweep", "schedule.base", 0.5),
     ("sweep", "evaluators.dev.split", "train[:3]"),
     ("evaluate", "image_size", (48, 48)),
@@ -190,7 +192,7 @@ def test_no_key_stays_unread(trained, image_folder):
     """Each key that can be set is read by some run of some recipe."""
     read, everything = {"run"}, set()
     cases = [
-        ("train", {"input.fraction": 0.5, "init_from": str(trained)}),
+        ("train", {"input.fraction": 0.5, "init_from": str(trained), "sam.rho": 0.1}),
         *((run, {}) for run in (*NEEDS, "sweep", "contact_sheet", "input_benchmark", "plan")),
         ("vtab", {"vtab.tasks": ("caltech101",)}),
     ]

@@ -92,6 +92,14 @@ def test_another_run_is_refused(before, after):
         resuming.check_config("runs/a", old, old | after, complete=False)
 
 
+def test_a_run_begun_before_a_key_existed_has_the_value_that_means_what_it_did():
+    for key, before in resuming._SINCE.items():
+        resuming.check_config("runs/a", OLD, OLD | {key: before}, complete=False)
+        changed = type(before)(1)
+        with pytest.raises(BadInput, match=f"config.{key}: {before!r} -> {changed!r}"):
+            resuming.check_config("runs/a", OLD, OLD | {key: changed}, complete=False)
+
+
 def test_nothing_may_change_in_a_complete_run():
     with pytest.raises(BadInput, match="which is complete. To train longer, start from it"):
         resuming.check_config("runs/a", OLD, OLD | {"input.on_bad": "skip"}, complete=True)
