@@ -93,6 +93,9 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     # Adaptive gradient clipping, per unit, before clip_norm; 0: none.
     config.optimizer.agc = registry.traits(model).agc
     config.optimizer.multipliers = ()  # (("regex", learning-rate multiplier), ...); 0 freezes
+    # d: of L blocks, the i-th has d^(L + 1 - i) times the learning rate, the stem d^(L + 1) times,
+    # the head all of it; times its multiplier. 1: the same rate for all layers.
+    config.optimizer.layer_decay = 1.0
     # Sharpness-aware minimization: each step takes a second gradient, at a point of higher loss.
     config.sam = ConfigDict()
     config.sam.rho = 0.0  # how far up that point is, in all parameters together; 0: off
@@ -104,14 +107,20 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     config.skip_nonfinite = 0
     config.schedule = ConfigDict()
     config.schedule.base = 0.001  # the learning rate after warm-up
-    config.schedule.decay = "linear"  # linear, cosine or constant
-    config.schedule.end = 0.00001  # the final learning rate, absolute
+    config.schedule.decay = "linear"  # linear, cosine, exponential, rsqrt or constant
+    # The final learning rate, absolute; not for rsqrt and constant.
+    config.schedule.end = 0.00001
+    # For rsqrt, which is base / sqrt(1 + t / timescale), t after warm-up.
+    config.schedule.timescale = "10_000 steps"
     config.schedule.warmup = "10_000 steps"  # how long the learning rate rises from 0
     config.schedule.cooldown = "0 steps"  # linear decay of the learning rate to 0 at the end
     config.ema_decay = 0.0  # of averaged parameters, evaluated alongside the raw ones; 0: none
 
     config.evaluators = ConfigDict()  # what to measure, one entry each
     config.best = ""  # the metric whose best checkpoint is kept, such as "val/top1"
+    # Early stopping: the training ends once `best` has not improved in so many of its evaluations.
+    # The schedule stays as it is. 0: it goes on to `total`.
+    config.patience = 0
     # Settings that do not affect the results, and so may change when a run is resumed.
     config.runtime = ConfigDict()
     config.runtime.data_dir = ""  # of TFDS datasets; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets

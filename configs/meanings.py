@@ -26,7 +26,11 @@ OTHER_NAMES = {
     "optimizer.name": "opt optim optimizer_name momentum betas beta1 beta2 b1 b2",
     "optimizer.weight_decay": "wd decay l2",
     "optimizer.clip_norm": "clip clip_grad grad_clip max_grad_norm grad_clip_norm",
-    "optimizer.multipliers": "freeze frozen lr_mult layer_decay",
+    "optimizer.multipliers": "freeze frozen lr_mult",
+    "optimizer.layer_decay": "lr_layer_decay layerwise_lr_decay layer_wise_lr_decay llrd",
+    "patience": "early_stopping early_stop stop_early early_stopping_patience "
+    "early_stopping_rounds es_patience patience_epochs",
+    "best": "metric_for_best_model monitor eval_metric save_best save_best_only",
     "sam.rho": "sam sharpness_aware rho_max gsam",
     "ema_decay": "ema model_ema model_ema_decay polyak",
     "label_smoothing": "smoothing",

@@ -25,6 +25,7 @@ class ResumePoint:
       upstream: where the initial parameters come from; None if they are random.
       evaluation_due: whether the evaluation at this step is still to be done.
       skipped: number of examples that could not be read.
+      patience: `Patience.state_dict()`.
     """
 
     step: int = 0
@@ -34,6 +35,7 @@ class ResumePoint:
     upstream: dict[str, Any] | None = None
     evaluation_due: bool = False
     skipped: int = 0
+    patience: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 _POINT_FIELDS = [field.name for field in dataclasses.fields(ResumePoint)]
@@ -65,7 +67,8 @@ class Checkpoints:
             return None
         items, meta = found
         resuming.check_total(self._path, meta["step"], self._training.total)
-        point = ResumePoint(**{name: meta[name] for name in _POINT_FIELDS})
+        # An older version of this program did not write all of them.
+        point = ResumePoint(**{name: meta[name] for name in _POINT_FIELDS if name in meta})
         return TrainState.of_items(items, point.step, self._training.mesh), point
 
     def save(

@@ -1,7 +1,7 @@
-"""Builds the config's evaluators, and runs them when due; `fewshot` is in fewshot_evaluation.py."""
+"""Builds the config's evaluators; `fewshot` is in fewshot_evaluation.py."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 from flax import linen as nn
@@ -22,8 +22,6 @@ from mixer.runs import fewshot_evaluation
 from mixer.runs.data import evaluation_reader, first_few, unless_missing
 from mixer.runs.model import apply_of, compiled
 from mixer.runs.reader import Batches, Reader
-from mixer.training import durations
-from mixer.training.step import TrainState
 
 # Suffix of an evaluator's name for metrics of the averaged parameters.
 AVERAGED = "_ema"
@@ -198,54 +196,6 @@ def build_evaluations(
         with unless_missing(entry.optional, f"config.evaluators.{name}"):
             found.append(build(config, name, model, mesh, card, steps))
     return found
-
-
-class Evaluations:
-    """All evaluations of a training, of the parameters and of their averages (EMA).
-
-    Its metrics are called `<name>/<metric>`, for the averages `<name>_ema/<metric>`.
-
-    Args:
-      best: the metric by which the best checkpoint is chosen; "" for none.
-      total: the number of steps, after which all evaluations are due.
-    """
-
-    def __init__(self, evaluations: Sequence[Evaluation], best: str, total: int):
-        self._evaluations, self._best, self._total = evaluations, best, total
-
-    def due(self, at: int) -> list[Evaluation]:
-        """The evaluations that are due at this step."""
-        return [e for e in self._evaluations if durations.is_due(at, e.every, self._total)]
-
-    def choose(self, at: int) -> bool:
-        """Whether `best` is measured at this step."""
-        chosen_by = self._best.partition("/")[0].removesuffix(AVERAGED)
-        return any(evaluation.name == chosen_by for evaluation in self.due(at))
-
-    def measure(
-        self, at: int, state: TrainState, interrupted: Callable[[], bool]
-    ) -> dict[str, float] | None:
-        """The metrics of this step; None if `interrupted()` became true.
-
-        Raises:
-          Failure: `best` is due at this step but was not measured.
-        """
-        metrics = {}
-        for evaluation in self.due(at):
-            kinds = {evaluation.name: state.params}
-            if state.ema is not None:
-                kinds[f"{evaluation.name}{AVERAGED}"] = state.ema
-            for name, params in kinds.items():
-                measured = evaluation.measure(params, interrupted)
-                if measured is None:
-                    return None
-                metrics |= {f"{name}/{key}": value for key, value in measured.items()}
-        if self.choose(at) and self._best not in metrics:
-            raise errors.Failure(
-                f"config.best={self._best} was not measured, see above: choose another of "
-                f"{', '.join(metrics)}"
-            )
-        return metrics
 
 
 def evaluation_transform(config: ConfigDict) -> str:

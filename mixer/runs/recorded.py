@@ -38,7 +38,7 @@ def training_config(config: ConfigDict, path: epath.Path) -> ConfigDict:
         )
     model = with_tuples(found.pop("model"))
     check_trusted(found.pop("imports", ""), config.imports, str(path))
-    for name in ("evaluators", "best"):
+    for name in ("evaluators", "best", "patience"):
         found.pop(name, None)
     given = keys.given(config)
     values = {
@@ -50,7 +50,7 @@ def training_config(config: ConfigDict, path: epath.Path) -> ConfigDict:
     keys.overrule(config, overruled, f"config.init_from={config.init_from}")
     own = config.copy_and_resolve_references()
     with own.unlocked():
-        own.best, own.evaluators, own.model = "", {}, model
+        own.best, own.patience, own.evaluators, own.model = "", 0, {}, model
     try:
         own.update_from_flattened_dict(values)
     except (KeyError, AttributeError, TypeError, ValueError) as error:

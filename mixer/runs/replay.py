@@ -6,6 +6,7 @@ or stochastic depth, at the parameters of the nearest checkpoint; with `config.r
 parameters that the step started from, and the step is repeated.
 """
 
+import dataclasses
 import hashlib
 import math
 import os
@@ -54,7 +55,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
         raise errors.BadInput("config.run=replay needs --config.init_from=WORKDIR of a training")
     source = workdir.open_workdir(config.init_from)
     own = recorded.training_config(config, source)
-    training = build_training(own, newest_card(source))
+    training = _as_trained(build_training(own, newest_card(source)), source)
     steps = _steps(asked.steps, training.total)
     examples = sightings.find(asked.examples, training.reader.source)
     if not steps and not examples:
@@ -92,6 +93,13 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
         ),
     )
     print(f"done: {path}", flush=True)
+
+
+def _as_trained(training: Training, source: epath.Path) -> Training:
+    """The training with the number of steps that it made, if it ended early."""
+    results = workdir.read_json(source / workdir.RESULTS)
+    early = results and results.get("ended_early")
+    return dataclasses.replace(training, total=results["step"]) if early else training
 
 
 def _steps(text: str, total: int) -> list[int]:

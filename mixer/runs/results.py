@@ -43,6 +43,7 @@ class Results:
       precision: dtypes, and the precision of float32 matrix products.
       decoder: library that decoded JPEGs, by `turbojpeg.decoder`.
       skipped_examples: number of examples that could not be read.
+      ended_early: why a training ended at `step`, before the last one that its config asks for.
     """
 
     run: str
@@ -69,6 +70,7 @@ class Results:
     fast_decode: bool | None = None
     decoder: str | None = None
     skipped_examples: int | None = None
+    ended_early: str | None = None
     versions: dict[str, str] = dataclasses.field(default_factory=software.versions)
     commit: str | None = dataclasses.field(default_factory=software.commit)
 

@@ -11,7 +11,7 @@ from mixer.data.sources.in_place import may_be_moved
 from mixer.defaults import AUTO
 from mixer.runs.evaluations import AVERAGED
 from mixer.runs.training import Training
-from mixer.training import durations
+from mixer.training import durations, schedules
 
 _TRAINING = ("train", "sweep", "vtab")  # the runs that train
 # Keys that older versions did not have, with the values that mean what those did.
@@ -26,10 +26,10 @@ def check_config(
 ) -> None:
     """Refuses to mix two different runs in one folder; prints each change that it accepts.
 
-    While a single training is not complete, its command may change the evaluators, `best`, `on_bad`
-    from error to skip, `total` to a longer one under a constant schedule, the image limits to
-    higher ones if no image was skipped, and the path of data that are read in place, whose examples
-    `check_data` compares.
+    While a single training is not complete, its command may change the evaluators, `best`,
+    `patience` to more, `on_bad` from error to skip, `total` to a longer one under a schedule that
+    does not depend on it, the image limits to higher ones if no image was skipped, and the path of
+    data that are read in place, whose examples `check_data` compares.
 
     Args:
       old: the keys that the run has used, "a.b": value.
@@ -66,7 +66,7 @@ def check_config(
         else:
             may += (
                 ", and changes that keep all recorded numbers valid: evaluators, on_bad to skip, a "
-                "longer total under a constant schedule"
+                "longer total under a constant or rsqrt schedule"
             )
         raise errors.BadInput(
             f"--workdir={workdir} {what}. {fix}, or give another --workdir. What differs ({may}):"
@@ -110,10 +110,12 @@ def _keeps_numbers(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> 
     if key in ("input.max_pixels", "input.max_aspect_ratio"):
         return new[key] >= old[key] and old.get("input.on_bad") == "error"  # none was skipped
     if key == "total":
-        constant = old["schedule.decay"] == "constant" and old["schedule.cooldown"] == "0 steps"
-        return constant and _is_longer(old[key], new[key])
+        endless = old["schedule.decay"] in schedules.ENDLESS
+        return endless and old["schedule.cooldown"] == "0 steps" and _is_longer(old[key], new[key])
     if key == "best":
         return True
+    if key == "patience":  # less of it may have been over earlier
+        return 0 in (old[key], new[key]) or new[key] >= old[key]
     if key == "dataset":
         return may_be_moved(str(old[key]), str(new.get(key)))
     return False

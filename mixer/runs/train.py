@@ -18,7 +18,7 @@ from mixer.errors import BadInput
 from mixer.hosts import exchange, holding, parting, peers, stopping
 from mixer.runs import curves, resuming, start, workdir
 from mixer.runs.checkpoints import Checkpoints, ResumePoint
-from mixer.runs.evaluations import Evaluations
+from mixer.runs.evaluating import Evaluations
 from mixer.runs.model import resolution
 from mixer.runs.reader import Batches, print_sources
 from mixer.runs.results import Results
@@ -26,6 +26,7 @@ from mixer.runs.terminal import Laps, Terminal
 from mixer.runs.training import Training, build_training
 from mixer.signals import StopSignal
 from mixer.training import durations, loop, profile, step
+from mixer.training.patience import Patience
 from mixer.training.progress import Progress
 from mixer.training.step import TrainState
 from mixer.training.writers import MetricsLog
@@ -146,7 +147,7 @@ def _train_from(
             if stop:
                 terminal.stopped(stop.received, reached)
             else:
-                session.finish(protocol)
+                session.finish(protocol, reached)
 
 
 @dataclasses.dataclass
@@ -169,6 +170,7 @@ class _Session:
         training = self.training
         self.evaluations = Evaluations(training.evaluations, training.best, training.total)
         self.results = resuming.still_measured(training, self.point.results)
+        self.patience = Patience.resumed(training.best, training.patience, self.point.patience)
         self.is_first = True  # until the first step is done
 
     def hooks(self) -> loop.Hooks:
@@ -183,6 +185,7 @@ class _Session:
             evaluate_at=lambda at: bool(self.evaluations.due(at)),
             save_at=lambda at: durations.is_due(at, self.training.checkpoint_every, total),
             choose_at=self.evaluations.choose,
+            ended=lambda: self.patience.is_over,
         )
 
     def _tick(self, at: int, metrics: dict[str, float]) -> None:
@@ -201,7 +204,17 @@ class _Session:
         self.terminal.progress(at, epoch, summary)
 
     def _evaluate(self, at: int, state: TrainState) -> dict[str, float] | None:
-        metrics = self.evaluations.measure(at, state, self.stop.poll)
+        patience = self.patience
+
+        def ends(value: float) -> bool:
+            nonlocal patience
+            if patience.limit:  # one host's sums may differ from another's in the last bit
+                patience = patience.after(at, exchange.from_first(lambda: value))
+            return patience.is_over
+
+        metrics = self.evaluations.measure(at, state, self.stop.poll, ends)
+        if metrics is not None:  # else the whole evaluation is repeated
+            self.patience = patience
         if metrics:  # empty if the evaluator was removed after the step was saved
             self.results |= metrics
             self.log.write(at, metrics)
@@ -220,15 +233,17 @@ class _Session:
             upstream=self.point.upstream,
             evaluation_due=evaluation_due,
             skipped=self.batches.skipped_by_all(),
+            patience=self.patience.state_dict(),
         )
         self.checkpoints.save(state, point, metrics)
 
-    def finish(self, protocol: str) -> None:
-        """Writes results.json: the run is complete."""
+    def finish(self, protocol: str, reached: int) -> None:
+        """Writes results.json: the run is complete, after `reached` steps."""
         exchange.from_first(self.check_ours)
         self.log.flush()  # before results.json, which marks the run as complete
         training, seconds = self.training, self.progress.seconds
-        images = training.total * training.batch_size
+        images = reached * training.batch_size
+        early = str(self.patience) if reached < training.total else None
         workdir.write_results(
             self.path,
             Results(
@@ -238,8 +253,8 @@ class _Session:
                 dataset=training.card.dataset,
                 resolution=resolution(training.card.image_size),
                 seed=training.seed,
-                step=training.total,
-                epochs=training.epochs,
+                step=reached,
+                epochs=images / len(training.reader.source),
                 batch_size=training.batch_size,
                 seconds=seconds,
                 params=training.update.num_params,
@@ -252,7 +267,10 @@ class _Session:
                 fast_decode=training.reader.rows.decoding.fast,
                 decoder=turbojpeg.decoder(),
                 skipped_examples=self.batches.skipped_by_all(),
+                ended_early=early,
             ),
         )
         curves.write(self.path)
+        if early:
+            self.terminal.ended(reached, early)
         self.terminal.done(seconds, self.path / workdir.RESULTS)

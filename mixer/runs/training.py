@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -56,6 +57,7 @@ class Training:
     keep_checkpoints: int
     profile: range
     best: str
+    patience: int
     skip_nonfinite: int
     seed: int
     precision: str
@@ -150,7 +152,6 @@ def build_training(config: ConfigDict, resumed: ModelCard | None = None) -> Trai
       BadInput: the config asks for something that cannot be done.
     """
     import_modules(config.imports)
-    within(0, math.inf, **{f"schedule.{k}": config.schedule[k] for k in ("base", "end")})
     image_size = image_size_of(config)
     fields = model_fields(config)
     given_classes = fields["num_classes"]
@@ -188,14 +189,7 @@ def build_training(config: ConfigDict, resumed: ModelCard | None = None) -> Trai
         return number
 
     total = steps(config.total, "total")
-    schedule = schedules.make_schedule(
-        config.schedule.decay,
-        base=config.schedule.base,
-        end=config.schedule.end,
-        warmup=steps(config.schedule.warmup, "schedule.warmup", 0),
-        total=total,
-        cooldown=steps(config.schedule.cooldown, "schedule.cooldown", 0),
-    )
+    schedule = _schedule(config, steps, total)
     weights = class_weights(config, source)
     update = update_of(config, model, image_size, schedule, mesh, several, weights)
     card = ModelCard(
@@ -210,6 +204,12 @@ def build_training(config: ConfigDict, resumed: ModelCard | None = None) -> Trai
     )
     evaluations = build_evaluations(config, model, mesh, card, steps)
     _check_best(config.best, evaluations, ema=config.ema_decay > 0)
+    at_least(0, patience=config.patience)
+    if config.patience and not config.best:
+        raise errors.BadInput(
+            f"config.patience={config.patience} needs config.best, the metric that is to improve, "
+            f"such as {next(iter(_known(evaluations)), 'val/top1')}"
+        )
     at_least(1, **{"runtime.keep_checkpoints": config.runtime.keep_checkpoints})
     return Training(
         update=update,
@@ -223,9 +223,29 @@ def build_training(config: ConfigDict, resumed: ModelCard | None = None) -> Trai
         keep_checkpoints=config.runtime.keep_checkpoints,
         profile=profile.parse_steps(config.runtime.profile, total, "runtime.profile"),
         best=config.best,
+        patience=config.patience,
         skip_nonfinite=config.skip_nonfinite,
         seed=config.seed,
         precision=precision(model),
+    )
+
+
+def _schedule(config: ConfigDict, steps: Callable[..., int], total: int) -> optax.Schedule:
+    """The learning rate by step; reads only the keys of its decay."""
+    asked, own = config.schedule, {}
+    if asked.decay not in schedules.ENDLESS:
+        own["end"] = asked.end
+    if asked.decay == schedules.RSQRT:
+        own["timescale"] = steps(asked.timescale, "schedule.timescale")
+    rates = {"base": asked.base} | {k: v for k, v in own.items() if k == "end"}
+    within(0, math.inf, **{f"schedule.{k}": rate for k, rate in rates.items()})
+    return schedules.make_schedule(
+        asked.decay,
+        base=asked.base,
+        warmup=steps(asked.warmup, "schedule.warmup", 0),
+        total=total,
+        cooldown=steps(asked.cooldown, "schedule.cooldown", 0),
+        **own,
     )
 
 
@@ -238,11 +258,16 @@ def _initial(config: ConfigDict, load: Callable) -> tuple[Any, dict | None]:
 
 
 def _check_best(best: str, evaluations: list[Evaluation], *, ema: bool) -> None:
-    known = [
+    known = _known(evaluations, ema=ema)
+    if best and best not in known:
+        raise errors.unknown("metric in config.best", best, known)
+
+
+def _known(evaluations: list[Evaluation], *, ema: bool = False) -> list[str]:
+    """The metrics that can choose a checkpoint."""
+    return [
         f"{evaluation.name}{kind}/{metric}"
         for evaluation in evaluations
         for kind in ("", AVERAGED)[: 1 + ema]
         for metric in evaluation.higher_is_better
     ]
-    if best and best not in known:
-        raise errors.unknown("metric in config.best", best, known)

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from mixer import batch as batch_lib
 from mixer import errors
 from mixer.batch import Batch
+from mixer.models import depth
 from mixer.planning import flops
 from mixer.runs.keys import at_least, within
 from mixer.runs.model import rules_of, with_memory_saved
@@ -128,6 +129,7 @@ def update_of(
         )
     rules, shapes = rules_of(config, mesh.shape["fsdp"]), fitting.shapes(model, image_size)
     placement.parameter_specs(shapes, mesh, rules)
+    by_layer = layer_rates(config, model, image_size)
     chain = optimizer.make_optimizer(
         config.optimizer.name,
         shapes,
@@ -136,6 +138,7 @@ def update_of(
         clip_norm=config.optimizer.clip_norm,
         agc=config.optimizer.agc,
         multipliers=config.optimizer.multipliers,
+        by_layer=by_layer,
     )
     if config.skip_nonfinite:
         chain = nonfinite.skip_nonfinite(chain)
@@ -172,7 +175,7 @@ def update_of(
         max_labels=max_labels,
         micro_batches=config.micro_batches,
         flops_per_image=None,
-        multipliers=optimizer.by_multiplier(shapes, config.optimizer.multipliers),
+        multipliers=optimizer.by_multiplier(shapes, config.optimizer.multipliers, by_layer),
     )
     update.check()
     counted = _flops(model, image_size)
@@ -211,6 +214,30 @@ def _rho(config: ConfigDict, schedule: optax.Schedule) -> optax.Schedule:
             f"here: leave it out"
         )
     return sam.make_rho(schedule, rho, rho_min, base=base, end=end)
+
+
+def layer_rates(
+    config: ConfigDict, model: nn.Module, image_size: tuple[int, int]
+) -> dict[str, float]:
+    """The multipliers of `config.optimizer.layer_decay`, by the top of a parameter's name.
+
+    Raises:
+      BadInput: it is not in (0, 1], or the model has no blocks.
+    """
+    decay = config.optimizer.layer_decay
+    if not 0 < decay <= 1:
+        raise errors.BadInput(
+            f"config.optimizer.layer_decay={decay}: expected 0 < layer_decay <= 1; 1: all layers "
+            f"have the same rate"
+        )
+    layers = {} if decay == 1 else depth.layers(model, image_size)
+    if layers is None:
+        raise errors.BadInput(
+            f"config.optimizer.layer_decay={decay}: {type(model).__name__} has no blocks, which "
+            f"are known by names such as MyBlock_0, MyBlock_1: name its blocks so, or give each "
+            f"part its rate by config.optimizer.multipliers"
+        )
+    return optimizer.layer_rates(layers, decay)
 
 
 def _check_numbers(config: ConfigDict) -> None:

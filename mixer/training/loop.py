@@ -27,6 +27,7 @@ class Hooks:
       log_at, evaluate_at, save_at: step -> whether it is due after this step.
       choose_at: step -> whether this step's evaluation decides which checkpoint is best, so that
         its metrics must be saved with the checkpoint.
+      ended: () -> whether the last evaluation ends the training before its last step.
     """
 
     log: Callable[[int, dict[str, float]], None]
@@ -37,6 +38,7 @@ class Hooks:
     evaluate_at: Callable[[int], bool]
     save_at: Callable[[int], bool]
     choose_at: Callable[[int], bool]
+    ended: Callable[[], bool] = lambda: False
 
 
 def run(
@@ -51,7 +53,7 @@ def run(
     total: int,
     evaluation_due: bool = False,
 ) -> tuple[TrainState, int]:
-    """Trains from step `start` to step `total`, or until the stop signal is seen by a poll.
+    """Trains from step `start` to step `total`, until it has `ended`, or a stop signal is seen.
 
     After a step come, where due, the log line, the checkpoint and the evaluation, in this order. A
     checkpoint is also saved before every evaluation and at a stop, so that a crash during an
@@ -88,7 +90,7 @@ def run(
             missing = metrics is None
             if metrics is not None and hooks.choose_at(step):
                 save(metrics)
-        if stop or step == total:
+        if stop or step == total or hooks.ended():
             return state, step
         began = time.perf_counter()
         batch = next(batches)

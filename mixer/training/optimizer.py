@@ -1,7 +1,7 @@
 """The optimizer: gradient clipping, Adam and others, weight decay, per-parameter learning rates."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import optax
@@ -37,8 +37,26 @@ def by_name(params, function: Callable[[str], object]):
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
-def learning_rate_multipliers(params, multipliers: Sequence[tuple[str, float]]):
+def layer_rates(layers: Mapping[str, int], decay: float) -> dict[str, float]:
+    """Layer-wise learning-rate decay: {top of a parameter's name: multiplier}; {} for a decay of 1.
+
+    Layer l of 0 (the stem) to N (the head) gets decay ** (N - l), as in BEiT (Bao et al. 2022) and
+    MAE (He et al. 2022), with the layers of timm.
+
+    Args:
+      layers: {top of a parameter's name: its layer}.
+    """
+    last = max(layers.values(), default=0)
+    return {name: decay ** (last - layer) for name, layer in layers.items() if decay != 1}
+
+
+def learning_rate_multipliers(
+    params, multipliers: Sequence[tuple[str, float]], by_layer: Mapping[str, float] = {}
+):
     """The tree of learning-rate multipliers; the first pattern that matches a name decides.
+
+    Args:
+      by_layer: `layer_rates`, by which the matching multiplier is multiplied.
 
     Raises:
       BadInput: an entry that is not a pair (regular expression, multiplier >= 0), or a pattern
@@ -66,19 +84,23 @@ def learning_rate_multipliers(params, multipliers: Sequence[tuple[str, float]]):
                 f"parameters, which are named like {names[0]!r} and {names[-1]!r}"
             )
 
-    return by_name(
-        params, lambda name: next((float(m) for p, m in multipliers if re.search(p, name)), 1.0)
-    )
+    def multiplier(name: str) -> float:
+        asked = next((float(m) for p, m in multipliers if re.search(p, name)), 1.0)
+        return asked * by_layer.get(name.partition("/")[0], 1.0)
+
+    return by_name(params, multiplier)
 
 
-def by_multiplier(params, multipliers: Sequence[tuple[str, float]]) -> dict[float, list[str]]:
+def by_multiplier(
+    params, multipliers: Sequence[tuple[str, float]], by_layer: Mapping[str, float] = {}
+) -> dict[float, list[str]]:
     """Parameter names grouped by their learning-rate multiplier, without those of multiplier 1.
 
     Raises:
       BadInput: see `learning_rate_multipliers`.
     """
     found = {}
-    tree = learning_rate_multipliers(params, multipliers)
+    tree = learning_rate_multipliers(params, multipliers, by_layer)
     for name, multiplier in traverse_util.flatten_dict(tree, sep="/").items():
         if multiplier != 1:
             found.setdefault(multiplier, []).append(name)
@@ -94,6 +116,7 @@ def make_optimizer(
     clip_norm: float,
     agc: float = 0.0,
     multipliers: Sequence[tuple[str, float]] = (),
+    by_layer: Mapping[str, float] = {},
 ) -> optax.GradientTransformation:
     """w -= lr(t) * multiplier * (direction + weight_decay * w); only kernels have weight decay.
 
@@ -109,11 +132,12 @@ def make_optimizer(
         The head's kernel is not clipped. 0 for none.
       multipliers: pairs (regular expression, learning-rate multiplier). A multiplier of 0 freezes:
         no update, no weight decay, and the gradient does not count in the global norm.
+      by_layer: `layer_rates`; a parameter's rate has the product of both multipliers.
 
     Raises:
       BadInput: an unknown name or option, bad multipliers, or all parameters frozen.
     """
-    tree = learning_rate_multipliers(params, multipliers)
+    tree = learning_rate_multipliers(params, multipliers, by_layer)
     values = set(jax.tree.leaves(tree))
     if values == {0.0}:
         raise errors.BadInput("config.optimizer.multipliers freezes every parameter")

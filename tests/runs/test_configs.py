@@ -25,7 +25,8 @@ RECIPES = sorted(
     for path in (Path(__file__).parents[2] / "configs").glob("*.py")
     if "def get_config" in path.read_text() and path.stem != "paper"  # which trains by the others
 )
-# Read by main.py, by other runs than train, with init_from, SAM, or a fraction of the data.
+# Read by main.py, by other runs than train, with init_from, SAM, a fraction of the data, or under
+# another schedule.
 READ_ELSEWHERE = {
     "run",
     "init_step",
@@ -35,6 +36,7 @@ READ_ELSEWHERE = {
     "input.fraction_seed",
     "sam.rho_min",
     "sam.alpha",
+    "schedule.timescale",
     "sweep",  # of the recipe that is one
 }
 

@@ -99,6 +99,7 @@ IGNORED = [
     ("train", "input.fraction_seed", 3),
     ("train", "sam.alpha", 0.1),
     ("train", "sam.rho_min", 0.1),
+    ("train", "schedule.timescale", "5 steps"),
     ("sweep", "schedule.base", 0.5),
     ("sweep", "evaluators.dev.split", "train[:3]"),
     ("evaluate", "image_size", (48, 48)),
@@ -141,6 +142,17 @@ def test_a_key_that_the_run_does_not_use_is_refused(run, key, value, trained, im
     built(config)
     with pytest.raises(BadInput, match=f"config.{key}=.*would not be used.*Leave it out"):
         keys.used(config)
+
+
+def test_a_schedule_reads_the_keys_of_its_decay_only(trained, image_folder):
+    read = {}
+    for decay in ("linear", "exponential", "constant", "rsqrt"):
+        config = followed("train", trained, image_folder, {"schedule.decay": decay})
+        built(config)
+        found = {key.removeprefix("schedule.") for key in keys.read_so_far(config)}
+        read[decay] = found & {"end", "timescale"}
+    assert read["linear"] == read["exponential"] == {"end"}
+    assert read["constant"] == set() and read["rsqrt"] == {"timescale"}
 
 
 @pytest.mark.parametrize(
@@ -193,6 +205,7 @@ def test_no_key_stays_unread(trained, image_folder):
     read, everything = {"run"}, set()
     cases = [
         ("train", {"input.fraction": 0.5, "init_from": str(trained), "sam.rho": 0.1}),
+        ("train", {"schedule.decay": "rsqrt"}),
         *((run, {}) for run in (*NEEDS, "sweep", "contact_sheet", "input_benchmark", "plan")),
         ("vtab", {"vtab.tasks": ("caltech101",)}),
     ]

@@ -45,8 +45,16 @@ CONSTANT = {"schedule.decay": "constant"}
             "config.dataset: 'parquet:/a' -> 'parquet:/b'",
         ),
         (CONSTANT, {"total": "20 steps"}, "config.total: '10 steps' -> '20 steps'"),
+        (
+            {"schedule.decay": "rsqrt"},
+            {"total": "20 steps"},
+            "config.total: '10 steps' -> '20 steps'",
+        ),
         ({"best": "dev_ema/top1"}, {"evaluators.test.split": "dev"}, "evaluators.test.split"),
         ({"best": "a/1shot"}, {"best": "test/top1"}, "config.best: 'a/1shot' -> 'test/top1'"),
+        ({"patience": 3}, {"patience": 4}, "config.patience: 3 -> 4"),
+        ({"patience": 3}, {"patience": 0}, "config.patience: 3 -> 0"),
+        ({"patience": 0}, {"patience": 2}, "config.patience: 0 -> 2"),
     ],
 )
 def test_changes_that_keep_all_numbers_are_accepted_and_printed(before, after, said, capsys):
@@ -83,6 +91,7 @@ def test_evaluators_that_a_run_never_reads_may_differ():
         ({}, {"input.max_pixels": 99}),
         ({}, {"dataset": "digits"}),
         ({"best": "test_ema/top1"}, {"evaluators.test.split": "dev"}),
+        ({"patience": 3}, {"patience": 2}),
     ],
 )
 def test_another_run_is_refused(before, after):
@@ -162,6 +171,59 @@ def test_a_failing_evaluation_costs_no_step_and_its_evaluator_may_change(
     assert "resuming from step 7 of 10" in out
     assert "from here on config.evaluators.test.type: 'broken' -> 'classification'" in out
     assert steps_measured(path) == [8, 10]  # it is no longer due at 7
+
+
+def stopping_early(root, **changes):
+    """Its rate is 0, so top-1 stays what it is at step 2; `late` is due at the last step only."""
+    config = recipe(root, best="test/top1", patience=2, total="40 steps", **changes)
+    config.schedule.update(base=0.0, end=0.0)
+    config.evaluators.late = config.evaluators.test.copy_and_resolve_references()
+    config.evaluators.late.every = config.total
+    return config
+
+
+def results_of(path):
+    found = json.loads((path / "results.json").read_text())
+    names = ("step", "epochs", "ended_early", "metrics")
+    return {name: found[name] for name in names}, steps_measured(path)
+
+
+def test_a_run_ends_early_where_it_would_have_without_being_killed(
+    image_folder, data_dir, tmp_path, capsys
+):
+    path, killed = tmp_path / "run", tmp_path / "killed"
+    session(stopping_early(image_folder), path)
+    why = "test/top1 has not improved in 2 evaluations since step 2"
+    assert f"ended at step 6 of 40: {why}" in capsys.readouterr().out
+    whole, measured = results_of(path)
+    assert (whole["step"], whole["epochs"], measured) == (6, 6 * 8 / 35, [2, 4, 6])
+    assert whole["ended_early"].startswith(why)
+    assert whole["metrics"].keys() >= {"test/top1", "late/top1"}
+    session(stopping_early(image_folder), path)
+    assert "complete: " in capsys.readouterr().out
+
+    class Broken(evaluation.classification.Classification):
+        def summarize(self, collection):
+            raise Failure("broken")
+
+    register_evaluator("broken", Broken)
+    config = stopping_early(image_folder)
+    config.evaluators.late.type = "broken"
+    with pytest.raises(Failure, match="broken"):  # the evaluation that ends it is not recorded
+        session(config, killed)
+    assert steps_measured(killed) == [2, 4]
+    session(stopping_early(image_folder), killed)
+    assert results_of(killed) == (whole, measured)
+    (killed / "results.json").unlink()
+    session(stopping_early(image_folder), killed)  # it was over before it was killed
+    assert results_of(killed) == (whole, measured)
+
+
+def test_patience_needs_a_metric(image_folder, data_dir, tmp_path):
+    with pytest.raises(BadInput, match="config.patience=2 needs config.best.*test/top1"):
+        session(recipe(image_folder, patience=2), tmp_path / "run")
+    with pytest.raises(BadInput, match="config.patience=-1: expected 0 or more"):
+        session(recipe(image_folder, patience=-1, best="test/top1"), tmp_path / "run")
 
 
 def test_a_run_may_be_extended_at_a_constant_rate_and_its_folder_moved(

@@ -202,3 +202,37 @@ def test_parameters_are_listed_by_learning_rate_multiplier():
     params = {name: {"kernel": np.zeros(2)} for name in ("stem", "MixerBlock_1", "MixerBlock_10")}
     found = optimizer.by_multiplier(params, (("MixerBlock_1", 0), ("stem", 0.5)))
     assert found == {0.0: ["MixerBlock_1/kernel", "MixerBlock_10/kernel"], 0.5: ["stem/kernel"]}
+
+
+def test_a_layer_s_decay_and_a_pattern_s_multiplier_are_multiplied():
+    layers = {"stem": 0, "block": 1, "head": 2}
+    params = tree(0) | {"head": {"kernel": tree(0)["stem"]["kernel"][0, 0]}}
+    by_layer = optimizer.layer_rates(layers, 0.5)
+    assert by_layer == {"stem": 0.25, "block": 0.5, "head": 1.0}
+    found = flat(optimizer.learning_rate_multipliers(params, (("norm", 0), ("bias", 3)), by_layer))
+    assert found == {
+        "stem/kernel": 0.25,
+        "stem/bias": 0.75,
+        "block/Dense_0/kernel": 0.5,
+        "block/Dense_0/bias": 1.5,
+        "block/norm/scale": 0.0,
+        "head/kernel": 1.0,
+    }
+    made = optimizer.make_optimizer(
+        "sgd", params, lambda t: 1.0, weight_decay=0.1, clip_norm=0, by_layer=by_layer
+    )
+    updates, _ = made.update(params, made.init(params), params)
+    np.testing.assert_allclose(updates["stem"]["kernel"], -0.275 * params["stem"]["kernel"], 1e-5)
+    np.testing.assert_allclose(updates["head"]["kernel"], -1.1 * params["head"]["kernel"], 1e-5)
+
+
+def test_without_layer_decay_the_update_is_the_same_program():
+    layers = {"stem": 0, "block": 1}
+    of = lambda **more: optimizer.make_optimizer(
+        "adam", tree(0), RATE, weight_decay=0.1, clip_norm=1, **more
+    )
+    programs = [
+        str(jax.make_jaxpr(made.update)(tree(1), made.init(tree(0)), tree(0)))
+        for made in (of(), of(by_layer=optimizer.layer_rates(layers, 1.0)))
+    ]
+    assert programs[0] == programs[1]

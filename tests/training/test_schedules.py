@@ -1,4 +1,5 @@
 import numpy as np
+import optax
 import pytest
 
 from mixer import errors
@@ -25,11 +26,30 @@ def test_schedules_against_closed_form(decay):
     assert got[0] == 0 and got[10] == pytest.approx(3e-3)
 
 
+def test_the_exponential_decay_is_optax_s_and_ends_at_its_end():
+    got = rates(50, decay="exponential", base=3e-3, end=1e-5, warmup=10)
+    want = optax.exponential_decay(3e-3, 40, 1e-5 / 3e-3)
+    np.testing.assert_allclose(got[10:], [float(want(t)) for t in range(41)], rtol=1e-5)
+    assert got[50] == pytest.approx(1e-5)
+    np.testing.assert_allclose(got[:11], got[10] * np.linspace(0, 1, 11), rtol=1e-5)
+
+
+def test_the_reciprocal_square_root_is_big_vision_s_and_knows_no_total():
+    """lr / sqrt(1 + (t - warmup) / timescale), times the warm-up's share, as in big_vision."""
+    got = rates(50, decay="rsqrt", base=0.1, warmup=8, timescale=5)
+    t = np.arange(51.0)
+    want = 0.1 / np.sqrt(1 + np.maximum(t - 8, 0) / 5) * np.minimum(1, t / 8)
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    np.testing.assert_allclose(got[13], 0.1 / np.sqrt(2), rtol=1e-6)
+    longer = rates(80, decay="rsqrt", base=0.1, warmup=8, timescale=5)
+    np.testing.assert_array_equal(longer[:51], got)
+
+
 def test_end_is_an_absolute_learning_rate():
     assert rates(20, decay="linear", base=1e-3, end=1e-5, warmup=0)[20] == pytest.approx(1e-5)
 
 
-@pytest.mark.parametrize("decay", ["linear", "constant"])
+@pytest.mark.parametrize("decay", ["linear", "constant", "rsqrt", "exponential"])
 def test_cooldown_is_linear_to_zero(decay):
     plain = rates(100, decay=decay, base=1.0, end=0.1, warmup=10)
     cooled = rates(100, decay=decay, base=1.0, end=0.1, warmup=10, cooldown=20)
@@ -42,6 +62,9 @@ def test_bad_schedules_are_refused():
         schedules.make_schedule("cosin", base=1, end=0, warmup=0, total=10)
     with pytest.raises(errors.BadInput, match="8 steps of warm-up and 3 of cooldown in 10 steps"):
         schedules.make_schedule("linear", base=1, end=0, warmup=8, total=10, cooldown=3)
+    for ends in ({"base": 1, "end": 0}, {"base": 0, "end": 1}):
+        with pytest.raises(errors.BadInput, match="expected two rates above 0"):
+            schedules.make_schedule("exponential", **ends, warmup=0, total=10)
 
 
 @pytest.mark.parametrize(
