@@ -23,7 +23,9 @@ def sheet(config: ConfigDict) -> None:
 
 
 def convert_to(config: ConfigDict) -> None:
-    config.convert_to = ""  # convert: OUT.npz, OUT.safetensors or FOLDER/ (with the slash)
+    # convert: OUT.npz, OUT.safetensors, FOLDER/ (with the slash), or a program: OUT.stablehlo,
+    # OUT.onnx
+    config.convert_to = ""
 
 
 def benchmark(config: ConfigDict) -> None:

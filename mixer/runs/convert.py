@@ -1,4 +1,4 @@
-"""`config.run="convert"`: converts weights to another file format, or to a folder for the Hub."""
+"""`config.run="convert"`: converts weights to another file, a folder for the Hub, or a program."""
 
 import dataclasses
 from pathlib import Path
@@ -19,7 +19,7 @@ from mixer.runs.imports import check_trusted, import_modules
 from mixer.runs.model import build_model, image_size_of, model_fields, resolution
 from mixer.runs.results import Results
 from mixer.runs.weights import card_of_config, pretrained_size_of, upstream_of
-from mixer.weights import formats, pretrained, saving
+from mixer.weights import formats, pretrained, programs, saving
 from mixer.weights.formats import hub_folder
 from mixer.weights.located import locate
 from mixer.weights.stored import read_stored
@@ -27,7 +27,7 @@ from mixer.weights.stored import read_stored
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-    """The weights to write, and `target`: a file, or a folder if it ends in a slash."""
+    """The weights to write, and `target`: a file, a folder if it ends in a slash, or a program."""
 
     model: nn.Module
     params: dict[str, Any]
@@ -46,7 +46,12 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """
     found = conversion(config)
     workdir.begin(path, config)
-    if found.target.endswith("/"):
+    metrics = {}
+    if programs.format_of(found.target):
+        difference = programs.save(found.target, found.params, found.model, found.card)
+        metrics["logits_difference"] = difference
+        print(f"its own runtime gives our logits of two random images, to {difference:.1e}")
+    elif found.target.endswith("/"):
         saving.save_folder(found.target, found.params, found.model, found.card)
     else:
         saving.save_pretrained(found.target, found.params, found.model, found.card.image_size)
@@ -62,7 +67,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             resolution=resolution(found.card.image_size),
             step=found.step,
             params=count,
-            metrics={},
+            metrics=metrics,
             upstream=found.upstream,
         ),
     )
@@ -84,10 +89,11 @@ def conversion(config: ConfigDict) -> Conversion:
             "config.run=convert needs --config.init_from=WORKDIR, a file, a folder of the Hub or "
             "a published name"
         )
-    if not target.lower().endswith((*formats.ENDINGS, "/")):
+    if not target.lower().endswith((*formats.ENDINGS, *programs.FORMATS, "/")):
         raise errors.BadInput(
             f"config.convert_to={target!r}: expected OUT.npz (the published names), "
-            f"OUT.safetensors (timm's) or FOLDER/ (for the Hugging Face Hub)"
+            f"OUT.safetensors (timm's), FOLDER/ (for the Hugging Face Hub), or a program: "
+            f"OUT{', OUT'.join(programs.FORMATS)}"
         )
     if storage.is_remote(target):
         raise errors.BadInput(
@@ -109,7 +115,9 @@ def conversion(config: ConfigDict) -> Conversion:
     ema = meta is not None and config.init_ema
     params = pretrained.load_pretrained(path, model, step=step, head="keep", ema=ema)
     # Refuses now what cannot be written in that format.
-    if target.endswith("/"):
+    if programs.format_of(target):
+        programs.check(target, params)
+    elif target.endswith("/"):
         hub_folder.describe(model, card)
     else:
         saving.arranged(target, params, model, card.image_size)

@@ -144,6 +144,18 @@ def test_convert_and_back(weights, finetuned, tmp_path):
     assert not (tmp_path / "y").exists() and not (tmp_path / "y.npz").exists()
 
 
+def test_a_run_becomes_a_program(finetuned, tmp_path):
+    """Which says what its user has to know: the run's classes and preprocessing."""
+    pytest.importorskip("flatbuffers")
+    target = tmp_path / "run.stablehlo"
+    made = config("convert", init_from=str(finetuned), convert_to=str(target))
+    assert start(made, tmp_path / "run")["metrics"]["logits_difference"] < 1e-5
+    about = json.loads((tmp_path / "run.stablehlo.json").read_text())
+    assert about["classes"] == list("0123456789") and about["input"]["shape"][1:3] == [24, 24]
+    assert about["preprocessing"]["transform"] == "resize"
+    assert target.stat().st_size > 0
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [

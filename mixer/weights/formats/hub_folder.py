@@ -233,7 +233,7 @@ def describe(model, card: ModelCard) -> dict[str, Any]:
             "mean": [0.5] * 3,
             "std": [0.5] * 3,
             "interpolation": "bilinear",
-            **_crop(card),
+            **crop(card),
             "first_conv": "stem.proj",
             "classifier": "head",
         },
@@ -247,7 +247,7 @@ def _ratio(width: int, of: int) -> float:
     return ratio if int(ratio * of) == width else math.nextafter(ratio, math.inf)
 
 
-def _crop(card: ModelCard) -> dict[str, Any]:
+def crop(card: ModelCard) -> dict[str, Any]:
     """timm's settings for our two ways to a fixed size; empty for other preprocessing."""
     steps = [calls.parse(step) for step in calls.split(card.transform)]
     names = [name for name, _, _ in steps]

@@ -69,10 +69,10 @@ def test_timms_rounding_gives_our_numbers():
             assert int(hub_folder._ratio(width, of) * of) == width
     for size in range(16, 900):
         resized = round(size * 8 / 7)
-        crop = hub_folder._crop(card(f"resize_small({resized})|central_crop", (size, size)))
+        crop = hub_folder.crop(card(f"resize_small({resized})|central_crop", (size, size)))
         assert math.floor(size / crop["crop_pct"]) == resized and crop["crop_mode"] == "center"
-    assert hub_folder._crop(card("resize"))["crop_mode"] == "squash"
-    assert hub_folder._crop(card("central_crop")) == {}
+    assert hub_folder.crop(card("resize"))["crop_mode"] == "squash"
+    assert hub_folder.crop(card("central_crop")) == {}
 
 
 @pytest.mark.parametrize("entry", [e for e in mixer.list_pretrained() if e.figures])

@@ -1,0 +1,143 @@
+"""Exports a trained model as a program that other runtimes start, without Flax or this package.
+
+A program has the parameters inside. It takes any number of images as uint8 RGB, scales them itself,
+computes in float32 and returns logits. A JSON file beside it says what its user has to know: the
+size and preprocessing of the images, and the classes.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from mixer import batch, errors, storage
+from mixer.checkpoint.model_card import ModelCard
+from mixer.weights import class_names
+from mixer.weights.formats import hub_folder
+from mixer.weights.programs import onnx, stablehlo
+
+
+class Format(Protocol):
+    """A module that writes and runs programs of one kind.
+
+    Attributes:
+      USE: Python code that starts the program PATH with `images`.
+    """
+
+    USE: str
+
+    def check(self) -> None:
+        """Raises BadInput if the libraries that it needs are missing."""
+
+    def write(self, path: Path, function: Callable, params: Any, size: tuple[int, int]) -> None:
+        """Writes `function(params, images)` for uint8 images [N, *size, 3], whole or not at all."""
+
+    def run(self, path: Path, images: np.ndarray) -> np.ndarray:
+        """The logits of uint8 images [N, H, W, 3] by the program's own runtime."""
+
+
+# What a target ends in -> its format.
+FORMATS: dict[str, Format] = {".stablehlo": stablehlo, ".onnx": onnx}
+# The most bytes of parameters in a file, which is a FlatBuffer or a protocol buffer.
+_LIMIT = 2**31 - 2**20
+# The largest difference to our logits, as a share of the largest logit. float32 gives 1e-5; the
+# matrix units of TPUs and GPUs, which multiply with fewer bits, 5e-3; a wrong program 1.
+_TOLERANCE = 0.02
+
+
+def format_of(target: str) -> Format | None:
+    """The format of a target to write; None if that is not a program."""
+    return next((form for end, form in FORMATS.items() if target.lower().endswith(end)), None)
+
+
+def check(target: str, params: dict[str, Any]) -> None:
+    """Checks that such a program can be written here.
+
+    Raises:
+      BadInput: a library is missing, or the parameters are too large for that format.
+    """
+    _known(target).check()
+    size = sum(x.size for x in jax.tree.leaves(params)) * 4
+    if size > _LIMIT:
+        raise errors.BadInput(
+            f"{target!r}: such a file can have {_LIMIT:,} bytes, and the parameters have {size:,}: "
+            f"convert to .safetensors instead"
+        )
+
+
+def save(target: str, params: dict[str, Any], model: nn.Module, card: ModelCard) -> float:
+    """Writes a program and its description, and runs it to see that its logits are the model's.
+
+    Args:
+      target: what to write, as in `FORMATS`; its description is TARGET.json.
+      params: nested dict of float32 arrays that `model` can use.
+      model: the Module that they are for.
+      card: image size, preprocessing and classes.
+
+    Returns:
+      The largest difference between the program's logits of two random images and the model's.
+
+    Raises:
+      BadInput: see `check`; or the target cannot be written.
+      Failure: the library cannot write this model, or the program gives other logits.
+    """
+    form, path = _known(target), Path(target).expanduser()
+    if hasattr(model, "dtype"):
+        model = model.clone(dtype="float32")
+
+    def function(params, images):
+        return model.apply({"params": params}, batch.to_model_input(images))
+
+    about = json.dumps(describe(target, model, card), indent=2) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        form.write(path, function, params, card.image_size)
+        images = np.random.default_rng(0).integers(0, 256, (2, *card.image_size, 3), np.uint8)
+        theirs = form.run(path, images)
+        ours = np.asarray(jax.jit(function)(params, images))
+        difference = float(np.abs(theirs - ours).max())
+        if not difference <= _TOLERANCE * np.abs(ours).max():
+            path.unlink()
+            raise errors.Failure(
+                f"{target} is not kept: its logits of two random images differ by {difference:.1e} "
+                f"from the model's, the largest of which is {np.abs(ours).max():.1e}"
+            )
+        with storage.write_whole(path.with_name(f"{path.name}.json")) as file:
+            file.write(about.encode())
+    except OSError as error:
+        raise errors.BadInput(f"{target!r} cannot be written: {error}") from None
+    return difference
+
+
+def describe(target: str, model: nn.Module, card: ModelCard) -> dict[str, Any]:
+    """The content of the description, for a program's user."""
+    height, width = card.image_size
+    return {
+        "model": card.model["name"],
+        "use": _known(target).USE.replace("PATH", repr(Path(target).name)),
+        "input": {
+            "name": "images",
+            "dtype": "uint8",
+            "shape": ["batch", height, width, 3],
+            "meaning": "RGB, 0 to 255, not normalized: the program does that",
+        },
+        "preprocessing": {"transform": card.transform, **hub_folder.crop(card)},
+        "output": {
+            "name": "logits",
+            "dtype": "float32",
+            "shape": ["batch", model.num_classes or "features"],
+            "probabilities": "sigmoid" if card.multi_label else "softmax",
+        },
+        "classes": card.classes,
+        "names": class_names.readable(card.classes, card.dataset),
+    }
+
+
+def _known(target: str) -> Format:
+    if (form := format_of(target)) is None:
+        raise errors.BadInput(f"{target!r}: expected a name that ends in {', '.join(FORMATS)}")
+    return form

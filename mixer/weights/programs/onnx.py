@@ -1,0 +1,133 @@
+"""ONNX by jax2onnx, checked with onnxruntime.
+
+jax2onnx lacks some primitives of JAX, or writes them wrongly for a batch of any size. `_rewritten`
+computes them from others that it writes well.
+"""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.extend import core
+
+from mixer import errors, storage
+
+USE = "onnxruntime.InferenceSession(PATH).run(['logits'], {'images': images})[0]"
+# ReduceSum has had its axes as an input since 18, as jax2onnx writes it.
+_OPSET = 18
+
+
+def check() -> None:
+    """See `programs.Format`."""
+    try:
+        with _quiet():
+            import jax2onnx  # noqa: F401 an optional dependency
+            import onnxruntime  # noqa: F401 which it brings
+    except ImportError:
+        raise errors.BadInput(
+            "an .onnx file needs the package jax2onnx: "
+            "pip install -r requirements-onnx.txt (or 'mlp-mixer-jax[onnx]')"
+        ) from None
+
+
+def write(path: Path, function: Callable, params: Any, size: tuple[int, int]) -> None:
+    """See `programs.Format`."""
+    (batch,) = jax.export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, *size, 3), jnp.uint8)
+    traced = jax.make_jaxpr(lambda images: function(params, images))(images)
+    with _quiet():
+        import jax2onnx
+
+        try:
+            made = jax2onnx.to_onnx(
+                lambda images: _rewritten(traced, images)[0],
+                [images],
+                model_name=path.stem,
+                opset=_OPSET,
+                input_names=["images"],
+                output_names=["logits"],
+            )
+        except Exception as error:  # it has no errors of its own
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise errors.Failure(f"jax2onnx cannot write this model: {reason}") from None
+    with storage.write_whole(path) as file:
+        file.write(made.SerializeToString())
+
+
+def run(path: Path, images: np.ndarray) -> np.ndarray:
+    """See `programs.Format`."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(["logits"], {"images": images})[0]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hides what jax2onnx says about parts of it that are not used here."""
+    loggers = [logging.getLogger(name) for name in ("jax2onnx", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _rewritten(traced: core.ClosedJaxpr, *arguments: jax.Array) -> list[jax.Array]:
+    """Computes a traced function, with other operations for those of `_REWRITES`."""
+    jaxpr = traced.jaxpr
+    known = dict(zip(jaxpr.constvars, traced.consts, strict=True))
+    known |= zip(jaxpr.invars, arguments, strict=True)
+
+    def value(of):
+        return of.val if isinstance(of, core.Literal) else known[of]
+
+    for equation in jaxpr.eqns:
+        name, given = equation.primitive.name, map(value, equation.invars)
+        if inner := _CALLS.get(name):
+            found = _rewritten(equation.params[inner], *given)
+        elif rewrite := _REWRITES.get(name):
+            found = [rewrite(*given, **equation.params)]
+        else:
+            found = equation.primitive.bind(*given, **equation.params)
+            found = found if equation.primitive.multiple_results else [found]
+        known |= zip(equation.outvars, found, strict=True)
+    return [value(of) for of in jaxpr.outvars]
+
+
+def _pad(x: jax.Array, fill: jax.Array, *, padding_config) -> jax.Array:
+    """`jax.lax.pad` by concatenation."""
+    for axis, (low, high, between) in enumerate(padding_config):
+        if low < 0 or high < 0 or between:
+            raise NotImplementedError("pad that cuts, or fills between elements")
+        shapes = [(*x.shape[:axis], width, *x.shape[axis + 1 :]) for width in (low, high)]
+        before, after = ([jnp.broadcast_to(fill, s)] if s[axis] > 0 else [] for s in shapes)
+        x = jnp.concatenate([*before, x, *after], axis) if before or after else x
+    return x
+
+
+def _max_pool(x: jax.Array, *, window_dimensions, window_strides, padding, **_) -> jax.Array:
+    """Flax's own call, which jax2onnx turns into MaxPool; only its keywords are recognised."""
+    return nn.max_pool(
+        x,
+        window_shape=window_dimensions[1:-1],
+        strides=window_strides[1:-1],
+        padding=padding[1:-1],
+    )
+
+
+# Primitives that call a traced function -> the parameter that has it.
+_CALLS = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr"}
+_REWRITES = {"pad": _pad, "reduce_window_max": _max_pool}

@@ -1,0 +1,94 @@
+"""Programs for other runtimes give the model's logits, without this package."""
+
+import json
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import mixer
+from mixer import batch, errors
+from mixer.checkpoint.model_card import ModelCard
+from mixer.weights import programs
+from tools.timm_parity import CASES
+
+TOLERANCE = 1e-5
+
+
+def card(case, **changes):
+    facts = {"classes": tuple("abcde"), "dataset": "folder:/home/me/pets"} | changes
+    return ModelCard({"name": case.base}, case.image_size, "resize", **facts)
+
+
+def by_stablehlo(path, images):
+    exported = jax.export.deserialize(path.read_bytes())
+    assert set(exported.platforms) == {"cpu", "cuda", "tpu"}
+    return exported.call(images)
+
+
+def by_onnx(path, images):
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    onnx.checker.check_model(str(path))
+    session = onnxruntime.InferenceSession(path)
+    (shape,) = [given.shape for given in session.get_inputs()]
+    assert shape == ["batch", *images.shape[1:]]
+    return session.run(None, {"images": images})[0]
+
+
+RUNTIMES = {".stablehlo": (by_stablehlo, "flatbuffers"), ".onnx": (by_onnx, "jax2onnx")}
+# tests/models/test_export.py has all families of StableHLO.
+MODELS = [(".stablehlo", "Mixer"), *((".onnx", name) for name in ("Mixer", "ViT", "BiT", "NFNet"))]
+
+
+@pytest.mark.parametrize(("ending", "name"), MODELS)
+def test_its_own_runtime_gives_the_models_logits(ending, name, tmp_path):
+    """For three images, while the program was checked with two."""
+    runtime, library = RUNTIMES[ending]
+    pytest.importorskip(library)
+    case, target = CASES[name], f"{tmp_path}/of{ending}"
+    programs.check(target, case.params())
+    difference = programs.save(target, case.params(), case.model, card(case))
+    images = np.random.default_rng(1).integers(0, 256, (3, *case.image_size, 3), np.uint8)
+    apply = jax.jit(lambda images: case.model.apply({"params": case.params()}, images))
+    ours = np.asarray(apply(batch.to_model_input(images)))
+    assert difference < TOLERANCE * np.abs(ours).max()
+    found = runtime(tmp_path / f"of{ending}", images)
+    np.testing.assert_allclose(found, ours, rtol=0, atol=TOLERANCE * np.abs(ours).max())
+    about = json.loads((tmp_path / f"of{ending}.json").read_text())
+    assert about["input"]["shape"] == ["batch", *case.image_size, 3]
+    assert about["output"]["shape"] == ["batch", 5] and about["classes"] == list("abcde")
+    assert about["preprocessing"] == {"transform": "resize", "crop_pct": 1.0, "crop_mode": "squash"}
+    assert f"of{ending}" in about["use"] and "/home" not in str(about)
+
+
+def test_a_program_with_other_logits_is_not_kept(tmp_path, monkeypatch):
+    pytest.importorskip("flatbuffers")
+    case = CASES["Mixer"]
+    run = programs.stablehlo.run
+    monkeypatch.setattr(programs.stablehlo, "run", lambda path, images: run(path, images[::-1]))
+    with pytest.raises(errors.Failure, match="is not kept: its logits of two random images differ"):
+        programs.save(f"{tmp_path}/of.stablehlo", case.params(), case.model, card(case))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_program_means_is_described():
+    case = CASES["Mixer"]
+    synsets = card(case, classes=("n01440764", "n02099601"), multi_label=True)
+    about = programs.describe("x/of.onnx", case.model, synsets)
+    assert about["names"] == ("tench", "golden retriever")
+    assert about["output"]["probabilities"] == "sigmoid" and "'of.onnx'" in about["use"]
+    assert programs.format_of("X.ONNX") and not programs.format_of("x.npz")
+
+
+def test_what_cannot_be_written_is_refused_before(monkeypatch):
+    for library, ending in (("flatbuffers", ".stablehlo"), ("jax2onnx", ".onnx")):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, library, None)
+            fix = rf"needs the package {library}: pip install -r requirements-{ending[1:]}.txt"
+            with pytest.raises(mixer.BadInput, match=fix):
+                programs.check(f"x{ending}", {})
+    pytest.importorskip("flatbuffers")
+    large = {"kernel": jax.ShapeDtypeStruct((2**15, 2**15), np.float32)}
+    with pytest.raises(mixer.BadInput, match="the parameters have 4,294,967,296: convert to .safe"):
+        programs.check("x.stablehlo", large)
