@@ -121,6 +121,9 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     # Early stopping: the training ends once `best` has not improved in so many of its evaluations.
     # The schedule stays as it is. 0: it goes on to `total`.
     config.patience = 0
+    # Where the metrics are shown, besides metrics.jsonl: tensorboard, wandb, trackio, mlflow, or a
+    # writer of your own; comma-separated. A resumed run may change it.
+    config.writers = "tensorboard"
     # Settings that do not affect the results, and so may change when a run is resumed.
     config.runtime = ConfigDict()
     config.runtime.data_dir = ""  # of TFDS datasets; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets

@@ -61,6 +61,8 @@ OTHER_NAMES = {
     "model.dropout": "drop drop_rate dropout_rate",
     "model.dtype": "precision fp16 bf16 amp half_precision compute_dtype",
     "sweep.grid": "rates lrs learning_rates search_space",
+    "writers": "logger loggers log_to report_to log_wandb use_wandb wandb tensorboard trackio "
+    "mlflow trackers tracker",
     "evaluators": "eval evals evaluator val_split",
     "every": "eval_every eval_steps eval_interval",
     "--workdir": "output_dir out_dir output outdir save_dir log_dir logdir work_dir model_dir",

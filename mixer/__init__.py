@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # for editors and type checkers, to which the table below say
     from mixer.models.registry import list_models as list_models
     from mixer.models.registry import register_model as register_model
     from mixer.preprocessing import preprocess as preprocess
+    from mixer.training.writers import register_writer as register_writer
     from mixer.weights.pretrained import load_pretrained as load_pretrained
     from mixer.weights.resize import at_resolution as at_resolution
     from mixer.weights.resize import with_patch_size as with_patch_size
@@ -49,6 +50,7 @@ _PUBLIC = {
     "register_source": "mixer.data.sources",
     "register_transform": "mixer.data.transforms",
     "register_evaluator": "mixer.evaluation.registry",
+    "register_writer": "mixer.training.writers",
     # What is raised when something that was asked for cannot be done.
     "BadInput": "mixer.errors",
 }

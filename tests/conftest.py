@@ -1,5 +1,6 @@
 """Eight CPU devices, and small datasets."""
 
+import functools
 import io
 import json
 import os
@@ -199,3 +200,43 @@ def image_folder(tmp_path):
                 pixels = rng.integers(0, 80, (20 + label, 24, 3)) + 80 * label
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
     return root
+
+
+class Told(list):
+    """The writers that were opened under the name "told"; `failing` is the method that fails."""
+
+    failing = None
+
+    def open(self, session):
+        self.append(_Told(self, session))
+        return self[-1]
+
+
+class _Told:
+    """A writer that keeps its calls, as tuples (method, arguments ...)."""
+
+    def __init__(self, others, session):
+        self.others, self.session, self.calls = others, session, []
+        self._take("begin")
+
+    def _take(self, method, *args):
+        if self.others.failing == method:
+            raise ConnectionError("no network\nand more")
+        if method != "begin":
+            self.calls.append((method, *args))
+
+    scalars = functools.partialmethod(_take, "scalars")
+    image = functools.partialmethod(_take, "image")
+    flush = functools.partialmethod(_take, "flush")
+    close = functools.partialmethod(_take, "close")
+
+
+@pytest.fixture
+def told():
+    """The writer "told", for `config.writers`."""
+    from mixer.training import writers
+
+    found = Told()
+    writers.register_writer("told", found.open)
+    yield found
+    del writers._WRITERS["told"]

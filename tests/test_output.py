@@ -10,7 +10,7 @@ import pytest
 
 from mixer import output
 from mixer.signals import StopSignal
-from mixer.training.writers import Console
+from mixer.training.console import Console
 
 
 @contextlib.contextmanager

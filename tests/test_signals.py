@@ -77,7 +77,7 @@ def test_a_run_saves_after_its_terminal_is_closed(disowned, tmp_path):
         "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
         f"if {disowned}: signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
         "from mixer.signals import StopSignal\n"
-        "from mixer.training.writers import Console\n"
+        "from mixer.training.console import Console\n"
         "console = Console(10, 0)\n"
         "with StopSignal() as stop:\n"
         "    console.line('ready')\n"

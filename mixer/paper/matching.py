@@ -13,6 +13,7 @@ from mixer.paper.rows import Row, Run
 # Keys that do not change a run's numbers, or whose values are recorded in results.json itself.
 _MAY_DIFFER = (
     "runtime.",
+    "writers",
     "reproduce.",
     "prepare.",
     "seed",

@@ -1,11 +1,11 @@
 """Writes what a classifier answered to the images of a split: tables, diagrams, worst mistakes."""
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
+from PIL import Image
 
 from mixer import storage
 from mixer.checkpoint.model_card import ModelCard
@@ -14,31 +14,38 @@ from mixer.hosts import peers
 from mixer.paper import diagrams, style
 from mixer.preprocessing import pixels
 from mixer.runs import workdir
-from mixer.runs.contact_sheet import draw
+from mixer.runs.contact_sheet import draw, enlarged
 from mixer.runs.reader import Reader
 from mixer.weights import class_names
 
 _WORST = 36  # mistakes on the sheet
-_WIDTH = 160  # pixels that a mistake has at least, for the names below it
 _PAIRS = 3  # most confused pairs that are named
 _MOST_DRAWN = 1000  # classes in the picture of the confusion matrix
 
 
-def write(folder: epath.Path, card: ModelCard, reader: Reader, answers: Answers) -> None:
+def write(
+    folder: epath.Path, card: ModelCard, reader: Reader, answers: Answers
+) -> Image.Image | None:
     """Writes predictions.csv, per_class.csv, confusion.csv and .png, reliability.png, mistakes.png.
 
     Only process 0 writes. Prints the most confused pairs, and what is left out. The metrics are
     complete without these files, so an error of any kind is only a warning.
+
+    Returns:
+      The picture in mistakes.png; None if there is none.
     """
     if peers.index():
-        return
+        return None
     try:
-        _write(folder, card, reader, answers)
+        return _write(folder, card, reader, answers)
     except Exception as error:
         print(f"warning: {folder} lacks tables or pictures: {error}", flush=True)
+        return None
 
 
-def _write(folder: epath.Path, card: ModelCard, reader: Reader, answers: Answers) -> None:
+def _write(
+    folder: epath.Path, card: ModelCard, reader: Reader, answers: Answers
+) -> Image.Image | None:
     workdir.check_there(folder.parent)
     folder.mkdir(parents=True, exist_ok=True)
     names = class_names.readable(card.classes, card.dataset)
@@ -73,11 +80,12 @@ def _write(folder: epath.Path, card: ModelCard, reader: Reader, answers: Answers
     for name, figure in figures.items():
         with storage.write_whole(folder / f"{name}.png") as file:
             style.save(figure, file, "png")
-    if wrong:
-        sheet = _mistakes(answers, reader, names)
+    sheet = _mistakes(answers, reader, names) if wrong else None
+    if sheet:
         with storage.write_whole(folder / "mistakes.png") as file:
             sheet.save(file, "PNG")
     print(folder, flush=True)
+    return sheet
 
 
 def _named(column: str, label: int, card: ModelCard, names: Sequence[str]) -> dict[str, str]:
@@ -127,7 +135,7 @@ def _per_class(
     return rows
 
 
-def _mistakes(answers: Answers, reader: Reader, names: Sequence[str]):
+def _mistakes(answers: Answers, reader: Reader, names: Sequence[str]) -> Image.Image:
     """The mistakes with the least probability for the right class, as the model saw the images."""
     wrong = np.flatnonzero(~answers.right)
     worst = wrong[np.argsort(answers.of_label[wrong], kind="stable")][:_WORST]
@@ -143,7 +151,6 @@ def _mistakes(answers: Answers, reader: Reader, names: Sequence[str]):
         )
     finally:
         getattr(source, "close", lambda: None)()
-    larger = math.ceil(_WIDTH / seen.shape[2])
     captions = [
         f"{names[label]}\n{probability:.0%}: {names[predicted]}"
         for label, predicted, probability in zip(
@@ -153,4 +160,4 @@ def _mistakes(answers: Answers, reader: Reader, names: Sequence[str]):
             strict=True,
         )
     ]
-    return draw(seen.repeat(larger, axis=1).repeat(larger, axis=2), captions)
+    return draw(enlarged(seen), captions)

@@ -1,6 +1,7 @@
 """`config.run="contact_sheet"`: draws a picture of the images that training sees."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
@@ -8,12 +9,14 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageDraw
 
 from mixer import storage
+from mixer.batch import Batch
 from mixer.runs import workdir
 from mixer.runs.data import open_training_images
 from mixer.runs.keys import at_least
 from mixer.runs.model import resolution
 from mixer.runs.reader import Reader
 from mixer.runs.results import Results
+from mixer.training import meshes
 
 _GAP, _LINE = 4, 12  # pixels: gap between images, height of a line of text below
 
@@ -30,9 +33,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
         batch = next(batches)
     images, labels = np.asarray(batch["image"])[:count], np.asarray(batch["label"])[:count]
     workdir.begin(path, config)
-    classes = reader.source.classes
-    names = [", ".join(classes[i] for i in np.unique(row) if i >= 0) for row in labels]
-    sheet = draw(images, names)
+    sheet = draw(images, _names(labels, reader.source.classes))
     with storage.write_whole(path / "contact_sheet.png") as file:
         sheet.save(file, "PNG")
     print(f"{count} images of {reader.source.name} {reader.source.split}, as training sees them:")
@@ -54,6 +55,23 @@ def sheet_reader(config: ConfigDict) -> tuple[Reader, int]:
     """A reader whose first batch has all images of the sheet, and `config.sheet`, their number."""
     at_least(1, sheet=config.sheet)
     return open_training_images(config, config.sheet), config.sheet
+
+
+def of_batch(batch: Batch, classes: Sequence[str], most: int = 36) -> Image.Image:
+    """Draws the first images of a batch that this process has, enlarged for their classes below."""
+    images, labels = (meshes.local(batch[key])[:most] for key in ("image", "label"))
+    return draw(enlarged(images), _names(labels, classes))
+
+
+def enlarged(images: np.ndarray, least: int = 160) -> np.ndarray:
+    """Images [N, H, W, 3] a whole number of times as large, so that they are `least` wide."""
+    times = math.ceil(least / images.shape[2])
+    return images.repeat(times, axis=1).repeat(times, axis=2)
+
+
+def _names(labels: np.ndarray, classes: Sequence[str]) -> list[str]:
+    """The classes of each row of labels [N] or [N, L]."""
+    return [", ".join(classes[i] for i in np.unique(row) if i >= 0) for row in labels]
 
 
 def draw(images: np.ndarray, names: list[str]) -> Image.Image:

@@ -1,5 +1,6 @@
 """`config.run="evaluate"`: measures trained parameters by the config's evaluators."""
 
+import functools
 import time
 from collections.abc import Sequence
 
@@ -8,12 +9,15 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.runs import answers, workdir
+from mixer.hosts import exchange
+from mixer.runs import answers, contact_sheet, workdir
 from mixer.runs.evaluations import Evaluation, build_evaluations
 from mixer.runs.model import resolution
 from mixer.runs.reader import print_sources
 from mixer.runs.results import Results
 from mixer.runs.trained import Trained, load_trained
+from mixer.training import writers
+from mixer.training.writers import Session, Writers
 
 
 @workdir.unless_complete
@@ -55,11 +59,31 @@ def measure(
       path: the workdir; nothing is written there yet.
     """
     print_sources({evaluation.name: evaluation.readers for evaluation in evaluations})
+    names = writers.parse(config.writers)
+    exchange.from_first(lambda: writers.check(names))
     workdir.begin(path, config)
+    session = Session(path, workdir.recorded(path), trained.step or 0)
+    with Writers(names, session) as shown:
+        _measure(config, path, protocol, trained, evaluations, shown)
+
+
+def _measure(
+    config: ConfigDict,
+    path: epath.Path,
+    protocol: str,
+    trained: Trained,
+    evaluations: Sequence[Evaluation],
+    shown: Writers,
+) -> None:
+    step = trained.step or 0
     for evaluation in evaluations:
-        with evaluation.readers[0].batches(0, 1) as batches:  # compiles, before the clock starts
+        reader = evaluation.readers[0]
+        with reader.batches(0, 1) as batches:  # compiles, before the clock starts
+            batch = next(batches)
             update = getattr(evaluation, "answer", None) or evaluation.update
-            jax.block_until_ready(update(trained.params, next(batches)))
+            jax.block_until_ready(update(trained.params, batch))
+        draw = functools.partial(contact_sheet.of_batch, batch, reader.source.classes)
+        shown.image(step, f"{evaluation.name}/first_batch", draw)
     began, images, metrics, answered = time.perf_counter(), 0, {}, []
     for evaluation in evaluations:
         if getattr(evaluation, "answer", None):
@@ -70,8 +94,8 @@ def measure(
         count = sum(len(reader.source) for reader in evaluation.readers)
         images += count
         metrics |= {f"{evaluation.name}/{name}": value for name, value in measured.items()}
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in measured.items())
-        print(f"{evaluation.name} ({count:,} images): {shown}", flush=True)
+        values = "  ".join(f"{name} {value:.4f}" for name, value in measured.items())
+        print(f"{evaluation.name} ({count:,} images): {values}", flush=True)
     if not metrics:
         raise errors.Failure("nothing could be measured")
     seconds = time.perf_counter() - began
@@ -96,5 +120,8 @@ def measure(
             precision=trained.precision,
         ),
     )
+    shown.scalars(step, metrics)
     for evaluation, found in answered:
-        answers.write(path / evaluation.name, trained.card, evaluation.reader, found)
+        sheet = answers.write(path / evaluation.name, trained.card, evaluation.reader, found)
+        if sheet:
+            shown.image(step, f"{evaluation.name}/mistakes", lambda sheet=sheet: sheet)

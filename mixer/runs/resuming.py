@@ -18,7 +18,9 @@ _TRAINING = ("train", "sweep", "vtab")  # the runs that train
 _SINCE = {"sam.rho": 0.0}
 
 # Keys that do not affect a run's results.
-_NOT_IN_RESULTS = ("input.stage", "prepare.processes", "sweep.machine", "sweep.machines")
+_NOT_IN_RESULTS = (
+    *("input.stage", "writers", "prepare.processes", "sweep.machine", "sweep.machines"),
+)
 
 
 def check_config(

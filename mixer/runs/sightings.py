@@ -11,7 +11,7 @@ from mixer import errors, storage
 from mixer.data import drawn
 from mixer.data.sources import Source
 from mixer.runs.training import Training
-from mixer.training.writers import format_duration
+from mixer.training.console import format_duration
 
 _REPORT_EVERY = 10.0  # seconds
 _SHOWN = 10

@@ -6,7 +6,7 @@ import time
 from etils import epath
 
 from mixer.runs.training import Training
-from mixer.training.writers import Console, format_duration
+from mixer.training.console import Console, format_duration
 
 
 class Laps:
@@ -41,8 +41,8 @@ class Terminal:
         self._console.tick(at, metrics)
 
     def first_step(self, times: dict[str, float]) -> None:
-        """Prints the time that each phase took; `times`: see `Laps`."""
-        parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in times.items())
+        """Prints the time that each phase took, if any; `times`: see `Laps`."""
+        parts = ", ".join(f"{name} {took:.1f} s" for name, took in times.items() if took >= 0.05)
         self._console.line(f"first step after {sum(times.values()):.1f} s: {parts}")
 
     def progress(self, at: int, epoch: float, summary: dict[str, float]) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import psutil
@@ -10,13 +10,14 @@ from clu import parameter_overview
 from etils import epath
 from ml_collections import ConfigDict
 
+from mixer.batch import Batch
 from mixer.checkpoint import folders
 from mixer.checkpoint.reading import newest_card
 from mixer.checkpoint.store import Store
 from mixer.data import turbojpeg
 from mixer.errors import BadInput
 from mixer.hosts import exchange, holding, parting, peers, stopping
-from mixer.runs import curves, resuming, start, workdir
+from mixer.runs import contact_sheet, curves, resuming, start, workdir
 from mixer.runs.checkpoints import Checkpoints, ResumePoint
 from mixer.runs.evaluating import Evaluations
 from mixer.runs.model import resolution
@@ -25,11 +26,11 @@ from mixer.runs.results import Results
 from mixer.runs.terminal import Laps, Terminal
 from mixer.runs.training import Training, build_training
 from mixer.signals import StopSignal
-from mixer.training import durations, loop, profile, step
+from mixer.training import durations, loop, profile, step, writers
+from mixer.training.metrics_log import MetricsLog
 from mixer.training.patience import Patience
 from mixer.training.progress import Progress
 from mixer.training.step import TrainState
-from mixer.training.writers import MetricsLog
 
 
 def run(config: ConfigDict, output: str, protocol: str) -> None:
@@ -55,6 +56,7 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
     with parting.watch(folder, folders.newest):
         # Build first: bad input is refused before anything is written.
         training = build_training(config, newest_card(path))
+        exchange.from_first(lambda: writers.check(training.writers))
         exchange.same_work(training.total, training.examples)
         print_sources(training.readers, training.measured)
         if trouble := exchange.first_error(training.unreadable()):
@@ -109,11 +111,19 @@ def _train_from(
     if any([reader.stage() for reader in readers]):
         laps.lap("stage")
     with (
-        MetricsLog(path, point.lines, point.step, check_ours) as log,
+        MetricsLog(
+            path,
+            point.lines,
+            point.step,
+            check_ours,
+            training.writers,
+            workdir.recorded(path),
+        ) as log,
         Terminal(training, point.step) as terminal,
         # Threads start to read here, while the step compiles.
         training.reader.batches(point.step, training.total) as batches,
     ):
+        laps.lap("writers")
         batches.skipped = 0 if peers.index() else point.skipped
         compiled = step.guarded(training.update.compile())
         laps.lap("compile")
@@ -135,7 +145,7 @@ def _train_from(
             _, reached = loop.run(
                 state,
                 train_step,
-                batches,
+                session.showing_the_first(batches),
                 session.hooks(),
                 progress,
                 stop,
@@ -187,6 +197,14 @@ class _Session:
             choose_at=self.evaluations.choose,
             ended=lambda: self.patience.is_over,
         )
+
+    def showing_the_first(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches; the writers see the first of the whole run."""
+        if not self.point.step:
+            first, classes = next(batches), self.training.reader.source.classes
+            self.log.image(0, "first_batch", lambda: contact_sheet.of_batch(first, classes))
+            yield first
+        yield from batches
 
     def _tick(self, at: int, metrics: dict[str, float]) -> None:
         if self.is_first:
@@ -270,6 +288,7 @@ class _Session:
                 ended_early=early,
             ),
         )
+        self.log.finish(self.results)
         curves.write(self.path)
         if early:
             self.terminal.ended(reached, early)

@@ -31,7 +31,7 @@ from mixer.runs.reader import Reader
 from mixer.runs.sampling import class_weights
 from mixer.runs.update import Update, update_of
 from mixer.runs.weights import RANDOM, at_size, upstream_of
-from mixer.training import durations, profile, schedules
+from mixer.training import durations, profile, schedules, writers
 from mixer.training.progress import Progress
 from mixer.weights import fitting
 
@@ -44,6 +44,7 @@ class Training:
       initial: () -> the parameters of `config.init_from` and their origin; None, None if random.
       total, log_every, checkpoint_every: in steps.
       profile: the steps to trace; may be empty.
+      writers: names of registered writers.
     """
 
     update: Update
@@ -58,6 +59,7 @@ class Training:
     profile: range
     best: str
     patience: int
+    writers: tuple[str, ...]
     skip_nonfinite: int
     seed: int
     precision: str
@@ -224,6 +226,7 @@ def build_training(config: ConfigDict, resumed: ModelCard | None = None) -> Trai
         profile=profile.parse_steps(config.runtime.profile, total, "runtime.profile"),
         best=config.best,
         patience=config.patience,
+        writers=writers.parse(config.writers),
         skip_nonfinite=config.skip_nonfinite,
         seed=config.seed,
         precision=precision(model),

@@ -165,6 +165,11 @@ def check_there(workdir: epath.Path) -> None:
             ) from None
 
 
+def recorded(workdir: epath.Path) -> dict[str, Any]:
+    """The keys in the run's config.json, {"a.b": value}, for those that show them."""
+    return flat(read_json(workdir / CONFIG) or {})
+
+
 def read_json(file: epath.Path) -> dict | None:
     """The content of a JSON file; None if it is missing or, with a message, if it is damaged."""
     try:

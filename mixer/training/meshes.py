@@ -135,6 +135,12 @@ def local_rows(sharding: NamedSharding, batch_size: int) -> list[int]:
     return sorted({int(row) for (where,) in slices for row in rows[where]})
 
 
+def local(array: jax.Array) -> np.ndarray:
+    """The rows of a batch's array that this process has, in their order."""
+    parts = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+    return np.concatenate([np.asarray(parts[first]) for first in sorted(parts)])
+
+
 def put(batch: Batch, sharding: NamedSharding, batch_size: int) -> Batch:
     """This process's rows of a batch -> global arrays [batch_size, ...]."""
     return {

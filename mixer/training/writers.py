@@ -1,203 +1,233 @@
-"""Writers of a run's metrics: metrics.jsonl, TensorBoard event files, the terminal."""
+"""Where a run's numbers and pictures are shown besides metrics.jsonl: the table of writers.
 
-import contextlib
-import itertools
+A writer never stops a run: its first error ends the writer, with one warning.
+"""
+
+import dataclasses
+import importlib
+import importlib.util
 import json
-import os
-import socket
-import sys
-import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
-import tqdm
 from etils import epath
-from tensorboard.compat.proto import event_pb2, summary_pb2
-from tensorboard.summary.writer.record_writer import RecordWriter
+from PIL import Image
 
-from mixer import output, storage
-from mixer.errors import Failure
+from mixer import errors, storage
+
+# {name: the module that registers it}; imported when a run asks for it.
+_OURS = {
+    "tensorboard": "mixer.training.to_tensorboard",
+    "wandb": "mixer.training.to_wandb",
+    "trackio": "mixer.training.to_trackio",
+    "mlflow": "mixer.training.to_mlflow",
+}
+# Those that need an extra of the same name, and the module that it brings.
+_EXTRAS = ("wandb", "trackio", "mlflow")
+# How a run, or its part in this process, ends.
+FINISHED, FAILED, STOPPED = "finished", "failed", "stopped"
 
 
-class MetricsLog:
-    """Writes metrics.jsonl, a JSON object with its `step` per line, and TensorBoard scalars.
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """What a writer is told at the start, about the run and its part from now on.
 
-    Only process 0 writes. Use it as a context manager: leaving it closes both files.
-
-    Args:
-      workdir: folder of metrics.jsonl and the event files.
-      lines: how many lines metrics.jsonl had when the checkpoint that the run resumes from was
-        saved. Later lines are cut off.
-      step: step of that checkpoint. TensorBoard drops earlier sessions' events from there on.
+    Attributes:
+      workdir: the run's folder.
+      config: the keys that the run uses, {"a.b": JSON value}.
+      step: of the checkpoint that the run resumes from; 0 at the beginning.
+      lines: (step, metrics) of the lines in metrics.jsonl up to that checkpoint.
       check_ours: see `storage.grow`.
-
-    Raises:
-      Unreadable: metrics.jsonl exists and cannot be read.
-      Unwritable: metrics.jsonl cannot be written. The methods raise it too.
     """
 
-    def __init__(
-        self,
-        workdir: epath.Path,
-        lines: int,
-        step: int,
-        check_ours: Callable[[], None] = lambda: None,
-    ):
-        self.lines = lines
-        self._file = self._scalars = None
-        if jax.process_index():
-            return
-        path = workdir / "metrics.jsonl"
-        kept = _whole_lines(path)[:lines]
-        self.lines = len(kept)
-        if self.lines < lines:
-            missing = lines - self.lines
-            print(f"{path} lacks {missing} lines that it had when the checkpoint was saved")
-        self._file = storage.grow(path, b"".join(kept), check_ours)
-        self._scalars = _Scalars(workdir, step, check_ours)
-        # TensorBoard drops this step's events too, as its evaluation may be repeated.
-        for line in map(json.loads, kept):
-            if line.pop("step") == step:
-                self._scalars.write(step, line)
+    workdir: epath.Path
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    step: int = 0
+    lines: Sequence[tuple[int, Mapping[str, float]]] = ()
+    check_ours: Callable[[], None] = lambda: None
 
-    def __enter__(self) -> "MetricsLog":
+    def id_at(self, service: str) -> str | None:
+        """The id that an earlier session kept by `keep_id`; None if there is none."""
+        return self._ids().get(service)
+
+    def keep_id(self, service: str, given: str = "") -> str:
+        """Keeps the id by which a service knows this run, by default a new one, and returns it."""
+        ids = self._ids() | {service: given or uuid.uuid4().hex[:12]}
+        with storage.write_whole(self.workdir / "writers.json") as file:
+            file.write(json.dumps(ids, indent=2).encode() + b"\n")
+        return ids[service]
+
+    def _ids(self) -> dict[str, str]:
+        try:
+            return json.loads((self.workdir / "writers.json").read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+
+
+class Writer(Protocol):
+    """What a writer implements: `scalars`; the other methods are optional.
+
+    Whatever a method raises ends the writer, not the run.
+    """
+
+    def scalars(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Takes finite numbers by name; one step may come twice, with different names."""
+
+    def image(self, step: int, name: str, picture: Image.Image) -> None:
+        """Takes a picture, such as `first_batch`."""
+
+    def flush(self) -> None:
+        """Is called before each checkpoint: what came before is not sent again."""
+
+    def close(self, state: str, metrics: Mapping[str, float]) -> None:
+        """Takes "finished", "failed" or "stopped", which may be resumed, and the final metrics."""
+
+
+Factory = Callable[[Session], Writer]
+_WRITERS: dict[str, Factory] = {}
+
+
+def register_writer(name: str, factory: Factory | None = None):
+    """Makes `factory(session)` available to `config.writers`. Without `factory`, a decorator.
+
+    The factory is called in process 0, once the workdir exists; see `Session` and `Writer`.
+    """
+    if factory is None:
+        return lambda decorated: register_writer(name, decorated)
+    _WRITERS[name] = factory
+    return factory
+
+
+class Service:
+    """A writer to a service that knows the run by an id and cannot take back what it was sent.
+
+    A later session continues the same run: it sends the lines of metrics.jsonl that the service
+    lacks, and no number twice.
+
+    A class derived from it has the attribute `name` and the methods `open`, `holds` and `log`.
+    """
+
+    name: str
+
+    def __init__(self, session: Session):
+        self.open(session, session.id_at(self.name))
+        for step, metrics in session.lines:
+            self.scalars(step, metrics)
+
+    def open(self, session: Session, known: str | None) -> None:
+        """Begins the run or, if its id is known, continues it."""
+        raise NotImplementedError
+
+    def holds(self, step: int, name: str) -> bool:
+        """Whether an earlier session has sent this number."""
+        raise NotImplementedError
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Sends numbers."""
+        raise NotImplementedError
+
+    def scalars(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Sends those that the service does not hold."""
+        if new := {name: v for name, v in metrics.items() if not self.holds(step, name)}:
+            self.log(step, new)
+
+
+def parse(text: str) -> tuple[str, ...]:
+    """The names in `config.writers`, which are separated by commas.
+
+    Raises:
+      BadInput: one is not known.
+    """
+    names = tuple(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
+    for name in names:
+        if name not in _OURS and name not in _WRITERS:
+            raise errors.unknown("writer in config.writers", name, {*_OURS, *_WRITERS})
+    return names
+
+
+def check(names: Sequence[str]) -> None:
+    """Refuses writers whose package is missing.
+
+    Raises:
+      BadInput: names the extra.
+    """
+    for name in names:
+        if name in _EXTRAS and importlib.util.find_spec(name) is None:
+            raise errors.BadInput(
+                f"config.writers={name} needs the package {name}: pip install "
+                f"'mlp-mixer-jax[{name}]', or in a clone pip install -r requirements-{name}.txt"
+            )
+
+
+class Writers:
+    """The writers of a run, of which none can stop it. Only process 0 has any.
+
+    As a context manager it closes them: finished, or failed by an exception.
+    """
+
+    def __init__(self, names: Sequence[str], session: Session):
+        names = () if jax.process_index() else names
+        self._writers = [_Guarded(name, session) for name in names]
+
+    def __enter__(self) -> "Writers":
         return self
 
     def __exit__(self, kind, *_) -> None:
-        if self._file is None:
-            return
-        # If the run ends with an error, that is the one to report, not one of these.
-        for file in (self._scalars, self._file):
-            with contextlib.suppress(Failure) if kind else contextlib.nullcontext():
-                file.close()
+        self.close(FAILED if kind else FINISHED)
 
-    def write(self, step: int, metrics: dict[str, float]) -> None:
-        """Adds one line.
+    def scalars(self, step: int, metrics: Mapping[str, float]) -> None:
+        """See `Writer`, as for the methods below."""
+        self._all("scalars", step, metrics)
 
-        Raises:
-          Failure: a metric is NaN or infinite.
-        """
-        try:
-            line = json.dumps({"step": step} | metrics, allow_nan=False) + "\n"
-        except ValueError:
-            raise Failure(f"a metric at step {step} is not finite: {metrics}") from None
-        self.lines += 1
-        if self._file is not None:
-            self._file.write(line.encode())
-            self._scalars.write(step, metrics)
-
-    def flush(self) -> None:
-        """Returns once all lines would survive a power cut; call it before saving a checkpoint."""
-        if self._file is not None:
-            self._file.flush()
-            self._scalars.flush()
-
-
-def _whole_lines(path: epath.Path) -> list[bytes]:
-    """The lines of a log, up to the first that a power cut or a broken disk has damaged."""
-    with storage.naming(path, storage.Unreadable):
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return []
-    return list(itertools.takewhile(_is_whole, content.splitlines(keepends=True)))
-
-
-def _is_whole(line: bytes) -> bool:
-    try:
-        content = json.loads(line)
-    except ValueError:
-        return False
-    if not (isinstance(content, dict) and "step" in content and line.endswith(b"\n")):
-        return False
-    return all(isinstance(value, int | float) for value in content.values())
-
-
-class _Scalars:
-    """An event file for TensorBoard. If it cannot be written, the run warns and continues without.
-
-    Args:
-      step: TensorBoard drops what earlier event files of this run hold from this step on.
-    """
-
-    def __init__(self, workdir: epath.Path, step: int, check_ours: Callable[[], None]):
-        # TensorBoard finds and orders event files by names of this form.
-        host = socket.gethostname()
-        path = workdir / f"events.out.tfevents.{time.time():010.0f}.{host}.{os.getpid()}.0"
-        self._file = None
-        with self._or_warn():
-            self._file = storage.grow(path, check_ours=check_ours)
-        self._event(file_version="brain.Event:2")
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._event(step=step, session_log=start)
-
-    def write(self, step: int, metrics: dict[str, float]) -> None:
-        values = [summary_pb2.Summary.Value(tag=k, simple_value=v) for k, v in metrics.items()]
-        self._event(step=step, summary=summary_pb2.Summary(value=values))
-
-    def flush(self) -> None:
-        if self._file is not None:
-            with self._or_warn():
-                self._file.flush()
-
-    def close(self) -> None:
-        if self._file is not None:
-            with self._or_warn():
-                self._file.close()
-
-    def _event(self, **content) -> None:
-        if self._file is not None:
-            event = event_pb2.Event(wall_time=time.time(), **content)
-            with self._or_warn():
-                RecordWriter(self._file).write(event.SerializeToString())
-
-    @contextlib.contextmanager
-    def _or_warn(self) -> Iterator[None]:
-        try:
-            yield
-        except (storage.Unwritable, storage.Unreadable) as error:
-            self._file = None
-            print(f"warning: {error}; TensorBoard will lack the rest of this session", flush=True)
-
-
-class Console:
-    """Prints log lines, with a progress bar below them on a terminal.
-
-    If nobody can read the output any more, the run continues.
-    """
-
-    def __init__(self, total: int, start: int):
-        self._bar = None
-        if sys.stdout.isatty():
-            self._bar = tqdm.tqdm(
-                total=total, initial=start, unit="step", dynamic_ncols=True, file=sys.stdout
-            )
-
-    def line(self, text: str) -> None:
-        """Prints a line, above the progress bar if there is one."""
-        with output.tolerate_closed():
-            if self._bar is not None:
-                self._bar.write(text, file=sys.stdout)
+    def image(self, step: int, name: str, draw: Callable[[], Image.Image]) -> None:
+        """`draw` is called only if a writer takes pictures, and may fail with a warning."""
+        if any(writer.has("image") for writer in self._writers):
+            try:
+                picture = draw()
+            except Exception as error:
+                print(f"warning: the picture {name} was not drawn: {error}", flush=True)
             else:
-                print(text, flush=True)
+                self._all("image", step, name, picture)
 
-    def tick(self, step: int, metrics: dict[str, float]) -> None:
-        """Moves the progress bar to `step`; `metrics` may be empty."""
-        if self._bar is not None:
-            with output.tolerate_closed():
-                self._bar.update(step - self._bar.n)
-            if metrics:
-                self._bar.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
+    def flush(self) -> None:
+        self._all("flush")
 
-    def close(self) -> None:
-        """Removes the progress bar."""
-        if self._bar is not None:
-            with output.tolerate_closed():
-                self._bar.close()
+    def close(self, state: str, metrics: Mapping[str, float] = {}) -> None:
+        self._all("close", state, metrics)
+
+    def _all(self, method: str, *args) -> None:
+        for writer in self._writers:
+            writer.call(method, *args)
 
 
-def format_duration(seconds: float) -> str:
-    """Formats seconds as 1:02:03 or 2:03."""
-    hours, rest = divmod(round(seconds), 3600)
-    minutes, seconds = divmod(rest, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+class _Guarded:
+    """A writer until its first error."""
+
+    def __init__(self, name: str, session: Session):
+        self._name, self._writer = name, None
+        self._writer = self._tried(lambda: _factory(name)(session))
+
+    def has(self, method: str) -> bool:
+        """Whether the writer has this method and still writes."""
+        return hasattr(self._writer, method)
+
+    def call(self, method: str, *args) -> None:
+        """Calls a method, if the writer has it."""
+        if self.has(method):
+            self._tried(lambda: getattr(self._writer, method)(*args))
+
+    def _tried(self, do: Callable[[], Any]) -> Any:
+        try:
+            return do()
+        except Exception as error:
+            self._writer = None
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            print(f"warning: {reason}; {self._name} will lack the rest of this session", flush=True)
+
+
+def _factory(name: str) -> Factory:
+    if name not in _WRITERS:
+        importlib.import_module(_OURS[name])
+    return _WRITERS[name]

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 import types
 from collections import Counter
@@ -13,10 +14,12 @@ from etils import epath
 from PIL import Image
 from test_folders import COLOURS, config_of
 
+from mixer import register_writer
 from mixer.checkpoint.model_card import ModelCard
 from mixer.evaluation.answers import Answers
 from mixer.runs import answers, evaluate
 from mixer.runs.trained import load_trained
+from mixer.training import writers
 from mixer.weights import class_names
 
 
@@ -26,7 +29,18 @@ def rows_of(file):
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory):
+def shown():
+    """What `evaluated` told its writer: (method, arguments ...)."""
+    calls = []
+    methods = ("scalars", "image", "close")
+    keep = {name: functools.partial(lambda *call: calls.append(call), name) for name in methods}
+    register_writer("kept", lambda session: types.SimpleNamespace(**keep))
+    yield calls
+    del writers._WRITERS["kept"]
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory, shown):
     """Drawn parameters, measured on 27 images of which one cannot be read."""
     root = tmp_path_factory.mktemp("evaluated")
     rng = np.random.default_rng(0)
@@ -38,7 +52,7 @@ def evaluated(tmp_path_factory):
     (root / "in" / "green" / "4.png").write_bytes(b"broken")
     config = config_of(root / "in", run="evaluate")
     config.input.on_bad = "skip"
-    config.evaluators.test.split = "all"
+    config.evaluators.test.split, config.writers = "all", "kept"
     trained = load_trained(config)
     params = jax.tree.map(
         lambda old: jax.device_put(rng.standard_normal(old.shape).astype(np.float32), old.sharding),
@@ -48,7 +62,7 @@ def evaluated(tmp_path_factory):
 
     def after_the_results(folder, *what):
         assert (folder.parent / "results.json").exists()
-        write(folder, *what)
+        return write(folder, *what)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -102,6 +116,21 @@ def test_the_pictures_are_drawn_and_the_worst_mistakes_shown(evaluated):
         # The first, enlarged ten times.
         shown = np.asarray(sheet.convert("RGB"))[5:160:10, 5:160:10]
         np.testing.assert_array_equal(shown, np.asarray(image.convert("RGB")))
+
+
+def test_a_writer_gets_the_metrics_and_the_pictures(evaluated, shown):
+    first, scalars, mistakes, close = shown
+    metrics = json.loads((evaluated / "results.json").read_text())["metrics"]
+    assert scalars == ("scalars", 0, metrics) and close == ("close", "finished", {})
+    assert first[:3] == ("image", 0, "test/first_batch")
+    assert mistakes[:3] == ("image", 0, "test/mistakes")
+    with Image.open(evaluated / "test" / "mistakes.png") as sheet:
+        np.testing.assert_array_equal(np.asarray(mistakes[3]), np.asarray(sheet))
+    row = rows_of(evaluated / "test" / "predictions.csv")[0]
+    assert row["index"] == "0"
+    with Image.open(evaluated.parent / "in" / row["file"]) as image:
+        seen = np.asarray(first[3])[5:160:10, 5:160:10]
+        np.testing.assert_array_equal(seen, np.asarray(image.convert("RGB")))
 
 
 def test_a_picture_that_cannot_be_drawn_is_only_a_warning(tmp_path, monkeypatch, capsys):

@@ -15,7 +15,8 @@ from mixer.errors import BadInput, Failure
 from mixer.hosts.holding import hold
 from mixer.runs import train
 from mixer.runs.workdir import begin, check_there, open_workdir
-from mixer.training.writers import Console, MetricsLog
+from mixer.training.console import Console
+from mixer.training.metrics_log import MetricsLog
 from mixer.weights.stored import read_stored
 
 CHANGES = {

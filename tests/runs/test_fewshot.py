@@ -50,14 +50,14 @@ def results(workdir):
     return json.loads((workdir / "results.json").read_text())
 
 
-def test_during_training_by_evaluate_and_as_a_run_of_its_own(data_dir, tmp_path, capsys):
+def test_during_training_by_evaluate_and_as_a_run_of_its_own(data_dir, tmp_path, told, capsys):
     config = small(quickstart, "Mixer-S/16,digits,32")
     config.init_from = ""
     config.evaluators.few = common.fewshot(config, (DIGITS,), "2 steps")
     config.evaluators.few.shots = (1, 5)
     config.evaluators.gone = common.evaluator(config, "test", "resize", "2 steps")
     config.evaluators.gone.update(dataset="imagenet_v2", optional=True)
-    config.update(total="4 steps", best="few/digits/5shot")
+    config.update(total="4 steps", best="few/digits/5shot", writers="told")
     config.schedule.warmup = "1 steps"
     config.evaluators.test.split = "test[:40]"
     train.run(config, str(tmp_path / "train"), "")
@@ -69,6 +69,8 @@ def test_during_training_by_evaluate_and_as_a_run_of_its_own(data_dir, tmp_path,
     assert {name for name in while_training if "test/" not in name} == wanted
     logs = (tmp_path / "train" / "metrics.jsonl").read_text().splitlines()
     assert sum("few/digits/5shot" in line for line in logs) == 2
+
+    _check_told(told, [json.loads(line) for line in logs], while_training, config.total)
 
     config.update(run="evaluate", init_from=str(tmp_path / "train"))
     evaluate.run(config, str(tmp_path / "evaluate"), "")
@@ -83,6 +85,17 @@ def test_during_training_by_evaluate_and_as_a_run_of_its_own(data_dir, tmp_path,
     assert written["upstream"]["dataset"] == "digits" and written["resolution"] == 32
     want = {name.replace("few/", "fewshot/"): while_training[name] for name in wanted}
     assert written["metrics"] == pytest.approx(want, abs=0.03)
+
+
+def _check_told(told, logs, metrics, total):
+    """The writer saw the training: its config, first batch and lines, and how it ended."""
+    (writer,) = told
+    assert writer.session.config["total"] == total and writer.session.step == 0
+    first, *rest = [call for call in writer.calls if call != ("flush",)]
+    assert first[:3] == ("image", 0, "first_batch") and min(first[3].size) > 160
+    *scalars, close = rest
+    assert [{"step": step} | line for _, step, line in scalars] == logs
+    assert close == ("close", "finished", metrics)
 
 
 def test_both_rules_on_several_datasets(trained, image_folder, capsys):

@@ -33,6 +33,7 @@ CONSTANT = {"schedule.decay": "constant"}
     ("before", "after", "said"),
     [
         ({}, {"runtime.threads": 3}, ""),
+        ({"writers": "tensorboard"}, {"writers": "wandb,mlflow"}, ""),
         ({}, {"input.on_bad": "skip"}, "config.input.on_bad: 'error' -> 'skip'"),
         ({}, {"input.max_pixels": 101}, "config.input.max_pixels: 100 -> 101"),
         ({}, {"evaluators.test.transform": "x"}, "evaluators.test.transform: 'resize' -> 'x'"),

@@ -11,7 +11,7 @@ from mixer import storage
 from mixer.errors import BadInput, Failure
 from mixer.hosts import holding, software
 from mixer.runs import train, workdir
-from mixer.training.writers import MetricsLog
+from mixer.training.metrics_log import MetricsLog
 
 
 @pytest.mark.parametrize("content", ["", '{"run": "train", "met', "\0" * 4096, "[1]", "\udcff"])

@@ -1,15 +1,21 @@
-"""metrics.jsonl and TensorBoard's event files hold the same numbers, on a disk and in a bucket."""
+"""metrics.jsonl and its writers hold the same numbers; no writer stops a run."""
 
+import io
 import itertools
 import json
 
+import numpy as np
 import pytest
 from etils import epath
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import api_pb2
+from tensorboard.plugins.hparams import metadata as hparams
 
-from mixer import storage
-from mixer.training import writers
-from mixer.training.writers import MetricsLog
+from mixer import errors, storage
+from mixer.training import to_tensorboard, writers
+from mixer.training.metrics_log import MetricsLog
+from mixer.training.writers import Service, Session, Writers
 
 
 @pytest.fixture(params=["near", "far"])
@@ -45,7 +51,9 @@ def by_tag(lines):
 
 def test_metrics_of_a_resumed_run_read_like_those_of_one_session(workdir, tmp_path, monkeypatch):
     seconds = itertools.count(10**9)  # the client of the bucket reads the time too
-    monkeypatch.setattr(writers.time, "time", lambda: next(seconds))  # each file a time of its own
+    monkeypatch.setattr(
+        to_tensorboard.time, "time", lambda: next(seconds)
+    )  # each file a time of its own
     whole = [{"step": n // 2, ("loss", "top1")[n % 2]: n / 4} for n in range(2, 12)]
     write = lambda log, line: log.write(line["step"], {k: line[k] for k in line if k != "step"})
     log = MetricsLog(workdir, 0, 0)
@@ -129,3 +137,128 @@ def test_the_error_that_ends_a_run_is_the_one_reported(tmp_path, monkeypatch):
     failing("metrics.jsonl", "close", monkeypatch)
     with pytest.raises(ZeroDivisionError), MetricsLog(epath.Path(tmp_path), 0, 0):
         raise ZeroDivisionError
+
+
+PICTURE = Image.new("RGB", (6, 4), (10, 200, 30))
+
+
+def test_tensorboard_has_the_config_the_pictures_and_how_the_run_ended(tmp_path):
+    config = {"seed": 3, "schedule.base": 0.5, "mixup": True, "image_size": [8, 8], "name": None}
+    with MetricsLog(epath.Path(tmp_path), 0, 0, config=config) as log:
+        log.image(0, "first_batch", lambda: PICTURE)
+        log.write(4, {"test/top1": 0.75})
+        log.finish({"test/top1": 0.75})
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    (found,) = events.Images("first_batch")
+    with Image.open(io.BytesIO(found.encoded_image_string)) as image:
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(PICTURE))
+    shown = events.Tensors("config")[0].tensor_proto.string_val[0].decode()
+    assert json.loads(shown) == config and shown.startswith("    {")
+    plugin = events.SummaryMetadata
+    begun = hparams.parse_session_start_info_plugin_data(
+        plugin(hparams.SESSION_START_INFO_TAG).plugin_data.content
+    ).hparams
+    assert begun["seed"].number_value == 3 and begun["schedule.base"].number_value == 0.5
+    assert begun["mixup"].bool_value and begun["image_size"].string_value == "[8, 8]"
+    ended = hparams.parse_session_end_info_plugin_data(
+        plugin(hparams.SESSION_END_INFO_TAG).plugin_data.content
+    )
+    assert ended.status == api_pb2.STATUS_SUCCESS
+
+
+def test_what_a_writer_is_told(told, tmp_path):
+    path, names = epath.Path(tmp_path), ("told",)
+    with MetricsLog(path, 0, 0, writers=names, config={"seed": 3}) as log:
+        log.image(0, "first_batch", lambda: PICTURE)
+        log.write(1, {"loss": 0.5})
+        log.flush()
+        log.write(2, {"loss": 0.25})
+    with pytest.raises(ZeroDivisionError), MetricsLog(path, 1, 1, writers=names) as log:
+        raise ZeroDivisionError
+    with MetricsLog(path, 1, 1, writers=names) as log:
+        log.write(2, {"top1": 1.0})
+        log.finish({"top1": 1.0})
+    first, failed, finished = told
+    assert first.session.config == {"seed": 3} and not first.session.lines
+    assert first.calls == [
+        ("image", 0, "first_batch", PICTURE),
+        ("scalars", 1, {"loss": 0.5}),
+        ("flush",),
+        ("scalars", 2, {"loss": 0.25}),
+        ("close", "stopped", {}),
+    ]
+    assert failed.calls == [("close", "failed", {})]
+    assert finished.session.step == 1 and finished.session.lines == [(1, {"loss": 0.5})]
+    assert finished.calls == [("scalars", 2, {"top1": 1.0}), ("close", "finished", {"top1": 1.0})]
+    assert not list(tmp_path.glob("events*"))  # only the writers that were asked for
+
+
+@pytest.mark.parametrize("when", ["begin", "scalars", "image", "flush", "close"])
+def test_a_writer_that_fails_is_left_out_after_one_warning(when, told, tmp_path, capsys):
+    told.failing = when
+    with MetricsLog(epath.Path(tmp_path), 0, 0, writers=("told", "tensorboard")) as log:
+        for step in (1, 2):
+            log.write(step, {"loss": 1.0})
+            log.image(step, "batch", lambda: PICTURE)
+            log.flush()
+    said = capsys.readouterr().out
+    assert said == "warning: no network; told will lack the rest of this session\n"
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2]
+    assert [step for step, _ in scalars(epath.Path(tmp_path), tmp_path)["loss"]] == [1, 2]
+    calls = [name for writer in told for name, *_ in writer.calls]
+    assert when not in calls and "close" not in calls
+
+
+def test_a_picture_that_cannot_be_drawn_ends_no_writer(told, tmp_path, capsys):
+    with Writers(("told",), Session(epath.Path(tmp_path))) as shown:
+        shown.image(3, "batch", lambda: 1 / 0)
+        shown.scalars(3, {"top1": 1.0})
+    assert "warning: the picture batch was not drawn: division by zero" in capsys.readouterr().out
+    assert [name for name, *_ in told[0].calls] == ["scalars", "close"]
+
+
+def test_a_service_gets_each_number_once_whatever_was_lost(tmp_path):
+    sent = {}
+
+    class Store(Service):
+        name = "store"
+
+        def open(self, session, known):
+            self.run = known or session.keep_id(self.name)
+            self.held = set(sent.setdefault(self.run, {}))
+
+        def holds(self, step, name):
+            return (step, name) in self.held
+
+        def log(self, step, metrics):
+            for name, value in metrics.items():
+                assert (step, name) not in sent[self.run]
+                sent[self.run][step, name] = value
+
+    path = epath.Path(tmp_path)
+    before = [(1, {"loss": 0.5}), (2, {"loss": 0.25}), (2, {"top1": 0.0})]
+    store = Store(Session(path, step=2, lines=before))  # a writer that the run did not have
+    store.scalars(3, {"loss": 0.2})
+    (run,) = sent
+    assert len(sent[run]) == 4
+    del sent[run][2, "top1"]  # what a killed process had not sent yet
+    store = Store(Session(path, step=2, lines=before))
+    store.scalars(3, {"loss": 0.2})  # again
+    store.scalars(3, {"top1": 1.0})
+    assert list(sent) == [run]
+    assert sent[run] == {
+        **{(1, "loss"): 0.5, (2, "loss"): 0.25, (2, "top1"): 0.0},
+        **{(3, "loss"): 0.2, (3, "top1"): 1.0},
+    }
+    assert Session(path).id_at("other") is None
+
+
+def test_names_of_writers(monkeypatch):
+    assert writers.parse("") == () and writers.parse("wandb, mlflow,wandb") == ("wandb", "mlflow")
+    with pytest.raises(errors.BadInput, match="'wandbb'. Did you mean 'wandb'"):
+        writers.parse("tensorboard,wandbb")
+    monkeypatch.setattr(writers.importlib.util, "find_spec", lambda name: None)
+    writers.check(("tensorboard",))
+    with pytest.raises(errors.BadInput, match=r"needs the package trackio.*mlp-mixer-jax\[trackio"):
+        writers.check(("tensorboard", "trackio"))
