@@ -85,7 +85,9 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     # Weights of the classes in the loss: balanced (by 1 / their number of images), or a number for
     # each class, with commas between them; empty: none. Their mean over the images is made 1.
     config.class_weights = ""
-    config.mixup = 0.0  # p of lambda ~ Beta(p, p); 0: none
+    config.mixup = 0.0  # p of mixup's lambda ~ Beta(p, p), one per step; 0: none
+    config.cutmix = 0.0  # p of CutMix's lambda ~ Beta(p, p), one box per step; 0: none
+    config.mixup_switch_prob = 0.5  # with mixup and cutmix: the probability that a step cuts
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"  # with options: "adam(b2=0.95)", "sgd(momentum=0.9)"
     config.optimizer.weight_decay = 0.1  # times the learning rate; kernels only

@@ -35,7 +35,9 @@ OTHER_NAMES = {
     "ema_decay": "ema model_ema model_ema_decay polyak",
     "label_smoothing": "smoothing",
     "class_weights": "class_weight pos_weight reweight",
-    "mixup": "mixup_alpha mixup_p cutmix",
+    "mixup": "mixup_alpha mixup_p",
+    "cutmix": "cutmix_alpha cutmix_p",
+    "mixup_switch_prob": "switch_prob mixup_switch_probability cutmix_prob",
     "loss": "criterion loss_fn",
     "image_size": "size resolution res img_size input_size crop_size height width",
     "input.transform": "augment augmentation augmentations aug aa randaug randaugment auto_augment "

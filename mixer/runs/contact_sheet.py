@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
@@ -16,7 +18,9 @@ from mixer.runs.keys import at_least
 from mixer.runs.model import resolution
 from mixer.runs.reader import Reader
 from mixer.runs.results import Results
-from mixer.training import meshes
+from mixer.runs.update import mixing_of
+from mixer.training import meshes, step
+from mixer.training.mixing import Mixing, mix
 
 _GAP, _LINE = 4, 12  # pixels: gap between images, height of a line of text below
 
@@ -25,18 +29,27 @@ _GAP, _LINE = 4, 12  # pixels: gap between images, height of a line of text belo
 def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """Writes contact_sheet.png: the first `config.sheet` training images, augmented, with classes.
 
+    With mixup or CutMix each image is mixed with the one before it, as in training, but by the draw
+    of another step: the sheet shows as many draws as images.
+
     Raises:
       BadInput: before anything is written.
     """
-    reader, count = sheet_reader(config)
+    (reader, count), mixing = sheet_reader(config), mixing_of(config)
     with reader.batches(0, 1) as batches:
         batch = next(batches)
     images, labels = np.asarray(batch["image"])[:count], np.asarray(batch["label"])[:count]
     workdir.begin(path, config)
-    sheet = draw(images, _names(labels, reader.source.classes))
+    names = _names(labels, reader.source.classes)
+    if mixing.on:
+        images, told = mixed(images, mixing, config.seed)
+        names = [f"{name}\n{text}" for name, text in zip(names, told, strict=True)]
+    sheet = draw(enlarged(images), names)
     with storage.write_whole(path / "contact_sheet.png") as file:
         sheet.save(file, "PNG")
     print(f"{count} images of {reader.source.name} {reader.source.split}, as training sees them:")
+    if mixing.on:
+        print("each mixed with the one before it, by the draw of step 1, 2, 3 ...")
     print(path / "contact_sheet.png")
     workdir.write_results(
         path,
@@ -72,6 +85,26 @@ def enlarged(images: np.ndarray, least: int = 160) -> np.ndarray:
 def _names(labels: np.ndarray, classes: Sequence[str]) -> list[str]:
     """The classes of each row of labels [N] or [N, L]."""
     return [", ".join(classes[i] for i in np.unique(row) if i >= 0) for row in labels]
+
+
+def mixed(images: np.ndarray, mixing: Mixing, seed: int) -> tuple[np.ndarray, list[str]]:
+    """Mixes image i, uint8 [N, H, W, 3], with the one before it as step i does its batch.
+
+    Returns:
+      (the mixed images, rounded, what was drawn for each, such as "CutMix 0.75").
+    """
+
+    def one(i, pair):
+        drawn = step.draw_of(mixing, seed, i, images.shape[1:3])
+        return mix(drawn, pair, jnp.eye(2))[0][1], drawn
+
+    pairs = np.stack([np.roll(images, 1, axis=0), images], axis=1).astype(np.float32)
+    made, drawn = jax.device_get(jax.jit(jax.vmap(one))(np.arange(len(images)), pairs))
+    cut = np.zeros(len(images), bool) if drawn.cut is None else drawn.cut
+    told = [
+        f"{'CutMix' if c else 'mixup'} {lam:.2f}" for c, lam in zip(cut, drawn.lam, strict=True)
+    ]
+    return np.rint(made).astype(np.uint8), told
 
 
 def draw(images: np.ndarray, names: list[str]) -> Image.Image:

@@ -5,7 +5,6 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from configs import groups
 from mixer import errors
 from mixer.checkpoint.model_card import with_tuples
 from mixer.data.sources.in_place import may_be_moved
@@ -41,10 +40,11 @@ def training_config(config: ConfigDict, path: epath.Path) -> ConfigDict:
     for name in ("evaluators", "best", "patience"):
         found.pop(name, None)
     given = keys.given(config)
+    recorded = resuming.as_now(keys.flat(found), "train", keys.flat(keys.as_json(config)))
     values = {
         key: with_tuples(value)
-        for key, value in keys.flat(found).items()
-        if not groups.runs_with(key) and not (key in given and _may_differ(key, value, config))
+        for key, value in recorded.items()
+        if not (key in given and _may_differ(key, value, config))
     }
     overruled = values | keys.flat(model, "model.")
     keys.overrule(config, overruled, f"config.init_from={config.init_from}")

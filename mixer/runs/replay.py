@@ -1,9 +1,9 @@
 """`config.run="replay"`: redraws batches of an earlier training, to see what it saw.
 
-Batch t is a pure function of (seed, t): examples, pixels and mixup's lambda are those of the
-training. The loss and gradient norm of each row are of the unmixed image and label, without dropout
-or stochastic depth, at the parameters of the nearest checkpoint; with `config.replay.exact`, at the
-parameters that the step started from, and the step is repeated.
+Batch t is a pure function of (seed, t): examples, pixels, mixup's lambda and CutMix's box are those
+of the training. The loss and gradient norm of each row are of the unmixed image and label, without
+dropout or stochastic depth, at the parameters of the nearest checkpoint; with
+`config.replay.exact`, at the parameters that the step started from, and the step is repeated.
 """
 
 import dataclasses
@@ -25,14 +25,13 @@ from mixer.data import drawn, turbojpeg
 from mixer.data.drawn import Redrawn
 from mixer.hosts import peers
 from mixer.runs import keys, past, recorded, sightings, workdir
-from mixer.runs.contact_sheet import draw
+from mixer.runs.contact_sheet import draw, enlarged
 from mixer.runs.model import resolution
 from mixer.runs.results import Results
 from mixer.runs.training import Training, build_training
 from mixer.training import meshes, step
 
 _SHOWN = 10  # rows printed on the terminal
-_LEGIBLE = 96  # least width of an image in the sheet, in pixels, for the text below it
 _COLUMNS = (
     *("row", "counter", "index", "where", "instead_of", "label"),
     *("top", "left", "height", "width", "flipped", "operations"),
@@ -72,7 +71,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
         if asked.exact and steps:
             again = past.count_text(updates)
             print(f"exact: {again} to redo; {history.reproducibility()}", flush=True)
-        replay = _Replay(training, history, path, asked.rows, own.mixup)
+        replay = _Replay(training, history, path, asked.rows)
         for number in steps:
             metrics |= replay.redo(number, exact=asked.exact)
     workdir.write_results(
@@ -127,10 +126,9 @@ class _Replay:
         history: past.Past,
         path: epath.Path,
         rows: int,
-        mixup: float,
     ):
         self.training, self.history, self.path = training, history, path
-        self.sheet_rows, self.mixup = rows, mixup
+        self.sheet_rows = rows
         self.per_example = step.guarded(
             jax.jit(training.update.per_example, out_shardings=meshes.replicated(training.mesh))
         )
@@ -152,18 +150,17 @@ class _Replay:
             self._line(row, redrawn, float(each["loss"][row]), float(each["grad_norm"][row]))
             for row, redrawn in enumerate(rows)
         ]
-        part = step.mixup_lambda(self.training.seed, number - 1, self.mixup)
+        told, mixing = self._mixing(number)
         logged = self.history.logged(number)
         # NaN counts as the worst loss.
         worst = np.argsort(-np.nan_to_num(each["loss"], nan=np.inf), kind="stable")
-        print(f"step {number:,}: mixup lambda {part:.6f}; loss and gradient norm of each row")
+        print(f"step {number:,}: {told}; loss and gradient norm of each row")
         print(f"  unmixed, without dropout and stochastic depth, at {which}")
         if exact or logged:
             print(f"  {past.compared(of_step.get('loss'), logged)}")
         self._print(lines, worst)
         self._write(number, rows, lines, worst)
-        found = {
-            "lambda": part,
+        found = mixing | {
             "loss": of_step.get("loss", math.nan),
             "logged_loss": logged.loss if logged and logged.first == number else math.nan,
             "example_loss": float(np.mean(each["loss"], dtype=np.float64)),
@@ -172,6 +169,24 @@ class _Replay:
             f"replay/{number}/{name}": value if math.isfinite(value) else None
             for name, value in found.items()
         }
+
+    def _mixing(self, number: int) -> tuple[str, dict[str, float]]:
+        """How the step mixed its batch, in words and as metrics; lambda is 1 if it did not."""
+        mixing = self.training.update.mixing
+        if not mixing.on:
+            return "nothing is mixed", {"lambda": 1.0}
+        size = self.training.card.image_size
+        found = jax.device_get(step.draw_of(mixing, self.training.seed, number - 1, size))
+        metrics = {"lambda": float(found.lam)}
+        if mixing.cutmix:
+            metrics["cutmix"] = float(found.cut)
+        if not found.cut:
+            return f"mixup lambda {found.lam:.6f}", metrics
+        top, left, bottom, right = found.box.tolist()
+        told = f"CutMix lambda {found.lam:.6f}, pixels [{top}:{bottom}, {left}:{right}]"
+        box = {"top": top, "left": left, "height": bottom - top, "width": right - left}
+        metrics |= {f"box_{name}": float(pixels) for name, pixels in box.items()}
+        return f"{told} of the row before", metrics
 
     def _rows(self, number: int) -> list[Redrawn]:
         reader = self.training.reader
@@ -214,8 +229,6 @@ class _Replay:
         workdir.write_csv(folder / f"{number}.csv", lines)
         shown = worst[: self.sheet_rows]
         images = np.stack([rows[row].image for row in shown])
-        times = -(-_LEGIBLE // min(images.shape[1:3]))
-        images = images.repeat(times, axis=1).repeat(times, axis=2)
         names = [f"{lines[row]['loss']:.3g}: {lines[row]['label']}" for row in shown]
         with storage.write_whole(folder / f"{number}.png") as file:
-            draw(images, names).save(file, "PNG")
+            draw(enlarged(images), names).save(file, "PNG")

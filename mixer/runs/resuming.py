@@ -1,6 +1,6 @@
 """Refuses to resume a run if its config or data changed in a way that affects recorded numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -15,7 +15,7 @@ from mixer.training import durations, schedules
 
 _TRAINING = ("train", "sweep", "vtab")  # the runs that train
 # Keys that older versions did not have, with the values that mean what those did.
-_SINCE = {"sam.rho": 0.0}
+_SINCE = {"sam.rho": 0.0, "cutmix": 0.0}
 
 # Keys that do not affect a run's results.
 _NOT_IN_RESULTS = (
@@ -43,9 +43,7 @@ def check_config(
     """
     absent = "absent"
     run = old.get("run", "train")
-    old = _as_now(old, run)
-    if run in _TRAINING:
-        old = {key: value for key, value in _SINCE.items() if key in new} | old
+    old = as_now(old, run, new)
     # A run that does not evaluate during training may never have read its evaluators.
     added = {key for key in new if run in _TRAINING and key.startswith("evaluators.")} - old.keys()
     changed = {
@@ -78,9 +76,15 @@ def check_config(
         print(f"from here on {text}", flush=True)
 
 
-def _as_now(old: Mapping[str, Any], run: str) -> dict[str, Any]:
-    """An older config in today's form: no keys of other runs; a sweep's rates as its grid."""
+def as_now(old: Mapping[str, Any], run: str, keys: Collection[str]) -> dict[str, Any]:
+    """An older config in today's form, for a config with these `keys`.
+
+    It has no keys of other runs, a sweep's rates as its grid, and of a training the keys that it
+    did not have yet.
+    """
     found = {k: v for k, v in old.items() if run in (groups.runs_with(k) or [run])}
+    if run in _TRAINING:
+        found = {key: value for key, value in _SINCE.items() if key in keys} | found
     if rates := found.pop("sweep.rates", None):
         found["sweep.grid"] = str({"schedule.base": tuple(rates)})
     return found

@@ -21,6 +21,7 @@ from mixer.planning import flops
 from mixer.runs.keys import at_least, within
 from mixer.runs.model import rules_of, with_memory_saved
 from mixer.training import losses, meshes, nonfinite, optimizer, per_example, placement, sam, step
+from mixer.training.mixing import Mixing
 from mixer.weights import fitting
 
 
@@ -33,6 +34,7 @@ class Update:
       train_step: (state, batch) -> (state, metrics); to be compiled.
       per_example: (params, batch) -> each row's loss and gradient norm; to be jitted.
       shapes: shapes of the parameters.
+      mixing: mixup, CutMix or both; may be off.
       max_labels: L of the batch contract; 0 for data with one label per image.
       flops_per_image: FLOPs of training on one image; None if they cannot be counted.
       multipliers: learning-rate multipliers other than 1 -> names of their parameters.
@@ -46,6 +48,7 @@ class Update:
     shapes: Any
     batch_size: int
     image_size: tuple[int, int]
+    mixing: Mixing
     max_labels: int
     micro_batches: int
     flops_per_image: int | None
@@ -127,6 +130,7 @@ def update_of(
             f"config.loss={config.loss!r} is for one label per image, but images of "
             f"{config.dataset} may have {max_labels}: set config.loss=sigmoid_xent"
         )
+    mixing = mixing_of(config)
     rules, shapes = rules_of(config, mesh.shape["fsdp"]), fitting.shapes(model, image_size)
     placement.parameter_specs(shapes, mesh, rules)
     by_layer = layer_rates(config, model, image_size)
@@ -159,7 +163,7 @@ def update_of(
             schedule,
             seed=config.seed,
             label_smoothing=config.label_smoothing,
-            mixup_p=config.mixup,
+            mixing=mixing,
             ema_decay=config.ema_decay,
             micro_batches=config.micro_batches,
             sam=_sam(config, schedule, shapes),
@@ -172,6 +176,7 @@ def update_of(
         shapes=shapes,
         batch_size=config.batch_size,
         image_size=image_size,
+        mixing=mixing,
         max_labels=max_labels,
         micro_batches=config.micro_batches,
         flops_per_image=None,
@@ -240,6 +245,26 @@ def layer_rates(
     return optimizer.layer_rates(layers, decay)
 
 
+def mixing_of(config: ConfigDict) -> Mixing:
+    """The config's mixup and CutMix.
+
+    Raises:
+      BadInput: a number is outside its range.
+    """
+    mixup, cutmix = config.mixup, config.cutmix
+    within(0, math.inf, mixup=mixup, cutmix=cutmix)
+    if not (mixup and cutmix):
+        return Mixing(mixup, cutmix)
+    probability = config.mixup_switch_prob
+    if not 0 < probability < 1:
+        raise errors.BadInput(
+            f"config.mixup_switch_prob={probability}: expected 0 < mixup_switch_prob < 1, as "
+            f"config.mixup={mixup} and config.cutmix={cutmix} are both on. For one of them alone, "
+            f"set the other to 0"
+        )
+    return Mixing(mixup, cutmix, probability)
+
+
 def _check_numbers(config: ConfigDict) -> None:
     if config.model.get("dtype") == "float16":
         raise errors.BadInput(
@@ -251,7 +276,6 @@ def _check_numbers(config: ConfigDict) -> None:
     within(0, 1, label_smoothing=config.label_smoothing, ema_decay=config.ema_decay)
     dropped = {k: config.model[k] for k in ("dropout", "stochastic_depth") if k in config.model}
     within(0, 1, **{f"model.{name}": rate for name, rate in dropped.items()})
-    within(0, math.inf, mixup=config.mixup)
     keys = ("weight_decay", "clip_norm", "agc")
     within(0, math.inf, **{f"optimizer.{k}": config.optimizer[k] for k in keys})
 

@@ -23,8 +23,8 @@ def weighted(
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """`loss` times the weight of each example: the mean weight of its classes.
 
-    After mixup an example has two classes, in the target's proportions. Label smoothing, which the
-    targets already contain, does not count.
+    After mixup or CutMix an example has two classes, in the target's proportions. Label smoothing,
+    which the targets already contain, does not count.
 
     Args:
       class_weights: float32 [K].

@@ -16,12 +16,12 @@ from mixer.batch import Batch
 from mixer.training import losses, meshes, placement
 from mixer.training import sam as sam_lib
 from mixer.training.accumulation import mean_gradient
-from mixer.training.mixup import mixup, sample_lambda
+from mixer.training.mixing import OFF, Draw, Mixing, mix
 from mixer.training.placement import PlacementRule
 from mixer.training.sam import Sam
 
 # Purposes of random keys, folded into the key of the seed.
-_INIT, _DROPOUT, _MIXUP = 0, 1, 2
+_INIT, _DROPOUT, _MIXUP, _CUTMIX = 0, 1, 2, 3
 
 
 @flax.struct.dataclass
@@ -60,9 +60,16 @@ def _key_of(seed: int, purpose: int, step: jax.typing.ArrayLike) -> jax.Array:
     return jax.random.fold_in(_key(seed, purpose), step)
 
 
-def mixup_lambda(seed: int, step: int, p: float) -> float:
-    """Mixup's lambda for the update after `step` updates; 1 without mixup (p = 0)."""
-    return float(sample_lambda(_key_of(seed, _MIXUP, step), p)) if p else 1.0
+def _mixing_keys(mixing: Mixing, seed: int, step: jax.typing.ArrayLike) -> list[jax.Array]:
+    purposes = (_MIXUP, _CUTMIX) if mixing.cutmix else (_MIXUP,)
+    return [_key_of(seed, purpose, step) for purpose in purposes]
+
+
+def draw_of(
+    mixing: Mixing, seed: int, step: jax.typing.ArrayLike, image_size: tuple[int, int]
+) -> Draw:
+    """How the update after `step` updates mixes its batch, if `mixing` is on."""
+    return mixing.draw(image_size, *_mixing_keys(mixing, seed, step))
 
 
 def init_params(model: nn.Module, image_size: tuple[int, int], seed: int) -> Any:
@@ -129,7 +136,7 @@ def make_step(
     *,
     seed: int,
     label_smoothing: float = 0.0,
-    mixup_p: float = 0.0,
+    mixing: Mixing = OFF,
     ema_decay: float = 0.0,
     micro_batches: int = 1,
     sam: Sam | None = None,
@@ -139,12 +146,12 @@ def make_step(
     """Makes step(state, batch) -> (state, metrics); metrics are float32 scalars.
 
     "accuracy" is precision@1: of the rows with a label, the share whose most likely class is among
-    their labels. The random keys of dropout, stochastic depth and mixup derive from (seed, step),
-    so the state holds no key. After update t, counted from 0, ema = d * ema + (1 - d) * params with
-    d = min(ema_decay, (1 + t) / (10 + t)).
+    their own labels, whatever is mixed into them. The random keys of dropout, stochastic depth,
+    mixup and CutMix derive from (seed, step), so the state holds no key. After update t, counted
+    from 0, ema = d * ema + (1 - d) * params with d = min(ema_decay, (1 + t) / (10 + t)).
 
     Args:
-      micro_batches: number of parts into which the batch is split after mixup. They go through the
+      micro_batches: number of parts into which the batch is split after mixing. They go through the
         model one after the other, with dropout masks of their own.
       sam: if given, each step takes two gradients, see sam.py, and twice the time.
       rules: placement of the parameters, see placement.py.
@@ -164,13 +171,13 @@ def make_step(
         return loss(logits, part["target"]).mean(), counts
 
     def step(state: TrainState, batch: Batch):
-        dropout_key, mixup_key = (
-            _key_of(seed, purpose, state.step) for purpose in (_DROPOUT, _MIXUP)
-        )
+        dropout_key = _key_of(seed, _DROPOUT, state.step)
+        mixing_keys = _mixing_keys(mixing, seed, state.step)
         images = batch_lib.to_model_input(batch["image"])
         targets = losses.targets(batch["label"], model.num_classes, label_smoothing)
-        if mixup_p:
-            images, targets = mixup(mixup_key, images, targets, mixup_p)
+        if mixing.on:
+            draw = mixing.draw(images.shape[1:3], *mixing_keys)
+            images, targets = mix(draw, images, targets)
         rows = {"image": images, "target": targets, "label": batch["label"]}
 
         def gradient_at(params):

@@ -25,10 +25,11 @@ RECIPES = sorted(
     for path in (Path(__file__).parents[2] / "configs").glob("*.py")
     if "def get_config" in path.read_text() and path.stem != "paper"  # which trains by the others
 )
-# Read by main.py, by other runs than train, with init_from, SAM, a fraction of the data, or under
-# another schedule.
+# Read by main.py, by other runs than train, with init_from, SAM, a fraction of the data, both mixup
+# and CutMix, or under another schedule.
 READ_ELSEWHERE = {
     "run",
+    "mixup_switch_prob",
     "init_step",
     "init_ema",
     "pretrained_size",

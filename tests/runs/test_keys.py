@@ -92,6 +92,7 @@ def followed(run, trained, image_folder, given, words="smoke"):
 
 
 IGNORED = [
+    ("train", "mixup_switch_prob", 0.3),
     ("train", "resize_method", "resample"),
     ("train", "pretrained_size", (24, 24)),
     ("train", "init_step", "best"),
@@ -123,6 +124,7 @@ IGNORED = [
     ("convert", "seed", 3),
     ("convert", "model.patch_size", 8),
     ("contact_sheet", "batch_size", 16),
+    ("contact_sheet", "mixup_switch_prob", 0.3),
     ("contact_sheet", "evaluators.test.split", "train"),
     ("input_benchmark", "runtime.threads", 2),
     ("input_benchmark", "batch_size", 16),
@@ -205,7 +207,7 @@ def test_no_key_stays_unread(trained, image_folder):
     read, everything = {"run"}, set()
     cases = [
         ("train", {"input.fraction": 0.5, "init_from": str(trained), "sam.rho": 0.1}),
-        ("train", {"schedule.decay": "rsqrt"}),
+        ("train", {"schedule.decay": "rsqrt", "mixup": 0.8, "cutmix": 1.0}),
         *((run, {}) for run in (*NEEDS, "sweep", "contact_sheet", "input_benchmark", "plan")),
         ("vtab", {"vtab.tasks": ("caltech101",)}),
     ]

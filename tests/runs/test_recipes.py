@@ -174,7 +174,8 @@ def test_contact_sheet_shows_what_the_recipe_makes(data_dir, tmp_path):
     code, _, err = run(data_dir, "configs/imagenet.py:64", tmp_path / "out", *sheet)
     assert code == 0, err
     picture = Image.open(tmp_path / "out" / "contact_sheet.png")
-    assert picture.size == (4 * (64 + 4), 3 * (64 + 4 + 12))
+    # Three times as large as the images; below them a class and mixup's lambda.
+    assert picture.size == (4 * (192 + 4), 3 * (192 + 4 + 2 * 12))
     assert len(picture.getcolors(100_000)) > 500
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["run"] == "contact_sheet" and results["dataset"] == "imagenet2012"

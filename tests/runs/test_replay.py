@@ -25,6 +25,8 @@ from mixer.runs import keys, replay, sweep, train
 from mixer.runs.evaluations import keep_evaluators
 from mixer.runs.reader import Reader
 from mixer.runs.training import build_training
+from mixer.training.mixing import Mixing, mix
+from mixer.training.step import draw_of
 from mixer.weights.pretrained import load_pretrained
 
 TRAINING = {
@@ -34,6 +36,7 @@ TRAINING = {
     "total": "12 steps",
     "schedule.warmup": "2 steps",
     "mixup": 0.3,
+    "cutmix": 1.0,
     "model.num_blocks": 1,
     "model.hidden_dim": 16,
     "model.dropout": 0.2,
@@ -166,6 +169,7 @@ def test_each_rows_numbers_are_at_the_nearest_checkpoint(training, tmp_path, cap
     out = capsys.readouterr().out
     assert "at the checkpoint of step 10\n" in out
     assert "at the checkpoint of step 10, which is later: no earlier one is kept" in out
+    assert "step 11: CutMix lambda " in out and "] of the row before; loss and" in out
     assert metrics["replay/11/loss"] is None
     card = json.loads((source / "config.json").read_text())["model"]
     fields = {k: v for k, v in card.items() if k not in ("name", "num_classes")}
@@ -186,17 +190,31 @@ def test_each_rows_numbers_are_at_the_nearest_checkpoint(training, tmp_path, cap
         assert float(line["grad_norm"]) == pytest.approx(float(optax.tree.norm(grads)), rel=1e-3)
 
 
-def test_lambda_is_that_of_the_step(training, exact):
-    """Of an affine loss in the targets: found again from the mixed targets' own loss."""
-    from mixer.training import mixup, step
-
-    for number in (3, 12):
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 2), number - 1)
-        images = jnp.stack([jnp.zeros((2, 2, 3)), jnp.ones((2, 2, 3))])
-        mixed, _ = mixup.mixup(key, images, jnp.eye(2), 0.3)
-        part = exact[1][f"replay/{number}/lambda"]
-        assert part == float(mixed[1, 0, 0, 0]) == step.mixup_lambda(0, number - 1, 0.3)
-    assert step.mixup_lambda(0, 5, 0.0) == 1
+def test_what_is_told_of_mixing_mixes_as_the_step_does(training, exact):
+    """In a batch of a black and a white image: the white one's pixels and its share in itself."""
+    mixing, kinds = build_training(_config_of(training[0])).update.mixing, set()
+    assert mixing == Mixing(0.3, 1.0, 0.5)
+    for number in (3, 6, 7, 11, 12):
+        told = {
+            key.rpartition("/")[2]: value
+            for key, value in exact[1].items()
+            if key.startswith(f"replay/{number}/")
+        }
+        images = jnp.stack([jnp.zeros((24, 24, 3)), jnp.ones((24, 24, 3))])
+        draw = draw_of(mixing, 0, number - 1, (24, 24))
+        (_, mixed), (_, target) = mix(draw, images, jnp.eye(2))
+        assert told["lambda"] == pytest.approx(float(target[1]), abs=1e-6)
+        assert told["lambda"] == pytest.approx(float(mixed.mean()), abs=1e-4)
+        kinds.add(told["cutmix"])
+        if told["cutmix"]:
+            top, left, tall, wide = (
+                int(told[f"box_{name}"]) for name in ("top", "left", "height", "width")
+            )
+            assert not mixed[top : top + tall, left : left + wide].any()
+            assert mixed.sum() == 3 * (24 * 24 - tall * wide)
+        else:
+            assert (mixed == mixed[0, 0, 0]).all() and "box_top" not in told
+    assert kinds == {0.0, 1.0}
 
 
 @pytest.mark.parametrize(
@@ -210,6 +228,7 @@ def test_lambda_is_that_of_the_step(training, exact):
         ({"replay.examples": "no.png"}, {}, "0 examples have that name"),
         ({"replay.steps": "1", "replay.rows": 0}, {}, "config.replay.rows=0"),
         ({"replay.steps": "1"}, {"mixup": 0.5}, "config.mixup=0.3 from"),
+        ({"replay.steps": "1"}, {"mixup_switch_prob": 0.1}, "config.mixup_switch_prob=0.5 from"),
         ({"replay.steps": "1"}, {"model.dropout": 0.5}, "config.model.dropout=0.2 from"),
         ({"replay.steps": "1"}, {"runtime.profile": "1-2"}, "config.runtime.profile=''"),
     ],
@@ -232,6 +251,10 @@ def test_other_workdirs_and_other_data_are_refused(training, tmp_path):
     (other / "config.json").write_text(json.dumps({"run": "evaluate"}))
     with pytest.raises(BadInput, match="config.run=evaluate: expected the workdir of a training"):
         replayed(other, tmp_path / "out", steps)
+    without = {k: v for k, v in recorded.items() if k not in ("cutmix", "mixup_switch_prob")}
+    (other / "config.json").write_text(json.dumps(without))
+    with pytest.raises(BadInput, match="config.cutmix=0.0 from"):  # it is older than CutMix
+        replayed(other, tmp_path / "out", steps, {"cutmix": 1.0})
     shutil.copytree(training[0] / "checkpoints", other / "checkpoints")
     recorded["input"]["fraction_seed"] = 1
     (other / "config.json").write_text(json.dumps(recorded))

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import log_loss
 
 from mixer.training import losses
-from mixer.training.mixup import mixup
+from mixer.training.mixing import Mixing, mix
 
 WEIGHTS = np.array([0.5, 2.0, 1.25], np.float32)
 LABELS = np.array([0, 1, 1, 2, 0, 2], np.int32)
@@ -46,7 +46,8 @@ def test_a_mixed_image_has_the_mixed_weight():
     def both():
         targets = losses.targets(jnp.array(LABELS), 3, 0.2)
         # Mixed as an image is, the weights show the same lambda.
-        weights, mixed = mixup(jax.random.key(1), jnp.array(WEIGHTS[LABELS]), targets, 1.0)
+        draw = Mixing(mixup=1.0).draw((1, 1), jax.random.key(1))
+        weights, mixed = mix(draw, jnp.array(WEIGHTS[LABELS]), targets)
         found = losses.weighted(losses.softmax_xent, WEIGHTS, 0.2)(LOGITS, mixed)
         return found, losses.softmax_xent(LOGITS, mixed) * weights
 

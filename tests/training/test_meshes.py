@@ -15,8 +15,9 @@ from mixer import errors
 from mixer.models.mixer import Mixer
 from mixer.planning import flops, hlo
 from mixer.training import losses, meshes, optimizer, placement, schedules, step
+from mixer.training.mixing import Mixing
 
-SIZE, BATCH, STEPS = (16, 16), 32, 20
+SIZE, BATCH, STEPS, BOTH = (16, 16), 32, 20, Mixing(0.5, 1.0)
 MODEL = Mixer(
     num_classes=8,
     patch_size=4,
@@ -37,7 +38,7 @@ def host_batch(t):
     return {"image": image.astype(np.uint8), "label": label, "mask": np.ones(BATCH, bool)}
 
 
-def made(mesh, rules, micro_batches=1, model=MODEL, mixup_p=0.5):
+def made(mesh, rules, micro_batches=1, model=MODEL, mixing=BOTH):
     """(compiled step, initial state, sharding of batches)."""
     schedule = schedules.make_schedule("linear", base=3e-3, end=0, warmup=2, total=STEPS)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *SIZE, 3)))["params"]
@@ -52,7 +53,7 @@ def made(mesh, rules, micro_batches=1, model=MODEL, mixup_p=0.5):
         chain,
         schedule,
         seed=0,
-        mixup_p=mixup_p,
+        mixing=mixing,
         ema_decay=0.9,
         micro_batches=micro_batches,
         mesh=mesh,
@@ -123,7 +124,7 @@ def test_micro_batches_add_no_flops_and_move_no_rows():
     model, mesh = MODEL.clone(num_blocks=1), meshes.make_mesh()
     ideal = BATCH * flops.training_macs(model, SIZE)
     for parts in (1, 2, 4):
-        compiled, _, _ = made(mesh, (), micro_batches=parts, model=model, mixup_p=0.0)
+        compiled, _, _ = made(mesh, (), micro_batches=parts, model=model, mixing=Mixing())
         program = hlo.read(compiled.as_text())
         assert 0.99 * ideal <= 8 * program.macs <= ideal
         assert set(program.sent()) == {"all-reduce"}

@@ -9,7 +9,7 @@ from jax.sharding import AxisType, Mesh
 from mixer import errors
 from mixer.models.mixer import Mixer
 from mixer.training import losses, meshes, optimizer, schedules, step
-from mixer.training.mixup import mixup
+from mixer.training.mixing import OFF, Mixing
 
 SIZE, BATCH = (8, 8), 16
 
@@ -34,7 +34,7 @@ def host_batch(seed, max_labels=0):
 
 
 @functools.cache
-def run(devices, steps=3, ema=0.2, seed=0, mixup_p=0.0, smoothing=0.0, max_labels=0, **fields):
+def run(devices, steps=3, ema=0.2, seed=0, mixing=OFF, smoothing=0.0, max_labels=0, **fields):
     """Each call with other arguments compiles a step: the tests share what they can."""
     model = Mixer(
         num_classes=5,
@@ -58,7 +58,7 @@ def run(devices, steps=3, ema=0.2, seed=0, mixup_p=0.0, smoothing=0.0, max_label
         schedule,
         seed=seed,
         label_smoothing=smoothing,
-        mixup_p=mixup_p,
+        mixing=mixing,
         ema_decay=ema,
         mesh=mesh,
     )
@@ -74,7 +74,7 @@ def run(devices, steps=3, ema=0.2, seed=0, mixup_p=0.0, smoothing=0.0, max_label
     return history
 
 
-RANDOM = {"dropout": 0.2, "stochastic_depth": 0.3, "mixup_p": 0.5}
+RANDOM = {"dropout": 0.2, "stochastic_depth": 0.3, "mixing": Mixing(0.5, 1.0)}
 
 
 @pytest.mark.parametrize("max_labels", [0, 4])
@@ -170,24 +170,3 @@ def test_rows_are_read_from_the_sharding():
     rows = meshes.put(host_batch(1), meshes.batch_sharding(mesh_of(8)), BATCH)
     np.testing.assert_array_equal(rows["label"], host_batch(1)["label"])
     assert len(rows["image"].sharding.device_set) == 8
-
-
-def test_mixup_is_one_lambda_for_the_whole_batch():
-    rng = np.random.default_rng(0)
-    images = rng.standard_normal((6, 2, 2, 3)).astype(np.float32)
-    targets = np.eye(6, dtype=np.float32)
-    parts = []
-    for i in range(200):
-        mixed, labels = mixup(jax.random.key(i), images, targets, 0.5)
-        part = float(labels[0, 0])
-        assert part >= 0.5
-        want = part * images + (1 - part) * np.roll(images, 1, axis=0)
-        np.testing.assert_allclose(mixed, want, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(
-            labels, part * targets + (1 - part) * np.roll(targets, 1, axis=0), atol=1e-6
-        )
-        parts.append(part)
-    # max(l, 1 - l) of the arcsine law, Beta(1/2, 1/2): its quartiles are sin(pi (1 + q) / 4)^2.
-    for q in (0.25, 0.5, 0.75):
-        want = np.sin(np.pi * (1 + q) / 4) ** 2
-        np.testing.assert_allclose(np.quantile(parts, q), want, atol=0.06)
