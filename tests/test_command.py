@@ -184,11 +184,15 @@ def test_the_installed_package_trains(data_dir, tmp_path):
             [venv / "bin/mixer", *arguments], cwd=folder, env=env, capture_output=True, text=True
         )
 
-    where = "import mixer; print(mixer.__file__, mixer.__version__)"
+    lines = (
+        "import mixer; print(mixer.__file__, mixer.__version__)\n"
+        f"print(mixer.Classifier('Mixer-Ti/4:cifar10')({str(ROOT)!r} + '/notebooks/images'))"
+    )
     said = subprocess.run(
-        [venv / "bin/python", "-c", where], cwd=folder, env=env, capture_output=True, text=True
+        [venv / "bin/python", "-c", lines], cwd=folder, env=env, capture_output=True, text=True
     ).stdout
-    assert said.split() == [str(site / "mixer/__init__.py"), mixer.__version__]
+    assert said.startswith(f"{site / 'mixer/__init__.py'} {mixer.__version__}\n")
+    assert said.count("[Guess(name=") == 10 and "Guess(name='automobile', probability=0." in said
     assert (site / "mixer/py.typed").exists()
     assert "quickstart" in run("--help").stdout
     workers = ("--config.imports=spy", "--config.input.transform=watch|resize")

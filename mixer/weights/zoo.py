@@ -7,6 +7,7 @@ own comes with the package, for examples that need no network.
 
 import dataclasses
 import fnmatch
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -208,5 +209,12 @@ def find(path: str) -> Published | None:
     if ":" in path:
         raise errors.unknown(
             "published model", path, PUBLISHED, "There is no such file or folder either."
+        )
+    if re.fullmatch(r"Mixer-\w+/\d+", path):
+        near = errors.nearest(path, {name.partition(":")[0] for name in PUBLISHED}, 1)
+        files = [name for name in PUBLISHED if name.partition(":")[0] in near]
+        raise errors.BadInput(
+            f"no weights of {path} are published, and there is no folder of this name. Nearest: "
+            f"{', '.join(files)}; mixer.list_pretrained() has all"
         )
     return None

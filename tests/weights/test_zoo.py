@@ -101,6 +101,8 @@ def test_names_and_near_misses(tmp_path, monkeypatch):
         mixer.load_pretrained("mixer-b/16:imagenet-21k", tiny())
     with pytest.raises(mixer.BadInput, match=r"choose one of its files: Mixer-L/16:imagenet1k, "):
         zoo.find("Mixer-L/16")
+    with pytest.raises(mixer.BadInput, match=r"of Mixer-B/8 are pub.* Nearest: Mixer-S/8:gsam;"):
+        mixer.load("Mixer-B/8")
     (tmp_path / "a:b").mkdir()
     for path in ("a:b", "runs/mine", "weights.npz", "gs://bucket/run", "gs://bucket/run/"):
         assert located.locate(path) == located.Located(path)
