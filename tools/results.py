@@ -21,7 +21,7 @@ from tools import speed_results
 from tools.csv_tables import markdown, read, write
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("reproduction", "performance", "plan", "input")
+PAGES = ("reproduction", "performance", "plan", "input", "features")
 FILES = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in PAGES))
 
 
@@ -89,6 +89,21 @@ def throughput() -> str:
     return markdown(columns, rows)
 
 
+def features() -> str:
+    """What people expect, the command that shows it, and whether timm's package has it."""
+    columns = ("", "", "command", "here", "timm")
+    rows, group = [], ""
+    for line in read("features"):
+        command = "`" + line["run"].replace("|", "\\|") + "`"
+        named = f"**{line['group']}**" if line["group"] != group else ""
+        rows.append([named, line["what"], command, line["ours"] or "-", line["timm"] or "-"])
+        group = line["group"]
+    met = {who: sum(line[who] == "yes" for line in read("features")) for who in ("ours", "timm")}
+    scripts = sum(line["timm"] not in ("yes", "no") for line in read("features"))
+    rows.append(["", f"of {len(rows)}", "", str(met["ours"]), f"{met['timm']} + {scripts}"])
+    return markdown(columns, rows, text=5)
+
+
 TABLES: dict[str, tuple[str, Callable[[], str]]] = {
     "figure4": ("figure4", figure4),
     "figure2_right": ("figure2_right", figure2_right),
@@ -100,6 +115,7 @@ TABLES: dict[str, tuple[str, Callable[[], str]]] = {
     "bills": ("plans", speed_results.bills),
     "step_speed": ("step_speed", speed_results.step_speed),
     "input": ("input", speed_results.inputs),
+    "features": ("features", features),
 }
 
 

@@ -2,13 +2,14 @@
 
 import csv
 import json
+import tomllib
 
 import pytest
 
 from tools import csv_tables, results, speed_results
 
 # {table: the page that must have it}, if not reproduction.md.
-PAGE = {"plans": "plan.md"} | dict.fromkeys(
+PAGE = {"plans": "plan.md", "features": "features.md"} | dict.fromkeys(
     ("references", "bills", "step_speed", "input", "precision"), "performance.md"
 )
 
@@ -20,6 +21,14 @@ def test_the_documents_show_the_results(page):
     for name, (source, _) in results.TABLES.items():
         if results.read(source) and page.name == PAGE.get(name, "reproduction.md"):
             assert f"<!-- {name} -->\n\n| " in text and f"|\n\n<!-- /{name} -->" in text
+
+
+def test_the_table_of_features_is_of_the_commands_in_its_list():
+    asked = tomllib.loads((results.ROOT / "tools" / "features.toml").read_text())["row"]
+    lines = results.read("features")
+    assert [(line["what"], line["run"]) for line in lines] == [(r["what"], r["run"]) for r in asked]
+    assert len({line["what"] for line in lines}) == len(lines) >= 58
+    assert sum(line["ours"] == "yes" for line in lines) >= 52
 
 
 def test_figure_4_shows_the_last_step(tmp_path, monkeypatch):
