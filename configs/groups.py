@@ -28,6 +28,12 @@ def convert_to(config: ConfigDict) -> None:
     config.convert_to = ""
 
 
+def soup(config: ConfigDict) -> None:
+    # convert: the average of several workdirs in init_from, "a,b" or a pattern: uniform, or greedy
+    # (from the best to the worst by config.best, each unless that falls)
+    config.soup = ""
+
+
 def benchmark(config: ConfigDict) -> None:
     config.benchmark = ConfigDict()  # input_benchmark: how fast images are read
     config.benchmark.images = 2000  # per measurement
@@ -119,7 +125,7 @@ def prepare(config: ConfigDict) -> None:
 OF_RUN = {
     "predict": (images, predict),
     "contact_sheet": (sheet,),
-    "convert": (convert_to,),
+    "convert": (convert_to, soup),
     "input_benchmark": (benchmark,),
     "throughput": (throughput,),
     "sweep": (sweep,),

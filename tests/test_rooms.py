@@ -81,6 +81,7 @@ def test_no_file_is_long():
 # What several runs build from the config.
 BUILT = {
     *("data", "model", "update", "weights", "evaluations", "fewshot_evaluation"),
+    "soup",
     *("bill", "estimate", "quoted", "training", "trained", "recorded", "past", "start", "sampling"),
 }
 

@@ -13,7 +13,7 @@ from mixer import errors, storage
 from mixer.checkpoint.model_card import ModelCard
 from mixer.checkpoint.reading import again_if_gone
 from mixer.models import registry
-from mixer.runs import workdir
+from mixer.runs import soup, workdir
 from mixer.runs.evaluations import evaluation_transform
 from mixer.runs.imports import check_trusted, import_modules
 from mixer.runs.model import build_model, image_size_of, model_fields, resolution
@@ -35,6 +35,7 @@ class Conversion:
     step: int | None
     upstream: dict
     target: str
+    metrics: dict[str, float]
 
 
 @workdir.unless_complete
@@ -46,7 +47,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
     """
     found = conversion(config)
     workdir.begin(path, config)
-    metrics = {}
+    metrics = dict(found.metrics)
     if programs.format_of(found.target):
         difference = programs.save(found.target, found.params, found.model, found.card)
         metrics["logits_difference"] = difference
@@ -101,6 +102,27 @@ def conversion(config: ConfigDict) -> Conversion:
         )
     if Path(target).expanduser().exists():
         raise errors.BadInput(f"config.convert_to={target!r} exists: remove it, or choose another")
+    found = _averaged(config) if config.soup else _loaded(config)
+    # Refuses now what cannot be written in that format.
+    if programs.format_of(target):
+        programs.check(target, found.params)
+    elif target.endswith("/"):
+        hub_folder.describe(found.model, found.card)
+    else:
+        saving.arranged(target, found.params, found.model, found.card.image_size)
+    return found
+
+
+def _averaged(config: ConfigDict) -> Conversion:
+    made = soup.of_runs(config)
+    run = made.trained
+    return Conversion(
+        run.model, run.params, run.card, run.step, run.upstream, config.convert_to, made.metrics
+    )
+
+
+def _loaded(config: ConfigDict) -> Conversion:
+    path = config.init_from
     import_modules(config.imports)
     upstream, meta = upstream_of(config)
     if meta is not None:
@@ -114,14 +136,7 @@ def conversion(config: ConfigDict) -> Conversion:
     model = build_model(fields.pop("name"), fields, card.image_size)
     ema = meta is not None and config.init_ema
     params = pretrained.load_pretrained(path, model, step=step, head="keep", ema=ema)
-    # Refuses now what cannot be written in that format.
-    if programs.format_of(target):
-        programs.check(target, params)
-    elif target.endswith("/"):
-        hub_folder.describe(model, card)
-    else:
-        saving.arranged(target, params, model, card.image_size)
-    return Conversion(model, params, card, step, upstream, target)
+    return Conversion(model, params, card, step, upstream, config.convert_to, {})
 
 
 def _card_of_file(config: ConfigDict) -> ModelCard:
