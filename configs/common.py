@@ -61,7 +61,8 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     # The image feature of a TFDS dataset, or the column, ending or array of data read in place;
     # empty: image, or another usual name.
     config.input.image_key = ""
-    # The same for the label; empty: label, labels or real_label, or another usual name.
+    # The same for the label; empty: label, labels or real_label, or another usual name. Of a
+    # manifest, or several with commas: columns of numbers.
     config.input.label_key = ""
     config.input.fraction = 1.0  # of the split to use; an epoch still counts the whole split
     config.input.fraction_seed = 0  # which part; with one seed, smaller parts are in larger ones
@@ -80,7 +81,7 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     config.micro_batches = 1  # parts that each batch is split into, to save memory
     config.total = "300 epochs"  # a duration: "N steps", "N epochs" or "N examples"
 
-    config.loss = "softmax_xent"  # softmax_xent or sigmoid_xent
+    config.loss = "softmax_xent"  # softmax_xent, soft_xent, sigmoid_xent; of numbers: mse
     config.label_smoothing = 0.0  # share of the target that is spread evenly over all classes
     # Weights of the classes in the loss: balanced (by 1 / their number of images), or a number for
     # each class, with commas between them; empty: none. Their mean over the images is made 1.
@@ -194,7 +195,7 @@ def evaluator(
     """
     return ConfigDict(
         {
-            "type": kind,  # classification, multilabel, imagenet_a, imagenet_r
+            "type": kind,  # classification, multilabel, regression, imagenet_a, imagenet_r
             "dataset": "",  # empty: the one trained on
             "split": split,  # empty: skip this evaluator; auto: test, or its substitute
             "transform": transform,  # applied to each image

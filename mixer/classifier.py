@@ -46,13 +46,18 @@ class Classifier:
           **how: see `mixer.load`.
 
         Raises:
-          BadInput, Failure: see `mixer.load`; also a model without a head.
+          BadInput, Failure: see `mixer.load`; also a model without a head, or of numbers.
         """
         self.model, self.params, self.card = load(_published(str(path)), **how)
         if not self.card.names:
             raise errors.BadInput(
                 f"{self.card.path} has no head, so it knows no classes: mixer.load gives its "
                 f"features"
+            )
+        if self.card.regression:
+            raise errors.BadInput(
+                f"{self.card.path} predicts {errors.shown(self.card.names)}, not classes: call "
+                f"the model that mixer.load returns"
             )
         likelihood = jax.nn.sigmoid if self.card.multi_label else jax.nn.softmax
 

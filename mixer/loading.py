@@ -38,7 +38,8 @@ def load(
     """Loads a trained model with everything needed to use it.
 
     `model.apply({"params": params}, mixer.preprocess(files, card))` returns its logits, float32
-    [N, num_classes], in the order of `card.class_names`, at the resolution of its training.
+    [N, num_classes], in the order of `card.class_names`, at the resolution of its training. If
+    `card.regression`, they are numbers with these names.
 
     Args:
       path: a workdir of this project, a name from `mixer.list_pretrained`, a folder of the Hugging

@@ -24,7 +24,7 @@ def batches(
     workers: int = 0,
     worker_init: Callable[[int, int], None] | None = None,
 ) -> grain.DatasetIterator:
-    """Endless batches {"image": uint8 [batch_size, H, W, 3], "label": int32 [batch_size, ...]}.
+    """Endless batches {"image": uint8 [batch_size, H, W, 3], "label": [batch_size, ...]}.
 
     Each epoch has every example once, in an order of its own. All functions pickle if there are
     worker processes.
@@ -33,7 +33,7 @@ def batches(
       source: examples {"image": ..., "label": ...}.
       opened: a stored image -> what the transform takes.
       transform: (image, generator) -> uint8 [H, W, 3].
-      labelled: a stored label -> int32 [...], of one shape.
+      labelled: a stored label -> an array, of one shape.
       threads: number of threads, each of which makes whole batches; in each worker process if there
         are any.
       workers: number of worker processes; 0: threads in this process.

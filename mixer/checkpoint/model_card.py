@@ -14,11 +14,12 @@ class ModelCard:
       model: {"name": registered name, and every field's value}.
       image_size: (height, width) in training, in pixels; divided by the patch size, the grid.
       transform: the evaluation preprocessing, as a `mixer.data.transforms` string.
-      classes: class names, in the order of the head's outputs.
+      classes: names of the classes, in the order of the head's outputs.
       dataset: the training dataset.
       imports: comma-separated modules that define the model or the transforms.
       multi_label: whether an image may have several classes.
       decoding: `config.input.decoding` of the training run.
+      regression: whether the outputs are numbers, which `classes` names, instead of logits.
     """
 
     model: dict[str, Any]
@@ -29,6 +30,7 @@ class ModelCard:
     imports: str = ""
     multi_label: bool = False
     decoding: str = "auto"
+    regression: bool = False
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import grain
 import numpy as np
@@ -18,7 +19,7 @@ from absl import flags
 from mixer import errors, signals
 from mixer.data.decode import UPRIGHT, Decoding, Encoded, opened
 from mixer.data.order import Order
-from mixer.data.sources import Source
+from mixer.data.sources import Source, label_kinds
 from mixer.data.transforms import Transform
 
 _MOST_THREADS = 16  # by default
@@ -103,7 +104,9 @@ class Rows:
         if image.shape != expected:
             raise ValueError(f"the transforms made {image.shape}, expected {expected}")
         try:
-            label = label_row(example["label"], self.padding["label"], len(self.source.classes))
+            kind = label_kinds.of(self.source).kind
+            classes = len(self.source.classes)
+            label = label_row(example["label"], self.padding["label"], classes, kind)
         except ValueError as error:  # wrong, not unreadable: do not skip
             raise BadExample(f"{self.where(index)}: {error}") from error
         return {"image": image, "label": label, "mask": np.bool_(True)}
@@ -133,12 +136,20 @@ class Rows:
             return f"dataset {self.source.name}, split {self.source.split}, example {index}"
 
 
-def label_row(label: int | Sequence[int], padding: np.ndarray, num_classes: int) -> np.ndarray:
-    """The label as stored in a batch, int32 shaped like `padding`: [] or [L], filled up with -1.
+def label_row(label: Any, padding: np.ndarray, num_classes: int, kind: str = "class") -> np.ndarray:
+    """The label as stored in a batch, shaped like `padding`.
+
+    Args:
+      kind: of the source's labels; see label_kinds.py.
+
+    Returns:
+      int32 [] or [L], filled up with -1; or float32 [K] if its labels are vectors.
 
     Raises:
-      ValueError: more labels than L, or one that is not a class.
+      ValueError: more labels than L, one that is not a class, or not such a vector.
     """
+    if kind in label_kinds.VECTORS:
+        return label_kinds.vector(label, kind, num_classes)
     given = np.asarray(label)
     if given.ndim != padding.ndim or (given.size and given.dtype.kind not in "biu"):
         expected = "a sequence of class numbers" if padding.ndim else "one class number"

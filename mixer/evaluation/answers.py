@@ -32,11 +32,17 @@ class Answers(NamedTuple):
         return self.predicted[:, 0] == self.label
 
 
-def extract(answer: Callable, params: Any, batches: Iterable[Batch]) -> tuple[Any, Answers]:
+def extract(
+    answer: Callable,
+    params: Any,
+    batches: Iterable[Batch],
+    into: Callable[..., Any] = Answers,
+) -> tuple[Any, Any]:
     """The merged metrics of all batches, on the host, and the answers to all unmasked rows.
 
     Args:
       answer: an evaluator's `answer`, compiled so that its results are replicated.
+      into: makes the answers from their columns.
     """
     total, parts, running = None, [], None
     for step, batch in enumerate(batches):
@@ -45,17 +51,17 @@ def extract(answer: Callable, params: Any, batches: Iterable[Batch]) -> tuple[An
         total = running[1] if total is None else total.merge(running[1])
         parts += _unmasked(done)
     parts += _unmasked(running)
-    found = Answers(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    found = into(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     return jax.device_get(total), found
 
 
-def _unmasked(done: tuple | None) -> list[Answers]:
+def _unmasked(done: tuple | None) -> list[tuple[np.ndarray, ...]]:
     if done is None:
         return []
     step, _, rows = done
     mask, *columns = jax.device_get(rows)
     index = step * len(mask) + np.flatnonzero(mask)
-    return [Answers(index, *(column[mask] for column in columns))]
+    return [(index, *(column[mask] for column in columns))]
 
 
 def confusion(answers: Answers) -> tuple[np.ndarray, np.ndarray]:

@@ -49,10 +49,17 @@ class _Metrics(metrics.Collection):
     ece: CalibrationBins
 
 
+def _cross_entropy(target: jax.Array, log_p: jax.Array) -> jax.Array:
+    # A class that is excluded has log_p = -inf.
+    return -jnp.where(target > 0, target * log_p, 0.0).sum(axis=1)
+
+
 @register_evaluator("classification")
 @dataclasses.dataclass(frozen=True)
 class Classification:
     """Classification with one label per image, by the softmax of the logits.
+
+    If labels are distributions, nll is the cross-entropy, and the label is the most likely class.
 
     Attributes:
       apply: (params, uint8 images) -> logits [N, num_classes].
@@ -62,6 +69,7 @@ class Classification:
     apply: Callable
     num_classes: int
     higher_is_better = ("top1", "top5")
+    takes = ("class", "distribution")
 
     def update(self, params, batch: Batch) -> metrics.Collection:
         """Sums over the rows of one batch whose mask is True."""
@@ -71,18 +79,21 @@ class Classification:
         """The sums, and for each row its mask and then the columns of `Answers` but the index."""
         logits = self.apply(params, batch["image"])
         log_p = jax.nn.log_softmax(logits)
-        label = jnp.maximum(batch["label"], 0)[:, None]
+        given, soft = batch["label"], batch["label"].ndim == 2
+        if soft:
+            given = given.argmax(axis=1).astype(jnp.int32)
+        label = jnp.maximum(given, 0)[:, None]
         log_p_of_label = jnp.take_along_axis(log_p, label, axis=1)[:, 0]
         best = jax.lax.top_k(logits, min(5, self.num_classes))[1]
         sums = _Metrics.single_from_model_output(
             hit=(best[:, :1] == label).any(axis=1).astype(jnp.float32),
             hit5=(best == label).any(axis=1).astype(jnp.float32),
-            nll=-log_p_of_label,
+            nll=_cross_entropy(batch["label"], log_p) if soft else -log_p_of_label,
             confidence=jnp.exp(log_p.max(axis=1)),
             mask=batch["mask"],
         )
         likely = jnp.exp(jnp.take_along_axis(log_p, best, axis=1))
-        return sums, (batch["mask"], batch["label"], best, likely, jnp.exp(log_p_of_label))
+        return sums, (batch["mask"], given, best, likely, jnp.exp(log_p_of_label))
 
     def summarize(self, collection: metrics.Collection) -> dict[str, float]:
         """{"top1", "top5", "nll", "ece"}: fractions, and the mean of nll in nats, over examples."""

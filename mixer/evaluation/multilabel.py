@@ -25,6 +25,9 @@ class _Metrics(metrics.Collection):
 class MultiLabel:
     """Classification of images with any number of labels. Rows without a label do not count.
 
+    Labels that are vectors are the targets of the loss; the best guess is right if no class has a
+    larger target.
+
     Attributes:
       apply: (params, uint8 images) -> logits [N, num_classes].
       num_classes: K.
@@ -33,7 +36,7 @@ class MultiLabel:
     apply: Callable
     num_classes: int
     higher_is_better = ("top1",)
-    multi_label = True
+    takes = ("class", "classes", "distribution", "probabilities")
 
     def update(self, params, batch: Batch) -> metrics.Collection:
         """Sums over the rows of one batch that have a label and whose mask is True."""

@@ -16,12 +16,22 @@ class Evaluator(Protocol):
     number}, with names such as "top1". The optional attribute `higher_is_better`, a tuple of names,
     lists the metrics by which `config.best` can choose a checkpoint. The optional attribute
     `multi_label = True` accepts labels [B, L]; otherwise data with several labels is refused. The
-    optional method `answer`, like `update` but for each row too, is `Classification`'s.
+    optional attribute `takes` lists all kinds of labels that are accepted: "class", "classes" and,
+    as vectors [B, K], "distribution", "probabilities", "values". One that takes "values" measures
+    models trained with the loss `mse`; the others get logits. The optional method `named` returns
+    the evaluator for the given names of the outputs. The optional method `answer`, like `update`
+    but for each row too, is that of `Classification` and `Regression`.
     """
 
     def update(self, params, batch: Batch): ...
 
     def summarize(self, collection) -> dict[str, float]: ...
+
+
+def takes(evaluator: Evaluator) -> tuple[str, ...]:
+    """The kinds of labels that an evaluator accepts."""
+    classes = ("class", "classes") if getattr(evaluator, "multi_label", False) else ("class",)
+    return getattr(evaluator, "takes", classes)
 
 
 # apply(params, uint8 images) -> logits, num_classes -> evaluator

@@ -1,5 +1,6 @@
 """Draws what evaluations and trainings measured, in the style of the paper's figures."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,8 +15,9 @@ _NAME = 24  # characters of a name
 _FEW_POINTS = 30  # of a curve, each of which gets a marker
 # By panel of the curves: how the names of its metrics end.
 _PANELS = {
-    "loss": ("/loss", "/nll"),
+    "loss": ("/loss", "/nll", "/mse"),
     "accuracy": ("/accuracy", "/top1", "shot"),
+    "R²": ("/r2",),
     "learning rate": ("/learning_rate",),
 }
 
@@ -67,6 +69,31 @@ def reliability(count: np.ndarray, confidence: np.ndarray, accuracy: np.ndarray)
     upper.set_title(f"expected calibration error {error:.4f}")
     lower.bar(left, count / count.sum(), width, align="edge", edgecolor="white", color="0.6")
     lower.set(xlabel="confidence (probability of the best guess)", ylabel="share of images")
+    return figure
+
+
+@styled
+def predicted(
+    target: np.ndarray, outputs: np.ndarray, names: Sequence[str], r2: Sequence[float]
+) -> Figure:
+    """What a regression predicted against the truth: a panel for each output.
+
+    Args:
+      target, outputs: [N, K].
+      names: of the K outputs.
+      r2: of each output.
+    """
+    columns = math.ceil(math.sqrt(len(names)))
+    rows = math.ceil(len(names) / columns)
+    figure = Figure(figsize=(3.2 * columns, 3.2 * rows), layout="constrained", dpi=200)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for k, (axes, name) in enumerate(zip(panels, names, strict=False)):
+        ends = [np.min([target[:, k], outputs[:, k]]), np.max([target[:, k], outputs[:, k]])]
+        axes.plot(ends, ends, "k--", linewidth=0.8)
+        axes.plot(target[:, k], outputs[:, k], ".", markersize=3, alpha=0.5, color="C1")
+        axes.set(xlabel="true", ylabel="predicted", title=f"{name[:_NAME]}, R² {r2[k]:.3f}")
+    for axes in panels[len(names) :]:
+        axes.remove()
     return figure
 
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 from mixer import errors
 from mixer.data.sources import in_place, splits
+from mixer.data.sources.collection import Files
 from mixer.data.sources.entry import Entry
 from mixer.data.sources.folder_layout import Layout
-from mixer.data.sources.listed import Files
 from mixer.data.sources.manifest import Manifest
 from mixer.prepare.entry import Reader
 from mixer.prepare.imagenet import ImageNetReader
@@ -76,6 +76,11 @@ class CollectionReader(Reader):
     def __init__(self, source: str, image_key: str = "", label_key: str = ""):
         super().__init__()
         self._found = in_place.collect(source, image_key, label_key)
+        if outputs := self._found.outputs:
+            raise errors.BadInput(
+                f"{source}: its labels are numbers ({errors.shown(outputs)}), but a prepared "
+                f"dataset has classes: read it in place, with config.dataset={source}"
+            )
         self.classes = self._found.classes or None
         self.unread = self._found.unread
 
@@ -143,7 +148,7 @@ def open_reader(source: str, image_key: str = "", label_key: str = "") -> Reader
       image_key, label_key: the columns, endings or arrays, for a source that `has_keys`.
 
     Raises:
-      BadInput: the kind is unknown, or the source does not exist.
+      BadInput: the kind is unknown, the source does not exist, or its labels are numbers.
     """
     kind, _, argument = source.partition(":")
     if not argument or kind not in (*_READERS, *_COLLECTED):

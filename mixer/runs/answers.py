@@ -10,10 +10,11 @@ from PIL import Image
 from mixer import storage
 from mixer.checkpoint.model_card import ModelCard
 from mixer.evaluation.answers import Answers, confusion, reliability
+from mixer.evaluation.regression import Numbers
 from mixer.hosts import peers
 from mixer.paper import diagrams, style
 from mixer.preprocessing import pixels
-from mixer.runs import workdir
+from mixer.runs import numbers, workdir
 from mixer.runs.contact_sheet import draw, enlarged
 from mixer.runs.reader import Reader
 from mixer.weights import class_names
@@ -24,12 +25,13 @@ _MOST_DRAWN = 1000  # classes in the picture of the confusion matrix
 
 
 def write(
-    folder: epath.Path, card: ModelCard, reader: Reader, answers: Answers
+    folder: epath.Path, card: ModelCard, reader: Reader, answers: Answers | Numbers
 ) -> Image.Image | None:
     """Writes predictions.csv, per_class.csv, confusion.csv and .png, reliability.png, mistakes.png.
 
-    Only process 0 writes. Prints the most confused pairs, and what is left out. The metrics are
-    complete without these files, so an error of any kind is only a warning.
+    Of a regression it writes what `numbers.write` does. Only process 0 writes. Prints the most
+    confused pairs, and what is left out. The metrics are complete without these files, so an error
+    of any kind is only a warning.
 
     Returns:
       The picture in mistakes.png; None if there is none.
@@ -37,6 +39,11 @@ def write(
     if peers.index():
         return None
     try:
+        workdir.check_there(folder.parent)
+        folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(answers, Numbers):
+            numbers.write(folder, card, reader, answers)
+            return None
         return _write(folder, card, reader, answers)
     except Exception as error:
         print(f"warning: {folder} lacks tables or pictures: {error}", flush=True)
@@ -46,8 +53,6 @@ def write(
 def _write(
     folder: epath.Path, card: ModelCard, reader: Reader, answers: Answers
 ) -> Image.Image | None:
-    workdir.check_there(folder.parent)
-    folder.mkdir(parents=True, exist_ok=True)
     names = class_names.readable(card.classes, card.dataset)
     files = getattr(reader.source, "files", None)
     workdir.write_csv(folder / "predictions.csv", list(_predictions(answers, card, names, files)))

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from mixer import storage
 from mixer.batch import Batch
+from mixer.data.sources.label_kinds import shown
 from mixer.runs import workdir
 from mixer.runs.data import open_training_images
 from mixer.runs.keys import at_least
@@ -40,7 +41,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
         batch = next(batches)
     images, labels = np.asarray(batch["image"])[:count], np.asarray(batch["label"])[:count]
     workdir.begin(path, config)
-    names = _names(labels, reader.source.classes)
+    names = [shown(row, reader.source.classes) for row in labels]
     if mixing.on:
         images, told = mixed(images, mixing, config.seed)
         names = [f"{name}\n{text}" for name, text in zip(names, told, strict=True)]
@@ -73,18 +74,13 @@ def sheet_reader(config: ConfigDict) -> tuple[Reader, int]:
 def of_batch(batch: Batch, classes: Sequence[str], most: int = 36) -> Image.Image:
     """Draws the first images of a batch that this process has, enlarged for their classes below."""
     images, labels = (meshes.local(batch[key])[:most] for key in ("image", "label"))
-    return draw(enlarged(images), _names(labels, classes))
+    return draw(enlarged(images), [shown(row, classes) for row in labels])
 
 
 def enlarged(images: np.ndarray, least: int = 160) -> np.ndarray:
     """Images [N, H, W, 3] a whole number of times as large, so that they are `least` wide."""
     times = math.ceil(least / images.shape[2])
     return images.repeat(times, axis=1).repeat(times, axis=2)
-
-
-def _names(labels: np.ndarray, classes: Sequence[str]) -> list[str]:
-    """The classes of each row of labels [N] or [N, L]."""
-    return [", ".join(classes[i] for i in np.unique(row) if i >= 0) for row in labels]
 
 
 def mixed(images: np.ndarray, mixing: Mixing, seed: int) -> tuple[np.ndarray, list[str]]:

@@ -132,6 +132,12 @@ def _loaded(config: ConfigDict) -> Conversion:
         located = locate(path)
         brings_card = located.entry or located.folder
         card, step = card_of_config(config) if brings_card else _card_of_file(config), None
+    if card.regression and target.endswith("/"):
+        raise errors.BadInput(
+            f"config.convert_to={target!r}: a folder of the Hub is for classes, but {path} "
+            f"predicts numbers ({errors.shown(card.classes)}): convert to OUT.npz or "
+            f"OUT.safetensors"
+        )
     fields = dict(card.model)
     model = build_model(fields.pop("name"), fields, card.image_size)
     ema = meta is not None and config.init_ema

@@ -10,16 +10,17 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.checkpoint.model_card import ModelCard
-from mixer.data.sources import max_labels
 from mixer.evaluation import (  # noqa: F401 importing them registers the evaluators
     answers,
     classification,
     imagenet_subsets,
     multilabel,
+    regression,
 )
-from mixer.evaluation.registry import EVALUATORS, Evaluator, evaluate
+from mixer.evaluation.registry import EVALUATORS, Evaluator, evaluate, takes
 from mixer.runs import fewshot_evaluation
 from mixer.runs.data import evaluation_reader, first_few, unless_missing
+from mixer.runs.labels import check_evaluator
 from mixer.runs.model import apply_of, compiled
 from mixer.runs.reader import Batches, Reader
 
@@ -99,10 +100,11 @@ class OnSplit:
             measured = evaluate(self.evaluator, self.update, params, batches, interrupted)
         return None if measured is None else measured | self._skipped(batches)
 
-    def measure_and_answer(self, params: Any) -> tuple[dict[str, float], answers.Answers]:
+    def measure_and_answer(self, params: Any) -> tuple[dict[str, float], Any]:
         """Metrics of the whole split, and the answer to each image, if there is an `answer`."""
         with self.reader.batches() as batches:
-            total, found = answers.extract(self.answer, params, batches)
+            into = getattr(self.evaluator, "answers", answers.Answers)
+            total, found = answers.extract(self.answer, params, batches, into)
         return self.evaluator.summarize(total) | self._skipped(batches), found
 
     def _skipped(self, batches: Batches) -> dict[str, int]:
@@ -147,11 +149,9 @@ def build_on_split(
             f"({first_few(card.classes)})"
         )
     evaluator = EVALUATORS[entry.type](apply_of(model, mesh), model.num_classes)
-    if max_labels(source) and not getattr(evaluator, "multi_label", False):
-        raise errors.BadInput(
-            f"config.{key}.type={entry.type!r} is for one label per image, but images of {dataset} "
-            f"may have {max_labels(source)}: set config.{key}.type=multilabel"
-        )
+    if named := getattr(evaluator, "named", None):
+        evaluator = named(card.classes)
+    check_evaluator(f"config.{key}.type", entry.type, takes(evaluator), source, card)
     answer = getattr(evaluator, "answer", None)
     return OnSplit(
         name,

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from mixer import batch as batch_lib
 from mixer import errors
 from mixer.checkpoint.model_card import ModelCard
-from mixer.data.sources import max_labels
+from mixer.data.sources import label_kinds
 from mixer.data.transforms import before_crop
 from mixer.evaluation import features, fewshot
 from mixer.runs.data import evaluation_reader, unless_missing
@@ -176,12 +176,13 @@ def build_few_shot(
 
 
 def _check(key: str, train: Reader, test: Reader) -> None:
-    """Refuses several labels per image, and different classes in the two splits."""
+    """Refuses labels other than one class, and different classes in the two splits."""
     name = train.source.name
-    if max_labels(train.source) or max_labels(test.source):
-        raise errors.BadInput(
-            f"config.{key}: images of {name} may have several labels, but few-shot evaluation is "
-            f"for one: choose another dataset"
-        )
+    for kind in (label_kinds.of(reader.source).kind for reader in (train, test)):
+        if kind != "class":
+            raise errors.BadInput(
+                f"config.{key}: few-shot evaluation is for one label per image, but {name} has "
+                f"{label_kinds.KINDS[kind]}: choose another dataset"
+            )
     if tuple(train.source.classes) != tuple(test.source.classes):
         raise errors.BadInput(f"config.{key}: the two splits of {name} have different classes")

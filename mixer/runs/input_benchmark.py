@@ -15,6 +15,7 @@ from mixer.data import pipeline, turbojpeg
 from mixer.data.decode import opened
 from mixer.data.order import Full
 from mixer.data.randaugment import RandAugment
+from mixer.data.sources import label_kinds
 from mixer.data.transforms import Chain, FlipLeftRight, InceptionCrop
 from mixer.runs import workdir
 from mixer.runs.data import open_training_images
@@ -207,6 +208,7 @@ def _grain(reader: Reader) -> dict:
             pipeline.label_row,
             padding=rows.padding["label"],
             num_classes=len(reader.source.classes),
+            kind=label_kinds.of(reader.source).kind,
         ),
         seed=rows.seed,
         batch_size=len(rows.rows),

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.data import sources
+from mixer.data.sources.label_kinds import Labels
 from mixer.defaults import LESS_MEMORY
 from mixer.hosts import peers
 from mixer.hosts.devices import check as check_devices
@@ -105,12 +106,12 @@ def planned_step(config: ConfigDict) -> Planned:
     devices = _devices(config)
     fields = model_fields(config, devices[0].platform)
     name = fields.pop("name")
-    classes, max_labels = _classes(config)
+    classes, labels = _classes(config)
     model = build_model(name, fields | {"num_classes": classes}, image_size)
     mesh = training_mesh(config, fitting.shapes(model, image_size), devices)
     # The values of the schedule affect neither FLOPs nor memory.
     schedule = schedules.make_schedule("constant", base=1e-3, end=0, warmup=0, total=1)
-    update = update_of(config, model, image_size, schedule, mesh, max_labels)
+    update = update_of(config, model, image_size, schedule, mesh, labels)
     return Planned(
         model=name,
         dataset=config.dataset,
@@ -176,16 +177,16 @@ def _devices(config: ConfigDict) -> list[jax.Device]:
     return jax.devices()
 
 
-def _classes(config: ConfigDict) -> tuple[int, int]:
-    """The number of classes, and `max_labels`."""
+def _classes(config: ConfigDict) -> tuple[int, Labels]:
+    """The number of classes, and what the labels are."""
     given = config.model.num_classes
     try:
         reading = reading_of(config, config.dataset)
         split = training_split(config)
         source = sources.open_source(config.dataset, split, data_dir(config), reading)
     except errors.Missing:
-        return given or known_classes(config.dataset), 0
-    return given or len(source.classes), sources.max_labels(source)
+        return given or known_classes(config.dataset), Labels()
+    return given or len(source.classes), sources.label_kinds.of(source)
 
 
 def known_classes(dataset: str) -> int:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -34,8 +34,9 @@ _EMBEDDINGS = ("npz", "parquet")
 def run(config: ConfigDict, output: str | None, protocol: str) -> None:
     """Prints a table; with a workdir, writes predictions.jsonl, predictions.csv and results.json.
 
-    A file that cannot be read is reported, and has an `error` instead of classes. With
-    `config.predict.embeddings` the features are written instead, and such a file is left out.
+    A model trained with the loss mse gives numbers instead of classes. A file that cannot be read
+    is reported, and has an `error` instead. With `config.predict.embeddings` the features are
+    written, and such a file is left out.
 
     Raises:
       BadInput: no such file, or none that can be read; before anything is written.
@@ -54,10 +55,17 @@ def run(config: ConfigDict, output: str | None, protocol: str) -> None:
     passed = f"; left out: {image_files.counted(left_out)}" if left_out else ""
     print(f"{image_files.number(files)}{passed}", flush=True)
     trained = load_trained(config)
+    if trained.card.regression and "predict.top" in keys.given(config):
+        raise errors.BadInput(
+            f"config.predict.top={top} is for classes, but {config.init_from} predicts numbers "
+            f"({errors.shown(trained.card.classes)}): leave it out"
+        )
     decoding = decoding_of(config, None, trained.card)
     keys.used(config)  # refuses keys that would be ignored, before any work
     if kind:
         wrong, contents = _embedded(trained, files, decoding, kind)
+    elif trained.card.regression:
+        wrong, contents = _numbers(trained, files, decoding)
     else:
         wrong, contents = _classified(trained, files, decoding, min(top, len(trained.card.classes)))
     if len(wrong) == len(files):
@@ -101,36 +109,64 @@ def _classified(
     outputs = _outputs(trained, files, decoding, likelihood)
     lines, wrong = [], {}
     for file, found in zip(files, outputs, strict=True):
-        print(file)
         if isinstance(found, str):
             wrong[file] = found
-            lines.append({"file": file, "error": found})
-            print(f"  {found}", flush=True)
+            lines.append(_unread(file, found))
             continue
+        print(file)
         guesses = []
         for k in np.argsort(-found)[:top]:
             named = {"name": names[k]} if names != card.classes else {}
             guesses.append({"class": card.classes[k], **named, "probability": float(found[k])})
             print(f"  {found[k]:7.2%}  {names[k]}", flush=True)
         lines.append({"file": file, "top": guesses})
-    return wrong, {
+    fields = next((list(line["top"][0]) for line in lines if "top" in line), [])
+    numbers = ("", *(f"_{i}" for i in range(2, top + 1)))
+    columns = [f"{field}{number}" for number in numbers for field in fields]
+    rows = [[value for each in line.get("top", ()) for value in each.values()] for line in lines]
+    return wrong, _contents(lines, columns, rows)
+
+
+def _numbers(
+    trained: Trained, files: list[str], decoding: Decoding
+) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Prints each file's numbers; returns as `_classified`."""
+    names, lines, wrong = trained.card.classes, [], {}
+    outputs = _outputs(trained, files, decoding, lambda found: found)
+    for file, found in zip(files, outputs, strict=True):
+        if isinstance(found, str):
+            wrong[file] = found
+            lines.append(_unread(file, found))
+            continue
+        print(file)
+        for name, x in zip(names, found, strict=True):
+            print(f"  {x:12.6g}  {name}", flush=True)
+        lines.append({"file": file, "outputs": dict(zip(names, found.tolist(), strict=True))})
+    rows = [list(line.get("outputs", {}).values()) for line in lines]
+    return wrong, _contents(lines, names, rows)
+
+
+def _unread(file: str, error: str) -> dict[str, str]:
+    """Prints that a file cannot be read; returns its line of predictions.jsonl."""
+    print(f"{file}\n  {error}", flush=True)
+    return {"file": file, "error": error}
+
+
+def _contents(lines: list[dict], columns: Sequence[str], rows: Sequence[list]) -> dict[str, bytes]:
+    """predictions.jsonl, and the same in predictions.csv: one file per line, with these columns."""
+    return {
         "predictions.jsonl": "".join(json.dumps(line) + "\n" for line in lines).encode(),
-        "predictions.csv": _table(lines, top),
+        "predictions.csv": _table(lines, columns, rows),
     }
 
 
-def _table(lines: list[dict], top: int) -> bytes:
-    """The content of predictions.csv: one file per line, with `top` classes."""
-    fields = next((list(line["top"][0]) for line in lines if "top" in line), [])
+def _table(lines: list[dict], columns: Sequence[str], rows: Sequence[list]) -> bytes:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    numbers = ("", *(f"_{i}" for i in range(2, top + 1)))
-    columns = [f"{field}{number}" for number in numbers for field in fields]
     table.writerow(["file", *columns, "error"])
-    for line in lines:
-        found = [value for each in line.get("top", ()) for value in each.values()]
-        found += [""] * (len(columns) - len(found))
-        table.writerow([line["file"], *found, line.get("error", "")])
+    for line, found in zip(lines, rows, strict=True):
+        missing = [""] * (len(columns) - len(found))
+        table.writerow([line["file"], *found, *missing, line.get("error", "")])
     # File names need not be UTF-8.
     return text.getvalue().encode(errors="backslashreplace")
 
@@ -143,7 +179,7 @@ def _embedded(
     for file, found in zip(files, _outputs(trained, files, decoding), strict=True):
         if isinstance(found, str):
             wrong[file] = found
-            print(f"{file}\n  {found}", flush=True)
+            _unread(file, found)
         else:
             # Neither format holds bytes that are not UTF-8 as text.
             read.append(file.encode(errors="surrogateescape").decode(errors="backslashreplace"))

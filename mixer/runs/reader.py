@@ -194,6 +194,7 @@ def open_reader(
     local = meshes.local_rows(meshes.batch_sharding(mesh), batch_size)
     if check := getattr(source, "check_space", None):
         check(_share(order, local, source))
+    labels = sources.label_kinds.of(source)
     source, ahead = in_blocks(source, order, local)
     rows = pipeline.Rows(
         source=source,
@@ -202,7 +203,9 @@ def open_reader(
         seed=seed,
         batch_size=batch_size,
         rows=local,
-        padding=batch_lib.padding(image_size, sources.max_labels(source)),
+        padding=batch_lib.padding(
+            image_size, labels.most, len(source.classes) if labels.are_vectors else 0
+        ),
         decoding=decoding,
         skip_bad=skip_bad,
         ahead=ahead,

@@ -23,6 +23,7 @@ from mixer import errors, storage
 from mixer.checkpoint.reading import newest_card
 from mixer.data import drawn, turbojpeg
 from mixer.data.drawn import Redrawn
+from mixer.data.sources.label_kinds import shown
 from mixer.hosts import peers
 from mixer.runs import keys, past, recorded, sightings, workdir
 from mixer.runs.contact_sheet import draw, enlarged
@@ -204,7 +205,7 @@ class _Replay:
         pixels = np.ascontiguousarray(redrawn.image)
         values = [row, redrawn.count, redrawn.index, rows.where(redrawn.index)]
         values += [rows.where(redrawn.meant) if instead else ""]
-        values += ["; ".join(classes[i] for i in np.unique(redrawn.label) if i >= 0)]
+        values += [shown(redrawn.label, classes, "; ")]
         values += [*window, trace.flipped, " | ".join(trace.operations)]
         values += [hashlib.sha256(pixels.tobytes()).hexdigest(), loss, grad_norm]
         return dict(zip(_COLUMNS, values, strict=True))

@@ -106,8 +106,9 @@ def _numbers(config: ConfigDict) -> Iterator[tuple[str, str]]:
         yield "training images", f"not known: {trouble}"
     else:
         yield "training images", sources.summary(source)
-        share = len(source) / len(source.classes)
-        yield "images per class", f"{share:,.1f} on average over {len(source.classes):,} classes"
+        if not sources.label_kinds.of(source).are_vectors:
+            share, classes = len(source) / len(source.classes), len(source.classes)
+            yield "images per class", f"{share:,.1f} on average over {classes:,} classes"
     yield from _durations(config, whole or known_images(config.dataset, config.input.split))
     yield from _of_model(config, len(source.classes) if source else 0)
 

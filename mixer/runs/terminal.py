@@ -49,10 +49,11 @@ class Terminal:
         """Prints the line for a window of steps."""
         training, rate = self._training, summary["images_per_second_per_device"]
         left = (training.total - at) * training.batch_size / (rate * training.mesh.size)
+        accuracy = f"  accuracy {summary.get('train/accuracy', math.nan):.3f}"
         self._console.line(
             f"step {at:,}/{training.total:,}  epoch {epoch:.1f}"
             f"  loss {summary.get('train/loss', math.nan):.4f}"
-            f"  accuracy {summary.get('train/accuracy', math.nan):.3f}"
+            f"{'' if training.card.regression else accuracy}"
             f"  lr {summary['train/learning_rate']:.2e}"
             f"  {rate:,.0f} img/s/device"
             f"  data wait {summary['data_wait_share']:.1%}  left {format_duration(left)}"

@@ -31,7 +31,7 @@ from mixer.runs.reader import Reader
 from mixer.runs.sampling import class_weights
 from mixer.runs.update import Update, update_of
 from mixer.runs.weights import RANDOM, at_size, upstream_of
-from mixer.training import durations, profile, schedules, writers
+from mixer.training import durations, losses, profile, schedules, writers
 from mixer.training.progress import Progress
 from mixer.weights import fitting
 
@@ -174,11 +174,12 @@ def build_training(config: ConfigDict, resumed: ModelCard | None = None) -> Trai
     transforms.parse(config.input.transform, image_size)
     mesh = training_mesh(config, fitting.shapes(model, image_size))
     source, whole = training_source(config)
-    several = sources.max_labels(source)
+    labels = sources.label_kinds.of(source)
     if given_classes and given_classes != len(source.classes):
         raise errors.BadInput(
             f"config.model.num_classes={given_classes}, but {config.dataset} has "
-            f"{len(source.classes)} classes; leave it empty to take the dataset's"
+            f"{len(source.classes)} {'outputs' if labels.are_vectors else 'classes'}; leave it "
+            f"empty to take the dataset's"
         )
     model, load = model.clone(num_classes=len(source.classes)), None
     if not resumed:
@@ -193,7 +194,8 @@ def build_training(config: ConfigDict, resumed: ModelCard | None = None) -> Trai
     total = steps(config.total, "total")
     schedule = _schedule(config, steps, total)
     weights = class_weights(config, source)
-    update = update_of(config, model, image_size, schedule, mesh, several, weights)
+    update = update_of(config, model, image_size, schedule, mesh, labels, weights)
+    regression = config.loss == losses.REGRESSION
     card = ModelCard(
         model={"name": name} | {f: getattr(model, f) for f in ("num_classes", *fields)},
         image_size=image_size,
@@ -201,8 +203,9 @@ def build_training(config: ConfigDict, resumed: ModelCard | None = None) -> Trai
         classes=tuple(source.classes),
         dataset=config.dataset,
         imports=config.imports,
-        multi_label=several > 0,
+        multi_label=labels.kind in ("classes", "probabilities") and not regression,
         decoding=config.input.decoding,
+        regression=regression,
     )
     evaluations = build_evaluations(config, model, mesh, card, steps)
     _check_best(config.best, evaluations, ema=config.ema_decay > 0)

@@ -16,9 +16,11 @@ from ml_collections import ConfigDict
 from mixer import batch as batch_lib
 from mixer import errors
 from mixer.batch import Batch
+from mixer.data.sources.label_kinds import Labels
 from mixer.models import depth
 from mixer.planning import flops
 from mixer.runs.keys import at_least, within
+from mixer.runs.labels import check_loss
 from mixer.runs.model import rules_of, with_memory_saved
 from mixer.training import losses, meshes, nonfinite, optimizer, per_example, placement, sam, step
 from mixer.training.mixing import Mixing
@@ -35,7 +37,8 @@ class Update:
       per_example: (params, batch) -> each row's loss and gradient norm; to be jitted.
       shapes: shapes of the parameters.
       mixing: mixup, CutMix or both; may be off.
-      max_labels: L of the batch contract; 0 for data with one label per image.
+      labels: what the labels of its batches are.
+      num_classes: K.
       flops_per_image: FLOPs of training on one image; None if they cannot be counted.
       multipliers: learning-rate multipliers other than 1 -> names of their parameters.
     """
@@ -49,7 +52,8 @@ class Update:
     batch_size: int
     image_size: tuple[int, int]
     mixing: Mixing
-    max_labels: int
+    labels: Labels
+    num_classes: int
     micro_batches: int
     flops_per_image: int | None
     multipliers: dict[float, list[str]]
@@ -81,7 +85,8 @@ class Update:
     def abstract_batch(self) -> Batch:
         """Shapes, dtypes and placement of a global batch."""
         place = meshes.batch_sharding(self.mesh)
-        spec = batch_lib.spec(self.batch_size, self.image_size, self.max_labels)
+        outputs = self.num_classes if self.labels.are_vectors else 0
+        spec = batch_lib.spec(self.batch_size, self.image_size, self.labels.most, outputs)
         return {k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=place) for k, v in spec.items()}
 
     def compile(self) -> jax.stages.Compiled:
@@ -111,7 +116,7 @@ def update_of(
     image_size: tuple[int, int],
     schedule: optax.Schedule,
     mesh: Mesh,
-    max_labels: int,
+    labels: Labels,
     class_weights: np.ndarray | None = None,
 ) -> Update:
     """Builds the config's step on a `training_mesh`.
@@ -123,13 +128,7 @@ def update_of(
       BadInput: a number, the loss, the optimizer or the placement is invalid.
     """
     _check_numbers(config)
-    if config.loss not in losses.LOSSES:
-        raise errors.unknown("config.loss", config.loss, losses.LOSSES)
-    if max_labels and config.loss == "softmax_xent":
-        raise errors.BadInput(
-            f"config.loss={config.loss!r} is for one label per image, but images of "
-            f"{config.dataset} may have {max_labels}: set config.loss=sigmoid_xent"
-        )
+    check_loss(config.loss, labels, config.dataset, config.label_smoothing)
     mixing = mixing_of(config)
     rules, shapes = rules_of(config, mesh.shape["fsdp"]), fitting.shapes(model, image_size)
     placement.parameter_specs(shapes, mesh, rules)
@@ -167,6 +166,7 @@ def update_of(
             ema_decay=config.ema_decay,
             micro_batches=config.micro_batches,
             sam=_sam(config, schedule, shapes),
+            regression=config.loss == losses.REGRESSION,
             mesh=mesh,
             rules=rules,
         ),
@@ -177,7 +177,8 @@ def update_of(
         batch_size=config.batch_size,
         image_size=image_size,
         mixing=mixing,
-        max_labels=max_labels,
+        labels=labels,
+        num_classes=model.num_classes,
         micro_batches=config.micro_batches,
         flops_per_image=None,
         multipliers=optimizer.by_multiplier(shapes, config.optimizer.multipliers, by_layer),

@@ -12,10 +12,12 @@ from mixer import errors
 from mixer.checkpoint import reading
 from mixer.checkpoint.model_card import ModelCard
 from mixer.data import sources
+from mixer.data.sources.label_kinds import VECTORS
 from mixer.loading import card_of_folder, card_of_published
 from mixer.runs.data import class_names, data_dir, reading_of, training_split
 from mixer.runs.evaluations import evaluation_transform
 from mixer.runs.model import image_size_of, model_fields, resolution
+from mixer.training import losses
 from mixer.weights import download, formats, pretrained, resize
 from mixer.weights.located import locate
 from mixer.weights.stored import is_file, read_stored
@@ -145,7 +147,7 @@ def card_of_config(config: ConfigDict) -> ModelCard:
         size, pretrained_size = image_size_of(config), pretrained_size_of(config)
         card = card_of_folder(located.folder, size, pretrained_size)
         return _renamed(config, _completed(config, card))
-    classes, several = _classes_of_data(config)
+    classes, about = _classes_of_data(config)
     return ModelCard(
         model=model_fields(config) | {"num_classes": len(classes)},
         image_size=image_size_of(config),
@@ -153,17 +155,17 @@ def card_of_config(config: ConfigDict) -> ModelCard:
         classes=classes,
         dataset="",  # a file does not record what it was trained on
         imports=config.imports,
-        multi_label=several,
+        **about,
     )
 
 
-def _classes_of_data(config: ConfigDict) -> tuple[tuple[str, ...], bool]:
-    """The class names given, else the dataset's; and whether an image may have several labels."""
+def _classes_of_data(config: ConfigDict) -> tuple[tuple[str, ...], dict[str, bool]]:
+    """The class names given, else the dataset's; and what a card says about the labels."""
     if names := class_names(config):
-        return names, False
+        return names, {}
     # These runs need no class names, so the dataset is not opened.
     if config.run in ("fewshot", "convert", "figures"):
-        return (), False
+        return (), {}
     dataset, split = config.dataset, training_split(config)
     if sources.is_in_place(dataset):  # it may have no training split
         split = sources.split_to_measure(dataset)
@@ -174,7 +176,11 @@ def _classes_of_data(config: ConfigDict) -> tuple[tuple[str, ...], bool]:
         f"{errors.shown(source.classes)}; config.input.class_names=FILE gives others",
         flush=True,
     )
-    return tuple(source.classes), sources.max_labels(source) > 0
+    kind = sources.label_kinds.of(source).kind
+    # Other vectors can be learnt by several losses.
+    regression = kind == "values" or (kind in VECTORS and config.loss == losses.REGRESSION)
+    several = kind in ("classes", "probabilities") and not regression
+    return tuple(source.classes), {"multi_label": several, "regression": regression}
 
 
 def _renamed(config: ConfigDict, card: ModelCard) -> ModelCard:
@@ -191,9 +197,9 @@ def _renamed(config: ConfigDict, card: ModelCard) -> ModelCard:
 def _completed(config: ConfigDict, card: ModelCard) -> ModelCard:
     """Fills in from the config what a Hub folder does not record, and prints that."""
     if len(card.classes) != card.model["num_classes"]:
-        classes, several = _classes_of_data(config)
+        classes, about = _classes_of_data(config)
         fields = card.model | {"num_classes": len(classes) or card.model["num_classes"]}
-        card = dataclasses.replace(card, model=fields, classes=classes, multi_label=several)
+        card = dataclasses.replace(card, model=fields, classes=classes, **about)
     if not card.transform:
         print(f"{config.init_from} does not record how images are resized: using the config's way")
         card = dataclasses.replace(card, transform=evaluation_transform(config))

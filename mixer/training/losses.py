@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from mixer import batch as batch_lib
@@ -40,9 +41,30 @@ def weighted(
     return weighted_loss
 
 
-LOSSES = {"softmax_xent": softmax_xent, "sigmoid_xent": sigmoid_xent}
+def mse(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+    """The squared error, averaged over the outputs: the loss of a regression."""
+    return jnp.square(outputs - targets).mean(axis=-1)
+
+
+LOSSES = {
+    "softmax_xent": softmax_xent,
+    "soft_xent": softmax_xent,  # of targets that are distributions, and of nothing else
+    "sigmoid_xent": sigmoid_xent,
+    "mse": mse,
+}
+# The kinds of labels that each is for, as sources call them. The first loss is the usual one.
+TAKES = {
+    "softmax_xent": ("class", "distribution"),
+    "soft_xent": ("distribution",),
+    "sigmoid_xent": ("class", "classes", "distribution", "probabilities"),
+    "mse": ("distribution", "probabilities", "values"),
+}
+REGRESSION = "mse"  # the loss whose model outputs numbers, not logits
 
 
 def targets(labels: jax.Array, num_classes: int, smoothing: float = 0.0) -> jax.Array:
-    """Labels int32 [N] or [N, L] -> float32 [N, K]: one-hot or multi-hot, with label smoothing."""
+    """The labels of a batch -> float32 [N, K], with label smoothing.
+
+    Classes become one-hot or multi-hot; vectors stay as they are.
+    """
     return optax.smooth_labels(batch_lib.multi_hot(labels, num_classes), smoothing)

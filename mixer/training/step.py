@@ -140,6 +140,7 @@ def make_step(
     ema_decay: float = 0.0,
     micro_batches: int = 1,
     sam: Sam | None = None,
+    regression: bool = False,
     mesh: Mesh,
     rules: Sequence[PlacementRule] = (),
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
@@ -154,6 +155,7 @@ def make_step(
       micro_batches: number of parts into which the batch is split after mixing. They go through the
         model one after the other, with dropout masks of their own.
       sam: if given, each step takes two gradients, see sam.py, and twice the time.
+      regression: the outputs are no logits, so there is no accuracy.
       rules: placement of the parameters, see placement.py.
     """
     apply = meshes.shard_activations(model.apply, mesh)
@@ -164,10 +166,12 @@ def make_step(
 
     def objective(params, part, key):
         logits = apply({"params": params}, part["image"], train=True, rngs={"dropout": key})
-        counts = {
-            "hits": batch_lib.hits(logits, part["label"]).sum(),
-            "labelled": batch_lib.has_label(part["label"]).sum(),
-        }
+        counts = {}
+        if not regression:
+            counts = {
+                "hits": batch_lib.hits(logits, part["label"]).sum(),
+                "labelled": batch_lib.has_label(part["label"]).sum(),
+            }
         return loss(logits, part["target"]).mean(), counts
 
     def step(state: TrainState, batch: Batch):
@@ -196,9 +200,10 @@ def make_step(
         if ema is not None:
             decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
             ema = optax.incremental_update(params, ema, 1 - decay)
-        metrics = {
-            "loss": value,
-            "accuracy": counts["hits"] / jnp.maximum(counts["labelled"], 1),
+        metrics = {"loss": value}
+        if not regression:
+            metrics["accuracy"] = counts["hits"] / jnp.maximum(counts["labelled"], 1)
+        metrics |= {
             "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
             "grad_norm": optax.tree.norm(grads),
             "param_norm": optax.tree.norm(params),

@@ -404,7 +404,7 @@ def test_cifar_100_has_two_kinds_of_labels(made, tmp_path):
     "arrays, message",
     [
         ({"images": np.zeros((2, 4, 4), np.float32), "labels": [0, 1]}, "images is float32"),
-        ({"images": np.zeros((2, 4, 4), np.uint8), "labels": [0.0, 1]}, "labels is float64"),
+        ({"images": np.zeros((2, 4, 4), np.uint8), "labels": [0.0j, 1]}, "labels is complex128"),
         ({"images": np.zeros((2, 4, 4), np.uint8), "labels": [0, 1, 1]}, r"labels is int64 \[3\]"),
         ({"x_train": np.zeros((2, 4, 4), np.uint8)}, "none for the labels of train"),
         ({"a": [1], "b": [2]}, "It has a, b;"),

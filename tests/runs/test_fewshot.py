@@ -162,7 +162,7 @@ def test_preprocessing_is_that_of_the_protocol(trained):
         ({"shots": ()}, "shots=\\(\\): expected"),
         ({"datasets": (("digits", "train"),)}, "expected \\(name, training split, test split\\)"),
         ({"datasets": (DIGITS, DIGITS)}, "has 'digits' twice"),
-        ({"datasets": (("jft", "full", "full"),)}, "images of jft may have several labels"),
+        ({"datasets": (("jft", "full", "full"),)}, "jft has several labels per image"),
         ({"datasets": (("imagenet2012", "train[:10]", "test"),)}, "Unknown split 'test'"),
         ({"datasets": (("dtd", "train", "test"),)}, "dataset 'dtd' is not prepared"),
         ({"datasets": (("dtd", "train", "test"),), "optional": True}, "none of its datasets"),

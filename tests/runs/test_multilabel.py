@@ -27,7 +27,7 @@ def small(words="Mixer-S/16,32", recipe=jft):
 
 def test_what_is_for_one_label_is_refused_with_the_fix(data_dir, monkeypatch):
     config = small("jft,Mixer-S/16,32", folder)
-    with pytest.raises(errors.BadInput, match="may have 3: set config.loss=sigmoid_xent"):
+    with pytest.raises(errors.BadInput, match="may have 3 labels: set config.loss=sigmoid_xent"):
         build_training(config)
     config.loss = "sigmoid_xent"
     fix = "'classification' is for one label.* set config.evaluators.test.type=multilabel"

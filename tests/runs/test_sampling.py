@@ -48,5 +48,5 @@ def test_weights_are_for_one_label_per_image(data_dir):
     config = config_of(
         "/nowhere", class_weights="balanced", dataset="jft", **{"input.split": "full"}
     )
-    with pytest.raises(errors.BadInput, match="is for one label per image, but images of jft may"):
+    with pytest.raises(errors.BadInput, match="is for one label per image, but jft has several"):
         sampling.class_weights(config, data.training_source(config)[0])

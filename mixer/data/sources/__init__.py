@@ -5,10 +5,12 @@ A source has `name`, `split`, `classes` (names; the label is the index), `__len_
 i in error messages. It pickles, and imports no JAX.
 
 Optional attributes: `max_labels`: if above 0, a label is a sequence of at most this many ints,
-possibly empty or with repeats. `identity`: distinguishes its examples from those of an otherwise
-equal source. `summary()`: one line on how the examples were interpreted. `published`: whether it is
-one of TFDS's own datasets, whose images are meant as TensorFlow decodes them. `read(start, stop)`:
-returns a list of examples at the cost of one. `remote`: each read is a request to another machine.
+possibly empty or with repeats. `label_kind`: "distribution", "probabilities" or "values" if a label
+is a sequence with a number for each of `classes`: see label_kinds.py. `identity`: distinguishes its
+examples from those of an otherwise equal source. `summary()`: one line on how the examples were
+interpreted. `published`: whether it is one of TFDS's own datasets, whose images are meant as
+TensorFlow decodes them. `read(start, stop)`: returns a list of examples at the cost of one.
+`remote`: each read is a request to another machine.
 `every_label()`: the labels of all examples in order, without reading the images; see `labels_of`.
 """
 
@@ -21,7 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mixer import errors, storage
-from mixer.data.sources import digits, in_place, remote_dataset, splits
+from mixer.data.sources import digits, in_place, label_kinds, remote_dataset, splits
 from mixer.data.sources.folder import FolderSource
 from mixer.data.sources.in_place import is_in_place
 from mixer.data.sources.listed import ListedSource
@@ -66,8 +68,7 @@ def summary(source: Source) -> str:
     """One line on how the examples were interpreted: `source.summary()`, if it has one."""
     if own := getattr(source, "summary", None):
         return own()
-    classes = f"{len(source.classes):,} classes: {errors.shown(source.classes)}"
-    return f"{source.name} {source.split}: {len(source):,} images, {classes}"
+    return f"{source.name} {source.split}: {len(source):,} images, {label_kinds.summary(source)}"
 
 
 Factory = Callable[[str, str, Path | str], Source]
@@ -128,10 +129,11 @@ class Reading:
     Attributes:
       classes: the class names in label order, for an image folder, for labels that are numbers, and
         for a dataset whose own names are among them; (): the dataset's own, which for a folder are
-        those of its training split, sorted as text.
+        those of its training split, sorted as text. Of vectors, the names of the outputs.
       num_classes: the number of classes, if labels are numbers without names.
       image_key, label_key: the features of a TFDS dataset, "": image, and label, labels or
         real_label; or the columns, endings or arrays of data read in place, "": the usual ones.
+        Several columns, with commas between them, or those of a manifest are numbers.
     """
 
     classes: tuple[str, ...] = ()

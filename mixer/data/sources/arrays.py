@@ -12,7 +12,8 @@ import numpy as np
 
 from mixer import errors
 from mixer.data.sources import splits
-from mixer.data.sources.listed import Collection, Part, names, version_of
+from mixer.data.sources.collection import Collection, Part, names, version_of
+from mixer.data.sources.label_kinds import numbered
 
 _IMAGES = ("images", "image", "imgs", "img", "x", "data")
 _LABELS = ("labels", "label", "y", "targets", "target")
@@ -38,15 +39,17 @@ class ArrayImages:
 
 def split_names(path: str) -> set[str]:
     """The splits that the names of the arrays tell."""
-    file = _file(path)
-    return set(_roles(f"arrays:{path}", file, "", "")[0])
+    there = _there(f"arrays:{path}", _file(path))
+    images = [array for array in there if _words(array)[1].lower() in _IMAGES]
+    return {_words(array)[0] for array in images or there}
 
 
 def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
-    """Images uint8 [N, H, W, 3], [N, H, W, 1] or [N, H, W], and integer labels [N] or [N, 1].
+    """Images uint8 [N, H, W, 3], [N, H, W, 1] or [N, H, W], and their labels.
 
-    The split is a word in the arrays' names. The arrays of a folder are mapped into memory, those
-    of a .npz are read into it. An array `classes` has the names of the classes.
+    Integers [N] or [N, 1] are classes; floats [N] or [N, K] are vectors. The split is a word in the
+    arrays' names. The arrays of a folder are mapped into memory, those of a .npz are read into it.
+    An array `classes` has the names of the classes or outputs.
 
     Args:
       image_key, label_key: what the arrays are called, without the split.
@@ -58,7 +61,7 @@ def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
     roles, classes = _roles(name, file, image_key, label_key)
     version = version_of(str(file))
     given = tuple(map(str, _array(*version, classes))) if classes else ()
-    parts = {}
+    parts, outputs = {}, ()
     for split, (images, labels) in roles.items():
         pixels, numbers = _array(*version, images), _array(*version, labels)
         if pixels.dtype != np.uint8 or not (
@@ -68,18 +71,31 @@ def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
                 f"{name}: {images} is {pixels.dtype} {list(pixels.shape)}: expected uint8 "
                 f"[N, H, W, 3] or [N, H, W]"
             )
-        if (
-            numbers.shape not in ((len(pixels),), (len(pixels), 1))
-            or numbers.dtype.kind not in "iu"
+        vectors = numbers.dtype.kind == "f" and numbers.ndim <= 2
+        if numbers.shape[:1] != (len(pixels),) or not (
+            vectors or (numbers.dtype.kind in "iu" and numbers.size == len(pixels))
         ):
             raise errors.BadInput(
-                f"{name}: {labels} is {numbers.dtype} {list(numbers.shape)}: expected an integer "
-                f"for each of the {len(pixels):,} images of {images}"
+                f"{name}: {labels} is {numbers.dtype} {list(numbers.shape)}: expected an integer, "
+                f"or one or several floats, for each of the {len(pixels):,} images of {images}"
             )
-        rows = [_named(name, labels, int(number), given) for number in numbers.ravel()]
+        if vectors:
+            rows = [*map(tuple, numbers.reshape(len(numbers), -1).tolist())]
+            outputs = _outputs(name, labels, len(rows[0]) if rows else 0, given)
+        else:
+            rows = [_named(name, labels, int(number), given) for number in numbers.ravel()]
         own = [".png"] * len(rows)
         parts[split] = Part(names(split, rows, own), rows, ArrayImages(str(file), images))
-    return Collection(name, parts, given, tuple(_files(file)))
+    return Collection(name, parts, given, tuple(_files(file)), outputs=outputs)
+
+
+def _outputs(name: str, labels: str, count: int, given: Sequence[str]) -> tuple[str, ...]:
+    """The names of the numbers in a label."""
+    if given and len(given) != count:
+        raise errors.BadInput(
+            f"{name}: {labels} has {count} numbers for each image, but {len(given)} names of them"
+        )
+    return tuple(given) or (numbered(count) if count > 1 else (_words(labels)[1],))
 
 
 def _named(name: str, labels: str, number: int, classes: Sequence[str]) -> str:
@@ -114,27 +130,36 @@ def _array(file: str, modified: int, name: str) -> np.ndarray:
         raise errors.BadInput(f"{file}: the array {name} cannot be read: {error}") from None
 
 
+def _there(name: str, file: Path) -> list[str]:
+    """The names of the arrays."""
+    if file.is_dir():
+        return [path.stem for path in _files(file)]
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return list(arrays)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise errors.BadInput(f"{name} cannot be read: {error}") from None
+
+
+def _words(array: str) -> tuple[str, str]:
+    """The split that an array's name tells, and the rest of its name."""
+    words = re.split(r"[_\-. ]+", array)
+    split = next(filter(None, map(splits.meaning, words)), splits.TRAIN)
+    return split, "_".join(word for word in words if not splits.meaning(word))
+
+
 def _roles(
     name: str, file: Path, image_key: str, label_key: str
 ) -> tuple[dict[str, tuple[str, str]], str]:
     """{split: (array of images, array of labels)}, and the array of class names or ""."""
-    if file.is_dir():
-        there = [path.stem for path in _files(file)]
-    else:
-        try:
-            with np.load(file, allow_pickle=False) as arrays:
-                there = list(arrays)
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise errors.BadInput(f"{name} cannot be read: {error}") from None
+    there = _there(name, file)
     wanted = ((image_key,) if image_key else _IMAGES, (label_key,) if label_key else _LABELS)
     found: dict[str, list[list[str]]] = {}
     for array in there:
-        words = re.split(r"[_\-. ]+", array)
-        split = next(filter(None, map(splits.meaning, words)), None)
-        rest = "_".join(word for word in words if not splits.meaning(word))
+        split, rest = _words(array)
         for role, usual in enumerate(wanted):
             if rest.lower() in usual or rest in usual:
-                found.setdefault(split or splits.TRAIN, [[], []])[role].append(array)
+                found.setdefault(split, [[], []])[role].append(array)
     for split, roles in found.items():
         if [len(arrays) for arrays in roles] != [1, 1]:
             said = " and ".join(

@@ -14,7 +14,7 @@ import numpy as np
 
 from mixer import errors
 from mixer.data.sources import splits, tar_members
-from mixer.data.sources.listed import Collection, Part, names, version_of
+from mixer.data.sources.collection import Collection, Part, names, version_of
 
 _BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
 

@@ -11,7 +11,7 @@ class Entry(NamedTuple):
     Attributes:
       key: its unique name in the dataset; the name's hash determines its position.
       split: such as "train"; "" if the source does not name one.
-      labels: class names; a plain string if the source gives exactly one.
+      labels: class names; a plain string if the source gives exactly one; or numbers.
       file: path of the file or archive with its bytes.
       offset, size: position of its bytes in an archive; offset -1 means the whole file, of any
         size.
@@ -19,7 +19,7 @@ class Entry(NamedTuple):
 
     key: str
     split: str
-    labels: str | tuple[str, ...]
+    labels: str | tuple[str, ...] | tuple[float, ...]
     file: str
     offset: int = -1
     size: int = 0

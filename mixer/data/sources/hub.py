@@ -12,7 +12,7 @@ from types import ModuleType
 
 from mixer import errors
 from mixer.data.sources import parquet, webdataset
-from mixer.data.sources.listed import Collection
+from mixer.data.sources.collection import Collection
 from mixer.storage import hub_access
 
 _FORM = "hf:ORG/NAME or hf:ORG/NAME/FOLDER, optionally with @REVISION at the end"

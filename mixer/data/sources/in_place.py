@@ -13,7 +13,7 @@ from mixer.data.sources import (
     splits,
     webdataset,
 )
-from mixer.data.sources.listed import Collection
+from mixer.data.sources.collection import Collection
 
 _KINDS = {
     "parquet": parquet,

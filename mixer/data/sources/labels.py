@@ -3,8 +3,7 @@
 import numpy as np
 
 from mixer import errors
-from mixer.data import sources
-from mixer.data.sources import Source
+from mixer.data.sources import Source, label_kinds
 
 
 def labels_of(source: Source, key: str) -> np.ndarray:
@@ -16,12 +15,13 @@ def labels_of(source: Source, key: str) -> np.ndarray:
       key: the config key that needs them, for messages.
 
     Raises:
-      BadInput: examples have several labels, or one that is not a class, or cannot be read.
+      BadInput: examples have several labels or vectors, or a label is no class or cannot be read.
     """
-    if most := sources.max_labels(source):
+    kind = label_kinds.of(source).kind
+    if kind != "class":
         raise errors.BadInput(
-            f"{key} is for one label per image, but images of {source.name} may have {most}: leave "
-            f"it out"
+            f"{key} is for one label per image, but {source.name} has {label_kinds.KINDS[kind]}: "
+            f"leave it out"
         )
     known = getattr(source, "every_label", None)
     try:

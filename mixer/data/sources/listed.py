@@ -1,117 +1,25 @@
 """The source of data that are read where they lie: Parquet, WebDataset, manifests, arrays, CIFAR.
 
 A kind of data is a module with `collect(path, image_key, label_key) -> Collection` and
-`split_names(path)`. What all kinds share is here: the order, the classes, parts of splits.
+`split_names(path)`. What all kinds share is in collection.py and here: the order, the classes,
+parts of splits.
 """
 
 import dataclasses
 import hashlib
-import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from mixer import errors
-from mixer.data.sources import splits
-from mixer.data.sources.entry import Entry
+from mixer.data.sources import label_kinds, splits
+from mixer.data.sources.collection import Collection, Images, Part
 from mixer.data.sources.hash_order import hash_key
 
 # With more unused integer labels than this, the labels must be a mistake.
 _MOST_UNUSED, _MOST_UNUSED_FOR_EACH = 1000, 10
-
-
-class Images(Protocol):
-    """The images of a split by their row; picklable."""
-
-    def image(self, row: int) -> bytes | np.ndarray:
-        """The bytes of a file, or uint8 [H, W, 3] or [H, W]."""
-
-    def where(self, row: int) -> str:
-        """Names the place of an image."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """The rows of one split, in the order in which they are stored.
-
-    Attributes:
-      names: of the rows; the hash of a name is the place in the order.
-      labels: class names, or numbers as text; several of them as a tuple; None: it has no label.
-    """
-
-    names: Sequence[str]
-    labels: Sequence[str | tuple[str, ...] | None]
-    images: Images
-
-
-@dataclasses.dataclass(frozen=True)
-class Collection:
-    """What a path holds.
-
-    Attributes:
-      parts: by split, called train, validation and test if they mean these.
-      classes: in label order, if the data name them; (): they are the labels found.
-      files: whose sizes and times tell whether the data have changed.
-      unread: the columns that are not read.
-    """
-
-    name: str
-    parts: dict[str, Part]
-    classes: tuple[str, ...] = ()
-    files: tuple[Path, ...] = ()
-    unread: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Files:
-    """Images that are files, or parts of archives."""
-
-    entries: Sequence[Entry]
-
-    def image(self, row: int) -> bytes:
-        data = self.entries[row].read()
-        if self.entries[row].offset >= 0 and len(data) != self.entries[row].size:
-            raise ValueError(f"{self.entries[row].file} ends before this image does")
-        return data
-
-    def where(self, row: int) -> str:
-        entry = self.entries[row]
-        return f"file {entry.file}" + (f", image {entry.key}" if entry.offset >= 0 else "")
-
-
-def version_of(path: str) -> tuple[str, int]:
-    """What tells a file or folder from an earlier one at its path, to cache what was read."""
-    return path, os.stat(path).st_mtime_ns
-
-
-def names(split: str, labels: Sequence, own: Sequence[str]) -> list[str]:
-    """The name of each row: SPLIT/CLASS/FILE, as in a folder of the same images.
-
-    So the same images come in the same order from every kind of data. Rows whose files' names are
-    not unique are numbered.
-
-    Args:
-      own: the name of each row's file, or only its ending, such as ".png".
-    """
-
-    def named(row: int, file: str) -> str:
-        label = labels[row] if isinstance(labels[row], str) else ""
-        above, below = [part for part in (split, label) if part], file.split("/")
-        for part in above:  # the file's own folders may already be these
-            if part == below[0] and len(below) > 1:
-                below = below[1:]
-        return "/".join([*above, *below])
-
-    def numbered(row: int) -> str:
-        return named(row, f"{row:05d}{os.path.splitext('x' + own[row])[1]}")
-
-    if any(file.startswith(".") for file in own):
-        return [numbered(row) for row in range(len(own))]
-    found = [named(row, file) for row, file in enumerate(own)]
-    return found if len(set(found)) == len(found) else [numbered(row) for row in range(len(own))]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +31,7 @@ class ListedSource:
       rows: (index into `images`, row) of each example.
       files: (name, label) of each example.
       note: how the labels were understood, for `summary`.
+      label_kind: of vectors, else ""; see label_kinds.py.
     """
 
     name: str
@@ -130,9 +39,10 @@ class ListedSource:
     classes: Sequence[str]
     images: tuple[Images, ...]
     rows: np.ndarray
-    files: Sequence[tuple[str, int | tuple[int, ...]]]
+    files: Sequence[tuple[str, int | tuple[int, ...] | tuple[float, ...]]]
     max_labels: int = 0
     note: str = ""
+    label_kind: str = ""
 
     @classmethod
     def open(
@@ -157,8 +67,12 @@ class ListedSource:
         sizes = {part: len(rows.names) for part, rows in found.parts.items()}
         ranges = splits.absolute_ranges(found.name, split, sizes)
         used = list(dict.fromkeys(part for part, _ in ranges))
-        names, note = _classes(found, classes, num_classes)
-        label_of = {name: label for label, name in enumerate(names)}
+        if found.outputs:
+            names, label_of = label_kinds.order_of(found.outputs, classes)
+            kind, note = _kind(found), ""
+        else:
+            names, note = _classes(found, classes, num_classes)
+            label_of, kind = {name: label for label, name in enumerate(names)}, ""
         orders = {part: _order(found.parts[part].names) for part in used}
         rows, files = [], []
         for part, chosen in ranges:
@@ -173,10 +87,10 @@ class ListedSource:
                 f"{splits.listed(sizes)}: use a larger part"
             )
         several = [
-            len(labels)
+            len(label)
             for part in found.parts.values()
-            for labels in part.labels
-            if isinstance(labels, tuple)
+            for label in part.labels
+            if isinstance(label, tuple) and not kind
         ]
         if several and any(isinstance(label, int) for _, label in files):
             raise errors.BadInput(f"{found.name}: some rows have one label and others a list")
@@ -189,6 +103,7 @@ class ListedSource:
             files=tuple(files),
             max_labels=max([*several, 1]) if several else 0,
             note=note,
+            label_kind=kind,
         )
 
     @property
@@ -215,7 +130,7 @@ class ListedSource:
 
     def summary(self) -> str:
         """One line: the number of images, the classes in order, and how labels were understood."""
-        classes = f"{len(self.classes):,} classes: {errors.shown(self.classes)}{self.note}"
+        classes = f"{label_kinds.summary(self)}{self.note}"
         slow = next((s for i in self.images if (s := getattr(i, "advice", ""))), "")
         return f"{self.name} {self.split}: {len(self):,} images, {classes}{slow}"
 
@@ -267,14 +182,43 @@ def _classes(
     return names, " (the labels are their numbers)"
 
 
+def _kind(found: Collection) -> str:
+    """The kind of the vectors, judged by all splits.
+
+    Raises:
+      BadInput: one of them has another length, or a number that is not finite.
+    """
+    every = []
+    for split, part in found.parts.items():
+        for row, label in enumerate(part.labels):
+            try:
+                if label is not None:
+                    every.append(label_kinds.vector(label, "values", len(found.outputs)))
+            except ValueError as error:
+                where = part.images.where(row)
+                raise errors.BadInput(f"{found.name}, split {split}: {where}: {error}") from None
+    if not every:
+        raise errors.BadInput(f"{found.name} has no labels")
+    return label_kinds.kind_of(np.stack(every))
+
+
 def _label(
-    found: Collection, split: str, part: Part, row: int, label_of: dict, *, numbered: bool
-) -> int | tuple[int, ...]:
+    found: Collection,
+    split: str,
+    part: Part,
+    row: int,
+    label_of: dict[str, int] | Sequence[int],
+    *,
+    numbered: bool,
+) -> int | tuple[int, ...] | tuple[float, ...]:
     label = part.labels[row]
     if label is None:
         raise errors.BadInput(
             f"{found.name}: {part.images.where(row)} has no label: use another split than {split}"
         )
+
+    if found.outputs:
+        return tuple(float(label[output]) for output in label_of)
 
     def number(name: str) -> int:
         if numbered:

@@ -5,13 +5,13 @@ import functools
 import json
 import posixpath
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mixer import errors
-from mixer.data.sources import splits, tar_members
+from mixer.data.sources import label_kinds, splits, tar_members
+from mixer.data.sources.collection import Collection, Files, Part
 from mixer.data.sources.entry import Entry, checked_name
-from mixer.data.sources.listed import Collection, Files, Part
 
 _ARCHIVE = "::"
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -31,11 +31,16 @@ class Manifest:
     The key is the path as written. The separator of a .csv file is the one that makes `path` a
     column. Rows of one archive should be adjacent: only the last few archives' lists are cached.
 
+    Args:
+      path: of FILE.
+      columns: of numbers, which are read as the label instead; a single one may have lists in JSON.
+
     Attributes:
       unread: the columns that were not read, once there are entries.
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, columns: Sequence[str] = ()):
+        self._columns = tuple(columns)
         self.path = Path(path).expanduser().absolute()
         self.unread: dict[str, None] = {}
         kinds = (".csv", ".tsv", ".jsonl")
@@ -45,20 +50,27 @@ class Manifest:
                 f"manifest {path!r}: expected a file that ends in {', '.join(kinds)}"
             )
 
+    def splits(self) -> set[str]:
+        """What the rows call their splits; "" where none is given."""
+        return {row.get("split") or "" for _, row in self._rows()}
+
     def entries(self) -> Iterator[Entry]:
         """Every row.
 
         Raises:
           BadInput: a row is invalid; the message has its line number.
         """
-        rows = self._jsonl() if self._kind == ".jsonl" else self._table()
+        read = {"path", "split", *(self._columns or _COLUMNS)}
         self.unread = {}
-        for line, row in rows:
-            self.unread |= {f"column {name!r}": None for name in row.keys() - set(_COLUMNS)}
+        for line, row in self._rows():
+            self.unread |= {f"column {name!r}": None for name in row.keys() - read}
             try:
                 yield self._entry(row)
             except (TypeError, ValueError, errors.BadInput) as error:
                 raise errors.BadInput(f"{self.path}, line {line}: {error}") from None
+
+    def _rows(self) -> Iterator[tuple[int, dict]]:
+        return self._jsonl() if self._kind == ".jsonl" else self._table()
 
     def _table(self) -> Iterator[tuple[int, dict]]:
         with self.path.open(encoding="utf-8-sig", newline="") as file:
@@ -110,18 +122,24 @@ class Manifest:
                     raise errors.BadInput(f"{self.path}, line {line}: expected a JSON object")
                 yield line, row
 
-    def _entry(self, row: dict) -> Entry:
-        label, labels = row.get("label"), row.get("labels")
-        if "path" not in row or (label is None and labels is None):
+    def _label(self, row: dict) -> str | tuple[str, ...] | tuple[float, ...]:
+        if self._columns:
+            return _numbers(row, self._columns)
+        label, several = row.get("label"), row.get("labels")
+        if label is None and several is None:
             raise ValueError(_column_hint(row))
-        if label is not None and labels is not None:
+        if label is not None and several is not None:
             raise ValueError("expected either 'label' or 'labels', not both")
-        if labels is None:
-            found = _class_name(label)
-        elif isinstance(labels, list):
-            found = tuple(dict.fromkeys(map(_class_name, labels)))
-        else:
-            raise ValueError(f"labels {labels!r}: expected a list")
+        if several is None:
+            return _class_name(label)
+        if isinstance(several, list):
+            return tuple(dict.fromkeys(map(_class_name, several)))
+        raise ValueError(f"labels {several!r}: expected a list")
+
+    def _entry(self, row: dict) -> Entry:
+        if "path" not in row:
+            raise ValueError(_column_hint(row))
+        found = self._label(row)
         archive, inside, member = _text(row["path"], "path").partition(_ARCHIVE)
         key = posixpath.normpath(checked_name(archive, "path"))
         file = str(self.path.parent / key)
@@ -138,17 +156,20 @@ class Manifest:
 def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
     """The rows of FILE, which are `train` where no split is given.
 
+    Args:
+      label_key: columns of numbers, with commas between them; "": labels are classes.
+
     Raises:
-      BadInput: a row is invalid, two rows have the same path, or a column is chosen by a key.
+      BadInput: a row is invalid, two rows have the same path, or the images' column is chosen.
     """
     name = f"manifest:{path}"
-    for key, value in (("image_key", image_key), ("label_key", label_key)):
-        if value:
-            raise errors.BadInput(
-                f"config.input.{key}={value}: the columns of a manifest are called path, and label "
-                f"or labels: rename yours, and leave the key empty"
-            )
-    manifest = Manifest(path)
+    if image_key:
+        raise errors.BadInput(
+            f"config.input.image_key={image_key}: the images' column of a manifest is called path: "
+            f"rename yours, and leave the key empty"
+        )
+    columns = label_kinds.column_names(label_key)
+    manifest = Manifest(path, columns)
     listed: dict[str, list[Entry]] = {}
     for entry in manifest.entries():
         split = splits.meaning(entry.split) or entry.split or splits.TRAIN
@@ -157,12 +178,18 @@ def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
         split: Part([e.key for e in entries], [e.labels for e in entries], Files(entries))
         for split, entries in listed.items()
     }
-    return Collection(name, parts, files=(manifest.path,), unread=tuple(manifest.unread))
+    outputs = columns
+    if len(columns) == 1 and listed:  # it may have lists
+        first = next(iter(listed.values()))[0].labels
+        outputs = columns if len(first) == 1 else label_kinds.numbered(len(first))
+    return Collection(
+        name, parts, files=(manifest.path,), unread=tuple(manifest.unread), outputs=outputs
+    )
 
 
 def split_names(path: str) -> set[str]:
     """The splits of the rows."""
-    return set(collect(path).parts)
+    return {splits.meaning(split) or split or splits.TRAIN for split in Manifest(path).splits()}
 
 
 def _column_hint(columns: Iterable[str]) -> str:
@@ -176,13 +203,35 @@ def _column_hint(columns: Iterable[str]) -> str:
             continue
         near = [c for c in existing if c.strip().lower() in (wanted, *_ALSO[wanted].split())]
         said.append(message + (f" (rename {near[0]!r})" if near else ""))
-    return f"{' and '.join(said)} among {', '.join(map(repr, existing))}"
+    numbers = "; config.input.label_key=X,Y reads columns of numbers" if "path" in existing else ""
+    return f"{' and '.join(said)} among {', '.join(map(repr, existing))}{numbers}"
 
 
 def _text(value, what: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{what} {value!r}: expected text")
     return value.strip()
+
+
+def _numbers(row: dict, columns: Sequence[str]) -> tuple[float, ...]:
+    """The numbers in these columns; a single one may have a list of them."""
+    values = []
+    for column in columns:
+        if column not in row:
+            raise errors.unknown("column in config.input.label_key", column, row)
+        value = row[column]
+        several = isinstance(value, list) and len(columns) == 1
+        for each in value if several else (value,):
+            try:
+                if isinstance(each, bool):
+                    raise ValueError
+                values.append(float(each))
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"{column} {each!r}: expected a number, as config.input.label_key names "
+                    f"columns of numbers; a column of classes is called label"
+                ) from None
+    return tuple(values)
 
 
 def _class_name(label) -> str:

@@ -4,23 +4,19 @@ import bisect
 import dataclasses
 import functools
 import itertools
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mixer import errors
-from mixer.data.sources import split_files
-from mixer.data.sources.listed import Collection, Part, names
+from mixer.data.sources import columns, split_files
+from mixer.data.sources.collection import Collection, Part, names
+from mixer.data.sources.label_kinds import numbered
 from mixer.data.sources.row_groups import GROUPS, HELD_BYTES
 
 _ENDING = ".parquet"
-_IMAGE = ("image", "img")
-_LABEL = ("label", "labels", "class", "target", "cls")
-_PATHS = ("path", "image_path", "file_name", "file", "filename")
 _MAGIC = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg"}
 
 
@@ -33,24 +29,29 @@ def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
     """A file, or a folder of files; see `split_files.find` for their splits.
 
     An image is a struct {bytes, path} or bytes, or the path of a file, relative to the table's
-    folder. A label is an integer, a text, or a list of these.
+    folder. A label is an integer, a text, or a list of these; a float or a list of floats is a
+    vector, and so are several columns of numbers.
+
+    Args:
+      image_key, label_key: the columns; several for the label with commas between them.
 
     Raises:
       BadInput: a file cannot be read, or the image or label column is missing or ambiguous.
     """
     name = f"parquet:{path}"
     files = split_files.find("parquet", path, _ENDING)
-    parts, features, schema = {}, {}, None
+    parts, features, schema, outputs = {}, {}, None, ()
     for split, several in files.items():
         tables = [_metadata(file) for file in several]
         for file, table in zip(several, tables, strict=True):
             found = table.schema.to_arrow_schema()
             if schema is None:
-                schema, first, features = found, file, _features(found)
-                image = _column(first, schema, features, "image", image_key)
-                label = _column(first, schema, features, "label", label_key)
+                schema, first, features = found, file, columns.described(found)
+                image = columns.image_column(first, schema, features, image_key)
+                label = columns.label_columns(first, schema, features, label_key)
+                vectors = columns.are_vectors(schema, label)
             elif any(
-                n not in found.names or found.field(n) != schema.field(n) for n in (image, label)
+                n not in found.names or found.field(n) != schema.field(n) for n in (image, *label)
             ):
                 one, other = (
                     ", ".join(f"{field.name}: {field.type}" for field in each)
@@ -61,12 +62,16 @@ def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
                     f"several data sets? Name one of the files"
                 )
         stored = Rows(tuple(map(str, several)), tuple(tables), image, schema.field(image).type)
-        labels = _labels(several, label, features)
+        if vectors:
+            labels = _vectors(several, label)
+            outputs = outputs or _outputs(label, labels)
+        else:
+            labels = _labels(several, label[0], features)
         parts[split] = Part(names(split, labels, _own_names(stored)), labels, stored)
-    classes = tuple(_feature(features, label).get("names", ()))
-    unread = tuple(f"column {n!r}" for n in schema.names if n not in (image, label))
+    classes = tuple(columns.feature(features, label[0]).get("names", ()))
+    unread = tuple(f"column {n!r}" for n in schema.names if n not in (image, *label))
     every = tuple(file for several in files.values() for file in several)
-    return Collection(name, parts, classes, every, unread)
+    return Collection(name, parts, classes, every, unread, outputs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,82 +142,6 @@ def _metadata(file: Path) -> pq.FileMetaData:
         raise errors.BadInput(f"{file} cannot be read as Parquet: {error}") from None
 
 
-def _features(schema: pa.Schema) -> dict[str, Any]:
-    """What Hugging Face's `datasets` writes about the columns; {} if it did not write the file."""
-    try:
-        return json.loads(schema.metadata[b"huggingface"])["info"]["features"]
-    except (TypeError, KeyError, ValueError):
-        return {}
-
-
-def _feature(features: dict, column: str) -> dict:
-    """The feature of a column, or of the elements of its lists."""
-    found = features.get(column, {})
-    if isinstance(found, list) and found:
-        found = found[0]
-    while isinstance(found, dict) and isinstance(found.get("feature"), dict):
-        found = found["feature"]
-    return found if isinstance(found, dict) else {}
-
-
-def _column(file: Path, schema: pa.Schema, features: dict, what: str, key: str) -> str:
-    """The column of the images or the labels.
-
-    Raises:
-      BadInput: `key` is none, or none or several may be it.
-    """
-    if key:
-        if key not in schema.names:
-            raise errors.unknown(f"column of {file} in config.input.{what}_key", key, schema.names)
-        found = [key]
-    elif what == "image":
-        found = [n for n in schema.names if _feature(features, n).get("_type") == "Image"]
-        found = found or [f.name for f in schema if _holds_bytes(f.type)]
-        found = found or [f.name for f in schema if f.name in _IMAGE + _PATHS and _is_text(f.type)]
-    else:
-        found = [n for n in schema.names if _feature(features, n).get("_type") == "ClassLabel"]
-        found = found or [n for n in schema.names if n in _LABEL]
-    usual = _IMAGE if what == "image" else _LABEL
-    best = found if len(found) == 1 else [n for n in usual if n in found][:1]
-    if not best:
-        said = f"{' and '.join(found)} may be it" if found else "none is known to be it"
-        raise errors.BadInput(
-            f"{file}: which column is the {what}? {said}. Set config.input.{what}_key to one of "
-            f"the columns: {', '.join(schema.names)}"
-        )
-    kind = schema.field(best[0]).type
-    if what == "label" and not _is_label(kind):
-        raise errors.BadInput(
-            f"{file}: column {best[0]} is {kind}, not a label: expected integers or text. Set "
-            f"config.input.label_key to another of the columns: {', '.join(schema.names)}"
-        )
-    if what == "image" and not (_holds_bytes(kind) or _is_text(kind)):
-        raise errors.BadInput(
-            f"{file}: column {best[0]} is {kind}, not an image: expected bytes, a struct of bytes "
-            f"and path, or text. Set config.input.image_key to another of the columns: "
-            f"{', '.join(schema.names)}"
-        )
-    return best[0]
-
-
-def _holds_bytes(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_text(kind.value_type)
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
-def _is_label(kind: pa.DataType) -> bool:
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        kind = kind.value_type
-    return pa.types.is_integer(kind) or _is_text(kind)
-
-
 def _read(file: Path, column: str) -> list:
     try:
         table = pq.ParquetFile(file).read(columns=[column])
@@ -226,7 +155,7 @@ def _read(file: Path, column: str) -> list:
 
 def _labels(files: Sequence[Path], column: str, features: dict) -> list:
     """Class names, or numbers as text, of all rows."""
-    classes = _feature(features, column).get("names", ())
+    classes = columns.feature(features, column).get("names", ())
     values = [(file, value) for file in files for value in _read(file, column)]
 
     def name(file: Path, row: int, value) -> str | None:
@@ -249,12 +178,27 @@ def _labels(files: Sequence[Path], column: str, features: dict) -> list:
     ]
 
 
+def _vectors(files: Sequence[Path], names: Sequence[str]) -> list[tuple[float, ...] | None]:
+    """The numbers of all rows; None for a row without any."""
+    values = [[v for file in files for v in _read(file, column)] for column in names]
+    if len(names) == 1:
+        whole = (v if isinstance(v, list) else None if v is None else [v] for v in values[0])
+        return [None if row is None else tuple(row) for row in whole]
+    return [None if set(row) == {None} else row for row in zip(*values, strict=True)]
+
+
+def _outputs(names: tuple[str, ...], vectors: list[tuple[float, ...] | None]) -> tuple[str, ...]:
+    """The names of the numbers: of their columns, but in a list they have none."""
+    size = next((len(row) for row in vectors if row is not None), 1)
+    return names if size == len(names) else numbered(size)
+
+
 def _own_names(rows: Rows) -> list[str]:
     """The files' names where they are stored; else the ending that the first image's bytes tell."""
     count = sum(table.num_rows for table in rows.tables)
     kind = rows.kind
     inside = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
-    if inside or _is_text(kind):
+    if inside or columns.is_text(kind):
         column = f"{rows.column}.path" if inside else rows.column
         found = [path for file in rows.files for path in _read(Path(file), column)]
         if all(found):

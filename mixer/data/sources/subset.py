@@ -45,6 +45,11 @@ class Subset:
         return sources.max_labels(self.whole)
 
     @property
+    def label_kind(self) -> str:
+        """The dataset's."""
+        return getattr(self.whole, "label_kind", "")
+
+    @property
     def remote(self) -> bool:
         """The dataset's."""
         return getattr(self.whole, "remote", False)

@@ -9,9 +9,9 @@ from typing import Any
 
 from mixer import errors, storage
 from mixer.data.sources import split_files, tar_members
+from mixer.data.sources.collection import Collection, Files, Part, names
 from mixer.data.sources.entry import Entry
 from mixer.data.sources.image_files import is_hidden, is_image
-from mixer.data.sources.listed import Collection, Files, Part, names
 
 _ENDING = ".tar"
 _LABEL = ("cls", "label", "labels", "class", "cls.txt", "target")
