@@ -107,6 +107,11 @@ def conversion(config: ConfigDict) -> Conversion:
     if programs.format_of(target):
         programs.check(target, found.params)
     elif target.endswith("/"):
+        if found.card.regression:
+            raise errors.BadInput(
+                f"config.convert_to={target!r}: a folder of the Hub is for classes, but {path} "
+                f"predicts numbers ({errors.shown(found.card.classes)}): convert to a file"
+            )
         hub_folder.describe(found.model, found.card)
     else:
         saving.arranged(target, found.params, found.model, found.card.image_size)
@@ -132,12 +137,6 @@ def _loaded(config: ConfigDict) -> Conversion:
         located = locate(path)
         brings_card = located.entry or located.folder
         card, step = card_of_config(config) if brings_card else _card_of_file(config), None
-    if card.regression and target.endswith("/"):
-        raise errors.BadInput(
-            f"config.convert_to={target!r}: a folder of the Hub is for classes, but {path} "
-            f"predicts numbers ({errors.shown(card.classes)}): convert to OUT.npz or "
-            f"OUT.safetensors"
-        )
     fields = dict(card.model)
     model = build_model(fields.pop("name"), fields, card.image_size)
     ema = meta is not None and config.init_ema
