@@ -68,7 +68,7 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     config.input.fraction_seed = 0  # which part; with one seed, smaller parts are in larger ones
     config.input.shuffle = "full"  # or "blocks(size=128, window=16, lanes=1)"; see docs/data.md
     config.input.stage = ""  # a local folder to copy the needed shards to, once
-    config.input.transform = "inception_crop|flip_lr"  # see mixer/data/transforms.py
+    config.input.transform = "inception_crop|flip_lr"  # docs/recipes.md has a list
     config.input.fast_decode = False  # decode JPEGs at 1/2, 1/4 or 1/8 size where that is enough
     # How image files are decoded. tensorflow, as in the paper: ignore EXIF and transparency,
     # tolerate damage; upright: turn by EXIF, lay over white, refuse damage; auto: tensorflow for

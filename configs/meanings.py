@@ -41,7 +41,7 @@ OTHER_NAMES = {
     "loss": "criterion loss_fn",
     "image_size": "size resolution res img_size input_size crop_size height width",
     "input.transform": "augment augmentation augmentations aug aa randaug randaugment auto_augment "
-    "transforms pp preprocess preprocessing",
+    "transforms pp preprocess preprocessing autoaugment color_jitter random_erasing reprob remode",
     "input.split": "train_split",
     "input.shuffle": "shuffle_buffer shuffle_buffer_size",
     "dataset": "data dataset_name data_path data_root train_dir train_data_dir root",

@@ -12,12 +12,10 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from mixer.data.augmentation import Augmentation, Operation
 from mixer.data.transforms import register_transform
 
 FILL = 128
-
-# (image, keyword arguments) -> image
-Operation = Callable[..., np.ndarray]
 
 
 def _lut(image: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -178,7 +176,7 @@ def cutout(image: np.ndarray, pad: int, x: int, y: int) -> np.ndarray:
 
 @register_transform("randaug")
 @dataclasses.dataclass(frozen=True)
-class RandAugment:
+class RandAugment(Augmentation):
     """Applies `layers` operations, drawn with replacement, all with the same magnitude.
 
     Attributes:
@@ -200,26 +198,11 @@ class RandAugment:
         if not 0 <= self.magnitude <= 20:
             raise ValueError(f"magnitude {self.magnitude!r} is not in 0 ... 20")
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        for operation, arguments in self._draw(image, rng):
-            image = operation(image, **arguments)
-        return image
-
-    def drawn(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, list[str]]:
-        """The operations with their arguments, as "rotate(degrees=-30.0)"."""
-        return {
-            "operations": [
-                f"{operation.__name__}({', '.join(f'{k}={v!r}' for k, v in arguments.items())})"
-                for operation, arguments in self._draw(image, rng)
-            ]
-        }
-
-    def _draw(self, image: np.ndarray, rng: np.random.Generator) -> list[tuple[Operation, dict]]:
-        """Draws the operations; only the image's size matters, which no operation changes."""
+    def draw(self, size, rng):
         found = []
         for _ in range(self.layers):
             operation, arguments = OPERATIONS[rng.integers(len(OPERATIONS))]
-            found.append((operation, arguments(self, image.shape[:2], rng)))
+            found.append((operation, arguments(self, size, rng)))
         return found
 
     @property
