@@ -88,7 +88,7 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     config.class_weights = ""
     config.mixup = 0.0  # p of mixup's lambda ~ Beta(p, p), one per step; 0: none
     config.cutmix = 0.0  # p of CutMix's lambda ~ Beta(p, p), one box per step; 0: none
-    config.mixup_switch_prob = 0.5  # with mixup and cutmix: the probability that a step cuts
+    config.mixup_switch_prob = 0.5  # with mixup and cutmix: the probability of CutMix, in each step
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"  # with options: "adam(b2=0.95)", "sgd(momentum=0.9)"
     config.optimizer.weight_decay = 0.1  # times the learning rate; kernels only
