@@ -67,6 +67,11 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     config.input.fraction = 1.0  # of the split to use; an epoch still counts the whole split
     config.input.fraction_seed = 0  # which part; with one seed, smaller parts are in larger ones
     config.input.shuffle = "full"  # or "blocks(size=128, window=16, lanes=1)"; see docs/data.md
+    # Data sets to mix in, ((DATASET, SPLIT, SHARE), ...); the rest is config.dataset's share.
+    config.input.mixture = ()
+    # How often each image is seen: examples (all equally often) or classes (each class equally
+    # often).
+    config.input.sampling = "examples"
     config.input.stage = ""  # a local folder to copy the needed shards to, once
     config.input.transform = "inception_crop|flip_lr"  # docs/recipes.md has a list
     config.input.fast_decode = False  # decode JPEGs at 1/2, 1/4 or 1/8 size where that is enough

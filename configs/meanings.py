@@ -43,6 +43,8 @@ OTHER_NAMES = {
     "input.transform": "augment augmentation augmentations aug aa randaug randaugment auto_augment "
     "transforms pp preprocess preprocessing autoaugment color_jitter random_erasing reprob remode",
     "input.split": "train_split",
+    "input.sampling": "sampler oversample oversampling weighted_sampler class_balanced balanced",
+    "input.mixture": "mix mix_weights datasets data_mixture",
     "input.shuffle": "shuffle_buffer shuffle_buffer_size",
     "dataset": "data dataset_name data_path data_root train_dir train_data_dir root",
     "runtime.data_dir": "tfds_data_dir",

@@ -8,6 +8,7 @@ blocks, for a store, where each request has a cost.
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Protocol
 
 import grain
 import numpy as np
@@ -15,8 +16,30 @@ import numpy as np
 from mixer import calls
 
 
+class Order(Protocol):
+    """An endless sequence of examples: the example counter -> the index of an example.
+
+    Attributes:
+      first_pass: so many counters from 0 surely contain every example.
+    """
+
+    @property
+    def first_pass(self) -> int: ...
+
+    def __getitem__(self, count: int) -> int: ...
+
+    def after(self, index: int) -> int:
+        """The example that replaces one that cannot be read."""
+
+    def before(self, index: int) -> int:
+        """The inverse of `after`."""
+
+    def share(self, rows: Sequence[int]) -> list[range]:
+        """The indices that these rows of the batches can contain."""
+
+
 @functools.lru_cache(maxsize=4096)
-def _draw(*key: int) -> int:
+def draw(*key: int) -> int:
     """32 random bits, independent for each key."""
     return int(np.random.SeedSequence(key).generate_state(1)[0])
 
@@ -27,13 +50,14 @@ def _shuffle(place: int, size: int, seed: int) -> int:
     return grain.experimental.index_shuffle(place, max_index=size - 1, seed=seed, rounds=4)
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=2048)  # one for each of many classes; of up to 128 KiB
 def _table(size: int, seed: int) -> np.ndarray:
     # The raw bits of a generator, unlike numpy's own shuffles, are the same in every version.
     return np.random.Philox(seed).random_raw(size).argsort(kind="stable").astype(np.uint16)
 
 
-def _shuffle_few(place: int, size: int, seed: int) -> int:
+def shuffle_few(place: int, size: int, seed: int) -> int:
+    """A permutation of 0 ... size-1, of its own for each seed; quick for few."""
     # Grain's shuffle walks over at least 2**16 places: 0.3 ms for one of 128.
     if size > 2**16:
         return _shuffle(place, size, seed)
@@ -49,7 +73,12 @@ class Full:
 
     def __getitem__(self, count: int) -> int:
         epoch, place = divmod(count, self.size)
-        return _shuffle(place, self.size, _draw(self.seed, epoch))
+        return _shuffle(place, self.size, draw(self.seed, epoch))
+
+    @property
+    def first_pass(self) -> int:
+        """See `Order`."""
+        return self.size
 
     def after(self, index: int) -> int:
         """The next index in storage order, after the last one the first."""
@@ -117,6 +146,11 @@ class Blocks:
         epoch, place = divmod(step * rows + place, len(share))
         return share[self._shuffled(place, len(share), (self.seed, epoch, lane))]
 
+    @property
+    def first_pass(self) -> int:
+        """See `Order`; a lane may reach its last examples a batch late."""
+        return self.size + self.batch_size
+
     def share(self, rows: Sequence[int]) -> list[range]:
         """The indices that these rows of the batches can contain."""
         return [self._share(lane) for lane in self._lanes_of(rows)]
@@ -155,23 +189,20 @@ class Blocks:
         reach = self.window // self.lanes * self.block
         window, inside = divmod(place, reach)
         start = window * reach
-        here = start + _shuffle_few(inside, min(reach, size - start), _draw(*key, 0, window))
+        here = start + shuffle_few(inside, min(reach, size - start), draw(*key, 0, window))
         # Now `here` is a place in the sequence of shuffled blocks. The short block is inserted at a
         # random position of its own, so that the places of all others follow by arithmetic.
         whole, rest = divmod(size, self.block)
-        short = _draw(*key, 1) % (whole + 1) * self.block
+        short = draw(*key, 1) % (whole + 1) * self.block
         if rest and here >= short:
             if here < short + rest:
                 return whole * self.block + here - short
             here -= rest
         which, inside = divmod(here, self.block)
-        return _shuffle_few(which, whole, _draw(*key, 2)) * self.block + inside
+        return shuffle_few(which, whole, draw(*key, 2)) * self.block + inside
 
 
-Order = Full | Blocks
-
-
-def parse(text: str, *, examples: int, seed: int, batch_size: int) -> Order:
+def parse(text: str, *, examples: int, seed: int, batch_size: int) -> Full | Blocks:
     """Parses `full` or `blocks(size=128, window=16, lanes=1)`.
 
     Raises:

@@ -122,10 +122,9 @@ class Rows:
     def opened(self, image: bytes | np.ndarray, count: int) -> Encoded | np.ndarray:
         """Prepares a source's image for the first transform, `count` examples into the run.
 
-        Unless damaged images are skipped, training checks for damage only in the first epoch.
+        Unless damaged images are skipped, training checks for damage only in the first pass.
         """
-        # A lane of `Blocks` may reach the last examples of its first epoch a batch late.
-        seen = self.order is not None and count >= len(self.source) + self.batch_size
+        seen = self.order is not None and count >= self.order.first_pass
         return opened(image, self.decoding, to_the_end=self.skip_bad or not seen)
 
     def where(self, index: int) -> str:

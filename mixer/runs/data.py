@@ -1,6 +1,7 @@
 """Opens the config's datasets, and the readers that turn them into batches."""
 
 import contextlib
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.checkpoint.model_card import ModelCard
-from mixer.data import order, turbojpeg
+from mixer.data import turbojpeg
 from mixer.data.decode import Decoding
 from mixer.data.sources import (
     Reading,
@@ -28,6 +29,7 @@ from mixer.data.sources import (
 from mixer.data.sources.folder_layout import Layout
 from mixer.data.sources.subset import fraction_of
 from mixer.data.sources.tfds import TfdsSource, numbers
+from mixer.runs import sampling
 from mixer.runs.imports import import_modules
 from mixer.runs.keys import at_least, within
 from mixer.runs.model import image_size_of, mesh_of
@@ -177,7 +179,11 @@ def skip_bad(config: ConfigDict) -> bool:
 
 
 def training_source(config: ConfigDict) -> tuple[Source, int]:
-    """The training examples, and the size of the whole split before `config.input.fraction`."""
+    """The training examples, and how many an epoch counts.
+
+    An epoch counts the whole split before `config.input.fraction`, and no other data set of a
+    mixture.
+    """
     fraction = config.input.fraction
     if not 0 < fraction <= 1:
         raise errors.BadInput(f"config.input.fraction={fraction}: expected 0 < fraction <= 1")
@@ -188,11 +194,12 @@ def training_source(config: ConfigDict) -> tuple[Source, int]:
             f"config.input.class_names={config.input.class_names} begins with {first_few(names)}, "
             f"but {config.dataset} has its own names: {first_few(whole.classes)}. Leave it empty"
         )
-    if fraction == 1:
-        return whole, len(whole)
-    seed = config.input.fraction_seed
-    within(0, 2**32, **{"input.fraction_seed": seed})
-    return fraction_of(whole, fraction, seed), len(whole)
+    source = whole
+    if fraction != 1:
+        seed = config.input.fraction_seed
+        within(0, 2**32, **{"input.fraction_seed": seed})
+        source = fraction_of(whole, fraction, seed)
+    return sampling.mixture(config, source, functools.partial(open_data, config)), len(whole)
 
 
 def training_reader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: int) -> Reader:
@@ -204,9 +211,7 @@ def training_reader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: 
         image_size_of(config),
         batch_size=batch_size,
         seed=config.seed,
-        order=order.parse(
-            config.input.shuffle, examples=len(source), seed=config.seed, batch_size=batch_size
-        ),
+        order=sampling.order_of(config, source, batch_size),
         mesh=mesh,
         threads=config.runtime.threads,
         workers=config.runtime.workers,

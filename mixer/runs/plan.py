@@ -17,7 +17,7 @@ from mixer.planning import peaks, slices, step_time
 from mixer.planning.needs import StepCost, cost_of_step
 from mixer.runs import keys, workdir
 from mixer.runs.bill import Work, work_of
-from mixer.runs.data import data_dir, reading_of, training_split
+from mixer.runs.data import training_source
 from mixer.runs.imports import import_modules
 from mixer.runs.model import (
     build_model,
@@ -181,9 +181,9 @@ def _classes(config: ConfigDict) -> tuple[int, Labels]:
     """The number of classes, and what the labels are."""
     given = config.model.num_classes
     try:
-        reading = reading_of(config, config.dataset)
-        split = training_split(config)
-        source = sources.open_source(config.dataset, split, data_dir(config), reading)
+        own = config.copy_and_resolve_references()
+        own.input.stage = ""  # nothing is copied
+        source, _ = training_source(own)
     except errors.Missing:
         return given or known_classes(config.dataset), Labels()
     return given or len(source.classes), sources.label_kinds.of(source)

@@ -11,6 +11,7 @@ from mixer.batch import Batch
 from mixer.data import pipeline, sources, transforms
 from mixer.data.decode import UPRIGHT, Decoding
 from mixer.data.order import Blocks, Order
+from mixer.data.shares import ByClass
 from mixer.data.sources import Source
 from mixer.data.sources.blocks import in_blocks
 from mixer.hosts import exchange
@@ -41,8 +42,8 @@ class Reader:
 
     @property
     def second_epoch(self) -> int:
-        """A batch of the second epoch: the first epoch also checks each file for damage."""
-        return pipeline.steps_per_pass(self.source, self.batch_size) + 1
+        """A batch after the first pass, which also checks each file for damage."""
+        return -(-self.rows.order.first_pass // self.batch_size) + 1
 
     def put(self, rows: Batch) -> Batch:
         """This process's rows of a global batch -> global arrays."""
@@ -130,8 +131,12 @@ def print_sources(
         for source in (reader.source for reader in several):
             few = f"; fewer than {_FEW} images mean little" if len(source) < _FEW else ""
             print(f"{name}: {sources.summary(source)}{few}", flush=True)
-            if (folders := getattr(source, "beside", None)) is not None:
-                beside.setdefault(source.name, []).append(set(folders))
+            for part in sources.parts(source):
+                if (folders := getattr(part, "beside", None)) is not None:
+                    beside.setdefault(part.name, []).append(set(folders))
+    for order in (reader.rows.order for reader in readers.get("training", ())):
+        if isinstance(order, ByClass):
+            print(f"training: {order.summary()}", flush=True)
     for training in readers["training"] if measured else ():
         _warn_of_overlap(training, measured)
         _warn_of_share(training)
@@ -159,11 +164,14 @@ def _warn_of_overlap(training: Reader, measured: Mapping[str, Sequence[Reader]])
     """Warns if images of a folder are both trained on and measured, with their number."""
     for name, several in measured.items():
         for source in (reader.source for reader in several):
-            if source.name != training.source.name or not hasattr(source, "files"):
-                continue
-            files = {file for file, _ in source.files}  # fewer than those that are trained on
-            if both := sum(file in files for file, _ in training.source.files):
-                print(f"warning: {both:,} of the {len(files):,} images of {name} are trained on")
+            for trained_on in sources.parts(training.source):
+                if source.name != trained_on.name or not hasattr(source, "files"):
+                    continue
+                files = {file for file, _ in source.files}  # fewer than those that are trained on
+                if both := sum(file in files for file, _ in trained_on.files):
+                    print(
+                        f"warning: {both:,} of the {len(files):,} images of {name} are trained on"
+                    )
 
 
 def open_reader(

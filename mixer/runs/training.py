@@ -97,8 +97,12 @@ class Training:
 
     @property
     def epochs(self) -> float:
-        """Passes over the training examples that `config.input.fraction` leaves."""
-        return self.total * self.batch_size / len(self.reader.source)
+        """Passes over the training examples that `config.input.fraction` leaves.
+
+        Of a mixture only the first data set counts, as in durations.
+        """
+        source = self.reader.source
+        return self.total * self.batch_size / getattr(source, "epoch", len(source))
 
     def unreadable(self) -> str | None:
         """Reads the first batch of each evaluation; returns the error of an unreadable example."""
@@ -116,9 +120,10 @@ class Training:
         update = self.update
         work = update.flops_per_image and f" ({update.flops_per_image / 1e9:.2f} GFLOPs per image)"
         devices = f"{self.mesh.size} {device.device_kind}{self._layout()}"
+        data = " + ".join(f"{part.name} {part.split}" for part in sources.parts(source))
         return (
-            f"{self.card.model['name']}, {update.num_params:,} parameters, on {source.name} "
-            f"{source.split} ({len(source):,} images): {self.total:,} steps of "
+            f"{self.card.model['name']}, {update.num_params:,} parameters, on {data} "
+            f"({len(source):,} images): {self.total:,} steps of "
             f"{self.batch_size}{work or ''} on {devices}"
         )
 

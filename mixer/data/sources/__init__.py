@@ -11,6 +11,7 @@ examples from those of an otherwise equal source. `summary()`: one line on how t
 interpreted. `published`: whether it is one of TFDS's own datasets, whose images are meant as
 TensorFlow decodes them. `read(start, stop)`: returns a list of examples at the cost of one.
 `remote`: each read is a request to another machine.
+`epoch`: how many examples an epoch counts, if not all of them. `parts`: the sources that it joins.
 `every_label()`: the labels of all examples in order, without reading the images; see `labels_of`.
 """
 
@@ -62,6 +63,11 @@ def fingerprint(source: Source) -> str:
 def max_labels(source: Source) -> int:
     """The most labels that an example has; 0 for data with one label each."""
     return getattr(source, "max_labels", 0)
+
+
+def parts(source: Source) -> Sequence[Source]:
+    """The sources that this one joins, or this one."""
+    return getattr(source, "parts", (source,))
 
 
 def summary(source: Source) -> str:
