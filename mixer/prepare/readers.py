@@ -141,6 +141,23 @@ def has_keys(source: str) -> bool:
     return source.partition(":")[0] in _COLLECTED
 
 
+def needed_keys(source: str, image_key: str = "", label_key: str = "") -> dict[str, str]:
+    """The keys without which a source that `has_keys` would be read in another way, or not at all.
+
+    So the column that would be chosen anyway is not another source if it is named.
+    """
+    given = {"image_key": image_key, "label_key": label_key}
+    return {key: value for key, value in given.items() if value and _changes(source, given, key)}
+
+
+def _changes(source: str, given: dict[str, str], key: str) -> bool:
+    try:
+        without = in_place.collect(source, **given | {key: ""})
+    except errors.BadInput:
+        return True
+    return without.parts != in_place.collect(source, **given).parts
+
+
 def open_reader(source: str, image_key: str = "", label_key: str = "") -> Reader:
     """The reader of `kind:argument`.
 

@@ -74,9 +74,10 @@ def preparation(config: ConfigDict) -> dataset.Preparation:
     asked = config.prepare
     at_least(1, **{"prepare.shard_size": asked.shard_size})
     at_least(0, **{"prepare.processes": asked.processes})
-    keys = {}
+    keys, needed = {}, {}
     if readers.has_keys(asked.source):
         keys = {key: config.input[key] for key in ("image_key", "label_key")}
+        needed = readers.needed_keys(asked.source, **keys)
     reader = readers.open_reader(asked.source, **keys)
     name, _, version = (asked.name or reader.dataset or config.dataset).partition(":")
     taken = {"digits", *in_place.NAMES, *published_names()}
@@ -96,7 +97,7 @@ def preparation(config: ConfigDict) -> dataset.Preparation:
         )
     return dataset.Preparation(
         # Another column of the same files is another source.
-        source="".join([asked.source, *(f", {k}={v}" for k, v in keys.items() if v)]),
+        source="".join([asked.source, *(f", {key}={value}" for key, value in needed.items())]),
         reader=reader,
         target=directory / name / version,
         split=asked.split,

@@ -1,5 +1,6 @@
-"""A dataset of several shards, on this machine and in a stand-in for an object store."""
+"""Small datasets: of several shards, here and in a stand-in for a store, and in every form."""
 
+import forms
 import object_server
 import pytest
 import sharded
@@ -18,3 +19,15 @@ def server(noise_dir, monkeypatch):
     """Serves `noise_dir` as gs://bucket/data; retries are fast."""
     with object_server.as_google(noise_dir.parent, monkeypatch) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def made():
+    return forms.make()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache folder of the user."""
+    monkeypatch.setenv("MIXER_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"

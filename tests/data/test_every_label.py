@@ -14,12 +14,6 @@ def read(source):
     return [source[i]["label"] for i in range(len(source))]
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("MIXER_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def test_the_labels_of_folders_and_parts_are_those_of_the_examples(image_folder):
     whole = sources.open_source(f"folder:{image_folder}", "train+test")
     for source in (whole, subset.Subset(whole, 40, 12)):

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from forms import table_of
 from hub_stand_in import serve_hub, used_by_the_library
-from test_in_place import table_of
 
 from mixer import errors
 from mixer.data import sources
