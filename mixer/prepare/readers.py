@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mixer import errors
+from mixer import errors, storage
 from mixer.data.sources import in_place, splits
 from mixer.data.sources.collection import Files
 from mixer.data.sources.entry import Entry
@@ -171,6 +171,11 @@ def open_reader(source: str, image_key: str = "", label_key: str = "") -> Reader
     if not argument or kind not in (*_READERS, *_COLLECTED):
         known = [f"{kind}:PATH" for kind in (*_READERS, *_COLLECTED)]
         raise errors.unknown("config.prepare.source", source, known)
+    if storage.is_remote(argument):
+        raise errors.BadInput(
+            f"config.prepare.source={source}: expected a path on this machine: copy the files of "
+            f"the bucket here first"
+        )
     if has_keys(source):
         return CollectionReader(source, image_key, label_key)
     return _READERS[kind](argument)

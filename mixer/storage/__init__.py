@@ -14,6 +14,7 @@ from mixer.storage.growing import Growing, grow
 from mixer.storage.locks import lock, make_once
 from mixer.storage.moving import move, remove
 from mixer.storage.reading import DamagedCopy, copy, list_files, read, sha256
+from mixer.storage.seekable import open_object
 from mixer.storage.trouble import is_of_client, trouble
 from mixer.storage.whole import (
     Unreadable,
@@ -43,6 +44,7 @@ __all__ = [
     "make_once",
     "move",
     "naming",
+    "open_object",
     "put_in_place",
     "read",
     "remembered",

@@ -65,5 +65,3 @@ def test_the_same_table_twice_and_damaged_tables_are_refused(made, tmp_path):
         open_(f"parquet:{tmp_path / 'one'}")
     with pytest.raises(errors.Missing, match="is not a file or folder"):
         open_(f"parquet:{tmp_path / 'three'}")
-    with pytest.raises(errors.BadInput, match="expected a path on this machine"):
-        open_("webdataset:gs://bucket/a")

@@ -11,27 +11,37 @@ from mixer.data.sources import Source
 
 _CONNECTIONS = 8  # concurrent fetches
 _SEQUENTIAL = 128  # examples per block when reading in order
+_SINGLES = 32  # concurrent fetches of single examples
 
 
 class BlockSource:
     """Reads a source in whole blocks and caches the most recently used ones.
 
-    It caches at most `keep` blocks of examples, as stored (undecoded), and fetches eight blocks at
-    a time. Threads share the cache. It is not pickled: each worker process fetches its own blocks.
+    It caches at most `keep` blocks of examples, as stored (undecoded). Threads share the cache. It
+    is not pickled: each worker process fetches its own blocks.
 
     Args:
-      source: one with `read(start, stop)`, which returns a list of examples.
+      source: one with `read(start, stop)`, which returns a list of examples; without it they are
+        read one by one.
       block_of: index -> the indices of the block that contains it.
+      connections: how many blocks are fetched at a time.
     """
 
-    def __init__(self, source: Source, block_of: Callable[[int], range], keep: int):
+    def __init__(
+        self,
+        source: Source,
+        block_of: Callable[[int], range],
+        keep: int,
+        connections: int = _CONNECTIONS,
+    ):
         self.source, self.block_of, self.keep = source, block_of, keep
+        self.connections = connections
         self._lock = threading.Lock()
         self._blocks: dict[range, Future] = {}  # the most recently used is last
         self._pool: ThreadPoolExecutor | None = None
 
     def __getstate__(self):
-        return self.source, self.block_of, self.keep
+        return self.source, self.block_of, self.keep, self.connections
 
     def __setstate__(self, state):
         self.__init__(*state)
@@ -66,12 +76,17 @@ class BlockSource:
         with self._lock:
             future = self._blocks.pop(block, None)
             if future is None or (future.done() and future.exception()):
-                self._pool = self._pool or ThreadPoolExecutor(_CONNECTIONS, "blocks")
-                future = self._pool.submit(self.source.read, block.start, block.stop)
+                self._pool = self._pool or ThreadPoolExecutor(self.connections, "blocks")
+                future = self._pool.submit(self._read, block)
             self._blocks[block] = future
             if len(self._blocks) > self.keep:
                 del self._blocks[next(iter(self._blocks))]
         return future
+
+    def _read(self, block: range) -> Sequence[dict[str, Any]]:
+        if hasattr(self.source, "read"):
+            return self.source.read(block.start, block.stop)
+        return [self.source[index] for index in block]
 
 
 def in_blocks(source: Source, order: Order | None, rows: Sequence[int]) -> tuple[Source, int]:
@@ -90,10 +105,16 @@ def in_blocks(source: Source, order: Order | None, rows: Sequence[int]) -> tuple
         keep = 3 * order.blocks_at_once(rows)
         ahead = order.window * order.block * len(rows) // order.batch_size
         return BlockSource(source, order.block_of, keep), ahead
+    if getattr(source, "remote", False) and not hasattr(source, "read"):
+        return BlockSource(source, _alone, 4 * _SINGLES, _SINGLES), _SINGLES
     if order is None and getattr(source, "remote", False):
         block_of = functools.partial(_in_order, len(source))
         return BlockSource(source, block_of, 2 * _CONNECTIONS), _CONNECTIONS * _SEQUENTIAL
     return source, 0
+
+
+def _alone(index: int) -> range:
+    return range(index, index + 1)
 
 
 def _in_order(size: int, index: int) -> range:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from mixer import storage
 from mixer.data.sources.entry import Entry
 
 
@@ -61,6 +62,11 @@ class Files:
     """Images that are files, or parts of archives."""
 
     entries: Sequence[Entry]
+
+    @property
+    def remote(self) -> bool:
+        """Whether they are in a bucket."""
+        return storage.is_remote(self.entries[0].file)
 
     def image(self, row: int) -> bytes:
         data = self.entries[row].read()

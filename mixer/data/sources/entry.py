@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from mixer import errors
+from mixer import errors, storage
 
 
 class Entry(NamedTuple):
@@ -12,7 +12,7 @@ class Entry(NamedTuple):
       key: its unique name in the dataset; the name's hash determines its position.
       split: such as "train"; "" if the source does not name one.
       labels: class names; a plain string if the source gives exactly one; or numbers.
-      file: path of the file or archive with its bytes.
+      file: path of the file or archive with its bytes; it may be gs://BUCKET/PATH.
       offset, size: position of its bytes in an archive; offset -1 means the whole file, of any
         size.
     """
@@ -28,11 +28,11 @@ class Entry(NamedTuple):
         """The bytes, as far as they are there.
 
         Raises:
-          OSError: the file cannot be read.
+          OSError, StoreError: the file cannot be read.
         """
-        with open(self.file, "rb") as file:
-            file.seek(max(self.offset, 0))
-            return file.read(-1 if self.offset < 0 else self.size)
+        if self.offset < 0:
+            return storage.read(self.file)
+        return storage.read(self.file, self.offset, self.offset + self.size) if self.size else b""
 
 
 def checked_name(name: str, where: str) -> str:

@@ -112,6 +112,11 @@ class ListedSource:
         content = repr(self.files).encode(errors="surrogateescape")
         return hashlib.blake2b(content, digest_size=16).hexdigest()
 
+    @property
+    def remote(self) -> bool:
+        """Whether each image is a request to a bucket."""
+        return any(getattr(images, "remote", False) for images in self.images)
+
     def __len__(self) -> int:
         return len(self.files)
 

@@ -86,6 +86,11 @@ class Mixture:
         """The parts', which `sampling` has compared."""
         return getattr(self.parts[0], "published", False)
 
+    @property
+    def remote(self) -> bool:
+        """Whether images of a part are read from a bucket."""
+        return any(getattr(part, "remote", False) for part in self.parts)
+
     def summary(self) -> str:
         """The shares, each part's own summary, and what they are together."""
         window = sum(self.counts)

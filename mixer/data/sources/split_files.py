@@ -3,12 +3,14 @@
 import glob
 import os
 import re
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any
 
 from mixer import errors, storage
 from mixer.data.sources import splits
 from mixer.data.sources.image_files import is_hidden
-from mixer.storage import timeout
+from mixer.storage import bucket, timeout
 
 # As the Hugging Face Hub names files: SPLIT-00000-of-00002.parquet.
 _NUMBERED = re.compile(r"(.+?)-\d+-of-\d+(-.*)?")
@@ -39,7 +41,37 @@ def find(kind: str, path: str, ending: str) -> dict[str, list[Path]]:
     if not files:
         raise errors.Missing(f"dataset {name!r}: {root} is not a file or folder of *{ending}")
     above = root if root.is_dir() else Path(os.path.commonpath([file.parent for file in files]))
-    found: dict[str, list[Path]] = {}
+    return _by_split(name, files, above)
+
+
+def find_in_bucket(kind: str, url: str, ending: str) -> dict[str, list[storage.FileInfo]]:
+    """As `find`, for gs://BUCKET/FOLDER, a file in it, or a glob whose `*` matches no slash."""
+    name, url = f"{kind}:{url}", url.rstrip("/")
+    fixed = re.split(r"[*?[]", url)[0]
+    single = url.endswith(ending) or fixed != url
+    try:
+        listed = timeout.within(url, lambda: bucket.listing(fixed if single else f"{fixed}/"))
+    except storage.StoreError as error:
+        raise errors.BadInput(f"dataset {name!r}: {error}") from None
+    infos = {
+        PurePosixPath("/", info.path.removeprefix("gs://")): info
+        for info in sorted(listed)
+        if info.path.endswith(ending)
+    }
+    wanted = "/" + url.removeprefix("gs://")
+    found = [file for file in infos if not single or file.match(wanted)]
+    found = [file for file in found if not any(map(is_hidden, file.parts))]
+    if not found:
+        raise errors.Missing(f"dataset {name!r}: {url} is not a file or folder of *{ending}")
+    several = os.path.commonpath([file.parent for file in found])
+    above = PurePosixPath(several if single else wanted)
+    parts = _by_split(name, found, above)
+    return {split: [infos[file] for file in files] for split, files in parts.items()}
+
+
+def _by_split(name: str, files: Sequence[PurePath], above: PurePath) -> dict[str, list[Any]]:
+    """The files of each split, by their paths below `above`."""
+    found: dict[str, list[PurePath]] = {}
     for file in files:
         found.setdefault(_split(file.relative_to(above)), []).append(file)
     if "" in found and len(found) > 1:
@@ -73,7 +105,7 @@ def _files(root: Path, ending: str) -> list[Path]:
     )
 
 
-def _split(file: Path) -> str:
+def _split(file: PurePath) -> str:
     """The split of a file by its path below the data set's folder; "" if it names none."""
     if folder := next(filter(None, map(splits.meaning, file.parts[:-1])), None):
         return folder

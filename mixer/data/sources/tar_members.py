@@ -54,7 +54,7 @@ class Strict(tarfile.TarInfo):
             raise tarfile.ReadError(f"damaged or truncated: {error}") from None
 
 
-def each(path: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+def each(path: Path | str, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """The files in a tar, without keeping a list of them."""
     while (member := tar.next()) is not None:
         tar.members.clear()  # they take a kilobyte each
@@ -70,7 +70,7 @@ def is_tar(member: tarfile.TarInfo) -> bool:
 
 
 @contextlib.contextmanager
-def readable(path: Path) -> Iterator[None]:
+def readable(path: Path | str) -> Iterator[None]:
     """Turns the errors of reading a tar into a `BadInput` that names it."""
     try:
         yield
@@ -85,7 +85,7 @@ def leave_out(member: tarfile.TarInfo, left_out: Counter) -> None:
         left_out[ending(name)] += 1
 
 
-def member_name(path: Path, member: tarfile.TarInfo) -> str:
+def member_name(path: Path | str, member: tarfile.TarInfo) -> str:
     """The name of a member without a leading "./".
 
     Raises:

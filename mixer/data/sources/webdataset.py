@@ -1,11 +1,11 @@
 """`webdataset:PATH`: tars in which the files of an example follow each other: x.jpg, x.cls."""
 
 import json
-import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mixer import errors, storage
 from mixer.data.sources import split_files, tar_members
@@ -16,17 +16,20 @@ from mixer.data.sources.image_files import is_hidden, is_image
 _ENDING = ".tar"
 _LABEL = ("cls", "label", "labels", "class", "cls.txt", "target")
 _FORMAT = 1  # of a cached index
+_CONNECTIONS = 8  # tars in a bucket that are listed at once
 _MOST_BYTES = 2**16  # of a text or JSON that may contain a label
 _LONGEST = 200  # characters of a label
 
 
 def split_names(path: str) -> set[str]:
     """The splits that the names of the files tell."""
-    return set(split_files.find("webdataset", path, _ENDING))
+    return set(_find(path))
 
 
 def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
-    """A tar, a folder of tars, or a glob; see `split_files.find` for their splits.
+    """A tar, a folder of tars, or a glob, here or in a bucket.
+
+    See `split_files.find` for their splits.
 
     The label of an example is its file x.cls, or an entry of x.json: a number, a name, or a list.
     Each tar is read once; where its images are, and the labels, is kept in the user's cache folder.
@@ -39,25 +42,35 @@ def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
       BadInput: a tar cannot be read, or an example lacks an image or a label.
     """
     name = f"webdataset:{path}"
-    files = split_files.find("webdataset", path, _ENDING)
-    parts = {}
+    parts, files = {}, _find(path)
     for split, several in files.items():
         entries, labels = [], []
-        for file in several:
-            for sample in _index(file):
+        with ThreadPoolExecutor(_CONNECTIONS if storage.is_remote(path) else 1) as pool:
+            listed = zip(map(_place, several), pool.map(_index, several), strict=True)
+            for file, sample in ((file, sample) for file, found in listed for sample in found):
                 ending, offset, size = _image(file, sample, image_key)
                 labels.append(_label(file, sample, label_key))
                 entries.append(
-                    Entry(f"{sample['key']}.{ending}", split, labels[-1], str(file), offset, size)
+                    Entry(f"{sample['key']}.{ending}", split, labels[-1], file, offset, size)
                 )
         if not entries:
             raise errors.BadInput(f"{name}: the tars of split {split} contain no examples")
         own = [entry.key for entry in entries]
         parts[split] = Part(names(split, labels, own), labels, Files(entries))
-    return Collection(name, parts, files=tuple(f for several in files.values() for f in several))
+    every = tuple(Path(_place(file)) for several in files.values() for file in several)
+    return Collection(name, parts, files=every)
 
 
-def _image(file: Path, sample: dict[str, Any], key: str) -> tuple[str, int, int]:
+def _find(path: str) -> dict[str, list[Path]] | dict[str, list[storage.FileInfo]]:
+    find = split_files.find_in_bucket if storage.is_remote(path) else split_files.find
+    return find("webdataset", path, _ENDING)
+
+
+def _place(file: Path | storage.FileInfo) -> str:
+    return str(file) if isinstance(file, Path) else file.path
+
+
+def _image(file: str, sample: dict[str, Any], key: str) -> tuple[str, int, int]:
     images = sample["images"]
     found = [key] if key else list(images)
     if len(found) != 1 or found[0] not in images:
@@ -68,7 +81,7 @@ def _image(file: Path, sample: dict[str, Any], key: str) -> tuple[str, int, int]
     return found[0], *images[found[0]]
 
 
-def _label(file: Path, sample: dict[str, Any], key: str) -> str | tuple[str, ...]:
+def _label(file: str, sample: dict[str, Any], key: str) -> str | tuple[str, ...]:
     fields = sample["fields"]
     found = [key] if key else [field for field in _LABEL if field in fields][:1]
     if not found or found[0] not in fields:
@@ -82,19 +95,27 @@ def _label(file: Path, sample: dict[str, Any], key: str) -> str | tuple[str, ...
     return tuple(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _index(file: Path) -> list[dict[str, Any]]:
+def _index(file: Path | storage.FileInfo) -> list[dict[str, Any]]:
     """The examples of a tar, from the cache or by reading it."""
-    status = file.stat()
-    version = (_FORMAT, str(file), status.st_size, status.st_mtime_ns)
-    return storage.remembered("tars", version, f"listing {file}", lambda: list(_samples(file)))
+    place = _place(file)
+    if isinstance(file, Path):
+        status = file.stat()
+        version, opens = (place, status.st_size, status.st_mtime_ns), lambda: file.open("rb")
+    else:
+        version, opens = tuple(file), lambda: storage.open_object(file)
+
+    def find() -> list[dict[str, Any]]:
+        return list(_samples(place, opens))
+
+    return storage.remembered("tars", (_FORMAT, *version), f"listing {place}", find)
 
 
-def _samples(file: Path) -> Iterator[dict[str, Any]]:
+def _samples(file: str, opens: Callable[[], BinaryIO]) -> Iterator[dict[str, Any]]:
     sample: dict[str, Any] = {}
     seen = set()
     with (
         tar_members.readable(file),
-        file.open("rb") as stream,
+        opens() as stream,
         tarfile.open(fileobj=stream, mode="r:", tarinfo=tar_members.Strict) as tar,
     ):
         for member in tar_members.each(file, tar):
@@ -118,8 +139,8 @@ def _samples(file: Path) -> Iterator[dict[str, Any]]:
             if is_image(last):
                 sample["images"][ending] = (member.offset_data, member.size)
             elif member.size <= _MOST_BYTES:
-                data = os.pread(stream.fileno(), member.size, member.offset_data)
-                sample["fields"] |= _fields(ending, data)
+                stream.seek(member.offset_data)  # the next member is sought by its own place
+                sample["fields"] |= _fields(ending, stream.read(member.size))
     if sample:
         yield sample
 
