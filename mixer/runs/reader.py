@@ -1,6 +1,7 @@
 """Reads a split of a dataset as global batches on the devices."""
 
 import dataclasses
+import gc
 from collections.abc import Callable, Mapping, Sequence
 
 import grain
@@ -75,8 +76,14 @@ class Reader:
         host = pipeline.batches(
             self.rows, start=start, stop=stop, threads=self.threads, workers=self.workers
         )
-        close = getattr(self.source, "close", lambda: None)
-        return Batches(host, self.put, close, self.rows.skip_bad)
+        return Batches(host, self.put, self._close, self.rows.skip_bad)
+
+    def _close(self) -> None:
+        getattr(self.source, "close", lambda: None)()
+        if self.workers:
+            # Grain's iterators and their last batches refer to each other. Such cycles are not
+            # collected when a process ends: the workers' shared memory would be left behind.
+            gc.collect()
 
 
 class Batches:
@@ -93,7 +100,8 @@ class Batches:
         close: Callable[[], None],
         skips_bad: bool,
     ):
-        self._host, self._put, self._close, self._skips_bad = host, put, close, skips_bad
+        self._host: grain.DatasetIterator | None = host
+        self._put, self._close, self._skips_bad = put, close, skips_bad
         self.skipped = 0
         host.start_prefetch()
 
@@ -114,6 +122,7 @@ class Batches:
 
     def __exit__(self, *_) -> None:
         self._host.close()
+        self._host = None
         self._close()
 
 

@@ -142,7 +142,7 @@ def test_damage_below_the_crops_is_found_in_the_first_epoch(image_folder, make_r
     Image.fromarray(noise).save(file, "JPEG")
     broken = file.getvalue()[:-9000] + b"\xff\xd9"
     source = sources.open_source(f"folder:{image_folder}", "train")
-    first, later = 0, len(source) + BATCH
+    first, later = 0, len(source)
 
     def top(rows, count):
         return rows.opened(broken, count).window(0, 0, 8, 300)

@@ -1,11 +1,12 @@
 import dataclasses
+import weakref
 
 import jax
 import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh
 
-from mixer.data import order, sources
+from mixer.data import order, pipeline, sources
 from mixer.runs.reader import open_reader, print_sources
 from mixer.training import meshes
 
@@ -58,3 +59,30 @@ def test_a_host_that_reads_more_than_its_share_is_told_the_mend(data_dir, capsys
     assert "this host makes 50% of each batch and reads 100% of the data: lanes=8" in told
     for shuffle in ("blocks(size=8, window=8, lanes=8)", "full"):
         assert "warning" not in say(shuffle, every_other_device)
+
+
+def test_the_last_batches_are_freed_even_if_a_cycle_holds_them(data_dir, monkeypatch):
+    """As Grain's iterators do. The workers' shared memory is given back only then."""
+    seen = []
+
+    class Host:
+        start_prefetch = close = lambda self: None
+
+        def __init__(self, rows):
+            self.itself, self.last = self, rows(0)
+
+        def __next__(self):
+            rows = {name: np.asarray(value)[None] for name, value in self.last.items()}
+            self.last = rows["image"]
+            seen.append(weakref.ref(self.last))
+            return rows
+
+    monkeypatch.setattr(pipeline, "batches", lambda rows, **_: Host(rows))
+    source = sources.open_source("digits", "test", data_dir)
+    one = Mesh(np.array(jax.devices()[:1]).reshape(1, 1, 1), meshes.AXES)
+    some = {"batch_size": 1, "seed": 0, "order": None, "mesh": one, "threads": 1, "workers": 2}
+    with open_reader(source, "resize", (8, 8), **some).batches(0, 1) as batches:
+        batches._put = lambda rows: None
+        next(batches)
+        assert seen[0]() is not None
+    assert seen[0]() is None
