@@ -15,7 +15,13 @@ from mixer.training import durations, schedules
 
 _TRAINING = ("train", "sweep", "vtab")  # the runs that train
 # Keys that older versions did not have, with the values that mean what those did.
-_SINCE = {"sam.rho": 0.0, "cutmix": 0.0}
+_SINCE = {
+    "sam.rho": 0.0,
+    "cutmix": 0.0,
+    "input.mixture": [],
+    "input.sampling": "examples",
+    "class_weights": "",
+}
 
 # Keys that do not affect a run's results.
 _NOT_IN_RESULTS = (

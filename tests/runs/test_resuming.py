@@ -1,6 +1,7 @@
 """What may change when a run is resumed: nothing that affects numbers already recorded."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -105,8 +106,9 @@ def test_another_run_is_refused(before, after):
 def test_a_run_begun_before_a_key_existed_has_the_value_that_means_what_it_did():
     for key, before in resuming._SINCE.items():
         resuming.check_config("runs/a", OLD, OLD | {key: before}, complete=False)
-        changed = type(before)(1)
-        with pytest.raises(BadInput, match=f"config.{key}: {before!r} -> {changed!r}"):
+        changed = f"not {before}"
+        said = re.escape(f"config.{key}: {before!r} -> {changed!r}")
+        with pytest.raises(BadInput, match=said):
             resuming.check_config("runs/a", OLD, OLD | {key: changed}, complete=False)
 
 
