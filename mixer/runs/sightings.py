@@ -8,7 +8,7 @@ from collections.abc import Callable
 from etils import epath
 
 from mixer import errors, storage
-from mixer.data import drawn
+from mixer.data import drawn, sources
 from mixer.data.sources import Source
 from mixer.runs.training import Training
 from mixer.training.console import format_duration
@@ -67,7 +67,7 @@ def write(examples: list[int], training: Training, path: epath.Path) -> dict[str
         where = rows.where(index)
         places = [(g // size + 1, g % size) for g in counters]
         for (step, row), g in zip(places, counters, strict=True):
-            writer.writerow((index, where, step, row, g, g // len(rows.source)))
+            writer.writerow((index, where, step, row, g, g // sources.epoch(rows.source)))
         shown = ", ".join(f"step {step:,} row {row}" for step, row in places[:_SHOWN])
         more = f", ... (all: {path / 'examples.csv'})" if len(places) > _SHOWN else ""
         print(f"{where}: seen {len(places):,} times in {training.total:,} steps: {shown}{more}")

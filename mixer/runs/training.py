@@ -101,8 +101,7 @@ class Training:
 
         Of a mixture only the first data set counts, as in durations.
         """
-        source = self.reader.source
-        return self.total * self.batch_size / getattr(source, "epoch", len(source))
+        return self.total * self.batch_size / sources.epoch(self.reader.source)
 
     def unreadable(self) -> str | None:
         """Reads the first batch of each evaluation; returns the error of an unreadable example."""

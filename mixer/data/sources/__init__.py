@@ -65,6 +65,11 @@ def max_labels(source: Source) -> int:
     return getattr(source, "max_labels", 0)
 
 
+def epoch(source: Source) -> int:
+    """The number of examples that an epoch counts."""
+    return getattr(source, "epoch", len(source))
+
+
 def parts(source: Source) -> Sequence[Source]:
     """The sources that this one joins, or this one."""
     return getattr(source, "parts", (source,))
