@@ -44,11 +44,19 @@ def test_numbers_are_no_names(tmp_path, data_dir):
 
 def test_one_and_several_labels_do_not_mix(tmp_path, data_dir):
     several = sources.open_source("jft", "full", data_dir)
-    with pytest.raises(errors.BadInput, match="do not both have one label"):
+    with pytest.raises(errors.BadInput, match="jft has several labels.*one label per image in"):
         Mixture.of([several, folder_of(tmp_path, ("cat", "dog"))], [1, 1])
     twice = Mixture.of([several, several], [1, 1])
     np.testing.assert_array_equal(twice[64 + 1]["label"], several[1]["label"])
     assert twice.max_labels == several.max_labels
+
+
+def test_vectors_do_not_mix(tmp_path):
+    images = np.zeros((4, 5, 5), np.uint8)
+    np.savez(tmp_path / "a.npz", images=images, labels=np.eye(4, 3, dtype=np.float32))
+    vectors = sources.open_source(f"arrays:{tmp_path / 'a.npz'}", "train")
+    with pytest.raises(errors.BadInput, match="expected one label per image in both"):
+        Mixture.of([vectors, vectors], [1, 1])
 
 
 def test_each_part_stages_its_own_share(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 
 from mixer import errors
 from mixer.data import sources
-from mixer.data.sources import Source
+from mixer.data.sources import Source, label_kinds
 from mixer.data.sources.labels import labels_of
 from mixer.data.sources.tfds import numbers
 
@@ -34,15 +34,17 @@ class Mixture:
         """Unites the classes: those of the first part, then each that a later part adds.
 
         Raises:
-          BadInput: classes that are numbers and not the same in all parts, or parts of which only
-            some have several labels per image.
+          BadInput: classes that are numbers and not the same in all parts, or labels of several
+            kinds, or vectors.
         """
         first = parts[0]
         for other in parts[1:]:
-            if bool(sources.max_labels(first)) != bool(sources.max_labels(other)):
+            kinds = [label_kinds.of(part) for part in (first, other)]
+            if kinds[0].kind != kinds[1].kind or kinds[0].are_vectors:
+                one, two = (label_kinds.KINDS[each.kind] for each in kinds)
                 raise errors.BadInput(
-                    f"config.input.mixture: images of {first.name} and {other.name} do not both "
-                    f"have one label"
+                    f"config.input.mixture: {first.name} has {one} and {other.name} {two}: "
+                    f"expected one label per image in both, or several in both"
                 )
             unnamed = [part for part in (first, other) if numbers(part.classes)]
             if unnamed and set(first.classes) != set(other.classes):
