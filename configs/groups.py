@@ -28,6 +28,16 @@ def convert_to(config: ConfigDict) -> None:
     config.convert_to = ""
 
 
+def push(config: ConfigDict) -> None:
+    # convert to FOLDER/: also upload it to ORG/NAME[@BRANCH] of the Hugging Face Hub; a new
+    # repository is private
+    config.push = ""
+
+
+def license(config: ConfigDict) -> None:
+    config.license = ""  # convert to FOLDER/: the licence on its page, such as apache-2.0
+
+
 def soup(config: ConfigDict) -> None:
     # convert: the average of several workdirs in init_from, "a,b" or a pattern: uniform, or greedy
     # (from the best to the worst by config.best, each unless that falls)
@@ -125,7 +135,7 @@ def prepare(config: ConfigDict) -> None:
 OF_RUN = {
     "predict": (images, predict),
     "contact_sheet": (sheet,),
-    "convert": (convert_to, soup),
+    "convert": (convert_to, push, license, soup),
     "input_benchmark": (benchmark,),
     "throughput": (throughput,),
     "sweep": (sweep,),

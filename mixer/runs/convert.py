@@ -1,6 +1,7 @@
 """`config.run="convert"`: converts weights to another file, a folder for the Hub, or a program."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from mixer.runs.imports import check_trusted, import_modules
 from mixer.runs.model import build_model, image_size_of, model_fields, resolution
 from mixer.runs.results import Results
 from mixer.runs.weights import card_of_config, pretrained_size_of, upstream_of
-from mixer.weights import formats, pretrained, programs, saving
-from mixer.weights.formats import hub_folder
+from mixer.weights import formats, hub_push, pretrained, programs, saving
+from mixer.weights.formats import hub_page
 from mixer.weights.located import locate
 from mixer.weights.stored import read_stored
 
@@ -36,6 +37,7 @@ class Conversion:
     upstream: dict
     target: str
     metrics: dict[str, float]
+    page: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @workdir.unless_complete
@@ -53,12 +55,14 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
         metrics["logits_difference"] = difference
         print(f"its own runtime gives our logits of two random images, to {difference:.1e}")
     elif found.target.endswith("/"):
-        saving.save_folder(found.target, found.params, found.model, found.card)
+        saving.save_folder(found.target, found.params, found.model, found.card, **found.page)
     else:
         saving.save_pretrained(found.target, found.params, found.model, found.card.image_size)
     count = sum(x.size for x in jax.tree.leaves(found.params))
     name = found.card.model["name"]
     print(f"{name}, {count:,} parameters: {config.init_from} -> {found.target}")
+    if found.page.get("repo"):
+        print(f"pushed to {hub_push.push(found.target, config.push)}", flush=True)
     workdir.write_results(
         path,
         Results(
@@ -112,10 +116,37 @@ def conversion(config: ConfigDict) -> Conversion:
                 f"config.convert_to={target!r}: a folder of the Hub is for classes, but {path} "
                 f"predicts numbers ({errors.shown(found.card.classes)}): convert to a file"
             )
-        hub_folder.describe(found.model, found.card)
+        hub_page.describe(found.model, found.card)
+        return dataclasses.replace(found, page=_page(config, found))
     else:
         saving.arranged(target, found.params, found.model, found.card.image_size)
     return found
+
+
+def _page(config: ConfigDict, found: Conversion) -> dict[str, Any]:
+    """What README.md says besides the model; see `hub_page.readme`."""
+    repo = ""
+    if config.push:
+        hub_push.check(config.push)
+        repo = hub_push.parse(config.push).repo
+    if not config.license:
+        print("README.md states no licence: config.license=apache-2.0, for example, adds one")
+    elif not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", config.license):
+        raise errors.BadInput(
+            f"config.license={config.license!r}: expected the Hub's name of a licence, such as "
+            f"apache-2.0, mit or cc-by-nc-4.0"
+        )
+    measured = found.metrics or _measured(config.init_from, found.step)
+    return {"repo": repo, "license": config.license, "measured": measured}
+
+
+def _measured(path: str, step: int | None) -> dict[str, float]:
+    """The metrics of a workdir's results.json if they are of this step; else {}."""
+    if step is None:
+        return {}
+    results = workdir.read_json(workdir.open_workdir(path) / workdir.RESULTS) or {}
+    metrics = results.get("metrics", {}) if results.get("step") == step else {}
+    return {name: value for name, value in metrics.items() if isinstance(value, float)}
 
 
 def _averaged(config: ConfigDict) -> Conversion:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from flax import traverse_util
 from mixer import errors, storage
 from mixer.checkpoint.model_card import ModelCard
 from mixer.weights import fitting, formats, resize
-from mixer.weights.formats import hub_folder, names
+from mixer.weights.formats import hub_folder, hub_page, names
 from mixer.weights.stored import Stored
 
 
@@ -64,7 +65,16 @@ def arranged(
     return names.to_theirs(flat, model, timm=ending == ".safetensors")
 
 
-def save_folder(path: str, params: dict[str, Any], model, card: ModelCard) -> None:
+def save_folder(
+    path: str,
+    params: dict[str, Any],
+    model,
+    card: ModelCard,
+    *,
+    repo: str = "",
+    license: str = "",
+    measured: Mapping[str, float] = {},
+) -> None:
     """Writes model.safetensors, config.json and README.md to a new folder.
 
     Args:
@@ -72,19 +82,23 @@ def save_folder(path: str, params: dict[str, Any], model, card: ModelCard) -> No
       params: nested dict of arrays that `model` can use.
       model: the Module that they are for.
       card: image size, preprocessing, classes and dataset of the training run.
+      repo, license, measured: for README.md, see `hub_page.readme`.
 
     Raises:
       BadInput: the folder exists or cannot be written, timm has no architecture of these sizes, or
         the parameters are not the model's.
     """
     folder = Path(path).expanduser()
-    config = hub_folder.describe(model, card)
+    config = hub_page.describe(model, card)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with storage.write_whole_folder(folder) as new:
             weights = new / hub_folder.WEIGHTS
             save_pretrained(weights, params, model, card.image_size)
             (new / hub_folder.CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-            (new / "README.md").write_text(hub_folder.readme(folder.name, model, card, config))
+            page = hub_page.readme(
+                folder.name, model, card, config, repo=repo, license=license, measured=measured
+            )
+            (new / "README.md").write_text(page)
     except OSError as error:
         raise errors.BadInput(f"{str(path)!r} cannot be written: {error}") from None

@@ -7,6 +7,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from hub_stand_in import serve_hub, used_by_the_library
 from PIL import Image
 from stand_in import serve
 
@@ -180,6 +181,32 @@ def test_a_folder_brings_model_preprocessing_and_classes(hub_dir, data_dir, caps
     groups.add(config, "convert")
     config.update(run="convert", convert_to=f"{path}-again/")
     assert conversion(config).card.classes == trained.card.classes
+
+
+def test_a_folder_is_pushed_to_the_hub_with_its_page(hub_dir, tmp_path, monkeypatch, capsys):
+    _, params, path = hub_dir
+    config = quickstart.get_config("", "convert")
+    target = f"{tmp_path}/digits/"
+    config.update(init_from=str(path), convert_to=target, push="lab/digits@v1", license="mit")
+    with serve_hub({}) as server:
+        used_by_the_library(server.url, tmp_path, monkeypatch)
+        with pytest.raises(mixer.BadInput, match="config.push='lab/digits@v1' needs a login"):
+            convert.run(config, str(tmp_path / "run"), "quickstart")
+        assert not (tmp_path / "digits").exists() and not server.requests
+        monkeypatch.setenv("HF_TOKEN", server.token)
+        convert.run(config, str(tmp_path / "run"), "quickstart")
+        pushed = server.repos["lab/digits"]["v1"]
+        _, again, card = mixer.load("hf://lab/digits@v1")
+    assert "pushed to http" in capsys.readouterr().out and server.private == {"lab/digits"}
+    assert pushed == {file.name: file.read_bytes() for file in (tmp_path / "digits").iterdir()}
+    page = pushed["README.md"].decode()
+    assert "\nlicense: mit\n" in page and "hf-hub:lab/digits" in page
+    assert 'mixer.load("hf://lab/digits")' in page
+    jax.tree.map(np.testing.assert_array_equal, again, params)
+    assert card.classes == tuple("9876543210")
+    config.update(convert_to=f"{tmp_path}/b/", license="My own")
+    with pytest.raises(mixer.BadInput, match="config.license='My own': expected the Hub's name"):
+        convert.run(config, str(tmp_path / "b-run"), "quickstart")
 
 
 def test_a_folder_without_classes_or_preprocessing_uses_the_configs(hub_dir, data_dir, capsys):

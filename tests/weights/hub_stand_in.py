@@ -1,5 +1,6 @@
 """A local stand-in for the Hugging Face Hub: repositories with branches, gates and errors."""
 
+import base64
 import hashlib
 import http.server
 import json
@@ -10,12 +11,13 @@ from stand_in import running
 
 
 class HubStandIn(http.server.ThreadingHTTPServer):
-    """Answers a client's requests for a file: HEAD, GET, and listings if the file is missing.
+    """Answers requests for files (HEAD, GET, listings) and the POSTs that upload some.
 
     Attributes:
       repos: {"org/name": {revision: {file: content}}}.
       gated: names of repositories that need the token.
-      token: of a user who may read everything.
+      private: names of repositories that were created as private ones.
+      token: of a user who may read and write everything.
       status: an error status for every answer; None for normal answers.
       requests: (method, path, Authorization header) of each request.
     """
@@ -25,6 +27,7 @@ class HubStandIn(http.server.ThreadingHTTPServer):
     def __init__(self, repos):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repos, self.gated, self.token, self.status = repos, set(), "hf_good", None
+        self.private = set()
         self.requests = []
 
     @property
@@ -43,6 +46,49 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self._answer()
 
+    def do_POST(self):
+        server, path = self.server, unquote(urlsplit(self.path).path).strip("/")
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        login = self.headers.get("Authorization")
+        server.requests.append((self.command, path, login))
+        if server.status:
+            return self._send(server.status)
+        if path == "api/validate-yaml":
+            return self._send_json({"errors": [], "warnings": []})
+        if login != f"Bearer {server.token}":
+            return self._send(403 if login else 401)
+        if path == "api/repos/create":
+            return self._create(json.loads(content))
+        org, name, kind, branch = path.removeprefix("api/models/").split("/", 3)
+        repo = server.repos.get(f"{org}/{name}")
+        if repo is None:
+            return self._send(404, "RepoNotFound")
+        if kind == "branch":
+            known = branch in repo
+            repo.setdefault(branch, dict(repo["main"]))
+            return self._send(409 if known else 200)
+        if kind == "preupload":
+            asked = [file["path"] for file in json.loads(content)["files"]]
+            modes = [{"path": p, "uploadMode": "regular", "shouldIgnore": False} for p in asked]
+            return self._send_json({"files": modes})
+        for line in map(json.loads, content.splitlines()):  # kind == "commit"
+            if line["key"] == "file":
+                file = line["value"]
+                repo[branch][file["path"]] = base64.b64decode(file["content"])
+        commit = commit_of(repo[branch])
+        url = f"{server.url}/{org}/{name}/commit/{commit}"
+        self._send_json({"commitUrl": url, "commitOid": commit})
+
+    def _create(self, asked):
+        repo = f"{asked['organization']}/{asked['name']}"
+        known = repo in self.server.repos
+        if not known:
+            self.server.repos[repo] = {"main": {}}
+            private = asked.get("private") or asked.get("visibility") == "private"
+            self.server.private |= {repo} if private else set()
+        url = {"url": f"{self.server.url}/{repo}", "id": repo, "name": repo}
+        self._send(409 if known else 200, None, json.dumps(url).encode())
+
     def _answer(self):
         server, path = self.server, unquote(urlsplit(self.path).path).strip("/")
         login = self.headers.get("Authorization")
@@ -51,7 +97,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return self._send(server.status)
         for prefix in ("api/models/", "api/datasets/", "datasets/"):
             path = path.removeprefix(prefix)
-        org, name, kind, *rest = path.split("/", 3)
+        org, name, kind, *rest = [*path.split("/", 3), ""]
         repo, rest = f"{org}/{name}", "".join(rest)
         allowed = login == f"Bearer {server.token}"
         if repo not in server.repos:

@@ -1,7 +1,6 @@
 """Reads and describes Hub folders, as timm writes them: config.json and model.safetensors.
 
-`find` reads a local folder, `described` two downloaded files. `describe` and `readme` make the text
-of a new folder.
+`find` reads a local folder, `described` two downloaded files. hub_page.py has the text of new ones.
 """
 
 import dataclasses
@@ -11,13 +10,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mixer import calls, errors
-from mixer.checkpoint.model_card import ModelCard
+from mixer import errors
 from mixer.weights import formats
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 # The config key for what timm has no terms for; written by config.run="convert".
-_OWN = "mlp_mixer_jax"
+OWN = "mlp_mixer_jax"
 # timm's architectures without the resolution -> our registered models.
 ARCHITECTURES = {
     "mixer_s32": "Mixer-S/32",
@@ -49,15 +47,6 @@ ARCHITECTURES = {
     "convnext_large": "ConvNeXt-L",
     "convnext_xlarge": "ConvNeXt-XL",
     **{f"dm_nfnet_f{size}": f"NFNet-F{size}" for size in range(7)},
-}
-# (patch size, blocks, width) -> timm's name; the MLPs' widths and the image size are arguments.
-_ARCHITECTURES = {
-    (32, 8, 512): "mixer_s32_224",
-    (16, 8, 512): "mixer_s16_224",
-    (32, 12, 768): "mixer_b32_224",
-    (16, 12, 768): "mixer_b16_224",
-    (32, 24, 1024): "mixer_l32_224",
-    (16, 24, 1024): "mixer_l16_224",
 }
 _RESOLUTION = re.compile(r"_\d{3}$")
 
@@ -155,7 +144,7 @@ def _folder(path: str, weights: Path, content: dict[str, Any]) -> Folder:
     if architecture not in ARCHITECTURES:
         raise errors.unknown(f"architecture in {path}/{CONFIG}", asked, ARCHITECTURES)
     cfg = content.get("pretrained_cfg", content)
-    own, remarks = content.get(_OWN, {}), []
+    own, remarks = content.get(OWN, {}), []
     size = content.get("model_args", {}).get("img_size") or cfg.get("input_size", (0, 0, 0))[1:]
     size = (size, size) if isinstance(size, int) else tuple(size)
     size = size if min(size) > 0 else None
@@ -195,104 +184,3 @@ def _transform(cfg: dict[str, Any], size: tuple[int, int] | None, remarks: list[
         remarks.append(f"its images are resized by {resizing!r}, but by area here")
     method = ", method='bicubic'" if resizing == "bicubic" else ""
     return f"resize_small({before[0]}{method})|central_crop"
-
-
-def describe(model, card: ModelCard) -> dict[str, Any]:
-    """The content of config.json.
-
-    Raises:
-      BadInput: the model is not a Mixer, or timm has no architecture of these sizes.
-    """
-    if not hasattr(model, "tokens_mlp_dim"):
-        raise errors.BadInput(
-            f"only Mixers can be written as folders, and the model is a {type(model).__name__}: "
-            f"convert to a .safetensors file instead"
-        )
-    key = tuple(getattr(model, f, None) for f in ("patch_size", "num_blocks", "hidden_dim"))
-    if key not in _ARCHITECTURES:
-        raise errors.BadInput(
-            f"timm has no Mixer with patch_size, num_blocks, hidden_dim = {key}, only with "
-            f"{', '.join(map(str, _ARCHITECTURES))}: convert to a .safetensors file instead"
-        )
-    widths = model.tokens_mlp_dim, model.channels_mlp_dim
-    return {
-        "architecture": _ARCHITECTURES[key],
-        "num_classes": model.num_classes,
-        "num_features": model.hidden_dim,
-        "global_pool": "avg",
-        "model_args": {
-            "img_size": card.image_size,
-            "mlp_ratio": [_ratio(width, model.hidden_dim) for width in widths],
-        },
-        **({"label_names": card.classes} if card.classes else {}),
-        "pretrained_cfg": {
-            "num_classes": model.num_classes,
-            "input_size": [3, *card.image_size],
-            "fixed_input_size": True,
-            "pool_size": None,
-            "mean": [0.5] * 3,
-            "std": [0.5] * 3,
-            "interpolation": "bilinear",
-            **crop(card),
-            "first_conv": "stem.proj",
-            "classifier": "head",
-        },
-        _OWN: {"gelu": model.gelu, "transform": card.transform},
-    }
-
-
-def _ratio(width: int, of: int) -> float:
-    """The ratio from which timm computes `width` as int(ratio * of), which rounds down."""
-    ratio = width / of
-    return ratio if int(ratio * of) == width else math.nextafter(ratio, math.inf)
-
-
-def crop(card: ModelCard) -> dict[str, Any]:
-    """timm's settings for our two ways to a fixed size; empty for other preprocessing."""
-    steps = [calls.parse(step) for step in calls.split(card.transform)]
-    names = [name for name, _, _ in steps]
-    if names == ["resize"]:
-        return {"crop_pct": 1.0, "crop_mode": "squash"}
-    if names == ["resize_small", "central_crop"] and steps[0][1]:
-        # timm resizes the smaller side to floor(size / crop_pct).
-        pct = math.floor(1e4 * min(card.image_size) / steps[0][1][0]) / 1e4
-        found = {"crop_pct": pct, "crop_mode": "center"}
-        bicubic = "bicubic" in (*steps[0][1], *steps[0][2].values())
-        return found | ({"interpolation": "bicubic"} if bicubic else {})
-    return {}
-
-
-def readme(name: str, model, card: ModelCard, config: dict[str, Any]) -> str:
-    """The content of README.md, the folder's page on the Hub; `config` is from `describe`."""
-    height, width = card.image_size
-    # Only the name of a folder of images: its path should not be published.
-    data = f", trained on {card.dataset.rpartition('/')[2]}" if card.dataset else ""
-    resizing = config["pretrained_cfg"]["interpolation"]
-    call = f'timm.create_model("local-dir:{name}", pretrained=True)'
-    if model.gelu == "tanh":
-        gelu = f"""
-The network was trained with the tanh form of GELU. By default timm computes the exact GELU, which
-changes the logits by about a thousandth of their size. To compute it as in training:
-
-    from functools import partial
-    from torch import nn
-    gelu = partial(nn.GELU, approximate="tanh")
-    model = {call.replace(")", ", act_layer=gelu)")}
-"""
-    else:
-        gelu = f"\n    model = {call}\n"
-    return f"""---
-tags:
-- image-classification
-- timm
-pipeline_tag: image-classification
-library_name: timm
----
-# {name}
-
-{card.model["name"]} (MLP-Mixer, Tolstikhin et al. 2021, arXiv 2105.01601){data}.
-
-- Architecture in timm: `{config["architecture"]}` with `{json.dumps(config["model_args"])}`
-- Images: {height} x {width} pixels in [-1, 1]; in evaluation `{card.transform}`, {resizing}
-- Classes: {model.num_classes or "none, it outputs features"}
-{gelu}"""

@@ -17,7 +17,7 @@ from flax import linen as nn
 from mixer import batch, errors, storage
 from mixer.checkpoint.model_card import ModelCard
 from mixer.weights import class_names
-from mixer.weights.formats import hub_folder
+from mixer.weights.formats import hub_page
 from mixer.weights.programs import onnx, stablehlo
 
 
@@ -125,7 +125,7 @@ def describe(target: str, model: nn.Module, card: ModelCard) -> dict[str, Any]:
             "shape": ["batch", height, width, 3],
             "meaning": "RGB, 0 to 255, not normalized: the program does that",
         },
-        "preprocessing": {"transform": card.transform, **hub_folder.crop(card)},
+        "preprocessing": {"transform": card.transform, **hub_page.crop(card)},
         "output": {
             "name": "logits",
             "dtype": "float32",

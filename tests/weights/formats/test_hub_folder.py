@@ -6,12 +6,13 @@ import math
 import jax
 import numpy as np
 import pytest
+import yaml
 
 import mixer
 from mixer.checkpoint.model_card import ModelCard
 from mixer.data import transforms
 from mixer.weights import fitting, saving
-from mixer.weights.formats import hub_folder
+from mixer.weights.formats import hub_folder, hub_page
 from tools.timm_parity import CASES
 
 SIZE = (32, 64)
@@ -48,7 +49,7 @@ def test_the_folder(tmp_path):
     text = (folder / "README.md").read_text()
     assert text.startswith("---\ntags:\n") and 'approximate="tanh"' in text
     assert "trained on pets" in text and "/home" not in text
-    assert "approximate" not in hub_folder.readme("x", model(gelu="erf"), card(), config)
+    assert "approximate" not in hub_page.readme("x", model(gelu="erf"), card(), config)
     with pytest.raises(mixer.BadInput, match="cannot be written"):
         saving.save_folder(f"{folder}/", params(model()), model(), card())
 
@@ -66,22 +67,22 @@ def test_a_refused_folder_leaves_nothing(tmp_path):
 def test_timms_rounding_gives_our_numbers():
     for width in range(1, 5000):
         for of in (512, 768, 1024):
-            assert int(hub_folder._ratio(width, of) * of) == width
+            assert int(hub_page._ratio(width, of) * of) == width
     for size in range(16, 900):
         resized = round(size * 8 / 7)
-        crop = hub_folder.crop(card(f"resize_small({resized})|central_crop", (size, size)))
+        crop = hub_page.crop(card(f"resize_small({resized})|central_crop", (size, size)))
         assert math.floor(size / crop["crop_pct"]) == resized and crop["crop_mode"] == "center"
-    assert hub_folder.crop(card("resize"))["crop_mode"] == "squash"
-    assert hub_folder.crop(card("central_crop")) == {}
+    assert hub_page.crop(card("resize"))["crop_mode"] == "squash"
+    assert hub_page.crop(card("central_crop")) == {}
 
 
 @pytest.mark.parametrize("entry", [e for e in mixer.list_pretrained() if e.figures])
 def test_settings_from_timm_are_written_back_unchanged(entry):
     """crop_pct, interpolation and mean in timm's own configuration of these weights."""
     of = mixer.create_model(entry.model, entry.classes)
-    made = hub_folder.describe(of, card(entry.transform, entry.image_size))["pretrained_cfg"]
+    made = hub_page.describe(of, card(entry.transform, entry.image_size))["pretrained_cfg"]
     assert made["crop_pct"] == 0.875 and made["interpolation"] == "bicubic"
-    assert hub_folder.describe(of, card("resize"))["pretrained_cfg"]["interpolation"] == "bilinear"
+    assert hub_page.describe(of, card("resize"))["pretrained_cfg"]["interpolation"] == "bilinear"
 
 
 def test_timm_has_every_size_of_the_paper_but_h():
@@ -89,14 +90,37 @@ def test_timm_has_every_size_of_the_paper_but_h():
     for name in [name for name, level in levels if level != "nothing"]:
         if name == "Mixer-H/14":
             continue
-        found = hub_folder.describe(mixer.create_model(name, 1000), card())
+        found = hub_page.describe(mixer.create_model(name, 1000), card())
         size, patch = name.removeprefix("Mixer-").lower().split("/")
         assert found["architecture"] == f"mixer_{size}{patch}_224"
         assert found["model_args"]["mlp_ratio"] == [0.5, 4.0]
-    with pytest.raises(mixer.BadInput, match="only Mixers .*, and the model is a ViT: convert"):
-        hub_folder.describe(mixer.create_model("ViT-B/16", 1000), card())
+    with pytest.raises(mixer.BadInput, match="can have a model of Mixer, .* this one is a HaloNet"):
+        hub_page.describe(mixer.create_model("HaloNet-H0", 1000), card())
+    with pytest.raises(mixer.BadInput, match=r"timm has no ViT with .*\(16, 3, 192, 768, 3\)"):
+        hub_page.describe(mixer.create_model("ViT-Ti/16", 5, num_blocks=3), card())
     with pytest.raises(mixer.BadInput, match=r"\(14, 32, 1280\).*\.safetensors"):
-        hub_folder.describe(mixer.create_model("Mixer-H/14", 1000), card())
+        hub_page.describe(mixer.create_model("Mixer-H/14", 1000), card())
+
+
+@pytest.mark.parametrize(("architecture", "name"), hub_folder.ARCHITECTURES.items())
+def test_what_is_read_from_timm_is_written_under_the_same_name(architecture, name):
+    made = hub_page.describe(mixer.create_model(name, 7), card())
+    assert made["architecture"].removesuffix("_224") == architecture
+    imagenet = name.startswith(("ResMLP", "ConvNeXt", "NFNet"))  # normalise by themselves
+    assert (made["pretrained_cfg"]["mean"][0] == 0.485) == imagenet
+    assert ("img_size" in made["model_args"]) == made["pretrained_cfg"]["fixed_input_size"]
+    page = hub_page.readme("x", mixer.create_model(name, 7), card(), made, repo="lab/x")
+    assert f"hf-hub:{'lab/x'}" in page and "arXiv" in page
+
+
+def test_the_page_has_what_is_known():
+    config = hub_page.describe(model(), card())
+    page = hub_page.readme("x", model(), card(), config)
+    assert "license" not in page and "| measure" not in page and "local-dir:x" in page
+    facts = {"license": "apache-2.0", "measured": {"test/top1": 0.12345}}
+    page = hub_page.readme("x", model(), card(), config, **facts)
+    front, _, _ = page.removeprefix("---\n").partition("---\n")
+    assert yaml.safe_load(front)["license"] == "apache-2.0" and "| test/top1 | 0.1235 |" in page
 
 
 def timm_folder(path, weights=None, of=None, **config):
@@ -155,8 +179,6 @@ def test_timms_terms(tmp_path):
         transforms.parse(found.transform, found.image_size)
     known = {variant for name, variant in hub_folder.ARCHITECTURES.items()}
     assert known <= set(mixer.list_models())
-    for name in hub_folder._ARCHITECTURES.values():
-        assert name.removesuffix("_224") in hub_folder.ARCHITECTURES
 
 
 def test_another_normalisation_is_folded_into_the_stem(tmp_path):
