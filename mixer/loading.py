@@ -158,6 +158,7 @@ def card_of_folder(
     if len(classes) != outputs and classes:
         print(f"{folder.name}: {len(classes)} label_names for {outputs} outputs: not used")
     fields |= {"gelu": folder.gelu} if "gelu" in fields else {}
+    fields |= {"pooling": folder.pooling} if folder.pooling and "pooling" in fields else {}
     return ModelCard(
         model=fields,
         image_size=_size(stored, fields, image_size, pretrained_size),

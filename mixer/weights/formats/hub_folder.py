@@ -60,6 +60,7 @@ class Folder:
       weights: the weights file.
       model: the registered model of its architecture, whose sizes the arrays may override.
       gelu: the form that its publisher computes, "tanh" or "erf".
+      pooling: "gap" for a ViT without a class token; else "".
       class_names: in the head's order; empty if not given.
       image_size: (height, width) in pixels; None if not given.
       transform: evaluation preprocessing for `mixer.data.transforms`; empty if not given.
@@ -72,6 +73,7 @@ class Folder:
     weights: Path
     model: str
     gelu: str
+    pooling: str
     class_names: tuple[str, ...]
     image_size: tuple[int, int] | None
     transform: str
@@ -156,6 +158,7 @@ def _folder(path: str, weights: Path, content: dict[str, Any]) -> Folder:
         weights=weights,
         model=ARCHITECTURES[architecture],
         gelu=own.get("gelu", "erf"),
+        pooling="gap" if content.get("model_args", {}).get("class_token") is False else "",
         class_names=tuple(map(str, classes)),
         image_size=size,
         transform=own.get("transform") or _transform(cfg, size, remarks),

@@ -113,6 +113,15 @@ def test_what_is_read_from_timm_is_written_under_the_same_name(architecture, nam
     assert f"hf-hub:{'lab/x'}" in page and "arXiv" in page
 
 
+def test_a_vit_without_a_class_token_is_read_as_one(tmp_path):
+    of = mixer.create_model("ViT-Ti/16", 3, pooling="gap", gelu="erf")
+    weights = jax.tree.map(lambda s: np.ones(s.shape, np.float32), fitting.shapes(of, SIZE))
+    saving.save_folder(f"{tmp_path}/vit/", weights, of, card())
+    loaded, again, _ = mixer.load(tmp_path / "vit")
+    assert loaded == of
+    jax.tree.map(np.testing.assert_array_equal, again, weights)
+
+
 def test_the_page_has_what_is_known():
     config = hub_page.describe(model(), card())
     page = hub_page.readme("x", model(), card(), config)
