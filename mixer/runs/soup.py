@@ -17,7 +17,7 @@ from mixer.weights import located, soup
 
 UNIFORM, GREEDY = "uniform", "greedy"
 # What all ingredients share; their datasets may differ.
-_SAME = ("model", "image_size", "transform", "classes", "multi_label", "decoding", "imports")
+_SAME = ("model", "image_size", "transform", "classes", "multi_label", "regression", "decoding")
 
 
 @dataclasses.dataclass(frozen=True)

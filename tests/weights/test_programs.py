@@ -77,7 +77,9 @@ def test_what_a_program_means_is_described():
     synsets = card(case, classes=("n01440764", "n02099601"), multi_label=True)
     about = programs.describe("x/of.onnx", case.model, synsets)
     assert about["names"] == ("tench", "golden retriever")
-    assert about["output"]["probabilities"] == "sigmoid" and "'of.onnx'" in about["use"]
+    assert "sigmoid" in about["output"]["meaning"] and "'of.onnx'" in about["use"]
+    numbers = programs.describe("x/of.onnx", case.model, card(case, regression=True))
+    assert "numbers" in numbers["output"]["meaning"]
     assert programs.format_of("X.ONNX") and not programs.format_of("x.npz")
 
 

@@ -130,11 +130,18 @@ def describe(target: str, model: nn.Module, card: ModelCard) -> dict[str, Any]:
             "name": "logits",
             "dtype": "float32",
             "shape": ["batch", model.num_classes or "features"],
-            "probabilities": "sigmoid" if card.multi_label else "softmax",
+            "meaning": _meaning(card),
         },
         "classes": card.classes,
         "names": class_names.readable(card.classes, card.dataset),
     }
+
+
+def _meaning(card: ModelCard) -> str:
+    if card.regression:
+        return "the numbers that classes names"
+    several = "any number of classes an image: sigmoid" if card.multi_label else "softmax"
+    return f"logits of the classes; {several} gives probabilities"
 
 
 def _known(target: str) -> Format:
