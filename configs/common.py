@@ -91,6 +91,15 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     # Weights of the classes in the loss: balanced (by 1 / their number of images), or a number for
     # each class, with commas between them; empty: none. Their mean over the images is made 1.
     config.class_weights = ""
+    # Distillation: the answers of a trained model for the same images are targets, too.
+    config.distill = ConfigDict()
+    # A workdir, a weights file, a Hub folder or a published name; empty: no teacher.
+    config.distill.teacher = ""
+    config.distill.step = ""  # of its workdir, as init_step
+    config.distill.ema = False  # of its workdir: use its averaged parameters
+    config.distill.kind = "soft"  # soft: its probabilities, by KL; hard: its most likely class
+    config.distill.weight = 0.5  # share of its loss in the whole; the labels' loss has the rest
+    config.distill.temperature = 1.0  # soft: divides the logits of both models
     config.mixup = 0.0  # p of mixup's lambda ~ Beta(p, p), one per step; 0: none
     config.cutmix = 0.0  # p of CutMix's lambda ~ Beta(p, p), one box per step; 0: none
     config.mixup_switch_prob = 0.5  # with mixup and cutmix: the probability of CutMix, in each step

@@ -31,6 +31,10 @@ OTHER_NAMES = {
     "patience": "early_stopping early_stop stop_early early_stopping_patience "
     "early_stopping_rounds es_patience patience_epochs",
     "best": "metric_for_best_model monitor eval_metric save_best save_best_only",
+    "distill.teacher": "teacher teacher_model teacher_path distillation_teacher distill_from",
+    "distill.kind": "distillation_type distillation",
+    "distill.weight": "distillation_alpha distill_alpha",
+    "distill.temperature": "distillation_tau tau kd_temperature temperature",
     "sam.rho": "sam sharpness_aware rho_max gsam",
     "ema_decay": "ema model_ema model_ema_decay polyak",
     "label_smoothing": "smoothing",

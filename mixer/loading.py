@@ -5,7 +5,9 @@ folder of the Hugging Face Hub or a plain file, for Python and for the runs.
 """
 
 import dataclasses
+import functools
 import sys
+from collections.abc import Callable
 from os import PathLike
 from typing import Any
 
@@ -69,6 +71,26 @@ def load(
         imported yet.
       Failure: it cannot be downloaded because there is no connection.
     """
+    module, card, params = find(
+        path, model=model, step=step, ema=ema, pretrained_size=pretrained_size
+    )
+    return module, params(), card
+
+
+def find(
+    path: str | PathLike,
+    *,
+    model: str | None = None,
+    step: int | str | None = None,
+    ema: bool = False,
+    pretrained_size: int | tuple[int, int] | None = None,
+) -> tuple[nn.Module, LoadedCard, Callable[..., dict[str, Any]]]:
+    """Like `load`, but the parameters are not loaded yet.
+
+    Returns:
+      The Module; its card; and a function that loads the parameters, and takes those arguments of
+      `load_pretrained` that are about another image size or other classes.
+    """
     path, sha256, found = str(path), None, None
     size = None if pretrained_size is None else resize.pair(pretrained_size)
     located = locate(path)
@@ -88,13 +110,18 @@ def load(
             f"pretrained_size={size}: {path} records that it is for {card.image_size}; leave it out"
         )
     module = registry.create_model(**card.model)
-    params = pretrained.load_pretrained(
-        path, module, step=step if found is None else found, head="keep", ema=ema
+    params = functools.partial(
+        pretrained.load_pretrained,
+        path,
+        module,
+        step=step if found is None else found,
+        head="keep",
+        ema=ema,
     )
     shown = download.without_login(path)
     names = class_names.readable(card.classes, card.dataset)
     loaded = LoadedCard(**vars(card), path=shown, step=found, sha256=sha256, names=names)
-    return module, params, loaded
+    return module, loaded, params
 
 
 def _card_of(

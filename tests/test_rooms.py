@@ -80,7 +80,7 @@ def test_no_file_is_long():
 
 # What several runs build from the config.
 BUILT = {
-    *("data", "model", "update", "weights", "evaluations", "fewshot_evaluation"),
+    *("data", "model", "update", "weights", "sam", "teacher", "evaluations", "fewshot_evaluation"),
     "soup",
     *("bill", "estimate", "quoted", "training", "trained", "recorded", "past", "start", "sampling"),
 }

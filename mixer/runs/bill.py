@@ -10,7 +10,7 @@ from mixer.data.sources import splits
 from mixer.paper import rows
 from mixer.runs.data import open_data, training_source
 from mixer.runs.evaluations import splits_of
-from mixer.runs.update import passes
+from mixer.runs.sam import passes
 from mixer.training import durations
 
 

@@ -46,7 +46,8 @@ class Checkpoints:
 
     Each contains the arrays of `TrainState.items`: parameters, the optimizer's state and, with
     `ema_decay`, the averages of the parameters. Its JSON contains the fields of `ResumePoint`, the
-    `ModelCard` that says how to use the parameters, and `data`, the fingerprints of all examples.
+    `ModelCard` that says how to use the parameters, `data`, the fingerprints of all examples, and
+    `teacher`, the origin of a distillation's.
     """
 
     def __init__(self, training: Training, path: epath.Path, store: Store):
@@ -56,12 +57,13 @@ class Checkpoints:
         """Restores the newest intact checkpoint; None if there is none.
 
         Raises:
-          BadInput: the examples have changed, or it is past the last step of this training.
+          BadInput: the examples or the teacher have changed, or it is past the last step of this
+            training.
         """
         found = self._store.restore_newest(
             self._training.update.abstract_state().items(),
             print,
-            lambda meta: resuming.check_data(self._path, self._training, meta["data"]),
+            self._check,
         )
         if found is None:
             return None
@@ -70,6 +72,10 @@ class Checkpoints:
         # An older version of this program did not write all of them.
         point = ResumePoint(**{name: meta[name] for name in _POINT_FIELDS if name in meta})
         return TrainState.of_items(items, point.step, self._training.mesh), point
+
+    def _check(self, meta: dict[str, Any]) -> None:
+        resuming.check_data(self._path, self._training, meta["data"])
+        resuming.check_teacher(self._path, self._training, meta.get("teacher"))
 
     def save(
         self,
@@ -87,6 +93,7 @@ class Checkpoints:
             "card": dataclasses.asdict(training.card),
             **{name: getattr(point, name) for name in _POINT_FIELDS},
             "data": training.examples,
+            "teacher": training.teacher,
             "epochs": point.step * training.epochs / training.total,
             "device_days": seconds * training.mesh.size / 86400,
         }

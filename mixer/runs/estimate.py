@@ -14,7 +14,7 @@ from mixer import defaults
 from mixer.planning import flops, peaks, step_time
 from mixer.planning.peaks import Peak
 from mixer.runs.model import build_model, image_size_of, model_fields
-from mixer.runs.update import passes
+from mixer.runs.sam import passes
 
 ERROR = "within 20 % of the compiled steps on TPUs, rougher on GPUs"
 
@@ -53,7 +53,7 @@ def load_of(model: nn.Module, image_size: tuple[int, int], passes: int = 1) -> L
     """The load of a model.
 
     Args:
-      passes: how many times a step goes forward and back, see `update.passes`.
+      passes: how many times a step goes forward and back, see `sam.passes`.
 
     Raises:
       Uncountable: see `flops.macs`.

@@ -23,8 +23,7 @@ def check_loss(loss: str, given: Labels, dataset: str, smoothing: float) -> None
     Raises:
       BadInput: see above, or there is no such loss.
     """
-    if loss not in losses.LOSSES:
-        raise errors.unknown("config.loss", loss, losses.LOSSES)
+    losses.named(loss)
     takes = losses.TAKES[loss]
     if given.kind not in takes:
         usual = next(other for other, kinds in losses.TAKES.items() if given.kind in kinds)

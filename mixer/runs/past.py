@@ -117,7 +117,7 @@ class Past:
         self._done = at
 
     def _advance(self, batch: Batch) -> dict[str, jax.Array]:
-        self._update = self._update or step.guarded(self._training.update.compile())
+        self._update = self._update or self._training.update.ready()
         self._state, metrics = self._update(self._state, batch)
         self._done += 1
         return metrics
@@ -141,6 +141,7 @@ def open_past(config: ConfigDict, training: Training, path: epath.Path) -> Itera
             resuming.check_data(
                 path, training, meta["data"], "set --config.runtime.data_dir to where they are now"
             )
+            resuming.check_teacher(path, training, meta.get("teacher"))
         upstream = next(iter(metas.values()))["upstream"] if metas else None
         yield Past(training, path, checkpoints, metas, lambda: _initial(config, training, upstream))
 

@@ -28,6 +28,7 @@ from mixer.runs.model import (
     training_mesh,
 )
 from mixer.runs.results import Results
+from mixer.runs.teacher import teacher_of
 from mixer.runs.update import Update, update_of
 from mixer.training import schedules
 from mixer.weights import fitting
@@ -111,7 +112,8 @@ def planned_step(config: ConfigDict) -> Planned:
     mesh = training_mesh(config, fitting.shapes(model, image_size), devices)
     # The values of the schedule affect neither FLOPs nor memory.
     schedule = schedules.make_schedule("constant", base=1e-3, end=0, warmup=0, total=1)
-    update = update_of(config, model, image_size, schedule, mesh, labels)
+    teacher = teacher_of(config, model, image_size, mesh, labels, None)
+    update = update_of(config, model, image_size, schedule, mesh, labels, teacher=teacher)
     return Planned(
         model=name,
         dataset=config.dataset,
@@ -223,6 +225,8 @@ def _lines(update: Update, cost: StepCost) -> list[str]:
         f"{gib(cost.gradients)}, activations and buffers {gib(cost.activations)}",
         f"together {gib(cost.peak)}; " + verdict[cost.fits],
     ]
+    if update.teacher:
+        lines.append(update.teacher.line)
     if cost.flops_per_image:
         lines.append(f"{cost.flops_per_image / 1e9:.2f} GFLOPs per training image")
     if cost.flops and cost.ideal_flops:

@@ -37,6 +37,7 @@ class Results:
       params: number of parameters.
       metrics: {name: value}.
       upstream: where the parameters came from, by `weights.upstream_of`.
+      teacher: of a distillation: as upstream, with `step`, `ema` and `checksums`.
       device_days: of this run alone.
       device_kind, devices: by default this machine's; None for a run that used none.
       mesh: {axis: number of devices along it}; "fsdp" and "tensor" shard the parameters.
@@ -59,6 +60,7 @@ class Results:
     params: int | None = None
     metrics: dict[str, Any]
     upstream: dict[str, Any] | None = None
+    teacher: dict[str, Any] | None = None
     images_per_second_per_device: float | None = None
     device_days: float | None = None
     device_kind: str | None = dataclasses.field(

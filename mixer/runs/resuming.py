@@ -21,7 +21,10 @@ _SINCE = {
     "input.mixture": [],
     "input.sampling": "examples",
     "class_weights": "",
+    "distill.teacher": "",
 }
+# What tells one teacher from another.
+_OF_TEACHER = ("step", "ema", "sha256", "checksums")
 
 # Keys that do not affect a run's results.
 _NOT_IN_RESULTS = (
@@ -36,8 +39,8 @@ def check_config(
 
     While a single training is not complete, its command may change the evaluators, `best`,
     `patience` to more, `on_bad` from error to skip, `total` to a longer one under a schedule that
-    does not depend on it, the image limits to higher ones if no image was skipped, and the path of
-    data that are read in place, whose examples `check_data` compares.
+    does not depend on it, the image limits to higher ones if no image was skipped, and the paths of
+    data that are read in place and of a teacher, which `check_data` and `check_teacher` compare.
 
     Args:
       old: the keys that the run has used, "a.b": value.
@@ -128,6 +131,10 @@ def _keeps_numbers(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> 
         return True
     if key == "patience":  # less of it may have been over earlier
         return 0 in (old[key], new[key]) or new[key] >= old[key]
+    if key == "distill.teacher":
+        return bool(old[key] and new[key])
+    if key == "distill.step":
+        return True
     if key == "dataset":
         return may_be_moved(str(old[key]), str(new.get(key)))
     return False
@@ -175,6 +182,35 @@ def check_data(
                 f"the examples of {dataset} {split} ({count:,} now) are not those that {workdir} "
                 f"{use}: put them back, or {fix}"
             )
+
+
+def check_teacher(workdir: epath.Path, training: Training, recorded: dict | None) -> None:
+    """Refuses to resume if `config.distill` gives another teacher. It may lie elsewhere now.
+
+    Args:
+      recorded: `Teacher.origin` of the previous session; None: there was no teacher.
+
+    Raises:
+      BadInput: names both.
+    """
+    now = training.teacher
+    if _but_for_path(recorded) != _but_for_path(now):
+        raise errors.BadInput(
+            f"{workdir} was trained with {_told(recorded)}, now config.distill has {_told(now)}: "
+            f"give the same again (config.distill.step chooses a checkpoint of a workdir), or "
+            f"start in another --workdir"
+        )
+
+
+def _but_for_path(origin: dict | None) -> dict | None:
+    return origin and {key: value for key, value in origin.items() if key != "path"}
+
+
+def _told(origin: dict | None) -> str:
+    if origin is None:
+        return "no teacher"
+    parts = [f"{key} {str(origin[key])[:12]}" for key in _OF_TEACHER if origin[key]]
+    return f"the teacher {origin['path']} ({', '.join(parts)})"
 
 
 def _same(before: Sequence[str], now: Sequence[str]) -> bool:

@@ -28,7 +28,7 @@ from mixer.runs.estimate import Load
 from mixer.runs.imports import import_modules
 from mixer.runs.model import build_model, image_size_of, model_fields
 from mixer.runs.plan import known_classes
-from mixer.runs.update import passes
+from mixer.runs.sam import passes
 from mixer.training import durations
 from mixer.weights import fitting
 
@@ -155,6 +155,7 @@ def _of_model(config: ConfigDict, classes: int) -> Iterator[tuple[str, str]]:
         yield "GFLOPs per image", f"not known: {error}"
     else:
         each = f"{answer / 1e9:,.3g}; {load.flops / 1e9:,.3g} in training"
+        each += " without the teacher" if config.distill.teacher else ""
         yield "GFLOPs per image", each
         if config.dataset:
             yield from _on_accelerators(config, load)

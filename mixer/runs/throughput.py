@@ -29,8 +29,9 @@ from mixer.runs.model import (
     with_memory_saved,
 )
 from mixer.runs.results import Results
-from mixer.runs.update import Update, passes, update_of
-from mixer.training import meshes, schedules, step
+from mixer.runs.sam import passes
+from mixer.runs.update import Update, update_of
+from mixer.training import meshes, schedules
 
 _RATE = "images_per_second_per_device"
 _CLASSES = 1000  # ImageNet, as in the paper; the head is a small part of the work
@@ -154,7 +155,7 @@ def _training_step(config: ConfigDict, case: _Case, mesh, batch_size: int) -> Up
 
 def _training(config: ConfigDict, case: _Case, mesh, batch_size: int) -> Callable[[], None]:
     made = _training_step(config, case, mesh, batch_size)
-    compiled = step.guarded(made.compile())
+    compiled = made.ready()
     batch = {
         k: jnp.ones(v.shape, v.dtype, device=v.sharding) for k, v in made.abstract_batch().items()
     }

@@ -26,7 +26,7 @@ from mixer.runs.results import Results
 from mixer.runs.terminal import Laps, Terminal
 from mixer.runs.training import Training, build_training
 from mixer.signals import StopSignal
-from mixer.training import durations, loop, profile, step, writers
+from mixer.training import durations, loop, profile, writers
 from mixer.training.metrics_log import MetricsLog
 from mixer.training.patience import Patience
 from mixer.training.progress import Progress
@@ -62,6 +62,9 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
         if trouble := exchange.first_error(training.unreadable()):
             raise BadInput(trouble)
         laps.lap("build")
+        if training.update.teacher:
+            training.update.teacher.load()
+            laps.lap("load the teacher")
         created = None if folder.exists() else _create(training, laps)
         workdir.begin(path, config)
         kept = {"keep": training.keep_checkpoints, "best": training.best}
@@ -125,7 +128,7 @@ def _train_from(
     ):
         laps.lap("writers")
         batches.skipped = 0 if peers.index() else point.skipped
-        compiled = step.guarded(training.update.compile())
+        compiled = training.update.ready()
         laps.lap("compile")
         progress = training.progress(point.progress)
         session = _Session(
@@ -278,6 +281,7 @@ class _Session:
                 params=training.update.num_params,
                 metrics=self.results,
                 upstream=self.point.upstream,
+                teacher=training.teacher,
                 images_per_second_per_device=images / seconds / training.mesh.size,
                 device_days=seconds * training.mesh.size / 86400,
                 mesh=dict(training.mesh.shape),

@@ -29,6 +29,7 @@ from mixer.runs.model import (
 )
 from mixer.runs.reader import Reader
 from mixer.runs.sampling import class_weights
+from mixer.runs.teacher import teacher_of
 from mixer.runs.update import Update, update_of
 from mixer.runs.weights import RANDOM, at_size, upstream_of
 from mixer.training import durations, losses, profile, schedules, writers
@@ -89,6 +90,11 @@ class Training:
     def mesh(self) -> Mesh:
         """The mesh of the training step."""
         return self.update.mesh
+
+    @property
+    def teacher(self) -> dict | None:
+        """`Teacher.origin` of a distillation."""
+        return self.update.teacher and self.update.teacher.origin
 
     @property
     def batch_size(self) -> int:
@@ -198,7 +204,8 @@ def build_training(config: ConfigDict, resumed: ModelCard | None = None) -> Trai
     total = steps(config.total, "total")
     schedule = _schedule(config, steps, total)
     weights = class_weights(config, source)
-    update = update_of(config, model, image_size, schedule, mesh, labels, weights)
+    teacher = teacher_of(config, model, image_size, mesh, labels, source.classes)
+    update = update_of(config, model, image_size, schedule, mesh, labels, weights, teacher)
     regression = config.loss == losses.REGRESSION
     card = ModelCard(
         model={"name": name} | {f: getattr(model, f) for f in ("num_classes", *fields)},

@@ -22,7 +22,9 @@ from mixer.planning import flops
 from mixer.runs.keys import at_least, within
 from mixer.runs.labels import check_loss
 from mixer.runs.model import rules_of, with_memory_saved
-from mixer.training import losses, meshes, nonfinite, optimizer, per_example, placement, sam, step
+from mixer.runs.sam import passes, sam_of
+from mixer.runs.teacher import Teacher
+from mixer.training import losses, meshes, nonfinite, optimizer, per_example, placement, step
 from mixer.training.mixing import Mixing
 from mixer.weights import fitting
 
@@ -41,6 +43,7 @@ class Update:
       num_classes: K.
       flops_per_image: FLOPs of training on one image; None if they cannot be counted.
       multipliers: learning-rate multipliers other than 1 -> names of their parameters.
+      teacher: of a distillation.
     """
 
     mesh: Mesh
@@ -57,6 +60,7 @@ class Update:
     micro_batches: int
     flops_per_image: int | None
     multipliers: dict[float, list[str]]
+    teacher: Teacher | None = None
 
     @property
     def num_params(self) -> int:
@@ -91,9 +95,18 @@ class Update:
 
     def compile(self) -> jax.stages.Compiled:
         """Compiles the step for this mesh; allocates nothing."""
+        teacher = self.teacher and self.teacher.shapes
         return step.compile_step(
-            self.train_step, self.abstract_state(), self.mesh, self.abstract_batch()
+            self.train_step, self.abstract_state(), self.mesh, self.abstract_batch(), teacher
         )
+
+    def ready(self) -> Callable:
+        """The compiled step, with its teacher if any: (state, batch) -> (state, metrics)."""
+        compiled = step.guarded(self.compile())
+        if self.teacher is None:
+            return compiled
+        params = self.teacher.params
+        return lambda state, batch: compiled(state, batch, params)
 
     def check(self) -> None:
         """Traces the step, to find errors that show only then.
@@ -102,7 +115,8 @@ class Update:
           BadInput: tracing fails.
         """
         try:
-            jax.eval_shape(self.train_step, jax.eval_shape(self.init, None), self.abstract_batch())
+            state, teacher = jax.eval_shape(self.init, None), self.teacher and self.teacher.shapes
+            jax.eval_shape(self.train_step, state, self.abstract_batch(), teacher)
         except (TypeError, ValueError, KeyError, AttributeError, ZeroDivisionError) as error:
             message = (str(error).strip() or repr(error)).splitlines()[0]
             raise errors.BadInput(
@@ -118,11 +132,13 @@ def update_of(
     mesh: Mesh,
     labels: Labels,
     class_weights: np.ndarray | None = None,
+    teacher: Teacher | None = None,
 ) -> Update:
     """Builds the config's step on a `training_mesh`.
 
     Args:
       class_weights: float32 [K]; None: all classes count the same.
+      teacher: of a distillation.
 
     Raises:
       BadInput: a number, the loss, the optimizer or the placement is invalid.
@@ -146,7 +162,7 @@ def update_of(
     if config.skip_nonfinite:
         chain = nonfinite.skip_nonfinite(chain)
     model = with_memory_saved(model, config)
-    loss = losses.LOSSES[config.loss]
+    loss = losses.named(config.loss)
     if class_weights is not None:
         loss = losses.weighted(loss, class_weights, config.label_smoothing)
     update = Update(
@@ -165,8 +181,9 @@ def update_of(
             mixing=mixing,
             ema_decay=config.ema_decay,
             micro_batches=config.micro_batches,
-            sam=_sam(config, schedule, shapes),
+            sam=sam_of(config, schedule, shapes),
             regression=config.loss == losses.REGRESSION,
+            distillation=teacher and teacher.distillation,
             mesh=mesh,
             rules=rules,
         ),
@@ -182,44 +199,11 @@ def update_of(
         micro_batches=config.micro_batches,
         flops_per_image=None,
         multipliers=optimizer.by_multiplier(shapes, config.optimizer.multipliers, by_layer),
+        teacher=teacher,
     )
     update.check()
-    counted = _flops(model, image_size)
-    return dataclasses.replace(update, flops_per_image=counted and counted * passes(config))
-
-
-def passes(config: ConfigDict) -> int:
-    """How many times a step goes forward and back through the model: 2 with `config.sam.rho`."""
-    return 2 if config.sam.rho else 1
-
-
-def _sam(config: ConfigDict, schedule: optax.Schedule, shapes: Any) -> sam.Sam | None:
-    asked = config.sam
-    within(0, math.inf, **{"sam.rho": asked.rho})
-    if passes(config) == 1:
-        return None
-    within(0, math.inf, **{"sam.alpha": asked.alpha})
-    rates = optimizer.learning_rate_multipliers(shapes, config.optimizer.multipliers)
-    return sam.Sam(
-        rho=_rho(config, schedule),
-        alpha=asked.alpha,
-        trained=jax.tree.map(bool, rates),
-    )
-
-
-def _rho(config: ConfigDict, schedule: optax.Schedule) -> optax.Schedule:
-    rho, rho_min = config.sam.rho, config.sam.rho_min
-    if rho_min is None:
-        return lambda step: rho
-    if not 0 <= rho_min <= rho:
-        raise errors.BadInput(f"config.sam.rho_min={rho_min}: expected 0 <= rho_min <= {rho}, rho")
-    base, end = config.schedule.base, config.schedule.end
-    if config.schedule.decay == "constant" or base == end:
-        raise errors.BadInput(
-            f"config.sam.rho_min={rho_min}: rho falls with the learning rate, which is constant "
-            f"here: leave it out"
-        )
-    return sam.make_rho(schedule, rho, rho_min, base=base, end=end)
+    counted = _flops(model, image_size, passes(config), teacher)
+    return dataclasses.replace(update, flops_per_image=counted)
 
 
 def layer_rates(
@@ -281,8 +265,11 @@ def _check_numbers(config: ConfigDict) -> None:
     within(0, math.inf, **{f"optimizer.{k}": config.optimizer[k] for k in keys})
 
 
-def _flops(model: nn.Module, image_size: tuple[int, int]) -> int | None:
+def _flops(
+    model: nn.Module, image_size: tuple[int, int], times: int, teacher: Teacher | None
+) -> int | None:
     try:
-        return 2 * flops.training_macs(model, image_size)
+        asked = flops.forward_macs(teacher.distillation.model, image_size) if teacher else 0
+        return 2 * (times * flops.training_macs(model, image_size) + asked)
     except flops.Uncountable:
         return None

@@ -27,36 +27,51 @@ RANDOM = "random"
 
 
 def init_step(config: ConfigDict) -> int | str | None:
-    """`config.init_step`: "best", a number, or None for the newest.
+    """`config.init_step`, see `parse_step`."""
+    return parse_step(config.init_step, "init_step")
+
+
+def parse_step(asked: str, key: str) -> int | str | None:
+    """Reads the value of `config.<key>`: "best", a number, or None for the newest.
 
     Raises:
       BadInput: something else.
     """
-    asked = config.init_step
     if asked in ("", "best"):
         return asked or None
     if not asked.isdigit():
-        raise errors.BadInput(f"config.init_step={asked!r}: expected best, a number, or nothing")
+        raise errors.BadInput(f"config.{key}={asked!r}: expected best, a number, or nothing")
     return int(asked)
 
 
-def check_no_secret(path: str) -> None:
+def check_no_secret(path: str, key: str = "init_from") -> None:
     """Refuses a URL with a password, which config.json and messages would show.
+
+    Args:
+      key: the config key that has it.
 
     Raises:
       BadInput: the URL has a password, which the message omits.
     """
     if (shown := download.without_login(path)) != path:
         raise errors.BadInput(
-            f"config.init_from={shown!r} was given with a user name and a password, which "
+            f"config.{key}={shown!r} was given with a user name and a password, which "
             f"config.json would keep: download the file and give its path, or leave them out"
         )
 
 
 def upstream_of(config: ConfigDict) -> tuple[dict, dict | None]:
     """`upstream` for results.json, which describes `init_from`; and a workdir's checkpoint JSON."""
-    path = config.init_from
-    check_no_secret(path)
+    check_no_secret(config.init_from)
+    return origin_of(config.init_from, init_step(config))
+
+
+def origin_of(path: str, step: int | str | None) -> tuple[dict, dict | None]:
+    """Describes the weights at `path` for results.json; and a workdir's checkpoint JSON.
+
+    Args:
+      step: of a workdir: a number, "best", or None for the newest.
+    """
     keys = ("model", "dataset", "epochs", "resolution", "device_days", "path", "sha256")
     located = locate(path)
     if located.is_file:
@@ -68,7 +83,7 @@ def upstream_of(config: ConfigDict) -> tuple[dict, dict | None]:
             known |= {"model": folder.model}
             known |= {"resolution": folder.image_size and resolution(folder.image_size)}
         return dict.fromkeys(keys) | known, None
-    meta = reading.read_meta(path, init_step(config))
+    meta = reading.read_meta(path, step)
     card = ModelCard.from_json(meta["card"])
     known = {
         "model": card.model["name"],

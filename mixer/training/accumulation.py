@@ -35,10 +35,6 @@ def mean_gradient(
         (value, sums), grads = gradient(params, rows, key)
         return place(grads), value, sums
 
-    def split(x):
-        parts = x.reshape(len(x) // micro_batches, micro_batches, *x.shape[1:])
-        return parts.swapaxes(0, 1)
-
     def one(i, own):
         (value, sums), grads = gradient(params, own, jax.random.fold_in(key, i))
         return place(grads), value, sums
@@ -47,8 +43,33 @@ def mean_gradient(
         grads, *others = jax.tree.map(jnp.add, total, one(*part))
         return (place(grads), *others), None
 
-    parts = jnp.arange(micro_batches), jax.tree.map(split, rows)
+    parts = jnp.arange(micro_batches), _split(rows, micro_batches)
     first = jax.tree.map(lambda x: x[0], parts)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, *first))
     (grads, value, sums), _ = jax.lax.scan(add, (place(zeros[0]), *zeros[1:]), parts)
     return jax.tree.map(lambda x: x / micro_batches, grads), value / micro_batches, sums
+
+
+def in_parts(
+    function: Callable[[jax.Array], jax.Array], rows: jax.Array, micro_batches: int
+) -> jax.Array:
+    """function(rows), where row b of the result depends on row b alone, in micro-batches.
+
+    Args:
+      rows: [B, ...].
+      micro_batches: a divisor of B; row b is in the one in which `mean_gradient` has it.
+    """
+    if micro_batches == 1:
+        return function(rows)
+    found = jax.lax.map(function, _split(rows, micro_batches))
+    return found.swapaxes(0, 1).reshape(len(rows), *found.shape[2:])
+
+
+def _split(rows: Any, micro_batches: int) -> Any:
+    """A tree of arrays [B, ...] -> [micro_batches, B / micro_batches, ...]."""
+
+    def split(x):
+        parts = x.reshape(len(x) // micro_batches, micro_batches, *x.shape[1:])
+        return parts.swapaxes(0, 1)
+
+    return jax.tree.map(split, rows)

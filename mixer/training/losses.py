@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from mixer import batch as batch_lib
+from mixer import errors
 
 
 def softmax_xent(logits: jax.Array, targets: jax.Array) -> jax.Array:
@@ -60,6 +61,17 @@ TAKES = {
     "mse": ("distribution", "probabilities", "values"),
 }
 REGRESSION = "mse"  # the loss whose model outputs numbers, not logits
+
+
+def named(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The loss `config.loss`.
+
+    Raises:
+      BadInput: there is none of this name.
+    """
+    if name not in LOSSES:
+        raise errors.unknown("config.loss", name, LOSSES)
+    return LOSSES[name]
 
 
 def targets(labels: jax.Array, num_classes: int, smoothing: float = 0.0) -> jax.Array:

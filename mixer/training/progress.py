@@ -16,7 +16,7 @@ import jax
 from mixer.training.nonfinite import NonFinite
 
 # Metrics of a step that are not finite where its gradient is not.
-_OF_THE_GRADIENT = {"grad_norm", "loss", "surrogate_gap"}
+_OF_THE_GRADIENT = {"grad_norm", "loss", "surrogate_gap", "distill_loss"}
 
 
 class Progress:

@@ -15,7 +15,8 @@ from mixer import batch as batch_lib
 from mixer.batch import Batch
 from mixer.training import losses, meshes, placement
 from mixer.training import sam as sam_lib
-from mixer.training.accumulation import mean_gradient
+from mixer.training.accumulation import in_parts, mean_gradient
+from mixer.training.distillation import Distillation
 from mixer.training.mixing import OFF, Draw, Mixing, mix
 from mixer.training.placement import PlacementRule
 from mixer.training.sam import Sam
@@ -141,10 +142,13 @@ def make_step(
     micro_batches: int = 1,
     sam: Sam | None = None,
     regression: bool = False,
+    distillation: Distillation | None = None,
     mesh: Mesh,
     rules: Sequence[PlacementRule] = (),
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Makes step(state, batch) -> (state, metrics); metrics are float32 scalars.
+
+    With `distillation` it is step(state, batch, teacher), with the teacher's parameters.
 
     "accuracy" is precision@1: of the rows with a label, the share whose most likely class is among
     their own labels, whatever is mixed into them. The random keys of dropout, stochastic depth,
@@ -156,9 +160,12 @@ def make_step(
         model one after the other, with dropout masks of their own.
       sam: if given, each step takes two gradients, see sam.py, and twice the time.
       regression: the outputs are no logits, so there is no accuracy.
+      distillation: if given, a teacher's answers are targets besides the labels.
       rules: placement of the parameters, see placement.py.
     """
     apply = meshes.shard_activations(model.apply, mesh)
+    if distillation:
+        ask = meshes.shard_activations(distillation.model.apply, mesh)
 
     def place(grads):
         places = placement.shardings(grads, grads, mesh, rules)
@@ -172,9 +179,15 @@ def make_step(
                 "hits": batch_lib.hits(logits, part["label"]).sum(),
                 "labelled": batch_lib.has_label(part["label"]).sum(),
             }
-        return loss(logits, part["target"]).mean(), counts
+        value = loss(logits, part["target"]).mean()
+        if distillation:
+            each = distillation.loss(logits, part["teacher"])
+            agree = logits.argmax(axis=-1) == part["teacher"].argmax(axis=-1)
+            counts |= {"distill_loss": each.sum(), "agreement": agree.sum()}
+            value = (1 - distillation.weight) * value + distillation.weight * each.mean()
+        return value, counts
 
-    def step(state: TrainState, batch: Batch):
+    def step(state: TrainState, batch: Batch, teacher: Any = None):
         dropout_key = _key_of(seed, _DROPOUT, state.step)
         mixing_keys = _mixing_keys(mixing, seed, state.step)
         images = batch_lib.to_model_input(batch["image"])
@@ -183,17 +196,22 @@ def make_step(
             draw = mixing.draw(images.shape[1:3], *mixing_keys)
             images, targets = mix(draw, images, targets)
         rows = {"image": images, "target": targets, "label": batch["label"]}
+        if distillation:
+            answer = functools.partial(ask, {"params": teacher})
+            rows["teacher"] = in_parts(answer, images, micro_batches)
 
         def gradient_at(params):
             return mean_gradient(objective, params, rows, dropout_key, micro_batches, place)
 
         if sam is None:
             grads, value, counts = gradient_at(state.params)
-            of_sam = {}
+            more = {}
         else:
-            grads, value, counts, of_sam = sam_lib.gradient(
+            grads, value, counts, more = sam_lib.gradient(
                 sam, gradient_at, state.params, state.step
             )
+        if distillation:
+            more |= {name: counts[name] / len(images) for name in ("distill_loss", "agreement")}
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
@@ -208,26 +226,36 @@ def make_step(
             "grad_norm": optax.tree.norm(grads),
             "param_norm": optax.tree.norm(params),
             "update_norm": optax.tree.norm(updates),
-            **of_sam,
+            **more,
         }
         return TrainState(state.step + 1, params, opt_state, ema), metrics
 
     return step
 
 
-def compile_step(step, state: TrainState, mesh: Mesh, batch: Batch) -> jax.stages.Compiled:
+def compile_step(
+    step, state: TrainState, mesh: Mesh, batch: Batch, teacher: Any = None
+) -> jax.stages.Compiled:
     """Compiles `step` for `state` (or its abstract form) and batches of `batch`'s shapes.
 
     A call donates the buffers of the state.
+
+    Args:
+      teacher: the teacher's parameters, or their abstract form; None for a step without one.
     """
+    of_teacher = () if teacher is None else (teacher,)
     places = jax.tree.map(lambda x: x.sharding, state)
     jitted = jax.jit(
         step,
         donate_argnums=0,
-        in_shardings=(places, meshes.batch_sharding(mesh)),
+        in_shardings=(
+            places,
+            meshes.batch_sharding(mesh),
+            *(jax.tree.map(lambda x: x.sharding, each) for each in of_teacher),
+        ),
         out_shardings=(places, meshes.replicated(mesh)),
     )
-    return jitted.lower(state, batch).compile()
+    return jitted.lower(state, batch, *of_teacher).compile()
 
 
 def guarded(compiled: Callable) -> Callable:

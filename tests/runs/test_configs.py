@@ -25,8 +25,8 @@ RECIPES = sorted(
     for path in (Path(__file__).parents[2] / "configs").glob("*.py")
     if "def get_config" in path.read_text() and path.stem != "paper"  # which trains by the others
 )
-# Read by main.py, by other runs than train, with init_from, SAM, a fraction of the data, both mixup
-# and CutMix, or under another schedule.
+# Read by main.py, by other runs than train, with init_from, SAM, a teacher, a part of the data,
+# both mixup and CutMix, or under another schedule.
 READ_ELSEWHERE = {
     "run",
     "mixup_switch_prob",
@@ -38,6 +38,7 @@ READ_ELSEWHERE = {
     "sam.rho_min",
     "sam.alpha",
     "schedule.timescale",
+    "distill",
     "sweep",  # of the recipe that is one
 }
 

@@ -211,6 +211,7 @@ def test_no_key_stays_unread(trained, image_folder):
     cases = [
         ("train", {"input.fraction": 0.5, "init_from": str(trained), "sam.rho": 0.1}),
         ("train", {"schedule.decay": "rsqrt", "mixup": 0.8, "cutmix": 1.0}),
+        ("train", {"distill.teacher": str(trained)}),
         *((run, {}) for run in (*NEEDS, "sweep", "contact_sheet", "input_benchmark", "plan")),
         ("vtab", {"vtab.tasks": ("caltech101",)}),
     ]
