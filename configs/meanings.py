@@ -28,6 +28,7 @@ OTHER_NAMES = {
     "optimizer.clip_norm": "clip clip_grad grad_clip max_grad_norm grad_clip_norm",
     "optimizer.multipliers": "freeze frozen lr_mult",
     "optimizer.layer_decay": "lr_layer_decay layerwise_lr_decay layer_wise_lr_decay llrd",
+    "probe.l2": "linear_probe linprobe linear_eval",
     "patience": "early_stopping early_stop stop_early early_stopping_patience "
     "early_stopping_rounds es_patience patience_epochs",
     "best": "metric_for_best_model monitor eval_metric save_best save_best_only",

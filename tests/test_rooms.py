@@ -83,6 +83,7 @@ BUILT = {
     *("data", "model", "update", "weights", "sam", "teacher", "evaluations", "fewshot_evaluation"),
     "soup",
     *("bill", "estimate", "quoted", "training", "trained", "recorded", "past", "start", "sampling"),
+    *("trainee", "probe"),
 }
 
 

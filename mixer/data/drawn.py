@@ -13,7 +13,7 @@ import numpy as np
 
 from mixer.data.decode import Encoded
 from mixer.data.pipeline import Rows
-from mixer.data.transforms import Transform, size_of
+from mixer.data.transforms import Chain, Transform, size_of
 
 
 @dataclasses.dataclass
@@ -139,3 +139,24 @@ def _turns(rows: Rows, index: int) -> list[int]:
         turns.append(before)
         before = rows.order.before(before)
     return turns
+
+
+class _DrawnError(Exception):
+    pass
+
+
+class _NoGenerator:
+    """Stands for a random generator, to find out whether a transform uses it."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise _DrawnError
+
+
+def draws(chain: Chain, image_size: tuple[int, int]) -> bool:
+    """Whether a chain of transforms draws at random."""
+    side = 2 * max(image_size)
+    try:
+        chain(np.zeros((side, side, 3), np.uint8), _NoGenerator())
+    except _DrawnError:
+        return True
+    return False

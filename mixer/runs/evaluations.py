@@ -1,7 +1,7 @@
 """Builds the config's evaluators; `fewshot` is in fewshot_evaluation.py."""
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from flax import linen as nn
@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.checkpoint.model_card import ModelCard
+from mixer.data.pipeline import BadExample
 from mixer.evaluation import (  # noqa: F401 importing them registers the evaluators
     answers,
     classification,
@@ -196,6 +197,17 @@ def build_evaluations(
         with unless_missing(entry.optional, f"config.evaluators.{name}"):
             found.append(build(config, name, model, mesh, card, steps))
     return found
+
+
+def unreadable(evaluations: Sequence[Evaluation]) -> str | None:
+    """Reads the first batch of each evaluation; returns the error of an unreadable example."""
+    for evaluation in evaluations:
+        try:
+            for reader in evaluation.readers:
+                reader.try_first()
+        except BadExample as error:
+            return f"config.evaluators.{evaluation.name}: {error}"
+    return None
 
 
 def evaluation_transform(config: ConfigDict) -> str:

@@ -126,6 +126,19 @@ class Batches:
         self._close()
 
 
+def fingerprints(
+    readers: Mapping[str, Sequence[Reader]],
+) -> dict[str, list[tuple[str, str, int, str]]]:
+    """(dataset, split, size, `fingerprint`) of each reader, by the keys of `readers`."""
+    return {
+        name: [
+            (source.name, source.split, len(source), sources.fingerprint(source))
+            for source in (reader.source for reader in several)
+        ]
+        for name, several in readers.items()
+    }
+
+
 def print_sources(
     readers: Mapping[str, Sequence[Reader]], measured: Mapping[str, Sequence[Reader]] | None = None
 ) -> None:

@@ -35,6 +35,11 @@ def training_config(config: ConfigDict, path: epath.Path) -> ConfigDict:
             f"config.init_from={path} is of config.run={found.get('run')}: expected the workdir of "
             f"a training; those of a sweep are in its folder trials"
         )
+    if found.get("probe", {}).get("l2"):
+        raise errors.BadInput(
+            f"config.init_from={path} is of a linear probe, which has no steps to replay: expected "
+            f"the workdir of a training of the whole model"
+        )
     model = with_tuples(found.pop("model"))
     check_trusted(found.pop("imports", ""), config.imports, str(path))
     for name in ("evaluators", "best", "patience"):

@@ -22,6 +22,9 @@ _SINCE = {
     "input.sampling": "examples",
     "class_weights": "",
     "distill.teacher": "",
+    "optimizer.layer_decay": 1.0,
+    "patience": 0,
+    "probe.l2": [],
 }
 # What tells one teacher from another.
 _OF_TEACHER = ("step", "ema", "sha256", "checksums")

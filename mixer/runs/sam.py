@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.runs.keys import within
-from mixer.training import optimizer
+from mixer.training import optimizer, schedules
 from mixer.training.sam import Sam, make_rho
 
 
@@ -47,10 +47,10 @@ def _rho(config: ConfigDict, schedule: optax.Schedule) -> optax.Schedule:
         return lambda step: rho
     if not 0 <= rho_min <= rho:
         raise errors.BadInput(f"config.sam.rho_min={rho_min}: expected 0 <= rho_min <= {rho}, rho")
-    base, end = config.schedule.base, config.schedule.end
-    if config.schedule.decay == "constant" or base == end:
+    decay, base = config.schedule.decay, config.schedule.base
+    if decay in schedules.ENDLESS or base == (end := config.schedule.end):
         raise errors.BadInput(
-            f"config.sam.rho_min={rho_min}: rho falls with the learning rate, which is constant "
-            f"here: leave it out"
+            f"config.sam.rho_min={rho_min}: rho falls as the learning rate falls from "
+            f"schedule.base to .end, which it does not do here: leave it out"
         )
     return make_rho(schedule, rho, rho_min, base=base, end=end)

@@ -128,6 +128,9 @@ def _data(config: ConfigDict) -> tuple[Source | None, int | None, str]:
 def _durations(config: ConfigDict, images: int | None) -> Iterator[tuple[str, str]]:
     if not config.dataset:
         return
+    if config.probe.l2:
+        yield "training", "a linear probe: one forward pass over these images, without steps"
+        return
     for name, key, duration in (
         ("training", "total", config.total),
         ("warm-up", "schedule.warmup", config.schedule.warmup),
@@ -157,7 +160,7 @@ def _of_model(config: ConfigDict, classes: int) -> Iterator[tuple[str, str]]:
         each = f"{answer / 1e9:,.3g}; {load.flops / 1e9:,.3g} in training"
         each += " without the teacher" if config.distill.teacher else ""
         yield "GFLOPs per image", each
-        if config.dataset:
+        if config.dataset and not config.probe.l2:
             yield from _on_accelerators(config, load)
 
 

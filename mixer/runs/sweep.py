@@ -121,6 +121,11 @@ def checked(config: ConfigDict) -> tuple[list[Combination], Sequence[int]]:
         raise errors.BadInput(
             f"config.best={config.best!r}: a sweep uses each training's last step; leave it empty"
         )
+    if config.probe.l2:
+        raise errors.BadInput(
+            f"config.probe.l2={config.probe.l2}: a probe is one training, which chooses among "
+            f"these by itself: use --config.run=train"
+        )
     seeds = tuple(wanted.seeds)
     if not (wanted.train and wanted.dev and wanted.grid):
         raise errors.BadInput(

@@ -14,10 +14,10 @@ from mixer.batch import Batch
 from mixer.checkpoint import folders
 from mixer.checkpoint.reading import newest_card
 from mixer.checkpoint.store import Store
-from mixer.data import turbojpeg
+from mixer.data import sources, turbojpeg
 from mixer.errors import BadInput
 from mixer.hosts import exchange, holding, parting, peers, stopping
-from mixer.runs import contact_sheet, curves, resuming, start, workdir
+from mixer.runs import contact_sheet, curves, probe, resuming, start, workdir
 from mixer.runs.checkpoints import Checkpoints, ResumePoint
 from mixer.runs.evaluating import Evaluations
 from mixer.runs.model import resolution
@@ -54,6 +54,8 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
         return
     folder = path / "checkpoints"
     with parting.watch(folder, folders.newest):
+        if config.probe.l2:
+            return probe.carry_out(config, path, protocol, stop)
         # Build first: bad input is refused before anything is written.
         training = build_training(config, newest_card(path))
         exchange.from_first(lambda: writers.check(training.writers))
@@ -275,7 +277,7 @@ class _Session:
                 resolution=resolution(training.card.image_size),
                 seed=training.seed,
                 step=reached,
-                epochs=images / len(training.reader.source),
+                epochs=images / sources.epoch(training.reader.source),
                 batch_size=training.batch_size,
                 seconds=seconds,
                 params=training.update.num_params,

@@ -12,29 +12,19 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.checkpoint.model_card import ModelCard
-from mixer.checkpoint.reading import again_if_gone
-from mixer.data import sources, transforms
-from mixer.data.pipeline import BadExample
+from mixer.data import sources
 from mixer.planning import peaks
-from mixer.runs.data import training_reader, training_source
-from mixer.runs.evaluations import AVERAGED, Evaluation, build_evaluations, evaluation_transform
-from mixer.runs.imports import import_modules
+from mixer.runs.data import training_reader
+from mixer.runs.evaluations import AVERAGED, Evaluation, build_evaluations, unreadable
 from mixer.runs.keys import at_least, within
-from mixer.runs.model import (
-    build_model,
-    image_size_of,
-    model_fields,
-    precision,
-    training_mesh,
-)
-from mixer.runs.reader import Reader
+from mixer.runs.model import precision, training_mesh
+from mixer.runs.reader import Reader, fingerprints
 from mixer.runs.sampling import class_weights
 from mixer.runs.teacher import teacher_of
+from mixer.runs.trainee import build_trainee
 from mixer.runs.update import Update, update_of
-from mixer.runs.weights import RANDOM, at_size, upstream_of
 from mixer.training import durations, losses, profile, schedules, writers
 from mixer.training.progress import Progress
-from mixer.weights import fitting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,13 +63,7 @@ class Training:
     @functools.cached_property
     def examples(self) -> dict[str, list[tuple[str, str, int, str]]]:
         """(dataset, split, size, `fingerprint`) of each reader, keyed like `readers`."""
-        return {
-            name: [
-                (source.name, source.split, len(source), sources.fingerprint(source))
-                for source in (reader.source for reader in several)
-            ]
-            for name, several in self.readers.items()
-        }
+        return fingerprints(self.readers)
 
     @property
     def measured(self) -> dict[str, list[Reader]]:
@@ -111,13 +95,7 @@ class Training:
 
     def unreadable(self) -> str | None:
         """Reads the first batch of each evaluation; returns the error of an unreadable example."""
-        for evaluation in self.evaluations:
-            try:
-                for reader in evaluation.readers:
-                    reader.try_first()
-            except BadExample as error:
-                return f"config.evaluators.{evaluation.name}: {error}"
-        return None
+        return unreadable(self.evaluations)
 
     def headline(self) -> str:
         """One line for the terminal: model, dataset, steps, devices."""
@@ -163,40 +141,18 @@ def build_training(config: ConfigDict, resumed: ModelCard | None = None) -> Trai
     Raises:
       BadInput: the config asks for something that cannot be done.
     """
-    import_modules(config.imports)
-    image_size = image_size_of(config)
-    fields = model_fields(config)
-    given_classes = fields["num_classes"]
-    fields |= resumed.model if resumed else {}
-    name, _ = fields.pop("name"), fields.pop("num_classes")
-    model = build_model(name, fields | {"num_classes": given_classes or 1}, image_size)
-    if config.init_head not in fitting.HEADS:
-        raise errors.unknown("config.init_head", config.init_head, fitting.HEADS)
-    if config.init_head == "reset" and not config.init_from:
-        raise errors.BadInput(
-            f"config.init_from is empty, but a new head on {name} needs trained weights: set it to "
-            f"a workdir, a file or a published name, or to random for untrained weights"
-        )
-    if config.init_head == "keep" and not config.init_from:
-        raise errors.BadInput(
-            "config.init_head=keep, but config.init_from is empty: there is no head to keep"
-        )
-    transforms.parse(config.input.transform, image_size)
-    mesh = training_mesh(config, fitting.shapes(model, image_size))
-    source, whole = training_source(config)
-    labels = sources.label_kinds.of(source)
-    if given_classes and given_classes != len(source.classes):
-        raise errors.BadInput(
-            f"config.model.num_classes={given_classes}, but {config.dataset} has "
-            f"{len(source.classes)} {'outputs' if labels.are_vectors else 'classes'}; leave it "
-            f"empty to take the dataset's"
-        )
-    model, load = model.clone(num_classes=len(source.classes)), None
-    if not resumed:
-        model, load = at_size(config, model, image_size, config.init_head, source.classes)
+    trainee = build_trainee(
+        config,
+        config.init_head,
+        lambda shapes: training_mesh(config, shapes),
+        resumed,
+        regression=config.loss == losses.REGRESSION,
+    )
+    model, mesh, source = trainee.model, trainee.mesh, trainee.source
+    image_size, labels = trainee.card.image_size, trainee.labels
 
     def steps(duration: str, key: str, least: int = 1) -> int:
-        number = durations.to_steps(duration, config.batch_size, whole, key)
+        number = durations.to_steps(duration, config.batch_size, trainee.whole, key)
         if number < least:
             raise errors.BadInput(f"config.{key}={duration!r}: expected at least {least} step")
         return number
@@ -206,19 +162,7 @@ def build_training(config: ConfigDict, resumed: ModelCard | None = None) -> Trai
     weights = class_weights(config, source)
     teacher = teacher_of(config, model, image_size, mesh, labels, source.classes)
     update = update_of(config, model, image_size, schedule, mesh, labels, weights, teacher)
-    regression = config.loss == losses.REGRESSION
-    card = ModelCard(
-        model={"name": name} | {f: getattr(model, f) for f in ("num_classes", *fields)},
-        image_size=image_size,
-        transform=evaluation_transform(config),
-        classes=tuple(source.classes),
-        dataset=config.dataset,
-        imports=config.imports,
-        multi_label=labels.kind in ("classes", "probabilities") and not regression,
-        decoding=config.input.decoding,
-        regression=regression,
-    )
-    evaluations = build_evaluations(config, model, mesh, card, steps)
+    evaluations = build_evaluations(config, model, mesh, trainee.card, steps)
     _check_best(config.best, evaluations, ema=config.ema_decay > 0)
     at_least(0, patience=config.patience)
     if config.patience and not config.best:
@@ -229,10 +173,10 @@ def build_training(config: ConfigDict, resumed: ModelCard | None = None) -> Trai
     at_least(1, **{"runtime.keep_checkpoints": config.runtime.keep_checkpoints})
     return Training(
         update=update,
-        card=card,
+        card=trainee.card,
         reader=training_reader(config, source, mesh, config.batch_size),
         evaluations=evaluations,
-        initial=lambda: _initial(config, load),
+        initial=trainee.initial,
         total=total,
         log_every=steps(config.runtime.log_every, "runtime.log_every"),
         checkpoint_every=steps(config.runtime.checkpoint_every, "runtime.checkpoint_every"),
@@ -264,14 +208,6 @@ def _schedule(config: ConfigDict, steps: Callable[..., int], total: int) -> opta
         cooldown=steps(asked.cooldown, "schedule.cooldown", 0),
         **own,
     )
-
-
-@again_if_gone
-def _initial(config: ConfigDict, load: Callable) -> tuple[Any, dict | None]:
-    if config.init_from in ("", RANDOM):
-        return None, None
-    upstream, meta = upstream_of(config)
-    return load(step=meta and meta["step"]), upstream
 
 
 def _check_best(best: str, evaluations: list[Evaluation], *, ema: bool) -> None:

@@ -40,6 +40,7 @@ READ_ELSEWHERE = {
     "schedule.timescale",
     "distill",
     "sweep",  # of the recipe that is one
+    "probe",
 }
 
 
@@ -90,8 +91,8 @@ def test_preparation_reads_its_keys(image_folder, data_dir):
     assert keys.read_so_far(config) >= {f"prepare.{key}" for key in config.prepare}
 
 
-# fewshot trains nothing; the others train finetune's and jft's.
-SAME = ("fewshot", "sweep", "permutation", "data_scaling")
+# fewshot and probe make no step; the others train finetune's and jft's.
+SAME = ("fewshot", "probe", "sweep", "permutation", "data_scaling")
 SPREAD = [
     (name, *how) for name in RECIPES if name not in SAME for how in (("replicate", 1), ("fsdp", 2))
 ]

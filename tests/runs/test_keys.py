@@ -18,6 +18,7 @@ from mixer.runs.fewshot import few_shot_of
 from mixer.runs.input_benchmark import build_benchmark
 from mixer.runs.plan import planned_step
 from mixer.runs.prepare import preparation
+from mixer.runs.probe import build_probe
 from mixer.runs.sweep import build_sweep
 from mixer.runs.trained import load_trained
 from mixer.runs.training import build_training
@@ -46,7 +47,9 @@ def recipe(run, words="smoke"):
 def built(config):
     """Builds everything for which a run reads its keys."""
     run = config.run
-    if run == "train":
+    if run == "train" and config.probe.l2:
+        build_probe(config)
+    elif run == "train":
         build_training(config).initial()
     elif run in ("evaluate", "fewshot", "predict"):
         model = load_trained(config)
