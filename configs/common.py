@@ -66,7 +66,9 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     config.input.label_key = ""
     config.input.fraction = 1.0  # of the split to use; an epoch still counts the whole split
     config.input.fraction_seed = 0  # which part; with one seed, smaller parts are in larger ones
-    config.input.shuffle = "full"  # or "blocks(size=128, window=16, lanes=1)"; see docs/data.md
+    # or "blocks(size=128, window=16, lanes=1)"; for Parquet "row_groups(window=4, lanes=1)"; see
+    # docs/data.md
+    config.input.shuffle = "full"
     # Data sets to mix in, ((DATASET, SPLIT, SHARE), ...); the rest is config.dataset's share.
     config.input.mixture = ()
     # How often each image is seen: examples (all equally often) or classes (each class equally

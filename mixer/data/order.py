@@ -7,7 +7,7 @@ blocks, for a store, where each request has a cost.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import grain
@@ -155,6 +155,10 @@ class Blocks:
         """The indices that these rows of the batches can contain."""
         return [self._share(lane) for lane in self._lanes_of(rows)]
 
+    def read_by(self, rows: Sequence[int]) -> float:
+        """The part of the examples that these rows of the batches can contain."""
+        return sum(map(len, self.share(rows))) / self.size
+
     def after(self, index: int) -> int:
         """The next index in storage order within the share, after the last one the first."""
         share = self._share_of(index)
@@ -202,8 +206,18 @@ class Blocks:
         return shuffle_few(which, whole, draw(*key, 2)) * self.block + inside
 
 
-def parse(text: str, *, examples: int, seed: int, batch_size: int) -> Full | Blocks:
+def parse(
+    text: str,
+    *,
+    examples: int,
+    seed: int,
+    batch_size: int,
+    more: Mapping[str, Callable[..., Order]] = {},
+) -> Order:
     """Parses `full` or `blocks(size=128, window=16, lanes=1)`.
+
+    Args:
+      more: other orders by name, which make them of the arguments in `text`.
 
     Raises:
       BadInput: anything else, or numbers that do not fit together.
@@ -215,4 +229,4 @@ def parse(text: str, *, examples: int, seed: int, batch_size: int) -> Full | Blo
     def blocks(size=128, window=16, lanes=1):
         return Blocks(examples, seed, batch_size, size, window, lanes)
 
-    return calls.build("config.input.shuffle", text, {"full": full, "blocks": blocks})
+    return calls.build("config.input.shuffle", text, {"full": full, "blocks": blocks, **more})

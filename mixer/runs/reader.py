@@ -12,6 +12,7 @@ from mixer.batch import Batch
 from mixer.data import pipeline, sources, transforms
 from mixer.data.decode import UPRIGHT, Decoding
 from mixer.data.order import Blocks, Order
+from mixer.data.row_group_order import RowGroups
 from mixer.data.shares import ByClass
 from mixer.data.sources import Source
 from mixer.data.sources.blocks import in_blocks
@@ -170,9 +171,9 @@ def print_sources(
 def _warn_of_share(training: Reader) -> None:
     """Warns if this host reads much more of the data than its share of the batch; names the fix."""
     order, rows = training.rows.order, training.rows.rows
-    if not isinstance(order, Blocks):
+    if not isinstance(order, Blocks | RowGroups):
         return
-    read = sum(map(len, order.share(rows))) / order.size
+    read = order.read_by(rows)
     share = len(rows) / training.batch_size
     if read > 1.5 * share:
         devices = training.mesh.shape["data"] * training.mesh.shape["fsdp"]

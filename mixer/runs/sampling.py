@@ -10,8 +10,9 @@ from ml_collections import ConfigDict
 from mixer import errors
 from mixer.data import order
 from mixer.data.order import Order
+from mixer.data.row_group_order import RowGroups
 from mixer.data.shares import ByClass, Mixed
-from mixer.data.sources import Source, split_to_train_on
+from mixer.data.sources import Source, grouped, split_to_train_on
 from mixer.data.sources.labels import labels_of
 from mixer.data.sources.mixture import Mixture
 
@@ -92,8 +93,15 @@ def order_of(config: ConfigDict, source: Source, batch_size: int) -> Order:
     if sampling not in _SAMPLINGS:
         raise errors.unknown("config.input.sampling", sampling, _SAMPLINGS)
 
+    def row_groups(window: int = 4, lanes: int = 1) -> RowGroups:
+        groups = grouped.row_groups(source)
+        if groups is None:
+            raise ValueError(f"{config.dataset} is not a data set of Parquet files alone")
+        return RowGroups(*groups, seed, batch_size, window, lanes)
+
     def parsed(size: int, seed: int) -> Order:
-        return order.parse(shuffle, examples=size, seed=seed, batch_size=batch_size)
+        more = {"row_groups": row_groups}
+        return order.parse(shuffle, examples=size, seed=seed, batch_size=batch_size, more=more)
 
     plain = parsed(len(source), seed)
     special = {

@@ -7,7 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from mixer.data.order import Blocks, Order
+from mixer.data.row_group_order import RowGroups
 from mixer.data.sources import Source
+from mixer.data.sources.grouped import ahead_by_group
 
 _CONNECTIONS = 8  # concurrent fetches
 _SEQUENTIAL = 128  # examples per block when reading in order
@@ -90,17 +92,20 @@ class BlockSource:
 
 
 def in_blocks(source: Source, order: Order | None, rows: Sequence[int]) -> tuple[Source, int]:
-    """Wraps a source in a `BlockSource` if the order, or reading a remote store in order, needs it.
+    """Wraps a source so that it reads ahead, if the order or a remote store needs it.
 
     Args:
       order: the training order; None if the examples are read once, in sequence.
       rows: the rows of a global batch that this process makes.
 
     Returns:
-      The source or a `BlockSource`, and how many rows ahead examples must be announced to it: one
-      window, so that the next window is fetched while one is read. It keeps three windows, because
-      the last window of an epoch may be short, and then the one after the next is fetched, too.
+      The source or what wraps it, and how many rows ahead examples must be announced to it: one
+      window, so that the next window is fetched while one is read. The blocks of three windows are
+      kept, because the last one of an epoch may be short, and then the one after the next is
+      fetched, too.
     """
+    if isinstance(order, RowGroups):
+        return ahead_by_group(source, order, rows)
     if isinstance(order, Blocks) and hasattr(source, "read"):
         keep = 3 * order.blocks_at_once(rows)
         ahead = order.window * order.block * len(rows) // order.batch_size

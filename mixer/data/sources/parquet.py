@@ -98,6 +98,18 @@ class Rows:
         sizes = (self.tables[file].row_group(group).num_rows for file, group in places)
         return places, list(itertools.accumulate(sizes))
 
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest row group, undecoded."""
+        return max(
+            self.tables[file].row_group(group).total_byte_size for file, group in self.groups[0]
+        )
+
+    def will_read(self, row: int) -> None:
+        """Starts reading the row group of a row."""
+        file, group, _ = self._find(row)
+        GROUPS.start(self.files[file], self.tables[file], group, self.column)
+
     def _find(self, row: int) -> tuple[int, int, int]:
         """(file, row group, row in it)."""
         places, ends = self.groups
@@ -129,9 +141,11 @@ class Rows:
         ]
         if sum(sizes) <= HELD_BYTES:
             return ""
+        window = HELD_BYTES // (2 * self.largest)
+        way = f"set config.input.shuffle=row_groups(window={window}), or " if window else ""
         return (
-            f"; it is read in groups of {max(sizes) / 1e6:,.0f} MB, each for a single image of a "
-            f"shuffled order: to train on it, prepare it once (config.run=prepare)"
+            f"; it is read in groups of {self.largest / 1e6:,.0f} MB, each for a single image of "
+            f"the order full: to train on it, {way}prepare it once (config.run=prepare)"
         )
 
 

@@ -1,7 +1,7 @@
 """The row groups of Parquet files that were read last."""
 
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +16,7 @@ class RowGroups:
         self._lock = threading.Lock()
         self._held: dict[tuple, Future[pa.ChunkedArray]] = {}  # the most recently used is last
         self._bytes = 0
+        self._pool: ThreadPoolExecutor | None = None
 
     def get(self, file: str, table: pq.FileMetaData, group: int, column: str) -> pa.ChunkedArray:
         """A column of a row group.
@@ -43,6 +44,14 @@ class RowGroups:
                 self._keep(values.nbytes)
                 held.set_result(values)
         return held.result()
+
+    def start(self, file: str, table: pq.FileMetaData, group: int, column: str) -> None:
+        """Starts to read what `get` will be asked for soon; its errors are raised there."""
+        with self._lock:
+            if (file, group, column) in self._held:
+                return
+            self._pool = self._pool or ThreadPoolExecutor(1, "row groups")
+            self._pool.submit(self.get, file, table, group, column)
 
     def _keep(self, size: int) -> None:
         with self._lock:
