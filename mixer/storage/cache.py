@@ -29,7 +29,7 @@ def remembered(kind: str, version: tuple, doing: str, find: Callable[[], Any]) -
     try:
         return json.loads(place.read_bytes())
     except (OSError, ValueError):
-        print(f"{doing}, once", flush=True)
+        print(f"{doing}, once\n", end="", flush=True)  # whole, also from several threads
         found = find()
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
