@@ -69,13 +69,11 @@ class Terminal:
         where = f"saved step {reached:,} of {self._training.total:,}" if reached else "no step done"
         self._console.line(f"stopped by {by}: {where}; the same command resumes the run")
 
-    def ended(self, reached: int, why: str) -> None:
-        """Prints where and why a training ended before its last step."""
-        self._console.line(
-            f"ended at step {reached:,} of {self._training.total:,}: {why} "
-            f"(--config.init_step=best loads it)"
-        )
-
-    def done(self, seconds: float, results: epath.Path) -> None:
-        """Prints the last line of a complete run."""
+    def done(self, seconds: float, results: epath.Path, reached: int, early: str | None) -> None:
+        """Prints the last line of a complete run; `early`: why it ended at step `reached`."""
+        if early:
+            self._console.line(
+                f"ended at step {reached:,} of {self._training.total:,}: {early} "
+                f"(--config.init_step=best loads it)"
+            )
         self._console.line(f"done in {format_duration(seconds)}: {results}")

@@ -296,6 +296,4 @@ class _Session:
         )
         self.log.finish(self.results)
         curves.write(self.path)
-        if early:
-            self.terminal.ended(reached, early)
-        self.terminal.done(seconds, self.path / workdir.RESULTS)
+        self.terminal.done(seconds, self.path / workdir.RESULTS, reached, early)
