@@ -15,6 +15,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from mixer.benchmark import throughput
+from mixer.data.sources.label_kinds import Labels
 from mixer.models import registry
 from mixer.paper import published
 from mixer.planning import flops, peaks
@@ -150,7 +151,7 @@ def _training_step(config: ConfigDict, case: _Case, mesh, batch_size: int) -> Up
     own.batch_size = batch_size
     own.model = {"dtype": _precision(config)}  # the other fields are in case.model
     schedule = schedules.make_schedule("constant", base=1e-3, end=0, warmup=0, total=1)
-    return update_of(own, case.model, case.image_size, schedule, mesh, 0)
+    return update_of(own, case.model, case.image_size, schedule, mesh, Labels())
 
 
 def _training(config: ConfigDict, case: _Case, mesh, batch_size: int) -> Callable[[], None]:
