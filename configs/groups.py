@@ -24,7 +24,7 @@ def sheet(config: ConfigDict) -> None:
 
 def convert_to(config: ConfigDict) -> None:
     # convert: OUT.npz, OUT.safetensors, FOLDER/ (with the slash), or a program: OUT.stablehlo,
-    # OUT.onnx
+    # OUT.onnx, OUT.tflite or FOLDER/saved_model/
     config.convert_to = ""
 
 

@@ -98,7 +98,9 @@ def conversion(config: ConfigDict) -> Conversion:
         raise errors.BadInput(
             f"config.convert_to={target!r}: expected OUT.npz (the published names), "
             f"OUT.safetensors (timm's), FOLDER/ (for the Hugging Face Hub), or a program: "
-            f"OUT{', OUT'.join(programs.FORMATS)}"
+            + ", ".join(
+                f"{'FOLDER/' if end[-1] == '/' else 'OUT'}{end}" for end in programs.FORMATS
+            )
         )
     if storage.is_remote(target):
         raise errors.BadInput(

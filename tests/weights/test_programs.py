@@ -2,6 +2,8 @@
 
 import json
 import sys
+import warnings
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -36,9 +38,28 @@ def by_onnx(path, images):
     return session.run(None, {"images": images})[0]
 
 
-RUNTIMES = {".stablehlo": (by_stablehlo, "flatbuffers"), ".onnx": (by_onnx, "jax2onnx")}
+def by_tflite(path, images):
+    tf = pytest.importorskip("tensorflow")
+    with warnings.catch_warnings(action="ignore"):  # it moves to another package
+        logits = tf.lite.Interpreter(str(path)).get_signature_runner()
+    return np.concatenate([logits(images=image[None])["logits"] for image in images])
+
+
+def by_tensorflow(path, images):
+    tf = pytest.importorskip("tensorflow")
+    served = tf.saved_model.load(str(path)).signatures["serving_default"]
+    return served(images=tf.constant(images))["logits"].numpy()
+
+
+RUNTIMES = {
+    ".stablehlo": (by_stablehlo, "flatbuffers"),
+    ".onnx": (by_onnx, "jax2onnx"),
+    ".tflite": (by_tflite, "tensorflow"),
+    "/saved_model/": (by_tensorflow, "tensorflow"),
+}
 # tests/models/test_export.py has all families of StableHLO.
-MODELS = [(".stablehlo", "Mixer"), *((".onnx", name) for name in ("Mixer", "ViT", "BiT", "NFNet"))]
+MODELS = [(".stablehlo", "Mixer")]
+MODELS += [(e, name) for e in [*RUNTIMES][1:] for name in ("Mixer", "ViT", "BiT", "NFNet")]
 
 
 @pytest.mark.parametrize(("ending", "name"), MODELS)
@@ -53,13 +74,15 @@ def test_its_own_runtime_gives_the_models_logits(ending, name, tmp_path):
     apply = jax.jit(lambda images: case.model.apply({"params": case.params()}, images))
     ours = np.asarray(apply(batch.to_model_input(images)))
     assert difference < TOLERANCE * np.abs(ours).max()
-    found = runtime(tmp_path / f"of{ending}", images)
+    found = runtime(Path(target), images)
     np.testing.assert_allclose(found, ours, rtol=0, atol=TOLERANCE * np.abs(ours).max())
-    about = json.loads((tmp_path / f"of{ending}.json").read_text())
-    assert about["input"]["shape"] == ["batch", *case.image_size, 3]
-    assert about["output"]["shape"] == ["batch", 5] and about["classes"] == list("abcde")
+    beside = f"{target}model.json" if target.endswith("/") else f"{target}.json"
+    about = json.loads(Path(beside).read_text())
+    batch_size = 1 if ending == ".tflite" else "batch"
+    assert about["input"]["shape"] == [batch_size, *case.image_size, 3]
+    assert about["output"]["shape"] == [batch_size, 5] and about["classes"] == list("abcde")
     assert about["preprocessing"] == {"transform": "resize", "crop_pct": 1.0, "crop_mode": "squash"}
-    assert f"of{ending}" in about["use"] and "/home" not in str(about)
+    assert Path(target).name in about["use"] and "/home" not in str(about)
 
 
 def test_a_program_with_other_logits_is_not_kept(tmp_path, monkeypatch):
@@ -84,10 +107,11 @@ def test_what_a_program_means_is_described():
 
 
 def test_what_cannot_be_written_is_refused_before(monkeypatch):
-    for library, ending in (("flatbuffers", ".stablehlo"), ("jax2onnx", ".onnx")):
+    for ending, (_, library) in RUNTIMES.items():
+        extra = "tensorflow" if library == "tensorflow" else ending[1:]
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, library, None)
-            fix = rf"needs the package {library}: pip install -r requirements-{ending[1:]}.txt"
+            fix = rf"needs the package {library}: pip install -r requirements-{extra}.txt"
             with pytest.raises(mixer.BadInput, match=fix):
                 programs.check(f"x{ending}", {})
     pytest.importorskip("flatbuffers")

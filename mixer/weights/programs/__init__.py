@@ -1,11 +1,12 @@
 """Exports a trained model as a program that other runtimes start, without Flax or this package.
 
-A program has the parameters inside. It takes any number of images as uint8 RGB, scales them itself,
-computes in float32 and returns logits. A JSON file beside it says what its user has to know: the
-size and preprocessing of the images, and the classes.
+A program has the parameters inside. It takes images as uint8 RGB, scales them itself, computes in
+float32 and returns logits. A JSON file beside it says what its user has to know: the size and
+preprocessing of the images, and the classes.
 """
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from mixer import batch, errors, storage
 from mixer.checkpoint.model_card import ModelCard
 from mixer.weights import class_names
 from mixer.weights.formats import hub_page
-from mixer.weights.programs import onnx, stablehlo
+from mixer.weights.programs import onnx, saved_model, stablehlo, tflite
 
 
 class Format(Protocol):
@@ -26,9 +27,11 @@ class Format(Protocol):
 
     Attributes:
       USE: Python code that starts the program PATH with `images`.
+      BATCH: how many images it takes at a time; "batch" for any number.
     """
 
     USE: str
+    BATCH: str | int
 
     def check(self) -> None:
         """Raises BadInput if the libraries that it needs are missing."""
@@ -40,8 +43,13 @@ class Format(Protocol):
         """The logits of uint8 images [N, H, W, 3] by the program's own runtime."""
 
 
-# What a target ends in -> its format.
-FORMATS: dict[str, Format] = {".stablehlo": stablehlo, ".onnx": onnx}
+# What a target ends in -> its format. TensorFlow itself calls such a folder saved_model.
+FORMATS: dict[str, Format] = {
+    ".stablehlo": stablehlo,
+    ".onnx": onnx,
+    ".tflite": tflite,
+    "saved_model/": saved_model,
+}
 # The most bytes of parameters in a file, which is a FlatBuffer or a protocol buffer.
 _LIMIT = 2**31 - 2**20
 # The largest difference to our logits, as a share of the largest logit. float32 gives 1e-5; the
@@ -62,10 +70,10 @@ def check(target: str, params: dict[str, Any]) -> None:
     """
     _known(target).check()
     size = sum(x.size for x in jax.tree.leaves(params)) * 4
-    if size > _LIMIT:
+    if size > _LIMIT and not target.endswith("/"):
         raise errors.BadInput(
             f"{target!r}: such a file can have {_LIMIT:,} bytes, and the parameters have {size:,}: "
-            f"convert to .safetensors instead"
+            f"convert to .safetensors, or to FOLDER/saved_model/ for TensorFlow"
         )
 
 
@@ -73,7 +81,8 @@ def save(target: str, params: dict[str, Any], model: nn.Module, card: ModelCard)
     """Writes a program and its description, and runs it to see that its logits are the model's.
 
     Args:
-      target: what to write, as in `FORMATS`; its description is TARGET.json.
+      target: what to write, as in `FORMATS`; its description is TARGET.json, of a folder
+        TARGET/model.json.
       params: nested dict of float32 arrays that `model` can use.
       model: the Module that they are for.
       card: image size, preprocessing and classes.
@@ -101,12 +110,13 @@ def save(target: str, params: dict[str, Any], model: nn.Module, card: ModelCard)
         ours = np.asarray(jax.jit(function)(params, images))
         difference = float(np.abs(theirs - ours).max())
         if not difference <= _TOLERANCE * np.abs(ours).max():
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
             raise errors.Failure(
                 f"{target} is not kept: its logits of two random images differ by {difference:.1e} "
                 f"from the model's, the largest of which is {np.abs(ours).max():.1e}"
             )
-        with storage.write_whole(path.with_name(f"{path.name}.json")) as file:
+        beside = path / "model.json" if path.is_dir() else path.with_name(f"{path.name}.json")
+        with storage.write_whole(beside) as file:
             file.write(about.encode())
     except OSError as error:
         raise errors.BadInput(f"{target!r} cannot be written: {error}") from None
@@ -115,21 +125,21 @@ def save(target: str, params: dict[str, Any], model: nn.Module, card: ModelCard)
 
 def describe(target: str, model: nn.Module, card: ModelCard) -> dict[str, Any]:
     """The content of the description, for a program's user."""
-    height, width = card.image_size
+    form, (height, width) = _known(target), card.image_size
     return {
         "model": card.model["name"],
-        "use": _known(target).USE.replace("PATH", repr(Path(target).name)),
+        "use": form.USE.replace("PATH", repr(Path(target).name)),
         "input": {
             "name": "images",
             "dtype": "uint8",
-            "shape": ["batch", height, width, 3],
+            "shape": [form.BATCH, height, width, 3],
             "meaning": "RGB, 0 to 255, not normalized: the program does that",
         },
         "preprocessing": {"transform": card.transform, **hub_page.crop(card)},
         "output": {
             "name": "logits",
             "dtype": "float32",
-            "shape": ["batch", model.num_classes or "features"],
+            "shape": [form.BATCH, model.num_classes or "features"],
             "meaning": _meaning(card),
         },
         "classes": card.classes,

@@ -20,6 +20,7 @@ from jax.extend import core
 from mixer import errors, storage
 
 USE = "onnxruntime.InferenceSession(PATH).run(['logits'], {'images': images})[0]"
+BATCH = "batch"  # any number
 # ReduceSum has had its axes as an input since 18, as jax2onnx writes it.
 _OPSET = 18
 

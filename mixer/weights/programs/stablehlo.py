@@ -11,6 +11,7 @@ import numpy as np
 from mixer import errors, storage
 
 USE = "jax.export.deserialize(open(PATH, 'rb').read()).call(images)"
+BATCH = "batch"  # any number
 _PLATFORMS = ("cpu", "cuda", "tpu")
 
 
