@@ -211,7 +211,7 @@ def evaluator(
 
     The split "auto" is test; for an image folder without one, validation; without either, the tenth
     of train that training holds out, or all images if the model was trained on another folder. See
-    also `fewshot`.
+    also `fewshot` and `knn`.
     """
     return ConfigDict(
         {
@@ -242,9 +242,31 @@ def fewshot(config: ConfigDict, datasets: tuple[tuple[str, str, str], ...], ever
     ).lock()
 
 
+def knn(config: ConfigDict, datasets: tuple[tuple[str, str, str], ...], every: str):
+    """An entry of `config.evaluators`: votes of the nearest training examples, by features."""
+    return ConfigDict(
+        {
+            "type": "knn",  # a vote of the nearest training examples, by the features
+            "neighbors": (10, 20),  # how many vote
+            "temperature": 0.07,  # their weights are exp(cosine similarity / temperature)
+            "datasets": datasets,  # ((name, training split, test split), ...); empty: ImageNet
+            "transform": "",  # empty: resize to 8/7 of the image size, central crop
+            "batch_size": min(config.batch_size, 1024),  # over all devices
+            "every": every,  # how often to measure
+            "optional": False,  # True: skip the datasets that are not prepared
+        }
+    ).lock()
+
+
+# The entries that measure features on two splits of several datasets.
+ON_FEATURES = {"fewshot": fewshot, "knn": knn}
+
+
 def default_evaluator(config: ConfigDict, kind: str) -> ConfigDict:
     """An entry of this type with nothing set, to compare a recipe's entry with."""
-    return fewshot(config, (), "") if kind == "fewshot" else evaluator(config, "", "", "")
+    return (
+        ON_FEATURES[kind](config, (), "") if kind in ON_FEATURES else evaluator(config, "", "", "")
+    )
 
 
 def smoke(config: ConfigDict) -> ConfigDict:
@@ -263,9 +285,10 @@ def smoke(config: ConfigDict) -> ConfigDict:
     config.schedule.warmup = "2 steps"
     for entry in config.evaluators.values():
         entry.update(batch_size=8, every="5 steps")
-        if entry.type == "fewshot":
+        if entry.type in ON_FEATURES:
             # The training split has at least six examples of each digit.
-            entry.update(datasets=(("digits", "train[:100]", "test[:32]"),), shots=(1, 5))
+            entry.update(datasets=(("digits", "train[:100]", "test[:32]"),))
+            entry.update({"shots": (1, 5)} if entry.type == "fewshot" else {})
         else:
             entry.update(dataset="", split="test[:16]")
     config.runtime.log_every = "5 steps"

@@ -1,4 +1,4 @@
-r"""Few-shot linear evaluation of a trained model: figures 2 (right) and 4, appendix A.
+r"""Few-shot linear evaluation of a trained model: figures 2 (right) and 4, appendix A; or k-NN.
 
     python main.py --config=configs/fewshot.py --config.init_from=runs/imagenet21k-b16 \
       --workdir=runs/fewshot
@@ -16,6 +16,10 @@ drawn from the first 65,000. `ranked`, the code of 2021 and so most likely the p
 stored examples of each class, and for each number of shots the lambda in 2^-10 ... 2^19 with the
 best mean rank, by test accuracy, over the datasets (`fewshot/l2/<shots>shot`).
 
+With the word knn, configs/fewshot.py:knn,cifar100, the nearest training examples vote instead, as
+DINO measures features: knn/<dataset>/<k>nn, by default of ImageNet, with all its training images.
+--config.evaluators.knn.neighbors='(10, 20, 100, 200)' sets how many vote.
+
 Hardware: the features take a forward pass over both splits. The regressions run on the host, in
 float64. With ImageNet's 50,000 test images a draw takes about 10 s on 2 cores, and `fixed` makes 12
 draws; `ranked` makes 30 predictions for each number of shots, which takes some 10 minutes.
@@ -23,22 +27,26 @@ draws; `ranked` makes 30 predictions for each number of shots, which takes some 
 
 from configs import arguments, common
 from mixer.data import sources
-from mixer.evaluation import fewshot
+from mixer.evaluation import fewshot, knn
 
 
 def get_config(words: str = "", run: str = "fewshot"):
-    """Takes a dataset, a model, a resolution and `smoke`."""
-    args = arguments.parse(words, model="Mixer-B/16", dataset="", resolution=224)
+    """Takes a dataset, a model, a resolution, `knn` and `smoke`."""
+    choices = ("linear", "knn")
+    args = arguments.parse(words, model="Mixer-B/16", dataset="", resolution=224, choices=choices)
     config = common.base(args, run)
-    config.evaluators.fewshot = common.fewshot(config, _datasets(args.dataset), "10 epochs")
+    name, entry = ("knn", common.knn) if args.choice == "knn" else ("fewshot", common.fewshot)
+    config.evaluators[name] = entry(config, _datasets(args.dataset, name), "10 epochs")
     if args.smoke:
         common.smoke(config).init_from = "random"
     return config
 
 
-def _datasets(asked: str) -> tuple[tuple[str, str, str], ...]:
+def _datasets(asked: str, by: str) -> tuple[tuple[str, str, str], ...]:
     if not asked:
         return ()
     known = {dataset[0]: dataset for rule in fewshot.RULES.values() for dataset in rule.datasets}
+    if by == "knn":
+        known |= {dataset[0]: dataset for dataset in knn.DATASETS}
     train, test = sources.split_to_train_on(asked), sources.split_to_measure(asked, asked)
     return (known.get(asked, (asked, train, test)),)

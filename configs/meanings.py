@@ -128,8 +128,8 @@ def of(key: str, config: ConfigDict) -> str:
     """
     group, *rest = key.split(".")
     if group == "evaluators" and len(rest) == 2:
-        few_shot = config.evaluators[rest[0]].type == "fewshot"
-        return of_entry("fewshot" if few_shot else "evaluator").get(rest[1], "")
+        kind = config.evaluators[rest[0]].type
+        return of_entry(kind if kind in ("fewshot", "knn") else "evaluator").get(rest[1], "")
     if group == "model" and rest and key not in of_common():
         own = f"a field of {config.model.name}, a model of your own"
         return fields.MEANINGS.get(rest[0], own)
@@ -168,7 +168,7 @@ def _of_keys(file: "_File", function: ast.FunctionDef) -> dict[str, str]:
 
 @functools.cache
 def of_entry(function: str) -> dict[str, str]:
-    """{key: its comment} from `common.evaluator` or `common.fewshot`."""
+    """{key: its comment} from `common.evaluator`, `fewshot` or `knn`."""
     statements = _COMMON.functions[function].body
     (made,) = (part for part in statements if isinstance(part, ast.Return))
     return {name: _COMMON.comment_at(item) for name, item in _items(made).items()}

@@ -82,6 +82,7 @@ def test_no_file_is_long():
 BUILT = {
     *("data", "model", "update", "weights", "sam", "teacher", "evaluations", "fewshot_evaluation"),
     "soup",
+    *("features_evaluation", "knn_evaluation"),
     *("bill", "estimate", "quoted", "training", "trained", "recorded", "past", "start", "sampling"),
     *("trainee", "probe"),
 }

@@ -1,4 +1,4 @@
-"""Builds the config's evaluators; `fewshot` is in fewshot_evaluation.py."""
+"""Builds the config's evaluators; see also features_evaluation.py."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Sequence
@@ -19,7 +19,7 @@ from mixer.evaluation import (  # noqa: F401 importing them registers the evalua
     regression,
 )
 from mixer.evaluation.registry import EVALUATORS, Evaluator, evaluate, takes
-from mixer.runs import fewshot_evaluation
+from mixer.runs import fewshot_evaluation, knn_evaluation
 from mixer.runs.data import evaluation_reader, first_few, unless_missing
 from mixer.runs.labels import check_evaluator
 from mixer.runs.model import apply_of, compiled
@@ -166,7 +166,10 @@ def build_on_split(
 
 # Types that measure several datasets: {type: (function that lists its splits, its builder)}. All
 # other types are in `EVALUATORS` and measure one split.
-_OF_SEVERAL = {"fewshot": (fewshot_evaluation.splits_of, fewshot_evaluation.build_few_shot)}
+_OF_SEVERAL = {
+    "fewshot": (fewshot_evaluation.splits_of, fewshot_evaluation.build_few_shot),
+    "knn": (knn_evaluation.splits_of, knn_evaluation.build_knn),
+}
 
 
 def splits_of(config: ConfigDict, name: str) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from jax.sharding import AxisType, Mesh
+from sklearn.neighbors import KNeighborsClassifier
 
 from configs import common, fewshot, imagenet, quickstart
 from mixer import batch as batch_lib
@@ -172,6 +173,40 @@ def test_preprocessing_is_that_of_the_protocol(trained):
 def test_what_is_refused(trained, entry, message):
     with pytest.raises(errors.BadInput, match=message):
         few_shot(trained, **entry)
+
+
+def nearest(trained, **entry):
+    config = small(words="knn,Mixer-S/16,32")
+    config.evaluators.knn.update({"datasets": (DIGITS,)} | entry)
+    return few_shot_of(config, trained)
+
+
+def test_nearest_neighbours_of_the_same_features(trained):
+    found = nearest(trained, neighbors=(1, 15)).measure(trained.params)
+    few = few_shot(trained)
+    splits = []
+    for reader in few.readers:
+        with reader.batches() as batches:
+            splits.append(features.extract(few.update, trained.params, batches))
+    (x, labels), (test, truth) = splits
+    for k in (1, 15):
+        by_distance = lambda distance: np.exp((1 - distance) / 0.07)
+        theirs = KNeighborsClassifier(k, weights=by_distance, metric="cosine").fit(x, labels)
+        assert found[f"digits/{k}nn"] == pytest.approx(theirs.score(test, truth))
+
+
+@pytest.mark.parametrize(
+    "entry, message",
+    [
+        ({"neighbors": ()}, "neighbors=\\(\\): expected"),
+        ({"neighbors": (10, 201)}, "digits train\\[:200\\] has only 200 examples"),
+        ({"temperature": 0.0}, "temperature=0.0: expected more than 0"),
+        ({"datasets": (("jft", "full", "full"),)}, "several labels.*type knn is for one"),
+    ],
+)
+def test_neighbours_that_are_refused(trained, entry, message):
+    with pytest.raises(errors.BadInput, match=message):
+        nearest(trained, **entry)
 
 
 def test_a_model_that_needs_its_head_is_refused(trained):
