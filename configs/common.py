@@ -219,6 +219,8 @@ def evaluator(
             "dataset": "",  # empty: the one trained on
             "split": split,  # empty: skip this evaluator; auto: test, or its substitute
             "transform": transform,  # applied to each image
+            # Average the probabilities of these views of it: flip, five_crops or ten_crops.
+            "views": "",
             "batch_size": min(config.batch_size, 1024),  # over all devices
             "every": every,  # how often to measure
             "optional": False,  # True: skip it, with a message, if the dataset is not prepared

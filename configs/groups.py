@@ -14,6 +14,7 @@ def images(config: ConfigDict) -> None:
 def predict(config: ConfigDict) -> None:
     config.predict = ConfigDict()  # predict: what is said of each image
     config.predict.top = 5  # how many classes, the most likely first
+    config.predict.views = ""  # average over these views of it: flip, five_crops or ten_crops
     # npz or parquet: instead of classes, the features below the head, to embeddings.npz or .parquet
     config.predict.embeddings = ""
 

@@ -37,6 +37,13 @@ class ModelCard:
         """`classes` under its public name; checkpoints store it as "classes"."""
         return self.classes
 
+    @property
+    def outputs(self) -> str:
+        """What the model's outputs are: "numbers", or the logits of a "sigmoid" or a "softmax"."""
+        if self.regression:
+            return "numbers"
+        return "sigmoid" if self.multi_label else "softmax"
+
     @classmethod
     def from_json(cls, content: dict) -> "ModelCard":
         """Inverse of `dataclasses.asdict`, after JSON has turned tuples into lists.

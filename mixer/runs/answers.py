@@ -85,7 +85,7 @@ def _write(
     for name, figure in figures.items():
         with storage.write_whole(folder / f"{name}.png") as file:
             style.save(figure, file, "png")
-    sheet = _mistakes(answers, reader, names) if wrong else None
+    sheet = _mistakes(answers, reader, names, card.image_size[0]) if wrong else None
     if sheet:
         with storage.write_whole(folder / "mistakes.png") as file:
             sheet.save(file, "PNG")
@@ -140,8 +140,11 @@ def _per_class(
     return rows
 
 
-def _mistakes(answers: Answers, reader: Reader, names: Sequence[str]) -> Image.Image:
-    """The mistakes with the least probability for the right class, as the model saw the images."""
+def _mistakes(answers: Answers, reader: Reader, names: Sequence[str], height: int) -> Image.Image:
+    """The mistakes with the least probability for the right class, as the model saw the images.
+
+    Of several crops of an image it shows the first, which has this height.
+    """
     wrong = np.flatnonzero(~answers.right)
     worst = wrong[np.argsort(answers.of_label[wrong], kind="stable")][:_WORST]
     source, rows = reader.source, reader.rows
@@ -150,7 +153,7 @@ def _mistakes(answers: Answers, reader: Reader, names: Sequence[str]) -> Image.I
     try:
         seen = np.stack(
             [
-                pixels(source[i]["image"], rows.transform, rows.decoding)
+                pixels(source[i]["image"], rows.transform, rows.decoding)[:height]
                 for i in answers.index[worst].tolist()
             ]
         )

@@ -18,6 +18,7 @@ from mixer.evaluation import (  # noqa: F401 importing them registers the evalua
     multilabel,
     regression,
 )
+from mixer.evaluation import views as views_lib
 from mixer.evaluation.registry import EVALUATORS, Evaluator, evaluate, takes
 from mixer.runs import fewshot_evaluation, knn_evaluation
 from mixer.runs.data import evaluation_reader, first_few, unless_missing
@@ -136,12 +137,15 @@ def build_on_split(
     every = steps(entry.every, f"{key}.every") if steps else 0
     if entry.type not in EVALUATORS:
         raise errors.unknown(f"config.{key}.type", entry.type, [*EVALUATORS, *_OF_SEVERAL])
+    views = views_lib.parse(entry.views, f"{key}.views")
     dataset = entry.dataset or config.dataset
     # In training the card takes its preprocessing from the config; elsewhere the card decides.
     transform = entry.transform if steps else card.transform
     reader = evaluation_reader(
         config, name, dataset, entry.split, transform, card, mesh, by_name=True
     )
+    if views.crops > 1:
+        reader = reader.in_five_crops(transform)
     source = reader.source
     if tuple(source.classes) != card.classes:
         raise errors.BadInput(
@@ -149,7 +153,8 @@ def build_on_split(
             f"({first_few(source.classes)}), the model has {len(card.classes)} "
             f"({first_few(card.classes)})"
         )
-    evaluator = EVALUATORS[entry.type](apply_of(model, mesh), model.num_classes)
+    apply = views_lib.averaged(apply_of(model, mesh), views, card.outputs)
+    evaluator = EVALUATORS[entry.type](apply, model.num_classes)
     if named := getattr(evaluator, "named", None):
         evaluator = named(card.classes)
     check_evaluator(f"config.{key}.type", entry.type, takes(evaluator), source, card)

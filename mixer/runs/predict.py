@@ -16,9 +16,11 @@ from pyarrow import parquet
 
 from mixer import batch as batch_lib
 from mixer import errors, storage
-from mixer.data import transforms
+from mixer.data import five_crops, transforms
 from mixer.data.decode import Decoding
 from mixer.data.sources import image_files
+from mixer.evaluation import views as views_lib
+from mixer.evaluation.views import Views
 from mixer.preprocessing import pixels
 from mixer.runs import keys, workdir
 from mixer.runs.data import decoding_of
@@ -44,7 +46,7 @@ def run(config: ConfigDict, output: str | None, protocol: str) -> None:
     path = workdir.unfinished(output, config) if output else None
     if output and path is None:  # complete
         return
-    kind, top = asked(config, path)
+    kind, top, views = asked(config, path)
     if not config.images:
         raise errors.BadInput(
             "config.run=predict needs --config.images=: files, folders, globs or lists of these "
@@ -65,9 +67,10 @@ def run(config: ConfigDict, output: str | None, protocol: str) -> None:
     if kind:
         wrong, contents = _embedded(trained, files, decoding, kind)
     elif trained.card.regression:
-        wrong, contents = _numbers(trained, files, decoding)
+        wrong, contents = _numbers(trained, files, decoding, views)
     else:
-        wrong, contents = _classified(trained, files, decoding, min(top, len(trained.card.classes)))
+        top = min(top, len(trained.card.classes))
+        wrong, contents = _classified(trained, files, decoding, top, views)
     if len(wrong) == len(files):
         raise errors.BadInput("{}: {}".format(*next(iter(wrong.items()))))
     if wrong:
@@ -77,8 +80,8 @@ def run(config: ConfigDict, output: str | None, protocol: str) -> None:
         _write(config, path, protocol, trained, contents, len(wrong))
 
 
-def asked(config: ConfigDict, path: epath.Path | None) -> tuple[str, int]:
-    """`config.predict`, checked: the kind of file for embeddings, else "" and how many classes.
+def asked(config: ConfigDict, path: epath.Path | None) -> tuple[str, int, Views]:
+    """`config.predict`, checked: the kind of file for embeddings, or "", classes and views.
 
     Args:
       path: the workdir, if there is one.
@@ -91,22 +94,23 @@ def asked(config: ConfigDict, path: epath.Path | None) -> tuple[str, int]:
             f"--config.predict.embeddings={kind} needs --workdir=: the folder for embeddings.{kind}"
         )
     if kind:
-        return kind, 0
+        return kind, 0, Views()
     keys.at_least(1, **{"predict.top": config.predict.top})
-    return "", config.predict.top
+    return "", config.predict.top, views_lib.parse(config.predict.views, "predict.views")
 
 
 def _classified(
-    trained: Trained, files: list[str], decoding: Decoding, top: int
+    trained: Trained, files: list[str], decoding: Decoding, top: int, views: Views
 ) -> tuple[dict[str, str], dict[str, bytes]]:
     """Prints each file's most likely classes; returns {file: error}, and the files to write.
 
-    Probabilities are a softmax; for a model of multi-label images, a sigmoid for each class.
+    Probabilities are a softmax; for a model of multi-label images, a sigmoid for each class. Those
+    of several views are averaged.
     """
     card = trained.card
     names = class_names.readable(card.classes, card.dataset)
     likelihood = jax.nn.sigmoid if card.multi_label else jax.nn.softmax
-    outputs = _outputs(trained, files, decoding, likelihood)
+    outputs = _outputs(trained, files, decoding, likelihood, views)
     lines, wrong = [], {}
     for file, found in zip(files, outputs, strict=True):
         if isinstance(found, str):
@@ -128,11 +132,11 @@ def _classified(
 
 
 def _numbers(
-    trained: Trained, files: list[str], decoding: Decoding
+    trained: Trained, files: list[str], decoding: Decoding, views: Views
 ) -> tuple[dict[str, str], dict[str, bytes]]:
     """Prints each file's numbers; returns as `_classified`."""
     names, lines, wrong = trained.card.classes, [], {}
-    outputs = _outputs(trained, files, decoding, lambda found: found)
+    outputs = _outputs(trained, files, decoding, lambda found: found, views)
     for file, found in zip(files, outputs, strict=True):
         if isinstance(found, str):
             wrong[file] = found
@@ -200,20 +204,33 @@ def _embedded(
 
 
 def _outputs(
-    trained: Trained, files: list[str], decoding: Decoding, of_logits: Callable | None = None
+    trained: Trained,
+    files: list[str],
+    decoding: Decoding,
+    of_logits: Callable | None = None,
+    views: Views = Views(),  # noqa: B008 it is frozen
 ) -> Iterator[np.ndarray | str]:
     """For each file its features float32 [C], or `of_logits` of its logits; or an error message."""
     card, params = trained.card, trained.params
     model = trained.model if of_logits else trained.model.clone(num_classes=0)
     transform = transforms.parse(card.transform, card.image_size)
+    if views.crops > 1:
+        transform = five_crops.of(transform, card.transform)
+    height, width = card.image_size
+
+    def outputs(params, images):
+        return model.apply({"params": params}, batch_lib.to_model_input(images))
+
+    averaged = views_lib.averaged(outputs, views, card.outputs)
 
     @jax.jit
     def apply(params, images):
-        found = model.apply({"params": params}, batch_lib.to_model_input(images))
+        found = averaged(params, images)
         return (of_logits(found) if of_logits else found).astype(np.float32)
 
     for first in range(0, len(files), _BATCH):
-        images = np.zeros((min(_BATCH, len(files)), *card.image_size, 3), np.uint8)
+        shape = min(_BATCH, len(files)), views.crops * height, width, 3
+        images = np.zeros(shape, np.uint8)
         chosen, wrong = files[first : first + _BATCH], {}
         for i, file in enumerate(chosen):
             try:

@@ -5,11 +5,12 @@ import gc
 from collections.abc import Callable, Mapping, Sequence
 
 import grain
+import numpy as np
 from jax.sharding import Mesh
 
 from mixer import batch as batch_lib
 from mixer.batch import Batch
-from mixer.data import pipeline, sources, transforms
+from mixer.data import five_crops, pipeline, sources, transforms
 from mixer.data.decode import UPRIGHT, Decoding
 from mixer.data.order import Blocks, Order
 from mixer.data.row_group_order import RowGroups
@@ -46,6 +47,19 @@ class Reader:
     def second_epoch(self) -> int:
         """A batch after the first pass, which also checks each file for damage."""
         return -(-self.rows.order.first_pass // self.batch_size) + 1
+
+    def in_five_crops(self, transform: str) -> "Reader":
+        """Reads five crops of each image, one below the other; `transform` is this reader's text.
+
+        Raises:
+          BadInput: see `five_crops.of`.
+        """
+        rows = self.rows
+        padding = rows.padding | {"image": np.concatenate([rows.padding["image"]] * 5)}
+        crops = five_crops.of(rows.transform, transform)
+        return dataclasses.replace(
+            self, rows=dataclasses.replace(rows, transform=crops, padding=padding)
+        )
 
     def put(self, rows: Batch) -> Batch:
         """This process's rows of a global batch -> global arrays."""

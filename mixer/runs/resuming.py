@@ -103,13 +103,13 @@ def as_now(old: Mapping[str, Any], run: str, keys: Collection[str]) -> dict[str,
 
 
 def _of_new_evaluators(added: set[str], old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
-    """The splits of evaluators that the run did not have; their other keys are not listed."""
+    """The splits of evaluators that the run did not have; their other keys are not listed.
+
+    Also the views of those that it had before there were any.
+    """
     known = {key.split(".")[1] for key in old if key.startswith("evaluators.")}
-    return {
-        key
-        for key in added
-        if key.split(".")[1] not in known and key.endswith((".split", ".datasets")) and new[key]
-    }
+    listed = {False: (".split", ".datasets"), True: (".views",)}
+    return {key for key in added if key.endswith(listed[key.split(".")[1] in known]) and new[key]}
 
 
 def affects_results(key: str) -> bool:

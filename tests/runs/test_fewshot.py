@@ -201,7 +201,7 @@ def test_nearest_neighbours_of_the_same_features(trained):
         ({"neighbors": ()}, "neighbors=\\(\\): expected"),
         ({"neighbors": (10, 201)}, "digits train\\[:200\\] has only 200 examples"),
         ({"temperature": 0.0}, "temperature=0.0: expected more than 0"),
-        ({"datasets": (("jft", "full", "full"),)}, "several labels.*type knn is for one"),
+        ({"datasets": (("jft", "full", "full"),)}, "type knn is for one .*jft has several labels"),
     ],
 )
 def test_neighbours_that_are_refused(trained, entry, message):

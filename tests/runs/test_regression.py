@@ -138,7 +138,7 @@ def test_what_makes_no_sense_is_refused(root, trained):
             "name": "soft",
             "type": "imagenet_a",
         },
-        "few-shot evaluation is for one label per image, but .* has numbers": {"type": "fewshot"},
+        "type fewshot is for one label per image, but .* has numbers": {"type": "fewshot"},
     }.items():
         kind = changes.pop("type", "")
         config = config_of(root, **changes)

@@ -38,6 +38,8 @@ CONSTANT = {"schedule.decay": "constant"}
         ({}, {"input.on_bad": "skip"}, "config.input.on_bad: 'error' -> 'skip'"),
         ({}, {"input.max_pixels": 101}, "config.input.max_pixels: 100 -> 101"),
         ({}, {"evaluators.test.transform": "x"}, "evaluators.test.transform: 'resize' -> 'x'"),
+        ({}, {"evaluators.test.views": "flip"}, "evaluators.test.views: 'absent' -> 'flip'"),
+        ({}, {"evaluators.test.views": ""}, ""),
         ({}, {"evaluators.new.split": "a", "evaluators.new.every": "b"}, "evaluators.new.split"),
         ({}, {"evaluators.new.split": "", "evaluators.new.every": "b"}, ""),
         ({}, {"dataset": "folder:/b"}, "config.dataset: 'folder:/a' -> 'folder:/b'"),
