@@ -13,6 +13,14 @@ the training set; configs/sweep.py does that. To train once without that part, a
 
     --config.input.split='train[:98%]' --config.evaluators.dev.split='train[98%:]'
 
+On a laptop or one small GPU, with some 1,000 images of your own:
+
+    python main.py --config=configs/finetune.py:laptop,folder:PATH,Mixer-B/16,224 --workdir=runs/a
+
+The word `laptop` replaces the paper's optimization: 20 epochs in batches of 64 (if they do not fit
+into memory, --config.micro_batches=4), AdamW with layer-wise learning-rate decay, label smoothing,
+stronger crops. Before that, configs/probe.py tells in one pass what the features are worth.
+
 Data: the prepared TFDS datasets; a run without them prints the command that prepares them.
 
 Expected (not run here), with the ImageNet-21k files: on ImageNet at 224, Mixer-B/16 80.64 % and
@@ -77,8 +85,14 @@ _TASKS = {
 
 
 def get_config(words: str = "", run: str = "train"):
-    """Takes a model, a dataset, a resolution and `smoke`."""
-    args = arguments.parse(words, model="Mixer-B/16", dataset="imagenet2012", resolution=0)
+    """Takes a model, a dataset, a resolution, paper or laptop, and `smoke`."""
+    args = arguments.parse(
+        words,
+        model="Mixer-B/16",
+        dataset="imagenet2012",
+        resolution=0,
+        choices=("paper", "laptop"),
+    )
     args.resolution = size = args.resolution or (_SMOKE_RESOLUTION if args.smoke else 224)
     config = common.base(args, run)
     task = _TASKS.get(args.dataset) or _other(args.dataset)
@@ -89,6 +103,8 @@ def get_config(words: str = "", run: str = "train"):
         config.sweep.update(train=task.part, dev=task.dev, grid=str(grid))
     config.input.split = task.train
     config.input.transform = f"resize({larger})|random_crop|flip_lr"
+    if args.choice == "laptop":
+        _for_a_laptop(config)
     square_on_imagenet = registry.traits(args.model).square_on_imagenet
     square = size > 224 or (args.dataset == "imagenet2012" and square_on_imagenet)
     resize = "resize" if square else "resize_small"
@@ -100,6 +116,17 @@ def get_config(words: str = "", run: str = "train"):
         config.evaluators.real = real
         config.evaluators.real.update(dataset="real", optional=True)
     return common.smoke(config) if args.smoke else config
+
+
+def _for_a_laptop(config) -> None:
+    """Some 160 steps on 500 images, 310 on 1,000; the head learns faster than the blocks below."""
+    config.input.transform = "inception_crop(area=(30, 100))|flip_lr"
+    config.batch_size, config.total, config.label_smoothing = 64, "20 epochs", 0.1
+    config.optimizer.update(name="adam", weight_decay=0.05, layer_decay=0.75)
+    config.schedule.update(base=0.001, warmup="2 epochs")
+    if "sweep" in config:
+        config.sweep.grid = str({"schedule.base": (0.0001, 0.0003, 0.001, 0.003)})
+    config.runtime.update(log_every="20 steps", checkpoint_every="2 epochs")
 
 
 def _other(dataset: str) -> _Task:

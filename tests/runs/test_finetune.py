@@ -10,7 +10,7 @@ from configs import finetune, sweep
 from mixer import errors
 from mixer.data import sources, transforms
 from mixer.data.sources.splits import absolute_ranges
-from mixer.runs import grid
+from mixer.runs import grid, keys
 from mixer.runs.evaluations import evaluation_transform
 from mixer.runs.training import build_training
 from mixer.training import step
@@ -218,3 +218,23 @@ def test_the_card_has_the_preprocessing_of_the_test_evaluator():
     config.evaluators.other.transform = "resize"
     with pytest.raises(errors.BadInput, match="name test or val the evaluator"):
         evaluation_transform(config)
+
+
+def test_the_word_laptop_changes_the_optimization_only(image_folder):
+    words = f"Mixer-S/32,64,folder:{image_folder}"
+    plain, config = finetune.get_config(words), finetune.get_config(f"laptop,{words}")
+    assert keys.as_json(finetune.get_config(f"paper,{words}")) == keys.as_json(plain)
+    before, after = (keys.flat(keys.as_json(each)) for each in (plain, config))
+    changed = {key for key in before if before[key] != after[key]}
+    groups = ("optimizer", "schedule", "runtime", "evaluators.test.every", "evaluators.dev.every")
+    sizes = {"batch_size", "evaluators.test.batch_size", "evaluators.dev.batch_size"}
+    assert {key for key in changed if not key.startswith(groups)} - sizes == {
+        "total",
+        "label_smoothing",
+        "input.transform",
+    }
+    config.init_from, config.model.num_blocks = "random", 2
+    config.batch_size = config.evaluators.test.batch_size = 8  # one for each device
+    training = build_training(config)
+    assert training.total == round(20 * 35 / 8)
+    assert set(training.update.multipliers) == {0.75, 0.75**2, 0.75**3}  # the head's is 1
