@@ -101,6 +101,8 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     config.distill = ConfigDict()
     # A workdir, a weights file, a Hub folder or a published name; empty: no teacher.
     config.distill.teacher = ""
+    # Of a file of weights whose sizes are no registered model's: a model of its family.
+    config.distill.model = ""
     config.distill.step = ""  # of its workdir, as init_step
     config.distill.ema = False  # of its workdir: use its averaged parameters
     config.distill.kind = "soft"  # soft: its probabilities, by KL; hard: its most likely class

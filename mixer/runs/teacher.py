@@ -88,7 +88,9 @@ def teacher_of(
     key = f"config.distill.teacher={asked.teacher}"
     check_no_secret(asked.teacher, "distill.teacher")
     at = parse_step(asked.step, "distill.step")
-    found, card, load = loading.find(asked.teacher, step=at, ema=asked.ema)
+    found, card, load = loading.find(
+        asked.teacher, model=asked.model or None, step=at, ema=asked.ema
+    )
     if labels.kind not in _KINDS_OF_LABELS or config.loss == losses.REGRESSION or card.regression:
         raise errors.BadInput(
             f"{key}: a teacher gives each image one distribution over classes, so it and "

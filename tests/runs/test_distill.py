@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+import mixer
 from configs import quickstart
 from mixer.checkpoint import reading
 from mixer.checkpoint.store import Store
@@ -35,11 +36,14 @@ def config(run="train", teacher="", **changes):
     return found
 
 
-def teaching(asked, kind="class"):
+DIGITS = tuple("0123456789")
+
+
+def teaching(asked, kind="class", classes=DIGITS):
     """The teacher, without the rest of the training."""
     fields = model_fields(asked) | {"num_classes": 10}
     model = build_model(fields.pop("name"), fields, asked.image_size)
-    return teacher_of(asked, model, asked.image_size, mesh_of(asked), Labels(kind), [*"0123456789"])
+    return teacher_of(asked, model, asked.image_size, mesh_of(asked), Labels(kind), classes)
 
 
 def session(asked, path):
@@ -110,6 +114,19 @@ def test_its_forward_pass_is_counted(teacher):
     assert distilled.flops_per_image == plain.flops_per_image + asked
     twice = planned_step(config("plan", teacher, sam={"rho": 0.1})).update
     assert twice.flops_per_image == 2 * plain.flops_per_image + asked
+
+
+def test_a_file_may_teach_and_classes_in_another_order_are_reordered(teacher, tmp_path, capsys):
+    model, params, _ = mixer.load(teacher)
+    file = tmp_path / "teacher.npz"
+    mixer.save_pretrained(file, params, model)
+    asked = config(teacher=file, distill={"model": "Mixer-Ti/4"})
+    found = teaching(asked)
+    np.testing.assert_array_equal(found.params["head"]["bias"], params["head"]["bias"])
+    assert len(found.origin["sha256"]) == 64 and found.origin["step"] is None
+    backwards = teaching(config(teacher=teacher), classes=DIGITS[::-1])
+    np.testing.assert_array_equal(backwards.params["head"]["bias"], params["head"]["bias"][::-1])
+    assert "the same classes in another order, and is reordered" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
