@@ -1,7 +1,7 @@
 """The format of a batch, which the data and training rooms share.
 
 A batch is a dict of arrays with one leading axis:
-    image: uint8 [B, H, W, 3], RGB
+    image: uint8 [B, H, W, C]; C = 3, RGB, unless the model says otherwise by its field `in_chans`
     label: int32 [B], the class; -1 in padding. If examples can have several labels, int32 [B, L]:
         their classes in any order, possibly none, possibly repeated, padded with -1.
         If the source gives vectors, float32 [B, K]: a number for each output of the model, such as
@@ -10,7 +10,7 @@ A batch is a dict of arrays with one leading axis:
 The host sends bytes; the jitted step scales them to the range of the model's input on the device.
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,13 @@ Array = TypeVar("Array", np.ndarray, jax.Array)
 
 
 def to_model_input(image: Array) -> Array:
-    """uint8 [B, H, W, 3] -> float32 in [-1, 1]: x / 255 * 2 - 1."""
+    """uint8 [B, H, W, C] -> float32 in [-1, 1]: x / 255 * 2 - 1."""
     return image.astype(jnp.float32) / 255.0 * 2.0 - 1.0
+
+
+def channels(model: Any) -> int:
+    """C, the number of channels of a model's images; 3 for a family without the field."""
+    return getattr(model, "in_chans", 3)
 
 
 def _are_vectors(label: jax.Array) -> bool:
@@ -65,25 +70,30 @@ def has_label(label: jax.Array) -> jax.Array:
 
 
 def padding(
-    image_size: tuple[int, int], max_labels: int = 0, outputs: int = 0
+    image_size: tuple[int, int], max_labels: int = 0, outputs: int = 0, channels: int = 3
 ) -> dict[str, np.ndarray]:
     """The row that pads the last batch of an evaluation; no metric counts it.
 
     Args:
       max_labels: L; 0 for data with one label per example.
       outputs: K, if labels are vectors; else 0.
+      channels: C.
     """
     classes = np.full((max_labels,) if max_labels else (), -1, np.int32)
     return {
-        "image": np.zeros((*image_size, 3), np.uint8),
+        "image": np.zeros((*image_size, channels), np.uint8),
         "label": np.zeros(outputs, np.float32) if outputs else classes,
         "mask": np.bool_(False),
     }
 
 
 def spec(
-    batch_size: int, image_size: tuple[int, int], max_labels: int = 0, outputs: int = 0
+    batch_size: int,
+    image_size: tuple[int, int],
+    max_labels: int = 0,
+    outputs: int = 0,
+    channels: int = 3,
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and dtypes of a global batch."""
-    row = padding(image_size, max_labels, outputs)
+    row = padding(image_size, max_labels, outputs, channels)
     return {k: jax.ShapeDtypeStruct((batch_size, *v.shape), v.dtype) for k, v in row.items()}

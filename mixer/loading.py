@@ -20,7 +20,7 @@ from mixer.checkpoint.reading import again_if_gone
 from mixer.data import transforms
 from mixer.models import registry
 from mixer.recognition import parameters, recognise
-from mixer.weights import class_names, download, formats, pretrained, resize, zoo
+from mixer.weights import channels, class_names, download, formats, pretrained, resize, zoo
 from mixer.weights.formats import hub_folder, names
 from mixer.weights.located import Located, locate
 from mixer.weights.stored import Stored, read_stored
@@ -226,7 +226,7 @@ def _card_of_file(
 def _fields(name: str, stored: Stored, source: str) -> dict[str, Any]:
     """The fields of the registered model, with its name and with the sizes of the arrays."""
     fields = registry.model_fields(name)
-    sizes = stored.sizes(registry.create_model(name, 0))
+    sizes = stored.sizes(registry.create_model(name, 0)) | channels.of(stored.arrays)
     if changed := {field: size for field, size in sizes.items() if fields[field] != size}:
         listed = ", ".join(f"{field}={size}" for field, size in changed.items())
         print(f"{source}: a {name} with {listed}, by the shapes of its arrays")

@@ -30,14 +30,15 @@ def preprocess(images: Image | Sequence[Image], card: ModelCard) -> np.ndarray:
     Args:
       images: a file, a folder (all files below it, ordered by path), a glob, a list of these (@FILE
         or FILE.txt, one per line), or several of them separated by commas; or an array uint8
-        [N, H, W, 3], [H, W, 3], or [H, W] for one grey image, with values from 0 to 255; or a
-        sequence of files, bytes of files and arrays of single images, of any sizes, one for each
-        row of the result. Files are decoded according to `card.decoding`.
+        [N, H, W, 3], [H, W, 3], or [H, W] for one grey image (C instead of 3 if the model has
+        neither 1 nor 3 channels), with values from 0 to 255; or a sequence of files, bytes of files
+        and arrays of single images, of any sizes, one for each row of the result. Files are decoded
+        according to `card.decoding`.
       card: the card from `mixer.load`.
 
     Returns:
-      NumPy array float32 [N, height, width, 3] in [-1, 1], with the (height, width) of
-      `card.image_size`.
+      NumPy array float32 [N, height, width, C] in [-1, 1], with the (height, width) of
+      `card.image_size`, and C of `card.channels`: of 1, colours are made grey.
 
     Raises:
       BadInput: no images, a file that does not exist or cannot be read, or an array of another kind
@@ -48,7 +49,7 @@ def preprocess(images: Image | Sequence[Image], card: ModelCard) -> np.ndarray:
 
 def prepared(images: Iterable[tuple[str, Image]], card: ModelCard) -> np.ndarray:
     """`preprocess` of images with their names for messages, as `named` yields them."""
-    transform = transforms.parse(card.transform, card.image_size)
+    transform = transforms.parse(card.transform, card.image_size, card.channels)
     decoding = Decoding(as_tensorflow=card.decoding == "tensorflow")
     made = []
     for name, image in images:
@@ -70,15 +71,15 @@ def pixels(
     """Applies a transform that is not random to one image.
 
     Args:
-      image: the bytes of a file, or uint8 [H, W, 3], or [H, W] for a grey image.
+      image: the bytes of a file, or uint8 [H, W, 3], or [H, W] for a grey image; or [H, W, C].
 
     Returns:
-      uint8 [H', W', 3].
+      uint8 [H', W', C].
 
     Raises:
       ValueError, TypeError: see `mixer.data.decode.opened`.
     """
-    return transform(opened(image, decoding), np.random.default_rng(0))
+    return transform(opened(image, decoding, transform.channels), np.random.default_rng(0))
 
 
 def named(images) -> Iterator[tuple[str, Image]]:

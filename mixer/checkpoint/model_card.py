@@ -33,6 +33,11 @@ class ModelCard:
     regression: bool = False
 
     @property
+    def channels(self) -> int:
+        """C, of the model's images; 3 if the model has no field `in_chans`."""
+        return self.model.get("in_chans", 3)
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """`classes` under its public name; checkpoints store it as "classes"."""
         return self.classes

@@ -12,6 +12,8 @@ Operation = Callable[..., np.ndarray]
 class Augmentation:
     """A transform that applies the operations that `draw` returns, in their order."""
 
+    rgb_only = True
+
     def draw(
         self, size: tuple[int, int], rng: np.random.Generator
     ) -> list[tuple[Operation, dict[str, Any]]]:

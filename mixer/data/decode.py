@@ -134,16 +134,22 @@ def _by_pillow(data: bytes, decoding: Decoding) -> np.ndarray:
     return pixels
 
 
-def opened(image: bytes | np.ndarray, decoding: Decoding, **options) -> Encoded | np.ndarray:
+def opened(
+    image: bytes | np.ndarray, decoding: Decoding, channels: int = 3, **options
+) -> Encoded | np.ndarray:
     """Prepares a source's image for the first transform; grey arrays become RGB.
 
     Args:
+      channels: of the model's images. With 1 or 3, these are RGB here.
       options: for `Encoded`.
 
     Raises:
       ValueError: see `Encoded`.
-      TypeError: neither bytes nor a uint8 array of shape [H, W, 3], [H, W] or [H, W, 1].
+      TypeError: neither bytes nor a uint8 array of shape [H, W, 3], [H, W] or [H, W, 1]; or with
+        other `channels` C, not [H, W, C].
     """
+    if channels not in (1, 3):
+        return _with_channels(image, channels)
     if isinstance(image, bytes):
         return Encoded(image, decoding, **options)
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size:
@@ -159,6 +165,20 @@ def opened(image: bytes | np.ndarray, decoding: Decoding, **options) -> Encoded 
         f"its image is {found}: expected uint8 [H, W, 3], uint8 [H, W] (grey), or the bytes of a "
         f"file{_hint(image)}"
     )
+
+
+def _with_channels(image: bytes | np.ndarray, channels: int) -> np.ndarray:
+    if not isinstance(image, np.ndarray):
+        raise TypeError(
+            f"an image file has 1 or 3 channels here, but config.model.in_chans is {channels}: "
+            f"store the images as arrays (arrays:PATH)"
+        )
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != channels:
+        raise TypeError(
+            f"its image is {image.dtype} {list(image.shape)}: expected uint8 [H, W, {channels}], "
+            f"as config.model.in_chans is {channels}"
+        )
+    return image
 
 
 def _hint(image) -> str:
@@ -179,5 +199,10 @@ def _hint(image) -> str:
     if image.ndim == 3 and image.shape[0] in (1, 3):
         return ". Channels come last: pass image.transpose(1, 2, 0)"
     if image.ndim == 3 and image.shape[2] == 4:
-        return ". Drop the fourth channel, transparency: pass image[..., :3]"
+        return (
+            ". Drop the fourth channel if it is transparency, with image[..., :3], or set "
+            "config.model.in_chans=4"
+        )
+    if image.ndim == 3:
+        return f". For images of so many channels set config.model.in_chans={image.shape[2]}"
     return ""

@@ -23,7 +23,7 @@ def of(chain: Chain, text: str) -> Chain:
             f"views of five crops take the place of a central crop, but the transform {text!r} "
             f"does not end in central_crop: use views=flip"
         )
-    return Chain((*before, FiveCrops(last)))
+    return Chain((*before, FiveCrops(last)), chain.channels)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -125,7 +125,8 @@ class Rows:
         Unless damaged images are skipped, training checks for damage only in the first pass.
         """
         seen = self.order is not None and count >= self.order.first_pass
-        return opened(image, self.decoding, to_the_end=self.skip_bad or not seen)
+        channels = self.padding["image"].shape[2]
+        return opened(image, self.decoding, channels, to_the_end=self.skip_bad or not seen)
 
     def where(self, index: int) -> str:
         """Names an example, even one that cannot be read."""

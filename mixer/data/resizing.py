@@ -1,4 +1,4 @@
-"""Resizes images, uint8 [H, W, 3] -> uint8 [height, width, 3], or computes a window of that."""
+"""Resizes images, uint8 [H, W, C] -> uint8 [height, width, C], or computes a window of that."""
 
 import math
 
@@ -20,12 +20,19 @@ def _truncate(image: np.ndarray) -> np.ndarray:
     return image.astype(np.uint8)
 
 
+def _by_opencv(image: np.ndarray, height: int, width: int, method: int) -> np.ndarray:
+    """OpenCV's float32 [height, width, C], in groups: its area method takes four channels."""
+    pixels = image.astype(np.float32)
+    groups = [pixels[:, :, first : first + 4] for first in range(0, image.shape[2], 4)]
+    made = [cv2.resize(group, (width, height), interpolation=method) for group in groups]
+    return made[0] if len(made) == 1 else np.dstack(made)  # of one channel OpenCV makes [H, W]
+
+
 def resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resizes bilinearly: half-pixel centres, no antialiasing, truncated to uint8."""
     if image.shape[:2] == (height, width):
         return image
-    resized = cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    return _truncate(resized)
+    return _truncate(_by_opencv(image, height, width, cv2.INTER_LINEAR))
 
 
 def resize_area(
@@ -40,8 +47,7 @@ def resize_area(
     if image.shape[:2] == (height, width):
         return image[top : top + tall, left : left + wide]
     if height <= image.shape[0] and width <= image.shape[1]:
-        pixels = image.astype(np.float32)
-        resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        resized = _by_opencv(image, height, width, cv2.INTER_AREA)
         return _truncate(resized[top : top + tall, left : left + wide])
     # OpenCV's area method interpolates when it enlarges; TensorFlow's does not.
     scale = image.shape[1] / width
@@ -80,6 +86,10 @@ def resize_bicubic(
     Args:
       window: the part of the new image to compute; by default all of it.
     """
+    if image.shape[2] != 3:
+        channels = np.moveaxis(image, 2, 0)[..., None].repeat(3, axis=3)
+        made = [resize_bicubic(grey, height, width, window)[:, :, 0] for grey in channels]
+        return np.stack(made, axis=2)
     top, left, tall, wide = window or (0, 0, height, width)
     old = Image.fromarray(image)
     if height * width <= _WHOLE:

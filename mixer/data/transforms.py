@@ -1,9 +1,10 @@
 """Image transforms, named in configs as in `"inception_crop(224)|flip_lr"`.
 
 A transform is a frozen dataclass, called with an image, uint8 [H, W, 3], and a NumPy Generator; it
-returns uint8 [H', W', 3]. It keeps no state, so the pixels depend on the generator alone. Sizes are
-an integer (square) or a pair (height, width), in pixels; by default, the config's `image_size`.
-Definitions follow big_vision's preprocessing, which the paper's authors released.
+returns uint8 [H', W', 3]. One without `rgb_only` takes any number of channels. It keeps no state,
+so the pixels depend on the generator alone. Sizes are an integer (square) or a pair (height,
+width), in pixels; by default, the config's `image_size`. Definitions follow big_vision's
+preprocessing, which the paper's authors released.
 
 A transform that draws may also report what: `drawn(image, rng)`, called with the same arguments (a
 copy of the generator), returns "window", "flipped" or "operations"; see `mixer.data.drawn`.
@@ -20,6 +21,7 @@ import numpy as np
 
 from mixer import calls, errors
 from mixer.data.decode import Encoded
+from mixer.data.grey import grey
 from mixer.data.resizing import Window, resize_area, resize_bicubic, resize_bilinear
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -47,6 +49,7 @@ class Chain:
     """Applies transforms in order; the first may get an image that is not decoded yet."""
 
     transforms: tuple[Transform, ...]
+    channels: int = 3  # of 1, images are RGB until the end
 
     def __call__(
         self,
@@ -62,30 +65,37 @@ class Chain:
                 image = transform.lazily(image)
             else:
                 image = apply(transform, image, rng)
-        return image
+        return grey(image) if self.channels == 1 else image
 
 
-def parse(text: str, image_size: tuple[int, int]) -> Chain:
+def parse(text: str, image_size: tuple[int, int], channels: int = 3) -> Chain:
     """Parses a chain such as `"resize_small(256)|central_crop(224)"`.
 
     Raises:
-      BadInput: unknown transform, arguments that do not fit (the signature is shown), or a chain
+      BadInput: unknown transform or arguments, one that is not for so many channels, or a chain
         that does not end in images of `image_size`.
     """
     chain = Chain(
         tuple(
             calls.build("transform", call, _TRANSFORMS, size=image_size)
             for call in calls.split(text)
-        )
+        ),
+        channels,
     )
+    given = 3 if channels == 1 else channels
+    for transform in chain.transforms:
+        if given != 3 and getattr(transform, "rgb_only", False):
+            raise errors.BadInput(
+                f"transform {text!r}: {transform} is for RGB and grey, not for {channels} channels"
+            )
     for probe in _ordinary_sizes(image_size):
         try:
-            made = chain(np.zeros((*probe, 3), np.uint8), np.random.default_rng(0)).shape
+            made = chain(np.zeros((*probe, given), np.uint8), np.random.default_rng(0)).shape
         except ValueError as error:
             raise errors.BadInput(
                 f"transform {text!r} on an image of {probe[0]} x {probe[1]}: {error}"
             ) from None
-        if made != (*image_size, 3):
+        if made != (*image_size, channels):
             raise errors.BadInput(
                 f"transform {text!r} makes images of {' x '.join(map(str, made[:2]))}, but "
                 f"image_size is {image_size[0]} x {image_size[1]}: end it with a crop or resize to "

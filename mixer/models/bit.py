@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mixer.models.images import checks_images
+from mixer.models.images import ImageModel, checks_images
 from mixer.models.mixer import head
 from mixer.models.noise import NO_NOISE, Noise
 from mixer.models.stack import stack
@@ -67,7 +67,7 @@ def group_norm(name: str) -> nn.GroupNorm:
     return nn.GroupNorm(32, epsilon=1e-5, dtype=jnp.float32, name=name)
 
 
-class BiT(nn.Module):
+class BiT(ImageModel):
     """Images [N, H, W, 3], float32 in [-1, 1] -> logits [N, num_classes], float32.
 
     num_classes=0 leaves the head out: features [N, C], float32, C = 4 width 2^(stages - 1).

@@ -11,7 +11,7 @@ import numpy as np
 from flax import linen as nn
 
 from mixer.models import layers
-from mixer.models.images import checks_images
+from mixer.models.images import ImageModel, checks_images
 from mixer.models.mixer import MlpBlock, head
 from mixer.models.noise import NO_NOISE, noise_of
 from mixer.models.stack import stack
@@ -39,7 +39,7 @@ class ConvNeXtBlock(nn.Module):
         return x + noise.stochastic_depth(y, 0)
 
 
-class ConvNeXt(nn.Module):
+class ConvNeXt(ImageModel):
     """Images [N, H, W, 3], float32 in [-1, 1] -> logits [N, num_classes], float32.
 
     num_classes=0 leaves the head out: features, float32, [N, C] of the last stage's width. There

@@ -6,6 +6,8 @@ import jax
 import numpy as np
 from flax import linen as nn
 
+from mixer import batch as batch_lib
+
 # As `stack` names them: MixerBlock_3, encoderblock_3, stage_1_unit_3.
 _BLOCK = re.compile(r".*(block|unit)_\d+", re.IGNORECASE)
 _HEAD = "head"
@@ -26,7 +28,7 @@ def layers(model: nn.Module, image_size: tuple[int, int]) -> dict[str, int] | No
         top.extend(params)
         return params
 
-    images = jax.ShapeDtypeStruct((1, *image_size, 3), np.float32)
+    images = jax.ShapeDtypeStruct((1, *image_size, batch_lib.channels(model)), np.float32)
     jax.eval_shape(init, jax.random.key(0), images)
     blocks = [i for i, name in enumerate(top) if _BLOCK.fullmatch(name)]
     if not blocks:

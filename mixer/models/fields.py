@@ -1,6 +1,7 @@
 """The meaning of each model field, by name; a field means the same in all families."""
 
 MEANINGS = {
+    "in_chans": "channels of the images: 3 (RGB), 1 (grey), or as many as arrays have",
     "patch_size": "side of a square patch in pixels; divides the image's height and width",
     "num_blocks": "number of blocks; per stage in models with stages",
     "hidden_dim": "channels C of each token",

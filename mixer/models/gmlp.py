@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer.models import layers
-from mixer.models.images import checks_images
+from mixer.models.images import ImageModel, checks_images
 from mixer.models.mixer import head
 from mixer.models.noise import NO_NOISE, noise_of
 from mixer.models.stack import stack
@@ -37,7 +37,7 @@ class GMLPBlock(nn.Module):
         return x + noise.stochastic_depth(dense(x.shape[-1])(u * v), 0)
 
 
-class GMLP(nn.Module):
+class GMLP(ImageModel):
     """Images [N, H, W, 3], float32 in [-1, 1] -> logits [N, num_classes], float32.
 
     num_classes=0 leaves the head out: features [N, C], float32. patch_size divides H and W.

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer.models import layers
-from mixer.models.images import checks_images
+from mixer.models.images import ImageModel, checks_images
 from mixer.models.mixer import head
 from mixer.models.noise import NO_NOISE, Noise
 from mixer.models.stack import stack
@@ -108,7 +108,7 @@ class HaloBlock(nn.Module):
         return nn.relu(x.astype(self.dtype) + y.astype(self.dtype))
 
 
-class HaloNet(nn.Module):
+class HaloNet(ImageModel):
     """Images [N, H, W, 3], float32 in [-1, 1] -> logits [N, num_classes], float32.
 
     num_classes=0 leaves the head out: features, float32, [N, final_dim], or of the last stage's

@@ -13,11 +13,17 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 
+class ImageModel(nn.Module, kw_only=True):
+    """A model of images [N, H, W, in_chans]; what all families share."""
+
+    in_chans: int = 3
+
+
 def checks_images(call: Callable) -> Callable:
     """Decorates a model's `__call__(images, train)` to check the images first.
 
-    They must be [N, H, W, 3], floating point. If the model has a `patch_size`, it must divide H and
-    W, and the parameters, if they exist already, must be for that number of patches.
+    They must be [N, H, W, in_chans], floating point. If the model has a `patch_size`, it must
+    divide H and W, and the parameters, if they exist already, must be for that number of patches.
 
     Raises:
       ValueError: from the call; the message has what was found, what was expected and how to fix
@@ -26,7 +32,7 @@ def checks_images(call: Callable) -> Callable:
 
     @functools.wraps(call)
     def checked(model, images, *args, **kwargs):
-        _check_images(images)
+        _check_images(images, model.in_chans)
         if hasattr(model, "patch_size"):
             _check_size(images.shape[1:3], model.patch_size)
             if "params" in model.variables:
@@ -36,12 +42,12 @@ def checks_images(call: Callable) -> Callable:
     return checked
 
 
-def _check_images(images: jax.Array) -> None:
+def _check_images(images: jax.Array, channels: int) -> None:
     shape = images.shape
-    if images.ndim != 4 or shape[3] != 3:
-        turned = images.ndim == 4 and shape[1] == 3
+    if images.ndim != 4 or shape[3] != channels:
+        turned = images.ndim == 4 and shape[1] == channels
         fix = ": put the channels last with images.transpose(0, 2, 3, 1)" if turned else ""
-        raise ValueError(f"images have shape {shape}: expected [N, H, W, 3]{fix}")
+        raise ValueError(f"images have shape {shape}: expected [N, H, W, {channels}]{fix}")
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(
             f"images are of dtype {images.dtype}: expected floating-point numbers in [-1, 1]; "

@@ -37,10 +37,15 @@ def normalized(images: jax.Array, form: str) -> jax.Array:
     "imagenet": minus the mean of ImageNet's pixels, divided by their deviation; "none": unchanged.
 
     Raises:
-      ValueError: another form.
+      ValueError: another form, or "imagenet" and other images than RGB.
     """
     if form == "none":
         return images
+    if images.shape[-1] != 3:
+        raise ValueError(
+            f"normalization={form!r} is for RGB, but images have {images.shape[-1]} channels: set "
+            f"normalization='none'"
+        )
     if form != "imagenet":
         raise ValueError(f"normalization={form!r}: expected 'imagenet' or 'none'")
     return (images * 0.5 + (0.5 - _MEAN)) / _DEVIATION

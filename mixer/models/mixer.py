@@ -11,7 +11,7 @@ from functools import partial
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mixer.models.images import checks_images
+from mixer.models.images import ImageModel, checks_images
 from mixer.models.layers import gelu
 from mixer.models.noise import NO_NOISE, depth_rates, noise_of
 from mixer.models.stack import stack
@@ -53,7 +53,7 @@ class MixerBlock(nn.Module):
         return x + of_channels.stochastic_depth(mlp(y, of_channels))
 
 
-class Mixer(nn.Module):
+class Mixer(ImageModel):
     """Images [N, H, W, 3], float32 in [-1, 1] -> logits [N, num_classes], float32.
 
     num_classes=0 gives features [N, C]. fields.py says what the fields mean; noise.py, what needs

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mixer.models.images import checks_images
+from mixer.models.images import ImageModel, checks_images
 from mixer.models.mixer import MlpBlock, head
 from mixer.models.noise import NO_NOISE, Noise, depth_rates, noise_of
 from mixer.models.stack import stack
@@ -90,7 +90,7 @@ _MIXINGS = {
 }
 
 
-class AblatedMixer(nn.Module):
+class AblatedMixer(ImageModel):
     """Images [N, H, W, 3], float32 in [-1, 1] -> logits [N, num_classes], float32.
 
     token_mixing: shared (the Mixer), untied, grouped, views or pyramid. groups: G of grouped and

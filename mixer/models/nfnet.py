@@ -15,7 +15,7 @@ import numpy as np
 from flax import linen as nn
 
 from mixer.models import layers
-from mixer.models.images import checks_images
+from mixer.models.images import ImageModel, checks_images
 from mixer.models.mixer import head
 from mixer.models.noise import NO_NOISE, noise_of
 from mixer.models.stack import stack
@@ -90,7 +90,7 @@ class NFBlock(nn.Module):
         return shortcut + y * (_ALPHA * gain).astype(y.dtype)
 
 
-class NFNet(nn.Module):
+class NFNet(ImageModel):
     """Images [N, H, W, 3], float32 in [-1, 1] -> logits [N, num_classes], float32.
 
     num_classes=0 leaves the head out: features, float32, [N, 2 C], C being the last stage's width.

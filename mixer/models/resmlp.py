@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mixer.models import layers
-from mixer.models.images import checks_images
+from mixer.models.images import ImageModel, checks_images
 from mixer.models.mixer import MlpBlock, head
 from mixer.models.noise import NO_NOISE, noise_of
 from mixer.models.stack import stack
@@ -51,7 +51,7 @@ class ResMLPBlock(nn.Module):
         return x + noise.stochastic_depth(y, 1)
 
 
-class ResMLP(nn.Module):
+class ResMLP(ImageModel):
     """Images [N, H, W, 3], float32 in [-1, 1] -> logits [N, num_classes], float32.
 
     num_classes=0 leaves the head out: features [N, C], float32. patch_size divides H and W.

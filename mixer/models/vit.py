@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mixer.models.images import checks_images
+from mixer.models.images import ImageModel, checks_images
 from mixer.models.mixer import MlpBlock, head
 from mixer.models.noise import NO_NOISE, depth_rates, noise_of
 from mixer.models.stack import stack
@@ -46,7 +46,7 @@ class EncoderBlock(nn.Module):
         return x + of_mlp.stochastic_depth(mlp(y, of_mlp))
 
 
-class ViT(nn.Module):
+class ViT(ImageModel):
     """Images [N, H, W, 3], float32 in [-1, 1] -> logits [N, num_classes], float32.
 
     num_classes=0 leaves the head out: features [N, C], float32. patch_size divides H and W.

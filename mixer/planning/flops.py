@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, jaxprs_in_params
 
+from mixer import batch as batch_lib
+
 
 class Uncountable(Exception):
     """Raised for products in a loop of unknown length, or in a custom kernel."""
@@ -115,7 +117,7 @@ def training(model, image_size: tuple[int, int]) -> Training:
 
 
 def _inputs(model, image_size):
-    images = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
+    images = jax.ShapeDtypeStruct((1, *image_size, batch_lib.channels(model)), jnp.float32)
     return jax.eval_shape(model.init, jax.random.key(0), images)["params"], images
 
 

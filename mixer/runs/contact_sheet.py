@@ -104,18 +104,22 @@ def mixed(images: np.ndarray, mixing: Mixing, seed: int) -> tuple[np.ndarray, li
 
 
 def draw(images: np.ndarray, names: list[str]) -> Image.Image:
-    """Draws images, uint8 [N, H, W, 3], on a near-square grid, each with its name below.
+    """Draws images, uint8 [N, H, W, C], on a near-square grid, each with its name below.
+
+    Of other images than grey and RGB, the first three channels are drawn.
 
     Names may have several lines, which are cut to the width of an image.
     """
-    count, height, width, _ = images.shape
+    count, height, width, channels = images.shape
+    drawn = np.zeros((count, height, width, 3), np.uint8)
+    drawn[..., : 3 if channels == 1 else channels] = images[..., :3]
     lines = max(name.count("\n") + 1 for name in names)
     columns = math.ceil(math.sqrt(count))
     cell_width, cell_height = width + _GAP, height + _GAP + _LINE * lines
     rows = math.ceil(count / columns)
     sheet = Image.new("RGB", (columns * cell_width, rows * cell_height), "white")
     pen = ImageDraw.Draw(sheet)
-    for i, (image, name) in enumerate(zip(images, names, strict=True)):
+    for i, (image, name) in enumerate(zip(drawn, names, strict=True)):
         left, top = i % columns * cell_width, i // columns * cell_height
         sheet.paste(Image.fromarray(image), (left, top))
         for line, text in enumerate(name.split("\n")):

@@ -32,7 +32,7 @@ from mixer.data.sources.tfds import TfdsSource, numbers
 from mixer.runs import sampling
 from mixer.runs.imports import import_modules
 from mixer.runs.keys import at_least, within
-from mixer.runs.model import image_size_of, mesh_of
+from mixer.runs.model import channels_of, image_size_of, mesh_of
 from mixer.runs.reader import Reader, open_reader
 from mixer.training import meshes
 
@@ -215,6 +215,7 @@ def training_reader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: 
         mesh=mesh,
         threads=config.runtime.threads,
         workers=config.runtime.workers,
+        channels=channels_of(config),
         decoding=decoding_of(config, source, fast=config.input.fast_decode),
         skip_bad=skip_bad(config),
     )
@@ -264,6 +265,7 @@ def evaluation_reader(
         mesh=mesh,
         threads=config.runtime.threads,
         workers=0,  # starting processes for each pass costs more time than they save
+        channels=card.channels,
         decoding=decoding_of(config, source, card),
         skip_bad=skip_bad(config),
     )

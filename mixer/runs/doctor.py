@@ -28,7 +28,14 @@ from mixer.runs import estimate, input_rate, keys, start, workdir
 from mixer.runs.data import decoding_of, open_data, training_reader, training_source
 from mixer.runs.evaluations import splits_of
 from mixer.runs.imports import import_modules
-from mixer.runs.model import build_model, image_size_of, model_fields, rules_of, training_mesh
+from mixer.runs.model import (
+    build_model,
+    channels_of,
+    image_size_of,
+    model_fields,
+    rules_of,
+    training_mesh,
+)
 from mixer.training import meshes, placement
 from mixer.weights import fitting
 
@@ -82,7 +89,9 @@ def needs_of(config: ConfigDict, output: str, processes: int) -> Needs:
       BadInput: the image size is invalid, or one of `config.imports` cannot be found.
     """
     import_modules(config.imports)
-    batch = -(-config.batch_size // processes) * math.prod(image_size_of(config)) * 3
+    batch = (
+        -(-config.batch_size // processes) * math.prod(image_size_of(config)) * channels_of(config)
+    )
     in_place = config.copy_and_resolve_references()
     in_place.input.stage = ""
     # Once, as it prints what it takes from `config.init_from`.

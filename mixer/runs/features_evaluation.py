@@ -143,7 +143,7 @@ def build(
         raise errors.Missing(f"config.{key}: none of its datasets is prepared")
     forward = features.forward(apply_of(model.clone(num_classes=0), mesh))
     try:
-        batch = batch_lib.spec(entry.batch_size, card.image_size)
+        batch = batch_lib.spec(entry.batch_size, card.image_size, channels=card.channels)
         jax.eval_shape(forward, fitting.shapes(model, card.image_size), batch)
     except (FlaxError, ValueError, TypeError, ZeroDivisionError) as error:
         raise errors.BadInput(

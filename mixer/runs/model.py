@@ -28,8 +28,14 @@ def image_size_of(config: ConfigDict) -> tuple[int, int]:
     return size
 
 
+def channels_of(config: ConfigDict) -> int:
+    """`config.model.in_chans`; 3 for a family without it."""
+    return config.model.get("in_chans", 3)
+
+
 def build_model(name: str, fields: dict[str, Any], image_size: tuple[int, int]) -> nn.Module:
     """Builds the model and checks it against the image size."""
+    at_least(1, **{"model.in_chans": fields.get("in_chans", 3)})
     model = registry.create_model(name, **fields)
     try:
         fitting.shapes(model, image_size)

@@ -62,6 +62,11 @@ def run(config: ConfigDict, output: str | None, protocol: str) -> None:
             f"config.predict.top={top} is for classes, but {config.init_from} predicts numbers "
             f"({errors.shown(trained.card.classes)}): leave it out"
         )
+    if trained.card.channels not in (1, 3):
+        raise errors.BadInput(
+            f"config.images: image files have 1 or 3 channels, but those of {config.init_from} "
+            f"have {trained.card.channels}: from Python, mixer.preprocess takes arrays"
+        )
     decoding = decoding_of(config, None, trained.card)
     keys.used(config)  # refuses keys that would be ignored, before any work
     if kind:
@@ -213,7 +218,7 @@ def _outputs(
     """For each file its features float32 [C], or `of_logits` of its logits; or an error message."""
     card, params = trained.card, trained.params
     model = trained.model if of_logits else trained.model.clone(num_classes=0)
-    transform = transforms.parse(card.transform, card.image_size)
+    transform = transforms.parse(card.transform, card.image_size, card.channels)
     if views.crops > 1:
         transform = five_crops.of(transform, card.transform)
     height, width = card.image_size
@@ -229,7 +234,7 @@ def _outputs(
         return (of_logits(found) if of_logits else found).astype(np.float32)
 
     for first in range(0, len(files), _BATCH):
-        shape = min(_BATCH, len(files)), views.crops * height, width, 3
+        shape = min(_BATCH, len(files)), views.crops * height, width, card.channels
         images = np.zeros(shape, np.uint8)
         chosen, wrong = files[first : first + _BATCH], {}
         for i, file in enumerate(chosen):

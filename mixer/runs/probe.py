@@ -89,6 +89,7 @@ def build_probe(config: ConfigDict) -> Probe:
         mesh=mesh,
         threads=config.runtime.threads,
         workers=0,
+        channels=trainee.card.channels,
         decoding=decoding_of(config, trainee.source),
         skip_bad=skip_bad(config),
     )
@@ -142,7 +143,7 @@ def _check(config: ConfigDict, trainee: Trainee) -> None:
         )
     shapes, name = fitting.shapes(trainee.model, size), type(trainee.model).__name__
     try:
-        batch = batch_lib.spec(trainee.mesh.size, size)
+        batch = batch_lib.spec(trainee.mesh.size, size, channels=trainee.card.channels)
         width = jax.eval_shape(_forward(trainee), shapes, batch)[0].shape[-1]
     except (FlaxError, ValueError, TypeError, ZeroDivisionError) as error:
         raise errors.BadInput(

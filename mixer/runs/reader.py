@@ -222,6 +222,7 @@ def open_reader(
     mesh: Mesh,
     threads: int,
     workers: int,
+    channels: int = 3,
     decoding: Decoding = UPRIGHT,
     skip_bad: bool = False,
 ) -> Reader:
@@ -230,6 +231,7 @@ def open_reader(
     Args:
       order: for training: endless, each epoch in its own order. None for evaluation: every example
         once, in stored order, the last batch padded.
+      channels: C, of the model's images.
       decoding, skip_bad: see `pipeline.Rows`.
 
     Raises:
@@ -243,13 +245,13 @@ def open_reader(
     source, ahead = in_blocks(source, order, local)
     rows = pipeline.Rows(
         source=source,
-        transform=transforms.parse(transform, image_size),
+        transform=transforms.parse(transform, image_size, channels),
         order=order,
         seed=seed,
         batch_size=batch_size,
         rows=local,
         padding=batch_lib.padding(
-            image_size, labels.most, len(source.classes) if labels.are_vectors else 0
+            image_size, labels.most, len(source.classes) if labels.are_vectors else 0, channels
         ),
         decoding=decoding,
         skip_bad=skip_bad,

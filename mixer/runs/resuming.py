@@ -25,6 +25,7 @@ _SINCE = {
     "optimizer.layer_decay": 1.0,
     "patience": 0,
     "probe.l2": [],
+    "model.in_chans": 3,
 }
 # What tells one teacher from another.
 _OF_TEACHER = ("step", "ema", "sha256", "checksums")

@@ -16,8 +16,8 @@ from mixer.runs.imports import check_trusted, import_modules
 from mixer.runs.weights import RANDOM, check_no_secret, init_step
 from mixer.weights import located
 
-# Model fields that do not depend on the weights: they stay as the config has them.
-_OWN = ("num_classes", *OF_TRAINING)
+# Model fields that the weights do not decide: they stay as the config has them.
+_OWN = ("num_classes", "in_chans", *OF_TRAINING)
 
 
 def with_upstream_model(config: ConfigDict, output: str = "") -> ConfigDict:

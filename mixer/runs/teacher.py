@@ -14,6 +14,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from mixer import batch as batch_lib
 from mixer import errors, loading
 from mixer.checkpoint.reading import again_if_gone
 from mixer.data.sources.label_kinds import KINDS, Labels
@@ -98,6 +99,11 @@ def teacher_of(
             f"config.loss must not be {losses.REGRESSION}"
         )
     _check_classes(key, card.classes, found.num_classes, config.dataset, model, classes)
+    if card.channels != batch_lib.channels(model):
+        raise errors.BadInput(
+            f"{key}: its images have {card.channels} channels, and the student's "
+            f"{batch_lib.channels(model)} (config.model.in_chans): expected the same"
+        )
     if card.image_size != image_size:
         found = resize.at_resolution(found, image_size, card.image_size)
         load = functools.partial(load, image_size=image_size, pretrained_size=card.image_size)

@@ -14,6 +14,7 @@ from etils import epath
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from mixer import batch as batch_lib
 from mixer.benchmark import throughput
 from mixer.data.sources.label_kinds import Labels
 from mixer.models import registry
@@ -133,11 +134,12 @@ def _precision(config: ConfigDict) -> str:
 
 def _inference(config: ConfigDict, case: _Case, mesh, batch_size: int) -> Callable[[], None]:
     model = with_memory_saved(case.model, config)
+    shape = (*case.image_size, batch_lib.channels(model))
     params = jax.jit(
-        lambda key: model.init(key, jnp.ones((1, *case.image_size, 3)))["params"],
+        lambda key: model.init(key, jnp.ones((1, *shape)))["params"],
         out_shardings=meshes.replicated(mesh),
     )(jax.random.key(0))
-    images = jnp.ones((batch_size, *case.image_size, 3), device=meshes.batch_sharding(mesh))
+    images = jnp.ones((batch_size, *shape), device=meshes.batch_sharding(mesh))
     apply = jax.jit(meshes.shard_activations(model.apply, mesh))
 
     def call():

@@ -8,6 +8,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from mixer import batch as batch_lib
 from mixer import errors
 from mixer.checkpoint.model_card import ModelCard
 from mixer.checkpoint.reading import again_if_gone
@@ -78,7 +79,7 @@ def build_trainee(
         raise errors.BadInput(
             "config.init_head=keep, but config.init_from is empty: there is no head to keep"
         )
-    transforms.parse(config.input.transform, image_size)
+    transforms.parse(config.input.transform, image_size, batch_lib.channels(model))
     mesh = mesh_for(fitting.shapes(model, image_size))
     source, whole = training_source(config)
     labels = sources.label_kinds.of(source)

@@ -41,6 +41,7 @@ class Update:
       mixing: mixup, CutMix or both; may be off.
       labels: what the labels of its batches are.
       num_classes: K.
+      channels: C, of the images.
       flops_per_image: FLOPs of training on one image; None if they cannot be counted.
       multipliers: learning-rate multipliers other than 1 -> names of their parameters.
       teacher: of a distillation.
@@ -57,6 +58,7 @@ class Update:
     mixing: Mixing
     labels: Labels
     num_classes: int
+    channels: int
     micro_batches: int
     flops_per_image: int | None
     multipliers: dict[float, list[str]]
@@ -90,7 +92,8 @@ class Update:
         """Shapes, dtypes and placement of a global batch."""
         place = meshes.batch_sharding(self.mesh)
         outputs = self.num_classes if self.labels.are_vectors else 0
-        spec = batch_lib.spec(self.batch_size, self.image_size, self.labels.most, outputs)
+        of_label = self.labels.most, outputs
+        spec = batch_lib.spec(self.batch_size, self.image_size, *of_label, self.channels)
         return {k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=place) for k, v in spec.items()}
 
     def compile(self) -> jax.stages.Compiled:
@@ -196,6 +199,7 @@ def update_of(
         mixing=mixing,
         labels=labels,
         num_classes=model.num_classes,
+        channels=batch_lib.channels(model),
         micro_batches=config.micro_batches,
         flops_per_image=None,
         multipliers=optimizer.by_multiplier(shapes, config.optimizer.multipliers, by_layer),

@@ -75,7 +75,7 @@ def draw_of(
 
 def init_params(model: nn.Module, image_size: tuple[int, int], seed: int) -> Any:
     """The random initial parameters for this seed. Call it under jit or `jax.eval_shape`."""
-    images = jnp.zeros((1, *image_size, 3), jnp.float32)
+    images = jnp.zeros((1, *image_size, batch_lib.channels(model)), jnp.float32)
     return model.init(_key(seed, _INIT), images)["params"]
 
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
+from mixer import batch as batch_lib
 from mixer import errors
 from mixer.weights.formats.names import in_order
 
@@ -168,5 +169,5 @@ def _span(numbers: list[str]) -> str:
 
 def shapes(model, image_size: tuple[int, int]) -> dict[str, Any]:
     """The parameters' shapes as the model initialises them for this image size."""
-    images = jax.ShapeDtypeStruct((1, *image_size, 3), np.float32)
+    images = jax.ShapeDtypeStruct((1, *image_size, batch_lib.channels(model)), np.float32)
     return jax.eval_shape(model.init, jax.random.key(0), images)["params"]

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mixer import batch as batch_lib
 from mixer import errors
-from mixer.weights import fitting, resize, zoo
+from mixer.weights import channels, fitting, resize, zoo
 from mixer.weights.formats import hub_folder
 from mixer.weights.located import locate
 from mixer.weights.stored import Stored, read_stored
@@ -45,7 +46,8 @@ def load_pretrained(
         Downloads are cached, and their SHA-256 is checked: see `mixer.weights.download`.
         Prefixes that wrappers add to all names ("module.", "params/") are removed. (timm computes
         the exact GELU, `gelu="erf"`; the paper's models were trained with "tanh".)
-      model: the Module at its pretraining width; `num_classes=0` drops the head.
+      model: the Module at its pretraining width; `num_classes=0` drops the head. If its images are
+        not RGB and the weights are for RGB, the stem is adapted as in timm, and a line says so.
       image_size: pixels (height, width), or one number, at which the parameters will be used, with
         `mixer.at_resolution(model, image_size, pretrained_size, method)`. By default they are
         returned as stored.
@@ -73,6 +75,11 @@ def load_pretrained(
     for remark in stored.remarks:
         print(remark)
     _check_width(stored, model)
+    asked, some_size = model, stored.some_size(model, image_size)
+    if batch_lib.channels(asked) != channels.RGB and channels.are_rgb(
+        stored.arrays, fitting.shapes(asked, some_size)
+    ):
+        model = asked.clone(in_chans=channels.RGB)
     if image_size is not None:
         old = stored.size(model, image_size, pretrained_size, report=print)
     flat, source = stored.arrays, stored.source
@@ -84,7 +91,7 @@ def load_pretrained(
         flat, head = fitting.for_classes(flat, head, stored.classes, classes, source)
     fitted = fitting.fit(
         flat,
-        fitting.shapes(model, stored.some_size(model, image_size)),
+        fitting.shapes(model, some_size),
         head=head,
         head_bias_init=getattr(model, "head_bias_init", 0.0),
         source=source,
@@ -93,6 +100,10 @@ def load_pretrained(
         fitted = resize.resize(fitted, model, resize.pair(image_size), old, method)
     if publisher := located.entry or located.folder:
         fitted = _for_our_range(fitted, model, publisher)
+    if model is not asked:
+        size = some_size if image_size is None else resize.pair(image_size)
+        at_size = asked if image_size is None else resize.at_resolution(asked, size, old, method)
+        fitted = channels.from_rgb(fitted, fitting.shapes(at_size, size), source)
     return jax.tree.map(jnp.asarray, fitted)
 
 
@@ -138,8 +149,10 @@ def _for_our_range(
         )
     if publisher.mean is None or publisher.std is None:
         return params
+    count = batch_lib.channels(model)
     seen = np.array(_INPUT_STATS[getattr(model, "normalization", "none")])
-    mean, std = (np.broadcast_to(of, 3) for of in (publisher.mean, publisher.std))
+    seen = seen if count == channels.RGB else np.full((2, count), 0.5)
+    mean, std = (np.broadcast_to(of, count) for of in (publisher.mean, publisher.std))
     if np.allclose(seen, (mean, std), atol=1e-3):
         return params
     # The stem sees (x - m) / s, but its weights expect (x - mean) / std.

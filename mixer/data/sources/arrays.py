@@ -45,7 +45,7 @@ def split_names(path: str) -> set[str]:
 
 
 def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
-    """Images uint8 [N, H, W, 3], [N, H, W, 1] or [N, H, W], and their labels.
+    """Images uint8 [N, H, W, C] or [N, H, W], and their labels.
 
     Integers [N] or [N, 1] are classes; floats [N] or [N, K] are vectors. The split is a word in the
     arrays' names. The arrays of a folder are mapped into memory, those of a .npz are read into it.
@@ -64,12 +64,10 @@ def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
     parts, outputs = {}, ()
     for split, (images, labels) in roles.items():
         pixels, numbers = _array(*version, images), _array(*version, labels)
-        if pixels.dtype != np.uint8 or not (
-            pixels.ndim == 3 or (pixels.ndim == 4 and pixels.shape[3] in (1, 3))
-        ):
+        if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4):
             raise errors.BadInput(
                 f"{name}: {images} is {pixels.dtype} {list(pixels.shape)}: expected uint8 "
-                f"[N, H, W, 3] or [N, H, W]"
+                f"[N, H, W, 3], or [N, H, W] of grey images, or [N, H, W, C]"
             )
         vectors = numbers.dtype.kind == "f" and numbers.ndim <= 2
         if numbers.shape[:1] != (len(pixels),) or not (

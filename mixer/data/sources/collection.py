@@ -16,7 +16,7 @@ class Images(Protocol):
     """The images of a split by their row; picklable."""
 
     def image(self, row: int) -> bytes | np.ndarray:
-        """The bytes of a file, or uint8 [H, W, 3] or [H, W]."""
+        """The bytes of a file, or uint8 [H, W, C] or [H, W]."""
 
     def where(self, row: int) -> str:
         """Names the place of an image."""

@@ -155,11 +155,11 @@ def describe(model, card: ModelCard) -> dict[str, Any]:
         **({"label_names": card.classes} if card.classes else {}),
         "pretrained_cfg": {
             "num_classes": model.num_classes,
-            "input_size": [3, *card.image_size],
+            "input_size": [card.channels, *card.image_size],
             "fixed_input_size": family.gridded,
             "pool_size": None,
-            "mean": mean,
-            "std": std,
+            "mean": mean if card.channels == 3 else [0.5] * card.channels,
+            "std": std if card.channels == 3 else [0.5] * card.channels,
             "interpolation": "bilinear",
             **crop(card),
             "first_conv": family.stem,
@@ -172,6 +172,8 @@ def describe(model, card: ModelCard) -> dict[str, Any]:
 def _arguments(model, card: ModelCard, family: _Family) -> dict[str, Any]:
     """What timm's model takes besides its name."""
     found: dict[str, Any] = {"img_size": card.image_size} if family.gridded else {}
+    if card.channels != 3:
+        found |= {"in_chans": card.channels}
     if model.traits.family == "Mixer":
         widths = model.tokens_mlp_dim, model.channels_mlp_dim
         found |= {"mlp_ratio": [_ratio(width, model.hidden_dim) for width in widths]}

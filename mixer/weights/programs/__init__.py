@@ -36,11 +36,13 @@ class Format(Protocol):
     def check(self) -> None:
         """Raises BadInput if the libraries that it needs are missing."""
 
-    def write(self, path: Path, function: Callable, params: Any, size: tuple[int, int]) -> None:
-        """Writes `function(params, images)` for uint8 images [N, *size, 3], whole or not at all."""
+    def write(
+        self, path: Path, function: Callable, params: Any, shape: tuple[int, int, int]
+    ) -> None:
+        """Writes `function(params, images)` for uint8 images [N, *shape], whole or not at all."""
 
     def run(self, path: Path, images: np.ndarray) -> np.ndarray:
-        """The logits of uint8 images [N, H, W, 3] by the program's own runtime."""
+        """The logits of uint8 images [N, H, W, C] by the program's own runtime."""
 
 
 # What a target ends in -> its format. TensorFlow itself calls such a folder saved_model.
@@ -101,11 +103,12 @@ def save(target: str, params: dict[str, Any], model: nn.Module, card: ModelCard)
     def function(params, images):
         return model.apply({"params": params}, batch.to_model_input(images))
 
+    shape = (*card.image_size, card.channels)
     about = json.dumps(describe(target, model, card), indent=2) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        form.write(path, function, params, card.image_size)
-        images = np.random.default_rng(0).integers(0, 256, (2, *card.image_size, 3), np.uint8)
+        form.write(path, function, params, shape)
+        images = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
         theirs = form.run(path, images)
         ours = np.asarray(jax.jit(function)(params, images))
         difference = float(np.abs(theirs - ours).max())
@@ -126,14 +129,15 @@ def save(target: str, params: dict[str, Any], model: nn.Module, card: ModelCard)
 def describe(target: str, model: nn.Module, card: ModelCard) -> dict[str, Any]:
     """The content of the description, for a program's user."""
     form, (height, width) = _known(target), card.image_size
+    colours = {1: "grey", 3: "RGB"}.get(card.channels, f"{card.channels} channels")
     return {
         "model": card.model["name"],
         "use": form.USE.replace("PATH", repr(Path(target).name)),
         "input": {
             "name": "images",
             "dtype": "uint8",
-            "shape": [form.BATCH, height, width, 3],
-            "meaning": "RGB, 0 to 255, not normalized: the program does that",
+            "shape": [form.BATCH, height, width, card.channels],
+            "meaning": f"{colours}, 0 to 255, not normalized: the program does that",
         },
         "preprocessing": {"transform": card.transform, **hub_page.crop(card)},
         "output": {

@@ -38,10 +38,10 @@ def check() -> None:
         ) from None
 
 
-def write(path: Path, function: Callable, params: Any, size: tuple[int, int]) -> None:
+def write(path: Path, function: Callable, params: Any, shape: tuple[int, int, int]) -> None:
     """See `programs.Format`."""
     (batch,) = jax.export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *size, 3), jnp.uint8)
+    images = jax.ShapeDtypeStruct((batch, *shape), jnp.uint8)
     traced = jax.make_jaxpr(lambda images: function(params, images))(images)
     with _quiet():
         import jax2onnx

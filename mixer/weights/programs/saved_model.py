@@ -19,13 +19,13 @@ def check() -> None:
     tensorflow.load()
 
 
-def write(path: Path, function: Callable, params: Any, size: tuple[int, int]) -> None:
+def write(path: Path, function: Callable, params: Any, shape: tuple[int, int, int]) -> None:
     """See `programs.Format`."""
     tf, _ = tensorflow.load()
     with storage.write_whole_folder(path) as new:
         module = tf.Module()
         module.params = jax.tree.map(lambda x: tf.Variable(np.asarray(x)), params)
-        module.serve = tensorflow.served(function, module.params, size)
+        module.serve = tensorflow.served(function, module.params, shape)
         tf.saved_model.save(module, str(new), signatures=module.serve)
 
 

@@ -26,10 +26,10 @@ def check() -> None:
         ) from None
 
 
-def write(path: Path, function: Callable, params: Any, size: tuple[int, int]) -> None:
+def write(path: Path, function: Callable, params: Any, shape: tuple[int, int, int]) -> None:
     """See `programs.Format`."""
     (batch,) = jax.export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *size, 3), jnp.uint8)
+    images = jax.ShapeDtypeStruct((batch, *shape), jnp.uint8)
     with_params = jax.jit(lambda images: function(params, images))
     exported = jax.export.export(with_params, platforms=_PLATFORMS)(images)
     with storage.write_whole(path) as file:

@@ -37,8 +37,8 @@ def load():
     return tensorflow, jax2tf
 
 
-def served(function: Callable, params: Any, size: tuple[int, int], batch: int | None = None):
-    """A tf.function of uint8 `images` [N, *size, 3] that returns {"logits": ...}.
+def served(function: Callable, params: Any, shape: tuple[int, int, int], batch: int | None = None):
+    """A tf.function of uint8 `images` [N, *shape] that returns {"logits": ...}.
 
     Args:
       function: (params, images) -> logits, in JAX.
@@ -51,7 +51,7 @@ def served(function: Callable, params: Any, size: tuple[int, int], batch: int | 
         polymorphic_shapes=(None, None if batch else "(batch, ...)"),
         native_serialization_platforms=_PLATFORMS,
     )
-    spec = tf.TensorSpec((batch, *size, 3), tf.uint8, name="images")
+    spec = tf.TensorSpec((batch, *shape), tf.uint8, name="images")
     return tf.function(
         lambda images: {"logits": call(params, images)}, autograph=False, input_signature=[spec]
     )

@@ -22,7 +22,7 @@ def check() -> None:
     tensorflow.load()
 
 
-def write(path: Path, function: Callable, params: Any, size: tuple[int, int]) -> None:
+def write(path: Path, function: Callable, params: Any, shape: tuple[int, int, int]) -> None:
     """See `programs.Format`."""
     tf, _ = tensorflow.load()
 
@@ -30,7 +30,7 @@ def write(path: Path, function: Callable, params: Any, size: tuple[int, int]) ->
         return function(params, images)
 
     module = tf.Module()
-    module.serve = tensorflow.served(with_params, (), size, BATCH)
+    module.serve = tensorflow.served(with_params, (), shape, BATCH)
     with tensorflow.quiet():
         concrete = [module.serve.get_concrete_function()]
         converter = tf.lite.TFLiteConverter.from_concrete_functions(concrete, module)
