@@ -88,10 +88,10 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     config.micro_batches = 1  # parts that each batch is split into, to save memory
     config.total = "300 epochs"  # a duration: "N steps", "N epochs" or "N examples"
 
-    # Linear probe: trains only the head, to the optimum of softmax_xent on the features below it,
-    # each computed once. l2 is the penalty, 1 / C of scikit-learn; of several, the one with the
-    # least nll on every fifth image of each class. Empty: the whole model is trained, by steps.
-    config.probe = ConfigDict({"l2": ()})
+    config.probe = ConfigDict()  # a linear probe: trains only the head, on features computed once
+    # The penalty, 1 / C of scikit-learn; of several, the one with the least nll on every fifth
+    # image of each class. Empty: no probe, the whole model is trained, by steps.
+    config.probe.l2 = ()
     config.loss = "softmax_xent"  # softmax_xent, soft_xent, sigmoid_xent; of numbers: mse
     config.label_smoothing = 0.0  # share of the target that is spread evenly over all classes
     # Weights of the classes in the loss: balanced (by 1 / their number of images), or a number for
@@ -143,8 +143,7 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
 
     config.evaluators = ConfigDict()  # what to measure, one entry each
     config.best = ""  # the metric whose best checkpoint is kept, such as "val/top1"
-    # Early stopping: the training ends once `best` has not improved in so many of its evaluations.
-    # The schedule stays as it is. 0: it goes on to `total`.
+    # Early stopping: training ends once `best` has not improved in so many evaluations; 0: never.
     config.patience = 0
     # Where the metrics are shown, besides metrics.jsonl: tensorboard, wandb, trackio, mlflow, or a
     # writer of your own; comma-separated. A resumed run may change it.
