@@ -48,7 +48,7 @@ def test_a_rho_that_follows_a_constant_rate_is_refused(data_dir):
     asked = config(rho=0.1, rho_min=0.0)
     planned_step(asked)
     asked.schedule.decay = "constant"
-    with pytest.raises(BadInput, match="the learning rate, which is constant here: leave it out"):
+    with pytest.raises(BadInput, match="which it does not do here: leave it out"):
         planned_step(asked)
 
 
