@@ -1,6 +1,6 @@
 """Shows what there is, line by line: docs/results/features.csv, for the table in docs/features.md.
 
-    python tools/features.py [--timm=PYTHON] [--only=WORDS]
+    python tools/features.py [--timm=PYTHON] [--only=PATTERN]
     python tools/results.py
 
 Runs the commands of tools/features.toml in an empty folder, a minute or less each. PYTHON is an
@@ -10,6 +10,7 @@ it is.
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -44,7 +45,8 @@ def ours(command: str, folder: str) -> bool:
     """Whether a command line of bash succeeds, with `mixer` as the command of this clone."""
     mixer = f'mixer() {{ "{sys.executable}" "{ROOT}/main.py" "$@"; }}'
     python = f'python() {{ PYTHONPATH="{ROOT}" "{sys.executable}" "$@"; }}'
-    return works(["bash", "-euo", "pipefail", "-c", f"{mixer}\n{python}\n{command}"], folder)
+    lines = f"{mixer}\n{python}\nexport -f mixer python\n{command}"
+    return works(["bash", "-euo", "pipefail", "-c", lines], folder)
 
 
 def timms(code: str, python: str, folder: str) -> str:
@@ -63,7 +65,7 @@ def main() -> None:
     """Runs the lines and writes the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--timm", default="", help="an interpreter with timm")
-    parser.add_argument("--only", default="", help="run only the lines that contain this text")
+    parser.add_argument("--only", default="", help="run only the lines that match this pattern")
     args = parser.parse_args()
     asked = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
     found = {line["what"]: (line["ours"], line["timm"]) for line in read("features")}
@@ -73,7 +75,7 @@ def main() -> None:
             raise SystemExit("the setup failed")
         for row in asked["row"]:
             what, began = row["what"], time.monotonic()
-            if args.only not in f"{row['group']}: {what}":
+            if not re.search(args.only, f"{row['group']}: {what}"):
                 continue
             mine, theirs = found.get(what, ("", ""))
             mine = "yes" if ours(row["run"], folder) else "no"
