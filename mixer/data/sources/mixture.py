@@ -46,12 +46,13 @@ class Mixture:
                     f"config.input.mixture: {first.name} has {one} and {other.name} {two}: "
                     f"expected one label per image in both, or several in both"
                 )
-            unnamed = [part for part in (first, other) if numbers(part.classes)]
+            unnamed = [part.name for part in (first, other) if numbers(part.classes)]
             if unnamed and set(first.classes) != set(other.classes):
                 raise errors.BadInput(
-                    f"config.input.mixture: the classes of {unnamed[0].name} are numbers without "
-                    f"names, so nothing says which of them are those of {other.name}: {_few(first)}"
-                    f" and {_few(other)}. Give both the same names, in folders or tables"
+                    f"config.input.mixture: the classes of {' and '.join(unnamed)} are numbers "
+                    f"without names, so nothing says which classes {first.name} and {other.name} "
+                    f"share: {_few(first)} and {_few(other)}. Give both the same names, in folders "
+                    f"or tables"
                 )
         classes = tuple(dict.fromkeys(name for part in parts for name in part.classes))
         place = {name: label for label, name in enumerate(classes)}
