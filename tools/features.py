@@ -45,7 +45,7 @@ def ours(command: str, folder: str) -> bool:
     """Whether a command line of bash succeeds, with `mixer` as the command of this clone."""
     mixer = f'mixer() {{ "{sys.executable}" "{ROOT}/main.py" "$@"; }}'
     python = f'python() {{ PYTHONPATH="{ROOT}" "{sys.executable}" "$@"; }}'
-    lines = f"{mixer}\n{python}\nexport -f mixer python\n{command}"
+    lines = f"{mixer}\n{python}\nCLONE={ROOT}\n{command}"
     return works(["bash", "-euo", "pipefail", "-c", lines], folder)
 
 
