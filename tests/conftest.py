@@ -187,6 +187,15 @@ def bucket(bucket_server, tmp_path, monkeypatch):
     backend.fsspec_backend._get_filesystem.cache_clear()
 
 
+@pytest.fixture(scope="module")
+def one_device():
+    """For modules in which sharding does not matter: one device takes half the time to compile."""
+    first = jax.devices()[:1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", lambda *_: first)
+        yield
+
+
 @pytest.fixture
 def image_folder(tmp_path):
     """root/{train,test}/{cat,dog,eel}: 20, 10 and 5 training images, 4 each for test."""

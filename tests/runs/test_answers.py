@@ -22,6 +22,8 @@ from mixer.runs.trained import load_trained
 from mixer.training import writers
 from mixer.weights import class_names
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 
 def rows_of(file):
     with file.open(newline="") as opened:

@@ -14,6 +14,8 @@ from mixer.checkpoint.model_card import ModelCard
 from mixer.runs import contact_sheet, evaluate, predict, train
 from mixer.runs.training import build_training
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 
 def config_of(root, channels, run="train", **changes):
     config = folder.get_config(f"arrays:{root}/{channels}.npz,Mixer-S/16,8", run)

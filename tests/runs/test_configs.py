@@ -51,13 +51,6 @@ def get_config(name, words, image_folder, **run):
     return module.get_config(words, **run)
 
 
-@pytest.fixture
-def one_device(monkeypatch):
-    """Half the time to compile; the test below has eight."""
-    first = jax.devices()[:1]
-    monkeypatch.setattr(jax, "devices", lambda: first)
-
-
 @pytest.mark.parametrize("name", RECIPES)
 def test_smoke_builds_steps_and_reads_every_key(name, image_folder, data_dir, one_device):
     # A smaller Mixer than the recipe's, at 64 pixels: it compiles sooner.

@@ -21,6 +21,8 @@ from mixer.runs.teacher import teacher_of
 from mixer.runs.training import build_training
 from mixer.signals import StopSignal
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 SMALL = {"num_blocks": 1, "hidden_dim": 16, "tokens_mlp_dim": 8, "channels_mlp_dim": 16}
 
 

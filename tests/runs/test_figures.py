@@ -198,4 +198,4 @@ def test_only_runs_that_draw_import_matplotlib():
         if isinstance(node, ast.ImportFrom) and node.module == "mixer.paper"
         if modules & {alias.name for alias in node.names}
     }
-    assert draw == {"runs/figures.py", "runs/answers.py"}
+    assert draw == {"runs/figures.py", "runs/answers.py", "runs/numbers.py"}

@@ -16,6 +16,8 @@ from mixer.runs.training import build_training
 from mixer.training import step
 from mixer.weights import formats
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 CIFAR = {"train": 50_000, "test": 10_000}
 # Splits as TFDS has them, images to train on, without dev, dev, test; steps, warm-up.
 PROTOCOL = {

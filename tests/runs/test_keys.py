@@ -25,6 +25,8 @@ from mixer.runs.training import build_training
 from mixer.runs.vtab import sweeps_of
 from mixer.signals import StopSignal
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 RECIPE = {"fewshot": "fewshot", "sweep": "sweep", "vtab": "vtab", "verify_zoo": "imagenet"}
 
 

@@ -10,6 +10,8 @@ from mixer.runs.update import mixing_of
 from mixer.training.mixing import Mixing
 from mixer.training.step import draw_of
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 
 @pytest.mark.parametrize(
     ("given", "message"),

@@ -14,6 +14,8 @@ from mixer.evaluation.registry import EVALUATORS
 from mixer.runs.training import build_training
 from mixer.training import step
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 
 def small(words="Mixer-S/16,32", recipe=jft):
     config = recipe.get_config(words)

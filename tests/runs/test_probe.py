@@ -17,6 +17,8 @@ from mixer.runs.trained import load_trained
 from mixer.signals import StopSignal
 from mixer.training import step
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 SMALL = {"num_blocks": 1, "hidden_dim": 16, "tokens_mlp_dim": 8, "channels_mlp_dim": 16}
 
 

@@ -23,6 +23,8 @@ from mixer.runs.training import build_training
 from mixer.runs.weights import at_size
 from mixer.weights import fitting, saving, zoo
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 NAME = "Mixer-tiny/16:stand-in"
 
 

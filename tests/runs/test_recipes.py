@@ -13,6 +13,8 @@ from mixer.data.sources.splits import absolute_ranges
 from mixer.runs.training import build_training
 from mixer.training import durations
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 # Table 4, with the steps that follow from the number of training images.
 # recipe, model: epochs, lr, weight decay, RandAugment m, mixup p, stochastic depth, images, steps
 I1K, I21K, JFT = 1_281_167 - 12_812, 14_197_122 - 51_200, 303_000_000

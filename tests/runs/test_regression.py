@@ -20,6 +20,8 @@ from mixer.runs.trained import load_trained
 from mixer.runs.training import build_training
 from mixer.runs.weights import card_of_config
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 COUNT = 60
 
 

@@ -13,6 +13,8 @@ from mixer import runs
 from mixer.runs.training import build_training
 from mixer.weights import fitting, formats
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 
 def config(run, **changes):
     """Digits at 24 x 24 with patches of 4, two blocks."""

@@ -13,6 +13,8 @@ from mixer.errors import BadInput, Failure
 from mixer.runs import keys, resuming, train
 from mixer.signals import StopSignal
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 OLD = {
     "run": "train",
     "total": "10 steps",

@@ -14,6 +14,8 @@ from mixer.checkpoint.model_card import ModelCard
 from mixer.runs import soup
 from mixer.weights import formats
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 
 def config(run, **changes):
     made = quickstart.get_config("smoke", run)

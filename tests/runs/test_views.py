@@ -17,6 +17,8 @@ from mixer.data import transforms
 from mixer.runs import evaluate, predict
 from mixer.runs.trained import load_trained
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 TRANSFORM = "resize_small(20)|central_crop(16)"
 
 
