@@ -21,6 +21,9 @@ _ENDINGS = {
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }
 FORMATS = tuple(_ENDINGS)
+# Brands of the ISO base media format, in which many phones store pictures.
+_ISO_BRANDS = dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"), "HEIC")
+_ISO_BRANDS |= dict.fromkeys((b"avif", b"avis"), "AVIF")
 SUFFIXES = tuple(ending for endings in _ENDINGS.values() for ending in endings)
 
 _ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC = 0x0112, 258, 262  # tags of EXIF and TIFF
@@ -94,6 +97,8 @@ def _open_by_signature(data: bytes) -> Image.Image:
         reader, accepts = Image.OPEN[name]
         if accepts(data[:16]):
             return reader(io.BytesIO(data), "")
+    if data[4:8] == b"ftyp" and (kind := _ISO_BRANDS.get(data[8:12])):
+        raise ValueError(f"it is {kind}, which is not read: convert it to JPEG or PNG")
     raise ValueError(f"it begins with {data[:8]!r}, like none of {', '.join(FORMATS)}")
 
 

@@ -206,6 +206,8 @@ def test_other_formats_are_not_opened(monkeypatch):
     for data in others:
         with pytest.raises(ValueError, match="like none of JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM"):
             decode(data)
+    with pytest.raises(ValueError, match="it is HEIC, which is not read: convert it to JPEG or"):
+        decode(b"\0\0\0\x18ftypheic" + bytes(64))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind != "JPEG"])
