@@ -52,7 +52,9 @@ def get_config(name, words, image_folder, **run):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_smoke_builds_steps_and_reads_every_key(name, image_folder, data_dir, one_device):
+def test_smoke_builds_steps_and_reads_every_key(name, image_folder, data_dir, monkeypatch):
+    first = jax.devices()[:1]  # which takes half the time to compile; the long test has eight
+    monkeypatch.setattr(jax, "devices", lambda: first)
     # A smaller Mixer than the recipe's, at 64 pixels: it compiles sooner.
     own = {"quickstart": "smoke", "ablations": "smoke,64"}
     words = own.get(name, "smoke,64,Mixer-S/32")
@@ -85,7 +87,7 @@ def test_preparation_reads_its_keys(image_folder, data_dir):
 
 
 # fewshot and probe make no step; the others train finetune's and jft's.
-SAME = ("fewshot", "probe", "sweep", "permutation", "data_scaling")
+SAME = ("fewshot", "probe", "sweep", "vtab", "permutation", "data_scaling")
 SPREAD = [
     (name, *how) for name in RECIPES if name not in SAME for how in (("replicate", 1), ("fsdp", 2))
 ]

@@ -61,6 +61,7 @@ def teacher(data_dir, tmp_path_factory):
     return path
 
 
+@pytest.mark.long
 def test_a_distillation_records_its_teacher_and_resumes(teacher, tmp_path, capsys):
     path, moved = tmp_path / "run", tmp_path / "moved"
     student = dict(model={"hidden_dim": 8}, distill={"weight": 1.0, "temperature": 2.0})

@@ -72,7 +72,7 @@ def test_a_step_and_an_evaluation(data_dir):
     assert sum(int(part.top1.count) for part in totals) == sum(len(s) > 0 for s in sets) < 24
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_train_evaluate_predict_and_contact_sheet(data_dir, tmp_path):
     """Also: a dataset known only because it is prepared in the data_dir of the command."""
 

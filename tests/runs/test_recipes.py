@@ -86,6 +86,7 @@ def test_the_papers_other_models_on_jft(model):
     assert config.optimizer.name == "adam(b1=0.9, b2=0.999)" and config.batch_size == 4096
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ("ViT-Ti/16", "BiT-R50x1"))
 def test_the_smoke_test_of_another_family(model, data_dir):
     training = build_training(recipe("imagenet", f"{model},32,smoke"))

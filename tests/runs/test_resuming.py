@@ -196,6 +196,7 @@ def results_of(path):
     return {name: found[name] for name in names}, steps_measured(path)
 
 
+@pytest.mark.long
 def test_a_run_ends_early_where_it_would_have_without_being_killed(
     image_folder, data_dir, tmp_path, capsys
 ):

@@ -183,6 +183,7 @@ def trained(devices, strategy):
     return compiled, jax.device_get(after.params), jax.device_get(metrics)
 
 
+@pytest.mark.long
 def test_a_mixer_on_eight_devices_on_one_and_restated():
     """Also: both gradients have the same dropout masks, and the whole batch decides the climb."""
     alone, one, metrics = trained(1, "replicate")
