@@ -186,6 +186,7 @@ def test_a_folder_brings_model_preprocessing_and_classes(hub_dir, data_dir, caps
 
 
 def test_a_folder_is_pushed_to_the_hub_with_its_page(hub_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MIXER_CACHE", str(tmp_path / "cache"))  # which keeps digests
     _, params, path = hub_dir
     config = quickstart.get_config("", "convert")
     target = f"{tmp_path}/digits/"
