@@ -41,6 +41,14 @@ def nearest(value: str, names: Iterable[str], count: int = 3) -> list[str]:
     return [lower[name] for name in close]
 
 
+def needs_package(what: str, package: str, extra: str) -> BadInput:
+    """A `BadInput`: `what` needs a package that is not installed; `extra` brings it."""
+    return BadInput(
+        f"{what} needs the package {package}: pip install -r requirements-{extra}.txt (or "
+        f"'mlp-mixer-jax[{extra}]')"
+    )
+
+
 def unknown(
     kind: str,
     value: str,

@@ -93,8 +93,52 @@ class Full:
         return [range(self.size)] if rows else []
 
 
+class InLanes:
+    """What orders in lanes share: a lane of the rows of a batch walks its own share of the places.
+
+    A class derived from it is a dataclass with `size`, the number of places, `batch_size`, `window`
+    and `lanes`.
+    """
+
+    def _check(self, **counts: int) -> None:
+        """Raises ValueError if a count is not positive, or the numbers do not fit together."""
+        for name, value in counts.items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}={value!r}: expected an integer of 1 or more")
+        for name, value in (("window", self.window), ("config.batch_size", self.batch_size)):
+            if value % self.lanes:
+                raise ValueError(f"{name}={value} is not divisible by lanes={self.lanes}")
+        if self.size < self.lanes:
+            raise ValueError(f"lanes={self.lanes} for {self.size} examples")
+
+    @property
+    def first_pass(self) -> int:
+        """See `Order`; a lane may reach its last examples a batch late."""
+        return self.size + self.batch_size
+
+    def read_by(self, rows: Sequence[int]) -> float:
+        """The part of the examples that these rows of the batches can contain."""
+        return sum(len(self._share(lane)) for lane in self._lanes_of(rows)) / self.size
+
+    def _turn(self, count: int) -> tuple[int, int, int]:
+        """(lane, epoch, place in the epoch) of an example counter."""
+        step, row = divmod(count, self.batch_size)
+        rows = self.batch_size // self.lanes
+        lane, place = divmod(row, rows)
+        return lane, *divmod(step * rows + place, len(self._share(lane)))
+
+    def _lanes_of(self, rows: Sequence[int]) -> list[int]:
+        return sorted({row * self.lanes // self.batch_size for row in rows})
+
+    def _share(self, lane: int) -> range:
+        return range(self.size * lane // self.lanes, self.size * (lane + 1) // self.lanes)
+
+    def _share_of(self, place: int) -> range:
+        return self._share(((place + 1) * self.lanes - 1) // self.size)
+
+
 @dataclasses.dataclass(frozen=True)
-class Blocks:
+class Blocks(InLanes):
     """Shuffles blocks of consecutive examples, then single examples within windows of blocks.
 
     The rows of a batch are divided into `lanes` contiguous ranges of equal length, the examples
@@ -129,35 +173,16 @@ class Blocks:
     lanes: int
 
     def __post_init__(self):
-        for name, value in (("size", self.block), ("window", self.window), ("lanes", self.lanes)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r}: expected an integer of 1 or more")
-        for name, value in (("window", self.window), ("config.batch_size", self.batch_size)):
-            if value % self.lanes:
-                raise ValueError(f"{name}={value} is not divisible by lanes={self.lanes}")
-        if self.size < self.lanes:
-            raise ValueError(f"lanes={self.lanes} for {self.size} examples")
+        self._check(size=self.block, window=self.window, lanes=self.lanes)
 
     def __getitem__(self, count: int) -> int:
-        step, row = divmod(count, self.batch_size)
-        rows = self.batch_size // self.lanes
-        lane, place = divmod(row, rows)
+        lane, epoch, place = self._turn(count)
         share = self._share(lane)
-        epoch, place = divmod(step * rows + place, len(share))
         return share[self._shuffled(place, len(share), (self.seed, epoch, lane))]
-
-    @property
-    def first_pass(self) -> int:
-        """See `Order`; a lane may reach its last examples a batch late."""
-        return self.size + self.batch_size
 
     def share(self, rows: Sequence[int]) -> list[range]:
         """The indices that these rows of the batches can contain."""
         return [self._share(lane) for lane in self._lanes_of(rows)]
-
-    def read_by(self, rows: Sequence[int]) -> float:
-        """The part of the examples that these rows of the batches can contain."""
-        return sum(map(len, self.share(rows))) / self.size
 
     def after(self, index: int) -> int:
         """The next index in storage order within the share, after the last one the first."""
@@ -179,15 +204,6 @@ class Blocks:
         """The most blocks that the current windows of these rows can touch."""
         # One more than the window: a short block shifts the later ones across its edge.
         return (self.window // self.lanes + 1) * len(self._lanes_of(rows))
-
-    def _lanes_of(self, rows: Sequence[int]) -> list[int]:
-        return sorted({row * self.lanes // self.batch_size for row in rows})
-
-    def _share_of(self, index: int) -> range:
-        return self._share(((index + 1) * self.lanes - 1) // self.size)
-
-    def _share(self, lane: int) -> range:
-        return range(self.size * lane // self.lanes, self.size * (lane + 1) // self.lanes)
 
     def _shuffled(self, place: int, size: int, key: tuple[int, ...]) -> int:
         reach = self.window // self.lanes * self.block

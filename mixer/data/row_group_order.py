@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mixer.data.order import draw, shuffle_few
+from mixer.data.order import InLanes, draw, shuffle_few
 
 
 @dataclasses.dataclass(frozen=True)
-class RowGroups:
+class RowGroups(InLanes):
     """Shuffles row groups, then single examples within windows of row groups.
 
     As `order.Blocks`, with row groups, whose sizes may differ, instead of blocks of equal size, and
@@ -37,26 +37,16 @@ class RowGroups:
     _cache: dict = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self):
-        for name, value in (("window", self.window), ("lanes", self.lanes)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r}: expected an integer of 1 or more")
-        for name, value in (("window", self.window), ("config.batch_size", self.batch_size)):
-            if value % self.lanes:
-                raise ValueError(f"{name}={value} is not divisible by lanes={self.lanes}")
-        if len(self.stored) < self.lanes:
-            raise ValueError(f"lanes={self.lanes} for {len(self.stored)} examples")
-
-    def __getitem__(self, count: int) -> int:
-        step, row = divmod(count, self.batch_size)
-        rows = self.batch_size // self.lanes
-        lane, place = divmod(row, rows)
-        epoch, place = divmod(step * rows + place, len(self._share(lane)))
-        return int(self.stored[self._shuffled(place, lane, epoch)])
+        self._check(window=self.window, lanes=self.lanes)
 
     @property
-    def first_pass(self) -> int:
-        """See `order.Order`; a lane may reach its last examples a batch late."""
-        return len(self.stored) + self.batch_size
+    def size(self) -> int:
+        """The number of examples."""
+        return len(self.stored)
+
+    def __getitem__(self, count: int) -> int:
+        lane, epoch, place = self._turn(count)
+        return int(self.stored[self._shuffled(place, lane, epoch)])
 
     def after(self, index: int) -> int:
         """The next index in storage order within the share, after the last one the first."""
@@ -68,23 +58,11 @@ class RowGroups:
 
     def share(self, rows: Sequence[int]) -> list[range]:
         """See `order.Order`: any index, as groups are not ranges of indices."""
-        return [range(len(self.stored))] if rows else []
-
-    def read_by(self, rows: Sequence[int]) -> float:
-        """The part of the examples that these rows of the batches can contain."""
-        shares = (self._share(lane) for lane in self._lanes_of(rows))
-        return sum(map(len, shares)) / len(self.stored)
+        return [range(self.size)] if rows else []
 
     def groups_at_once(self, rows: Sequence[int]) -> int:
         """The most groups in the current windows of these rows."""
         return self.window // self.lanes * len(self._lanes_of(rows))
-
-    def _lanes_of(self, rows: Sequence[int]) -> list[int]:
-        return sorted({row * self.lanes // self.batch_size for row in rows})
-
-    def _share(self, lane: int) -> range:
-        size = len(self.stored)
-        return range(size * lane // self.lanes, size * (lane + 1) // self.lanes)
 
     def _edges(self, lane: int) -> np.ndarray:
         """The first places of the groups of a share, and its end."""
@@ -94,7 +72,7 @@ class RowGroups:
 
     def _neighbour(self, index: int, step: int) -> int:
         (place,) = np.flatnonzero(self.stored == index)
-        share = self._share(((int(place) + 1) * self.lanes - 1) // len(self.stored))
+        share = self._share_of(int(place))
         return int(self.stored[share[(place + step - share.start) % len(share)]])
 
     def _shuffled(self, place: int, lane: int, epoch: int) -> int:

@@ -62,6 +62,11 @@ def extract(
     return found
 
 
+def put(array: np.ndarray, place: jax.sharding.Sharding) -> jax.Array:
+    """A global array of what every process has whole; each gives its devices their parts."""
+    return jax.make_array_from_callback(array.shape, place, lambda part: array[part])
+
+
 def _unmasked_rows(outputs: tuple | None) -> list[tuple[np.ndarray, np.ndarray]]:
     if outputs is None:
         return []

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from mixer.evaluation.features import Features
+from mixer.evaluation.features import Features, put
 
 # ImageNet, as there. Triples (TFDS name, training split, test split).
 DATASETS = (("imagenet2012", "train", "validation"),)
@@ -79,7 +79,7 @@ def _finder(mesh: Mesh, bank: np.ndarray, most: int, num_classes: int) -> Callab
     padded[: len(bank)] = bank
     there = np.arange(len(padded)) < len(bank)
     sharded = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-    bank, there = (_put(array, sharded) for array in (padded, there))
+    bank, there = (put(array, sharded) for array in (padded, there))
     nearest = _nearest(mesh, most)
     size = min(_MOST_AT_A_TIME, _SIMILARITIES // each, _SCORES // num_classes)
 
@@ -90,16 +90,11 @@ def _finder(mesh: Mesh, bank: np.ndarray, most: int, num_classes: int) -> Callab
             rows = np.arange(first, min(first + chunk, len(queries)))
             part = np.zeros((chunk, queries.shape[1]), np.float32)
             part[: len(rows)] = queries[rows]
-            found = nearest(bank, there, _put(part, NamedSharding(mesh, PartitionSpec())))
+            found = nearest(bank, there, put(part, NamedSharding(mesh, PartitionSpec())))
             similarity, places = (array[: len(rows)] for array in jax.device_get(found))
             yield rows, similarity, places
 
     return find
-
-
-def _put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    """A global array of what every process has whole."""
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 @functools.cache

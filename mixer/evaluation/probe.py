@@ -20,7 +20,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mixer import errors
-from mixer.evaluation.features import Features
+from mixer.evaluation.features import Features, put
 
 # It ends when no derivative of the mean loss is larger: a tenth of scikit-learn's default.
 TOLERANCE = 1e-5
@@ -86,8 +86,8 @@ class Problem:
         place = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
         z = np.pad(((x - mean) / scale).astype(np.float32), ((0, padding), (0, 0)))
         return cls(
-            z=_put(z, place),
-            labels=_put(np.pad(found.labels, (0, padding)), place),
+            z=put(z, place),
+            labels=put(np.pad(found.labels, (0, padding)), place),
             rows=np.arange(len(z)) < len(x),
             held_out=np.pad(_every_fifth(found.labels), (0, padding)),
             mean=mean,
@@ -116,13 +116,13 @@ class Problem:
         else:
             weights = start.weights
         penalty = np.float32(l2 / rows.sum())
-        data = self.z, self.labels, _put(rows.astype(np.float32) / rows.sum(), self.place)
+        data = self.z, self.labels, put(rows.astype(np.float32) / rows.sum(), self.place)
         weights, iterations, slope = _minimise(weights, penalty, *data, self._everywhere)
         return Fit(weights, int(iterations), float(slope))
 
     def measure(self, fit: Fit, rows: np.ndarray) -> tuple[float, float]:
         """(mean cross-entropy in nats, top-1 accuracy) on these rows."""
-        share = _put(rows.astype(np.float32) / rows.sum(), self.place)
+        share = put(rows.astype(np.float32) / rows.sum(), self.place)
         nll, top1 = _measure(fit.weights, self.z, self.labels, share)
         return float(nll), float(top1)
 
@@ -170,11 +170,6 @@ def _every_fifth(labels: np.ndarray) -> np.ndarray:
     for label in np.unique(labels):
         found[np.flatnonzero(labels == label)[HOLD_OUT - 1 :: HOLD_OUT]] = True
     return found
-
-
-def _put(array: np.ndarray, place: NamedSharding) -> jax.Array:
-    # Each process has all rows, and gives its devices theirs.
-    return jax.make_array_from_callback(array.shape, place, lambda part: array[part])
 
 
 def _logits(weights: dict[str, jax.Array], z: jax.Array) -> jax.Array:

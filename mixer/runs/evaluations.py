@@ -169,11 +169,11 @@ def build_on_split(
     )
 
 
-# Types that measure several datasets: {type: (function that lists its splits, its builder)}. All
-# other types are in `EVALUATORS` and measure one split.
+# Types that measure several datasets: {type: (function that lists these, its builder)}. All other
+# types are in `EVALUATORS` and measure one split.
 _OF_SEVERAL = {
-    "fewshot": (fewshot_evaluation.splits_of, fewshot_evaluation.build_few_shot),
-    "knn": (knn_evaluation.splits_of, knn_evaluation.build_knn),
+    "fewshot": (fewshot_evaluation.datasets_of, fewshot_evaluation.build_few_shot),
+    "knn": (knn_evaluation.datasets_of, knn_evaluation.build_knn),
 }
 
 
@@ -181,7 +181,8 @@ def splits_of(config: ConfigDict, name: str) -> list[tuple[str, str]]:
     """Each (dataset, split) that `config.evaluators.<name>` reads; [] if it is switched off."""
     entry = config.evaluators[name]
     if entry.type in _OF_SEVERAL:
-        return _OF_SEVERAL[entry.type][0](config, name)
+        datasets = _OF_SEVERAL[entry.type][0](config, name)
+        return [(dataset, split) for dataset, splits in datasets.items() for split in splits]
     return [(entry.dataset or config.dataset, entry.split)] if entry.split else []
 
 

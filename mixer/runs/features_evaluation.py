@@ -141,16 +141,29 @@ def build(
             datasets[dataset] = train, test
     if not datasets:
         raise errors.Missing(f"config.{key}: none of its datasets is prepared")
+    forward, _ = forward_of(model, mesh, card, key)
+    return {"name": name, "update": compiled(forward, mesh), "datasets": datasets, "every": every}
+
+
+def forward_of(model: nn.Module, mesh: Mesh, card: ModelCard, key: str) -> tuple[Callable, int]:
+    """`features.forward` of a model, to be compiled, and the number of its features.
+
+    Args:
+      key: of the config, for messages.
+
+    Raises:
+      BadInput: the model has no features.
+    """
     forward = features.forward(apply_of(model.clone(num_classes=0), mesh))
     try:
-        batch = batch_lib.spec(entry.batch_size, card.image_size, channels=card.channels)
-        jax.eval_shape(forward, fitting.shapes(model, card.image_size), batch)
+        batch = batch_lib.spec(mesh.size, card.image_size, channels=card.channels)
+        found, *_ = jax.eval_shape(forward, fitting.shapes(model, card.image_size), batch)
     except (FlaxError, ValueError, TypeError, ZeroDivisionError) as error:
         raise errors.BadInput(
             f"config.{key}: {type(model).__name__} with num_classes=0, which should return the "
             f"features below the head, fails: {str(error).strip().splitlines()[0]}"
         ) from None
-    return {"name": name, "update": compiled(forward, mesh), "datasets": datasets, "every": every}
+    return forward, found.shape[-1]
 
 
 def _check(key: str, kind: str, train: Reader, test: Reader) -> None:

@@ -77,12 +77,6 @@ def datasets_of(config: ConfigDict, name: str) -> dict[str, tuple[str, str]]:
     return features_evaluation.datasets_of(config, name, rule_of(config, name).datasets)
 
 
-def splits_of(config: ConfigDict, name: str) -> list[tuple[str, str]]:
-    """Each (dataset, split) that `config.evaluators.<name>` reads."""
-    datasets = datasets_of(config, name)
-    return [(dataset, split) for dataset, splits in datasets.items() for split in splits]
-
-
 def build_few_shot(
     config: ConfigDict,
     name: str,

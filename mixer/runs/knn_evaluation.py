@@ -52,10 +52,9 @@ class Knn(OnFeatures):
         return {f"{name}/{k}nn": value for name, by in found.items() for k, value in by.items()}
 
 
-def splits_of(config: ConfigDict, name: str) -> list[tuple[str, str]]:
-    """Each (dataset, split) that `config.evaluators.<name>` reads."""
-    datasets = features_evaluation.datasets_of(config, name, knn.DATASETS)
-    return [(dataset, split) for dataset, splits in datasets.items() for split in splits]
+def datasets_of(config: ConfigDict, name: str) -> dict[str, tuple[str, str]]:
+    """{dataset: (training split, test split)} of `config.evaluators.<name>`, or ImageNet's."""
+    return features_evaluation.datasets_of(config, name, knn.DATASETS)
 
 
 def build_knn(
@@ -80,7 +79,7 @@ def build_knn(
         )
     if not temperature > 0:
         raise errors.BadInput(f"config.{key}.temperature={temperature}: expected more than 0")
-    asked = features_evaluation.datasets_of(config, name, knn.DATASETS)
+    asked = datasets_of(config, name)
     built = features_evaluation.build(config, name, model, mesh, card, steps, asked)
     for dataset, (train, _) in built["datasets"].items():
         if max(neighbors) > len(train.source):

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -115,20 +115,16 @@ def _classified(
     card = trained.card
     names = class_names.readable(card.classes, card.dataset)
     likelihood = jax.nn.sigmoid if card.multi_label else jax.nn.softmax
-    outputs = _outputs(trained, files, decoding, likelihood, views)
-    lines, wrong = [], {}
-    for file, found in zip(files, outputs, strict=True):
-        if isinstance(found, str):
-            wrong[file] = found
-            lines.append(_unread(file, found))
-            continue
-        print(file)
+
+    def tell(found: np.ndarray) -> dict[str, list]:
         guesses = []
         for k in np.argsort(-found)[:top]:
             named = {"name": names[k]} if names != card.classes else {}
             guesses.append({"class": card.classes[k], **named, "probability": float(found[k])})
             print(f"  {found[k]:7.2%}  {names[k]}", flush=True)
-        lines.append({"file": file, "top": guesses})
+        return {"top": guesses}
+
+    wrong, lines = _lines(files, _outputs(trained, files, decoding, likelihood, views), tell)
     fields = next((list(line["top"][0]) for line in lines if "top" in line), [])
     numbers = ("", *(f"_{i}" for i in range(2, top + 1)))
     columns = [f"{field}{number}" for number in numbers for field in fields]
@@ -140,19 +136,32 @@ def _numbers(
     trained: Trained, files: list[str], decoding: Decoding, views: Views
 ) -> tuple[dict[str, str], dict[str, bytes]]:
     """Prints each file's numbers; returns as `_classified`."""
-    names, lines, wrong = trained.card.classes, [], {}
+    names = trained.card.classes
+
+    def tell(found: np.ndarray) -> dict[str, dict]:
+        for name, x in zip(names, found, strict=True):
+            print(f"  {x:12.6g}  {name}", flush=True)
+        return {"outputs": dict(zip(names, found.tolist(), strict=True))}
+
     outputs = _outputs(trained, files, decoding, lambda found: found, views)
+    wrong, lines = _lines(files, outputs, tell)
+    rows = [list(line.get("outputs", {}).values()) for line in lines]
+    return wrong, _contents(lines, names, rows)
+
+
+def _lines(
+    files: list[str], outputs: Iterable[np.ndarray | str], tell: Callable[[np.ndarray], dict]
+) -> tuple[dict[str, str], list[dict]]:
+    """Prints each file, and `tell` what it shows; returns {file: error}, and the lines."""
+    wrong, lines = {}, []
     for file, found in zip(files, outputs, strict=True):
         if isinstance(found, str):
             wrong[file] = found
             lines.append(_unread(file, found))
-            continue
-        print(file)
-        for name, x in zip(names, found, strict=True):
-            print(f"  {x:12.6g}  {name}", flush=True)
-        lines.append({"file": file, "outputs": dict(zip(names, found.tolist(), strict=True))})
-    rows = [list(line.get("outputs", {}).values()) for line in lines]
-    return wrong, _contents(lines, names, rows)
+        else:
+            print(file)
+            lines.append({"file": file} | tell(found))
+    return wrong, lines
 
 
 def _unread(file: str, error: str) -> dict[str, str]:

@@ -13,10 +13,8 @@ from typing import Any
 
 import jax
 from etils import epath
-from flax.errors import FlaxError
 from ml_collections import ConfigDict
 
-from mixer import batch as batch_lib
 from mixer import errors
 from mixer.checkpoint.store import Store
 from mixer.data import drawn, sources, transforms, turbojpeg
@@ -26,8 +24,9 @@ from mixer.hosts import exchange, holding
 from mixer.runs import workdir
 from mixer.runs.data import decoding_of, skip_bad
 from mixer.runs.evaluations import Evaluation, build_evaluations, unreadable
+from mixer.runs.features_evaluation import forward_of
 from mixer.runs.keys import at_least, given, within
-from mixer.runs.model import apply_of, compiled, mesh_of, precision, resolution, rules_of
+from mixer.runs.model import compiled, mesh_of, precision, resolution, rules_of
 from mixer.runs.reader import Reader, fingerprints, open_reader, print_sources
 from mixer.runs.results import Results
 from mixer.runs.trainee import Trainee, build_trainee
@@ -142,14 +141,7 @@ def _check(config: ConfigDict, trainee: Trainee) -> None:
             f"{trainee.card.transform!r}"
         )
     shapes, name = fitting.shapes(trainee.model, size), type(trainee.model).__name__
-    try:
-        batch = batch_lib.spec(trainee.mesh.size, size, channels=trainee.card.channels)
-        width = jax.eval_shape(_forward(trainee), shapes, batch)[0].shape[-1]
-    except (FlaxError, ValueError, TypeError, ZeroDivisionError) as error:
-        raise errors.BadInput(
-            f"config.probe.l2: {name} with num_classes=0, which should return the features below "
-            f"the head, fails: {str(error).strip().splitlines()[0]}"
-        ) from None
+    _, width = _forward(trainee)
     classes = trainee.model.num_classes
     head = {part: leaf.shape for part, leaf in dict(shapes.get("head", {})).items()}
     if head != {"kernel": (width, classes), "bias": (classes,)}:
@@ -159,8 +151,8 @@ def _check(config: ConfigDict, trainee: Trainee) -> None:
         )
 
 
-def _forward(trainee: Trainee) -> Callable:
-    return features.forward(apply_of(trainee.model.clone(num_classes=0), trainee.mesh))
+def _forward(trainee: Trainee) -> tuple[Callable, int]:
+    return forward_of(trainee.model, trainee.mesh, trainee.card, "probe.l2")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,7 +233,7 @@ def _fit(asked: Probe, params: Any, stop: StopSignal) -> _Fitted | None:
     trainee = asked.trainee
     began = time.perf_counter()
     with asked.reader.batches() as batches:
-        forward = compiled(_forward(trainee), trainee.mesh)
+        forward = compiled(_forward(trainee)[0], trainee.mesh)
         found = features.extract(forward, params, batches, stop.poll)
     if found is None:
         return None

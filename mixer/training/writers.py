@@ -155,10 +155,7 @@ def check(names: Sequence[str]) -> None:
     """
     for name in names:
         if name in _EXTRAS and importlib.util.find_spec(name) is None:
-            raise errors.BadInput(
-                f"config.writers={name} needs the package {name}: pip install "
-                f"'mlp-mixer-jax[{name}]', or in a clone pip install -r requirements-{name}.txt"
-            )
+            raise errors.needs_package(f"config.writers={name}", name, name)
 
 
 class Writers:

@@ -43,10 +43,7 @@ def check(text: str) -> None:
         import huggingface_hub as hub  # only here and below: it is an optional dependency
         from huggingface_hub import constants
     except ImportError:
-        raise errors.BadInput(
-            f"config.push={text!r} needs the package huggingface_hub: "
-            f"pip install -r requirements-hub.txt (or 'mlp-mixer-jax[hub]')"
-        ) from None
+        raise errors.needs_package(f"config.push={text!r}", "huggingface_hub", "hub") from None
     if constants.HF_HUB_OFFLINE:
         raise errors.BadInput(f"config.push={text!r}: HF_HUB_OFFLINE is set")
     if not hub.get_token():

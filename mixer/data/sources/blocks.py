@@ -9,6 +9,7 @@ from typing import Any
 from mixer.data.order import Blocks, Order
 from mixer.data.row_group_order import RowGroups
 from mixer.data.sources import Source
+from mixer.data.sources.around import Around
 from mixer.data.sources.grouped import ahead_by_group
 
 _CONNECTIONS = 8  # concurrent fetches
@@ -16,7 +17,7 @@ _SEQUENTIAL = 128  # examples per block when reading in order
 _SINGLES = 32  # concurrent fetches of single examples
 
 
-class BlockSource:
+class BlockSource(Around):
     """Reads a source in whole blocks and caches the most recently used ones.
 
     It caches at most `keep` blocks of examples, as stored (undecoded). Threads share the cache. It
@@ -47,14 +48,6 @@ class BlockSource:
 
     def __setstate__(self, state):
         self.__init__(*state)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # not set yet, during unpickling
-            raise AttributeError(name)
-        return getattr(self.source, name)
-
-    def __len__(self) -> int:
-        return len(self.source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         block = self.block_of(index)

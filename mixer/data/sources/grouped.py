@@ -9,6 +9,7 @@ import numpy as np
 from mixer import errors
 from mixer.data.row_group_order import RowGroups
 from mixer.data.sources import ListedSource, Source
+from mixer.data.sources.around import Around
 from mixer.data.sources.row_groups import HELD_BYTES
 from mixer.data.sources.subset import Subset
 
@@ -43,23 +44,12 @@ def _places(source: Source) -> tuple[Sequence[Any], np.ndarray]:
 
 
 @dataclasses.dataclass(frozen=True)
-class AheadByGroup:
+class AheadByGroup(Around):
     """A source whose row groups are read before the examples in them are asked for."""
 
     source: Source
     images: Sequence[Any]
     rows: np.ndarray
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "source":  # not set yet, during unpickling
-            raise AttributeError(name)
-        return getattr(self.source, name)
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.source[index]
 
     def will_read(self, index: int) -> None:
         """Starts reading the row group of an example."""

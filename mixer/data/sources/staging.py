@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
 
 from mixer import errors, storage
 from mixer.data.sources import AS_IT_IS, Reading, Source, TfdsSource, open_source, remote_dataset
+from mixer.data.sources.around import Around
 from mixer.data.sources.tfds_builder import open_prepared
 from mixer.storage import FileInfo, timeout
 
@@ -34,24 +34,13 @@ class ShardCopy:
 
 
 @dataclasses.dataclass(frozen=True)
-class StagedSource:
+class StagedSource(Around):
     """A source that reads copies of shards; `stage` must make them before the first read."""
 
     source: Source
     folder: Path
     shards: Sequence[ShardCopy]
     every_label: Callable[[], Sequence[int]]  # the origin's, as they are needed before the copy
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "source":  # not set yet, during unpickling
-            raise AttributeError(name)
-        return getattr(self.source, name)
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.source[index]
 
     def check_space(self, share: Sequence[range]) -> None:
         """Checks that the folder has space for the missing shards.

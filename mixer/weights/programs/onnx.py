@@ -4,10 +4,7 @@ jax2onnx lacks some primitives of JAX, or writes them wrongly for a batch of any
 computes them from others that it writes well.
 """
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +15,23 @@ from flax import linen as nn
 from jax.extend import core
 
 from mixer import errors, storage
+from mixer.weights.programs.quiet import quiet
 
 USE = "onnxruntime.InferenceSession(PATH).run(['logits'], {'images': images})[0]"
 BATCH = "batch"  # any number
 # ReduceSum has had its axes as an input since 18, as jax2onnx writes it.
 _OPSET = 18
+_LOGGERS = ("jax2onnx", "onnx_ir")
 
 
 def check() -> None:
     """See `programs.Format`."""
     try:
-        with _quiet():
+        with quiet(*_LOGGERS):
             import jax2onnx  # noqa: F401 an optional dependency
             import onnxruntime  # noqa: F401 which it brings
     except ImportError:
-        raise errors.BadInput(
-            "an .onnx file needs the package jax2onnx: "
-            "pip install -r requirements-onnx.txt (or 'mlp-mixer-jax[onnx]')"
-        ) from None
+        raise errors.needs_package("an .onnx file", "jax2onnx", "onnx") from None
 
 
 def write(path: Path, function: Callable, params: Any, shape: tuple[int, int, int]) -> None:
@@ -43,7 +39,7 @@ def write(path: Path, function: Callable, params: Any, shape: tuple[int, int, in
     (batch,) = jax.export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *shape), jnp.uint8)
     traced = jax.make_jaxpr(lambda images: function(params, images))(images)
-    with _quiet():
+    with quiet(*_LOGGERS):
         import jax2onnx
 
         try:
@@ -68,22 +64,6 @@ def run(path: Path, images: np.ndarray) -> np.ndarray:
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return session.run(["logits"], {"images": images})[0]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides what jax2onnx says about parts of it that are not used here."""
-    loggers = [logging.getLogger(name) for name in ("jax2onnx", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 def _rewritten(traced: core.ClosedJaxpr, *arguments: jax.Array) -> list[jax.Array]:

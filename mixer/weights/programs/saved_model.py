@@ -9,6 +9,7 @@ import numpy as np
 
 from mixer import storage
 from mixer.weights.programs import tensorflow
+from mixer.weights.programs.quiet import quiet
 
 USE = "tf.saved_model.load(PATH).signatures['serving_default'](images=images)['logits']"
 BATCH = "batch"  # any number
@@ -32,6 +33,6 @@ def write(path: Path, function: Callable, params: Any, shape: tuple[int, int, in
 def run(path: Path, images: np.ndarray) -> np.ndarray:
     """See `programs.Format`."""
     tf, _ = tensorflow.load()
-    with tensorflow.quiet():
+    with quiet(tensorflow.LOGGER):
         served = tf.saved_model.load(str(path)).signatures["serving_default"]
     return served(images=tf.constant(images))["logits"].numpy()

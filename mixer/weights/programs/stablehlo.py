@@ -20,10 +20,7 @@ def check() -> None:
     try:
         import flatbuffers  # noqa: F401 by which jax.export writes
     except ImportError:
-        raise errors.BadInput(
-            "a .stablehlo file needs the package flatbuffers: "
-            "pip install -r requirements-stablehlo.txt (or 'mlp-mixer-jax[stablehlo]')"
-        ) from None
+        raise errors.needs_package("a .stablehlo file", "flatbuffers", "stablehlo") from None
 
 
 def write(path: Path, function: Callable, params: Any, shape: tuple[int, int, int]) -> None:

@@ -1,14 +1,13 @@
 """Functions of JAX in TensorFlow, which is imported only where a program needs it."""
 
-import contextlib
-import logging
 import os
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from mixer import errors
+from mixer.weights.programs.quiet import quiet
 
+LOGGER = "absl"  # TensorFlow's
 _PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -20,13 +19,10 @@ def load():
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        with quiet():
+        with quiet(LOGGER):
             import tensorflow
     except ImportError:
-        raise errors.BadInput(
-            "a program for TensorFlow needs the package tensorflow: "
-            "pip install -r requirements-tensorflow.txt (or 'mlp-mixer-jax[tensorflow]')"
-        ) from None
+        raise errors.needs_package("a program for TensorFlow", "tensorflow", "tensorflow") from None
     try:
         from jax.experimental import jax2tf
     except ImportError as error:
@@ -55,17 +51,3 @@ def served(function: Callable, params: Any, shape: tuple[int, int, int], batch: 
     return tf.function(
         lambda images: {"logits": call(params, images)}, autograph=False, input_signature=[spec]
     )
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Hides what TensorFlow says of its own parts, such as gradients that are not used."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)

@@ -11,6 +11,7 @@ import numpy as np
 
 from mixer import errors, storage
 from mixer.weights.programs import tensorflow
+from mixer.weights.programs.quiet import quiet
 
 # ai_edge_litert.interpreter.Interpreter is the same without TensorFlow.
 USE = "tf.lite.Interpreter(PATH).get_signature_runner()(images=images)['logits']"
@@ -31,7 +32,7 @@ def write(path: Path, function: Callable, params: Any, shape: tuple[int, int, in
 
     module = tf.Module()
     module.serve = tensorflow.served(with_params, (), shape, BATCH)
-    with tensorflow.quiet():
+    with quiet(tensorflow.LOGGER):
         concrete = [module.serve.get_concrete_function()]
         converter = tf.lite.TFLiteConverter.from_concrete_functions(concrete, module)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
@@ -47,7 +48,7 @@ def write(path: Path, function: Callable, params: Any, shape: tuple[int, int, in
 def run(path: Path, images: np.ndarray) -> np.ndarray:
     """See `programs.Format`."""
     tf, _ = tensorflow.load()
-    with tensorflow.quiet():
+    with quiet(tensorflow.LOGGER):
         interpreter = tf.lite.Interpreter(str(path))
     logits = interpreter.get_signature_runner()
     return np.concatenate([logits(images=image[None])["logits"] for image in images])
