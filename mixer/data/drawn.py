@@ -132,10 +132,10 @@ def _turns(rows: Rows, index: int) -> list[int]:
     """The examples at whose turn this one is seen: itself, and those that it replaces."""
     if not rows.skip_bad:
         return [index]
-    if not rows.usable(index):
+    if rows.unusable(index):
         return []
     turns, before = [index], rows.order.before(index)
-    while before != index and not rows.usable(before):
+    while before != index and rows.unusable(before):
         turns.append(before)
         before = rows.order.before(before)
     return turns

@@ -111,13 +111,13 @@ class Rows:
             raise BadExample(f"{self.where(index)}: {error}") from error
         return {"image": image, "label": label, "mask": np.bool_(True)}
 
-    def usable(self, index: int) -> bool:
-        """Whether an example can be read."""
+    def unusable(self, index: int) -> str:
+        """Why an example cannot be read; "" if it can."""
         try:
             self._row(index, 0)
-        except _UNREADABLE:
-            return False
-        return True
+        except _UNREADABLE as error:
+            return str(error) or type(error).__name__
+        return ""
 
     def opened(self, image: bytes | np.ndarray, count: int) -> Encoded | np.ndarray:
         """Prepares a source's image for the first transform, `count` examples into the run.

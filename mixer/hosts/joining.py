@@ -15,7 +15,7 @@ from mixer.hosts import devices, parting, runtime
 from mixer.hosts.peers import count, index, name
 
 # The kinds of runs (config.run) that several processes can share.
-MULTI_PROCESS_RUNS = ("train", "sweep", "vtab", "evaluate", "fewshot", "doctor")
+MULTI_PROCESS_RUNS = ("train", "sweep", "vtab", "evaluate", "fewshot", "predict", "doctor")
 # Seconds: how long the processes wait for each other at the start and at the end, and how long a
 # process waits at the start before it says so.
 _START_TIMEOUT, _SHUTDOWN_TIMEOUT, _NOTICE_AFTER = 300, 60, 5

@@ -118,7 +118,7 @@ def _readable(rows: pipeline.Rows, count: int) -> list[int]:
     """
     indices = [rows.order[number] for number in range(count)]
     if rows.skip_bad:
-        return [index for index in indices if rows.usable(index)]
+        return [index for index in indices if not rows.unusable(index)]
     for number in range(count):
         rows(number)
     return indices

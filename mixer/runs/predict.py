@@ -5,7 +5,6 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -14,23 +13,23 @@ from etils import epath
 from ml_collections import ConfigDict
 from pyarrow import parquet
 
-from mixer import batch as batch_lib
 from mixer import errors, storage
-from mixer.data import five_crops, transforms
-from mixer.data.decode import Decoding
 from mixer.data.sources import image_files
+from mixer.data.sources.files import FilesSource
 from mixer.evaluation import views as views_lib
 from mixer.evaluation.views import Views
-from mixer.preprocessing import pixels
+from mixer.hosts import exchange, peers
 from mixer.runs import keys, workdir
 from mixer.runs.data import decoding_of
-from mixer.runs.model import resolution
+from mixer.runs.model import apply_of, compiled, resolution
+from mixer.runs.reader import Reader, fingerprints, open_reader
 from mixer.runs.results import Results
 from mixer.runs.trained import Trained, load_trained
 from mixer.weights import class_names
 
-_BATCH = 64
+_BATCH = 64  # images a device
 _EMBEDDINGS = ("npz", "parquet")
+_ELSEWHERE = "another host cannot read it"
 
 
 def run(config: ConfigDict, output: str | None, protocol: str) -> None:
@@ -67,15 +66,16 @@ def run(config: ConfigDict, output: str | None, protocol: str) -> None:
             f"config.images: image files have 1 or 3 channels, but those of {config.init_from} "
             f"have {trained.card.channels}: from Python, mixer.preprocess takes arrays"
         )
-    decoding = decoding_of(config, None, trained.card)
+    reader = _reader(config, trained, files, views)
+    exchange.same_work(0, fingerprints({"images": [reader]}))
     keys.used(config)  # refuses keys that would be ignored, before any work
     if kind:
-        wrong, contents = _embedded(trained, files, decoding, kind)
+        wrong, contents = _embedded(trained, reader, kind)
     elif trained.card.regression:
-        wrong, contents = _numbers(trained, files, decoding, views)
+        wrong, contents = _numbers(trained, reader, views)
     else:
         top = min(top, len(trained.card.classes))
-        wrong, contents = _classified(trained, files, decoding, top, views)
+        wrong, contents = _classified(trained, reader, top, views)
     if len(wrong) == len(files):
         raise errors.BadInput("{}: {}".format(*next(iter(wrong.items()))))
     if wrong:
@@ -105,7 +105,7 @@ def asked(config: ConfigDict, path: epath.Path | None) -> tuple[str, int, Views]
 
 
 def _classified(
-    trained: Trained, files: list[str], decoding: Decoding, top: int, views: Views
+    trained: Trained, reader: Reader, top: int, views: Views
 ) -> tuple[dict[str, str], dict[str, bytes]]:
     """Prints each file's most likely classes; returns {file: error}, and the files to write.
 
@@ -124,7 +124,7 @@ def _classified(
             print(f"  {found[k]:7.2%}  {names[k]}", flush=True)
         return {"top": guesses}
 
-    wrong, lines = _lines(files, _outputs(trained, files, decoding, likelihood, views), tell)
+    wrong, lines = _lines(reader, _outputs(trained, reader, likelihood, views), tell)
     fields = next((list(line["top"][0]) for line in lines if "top" in line), [])
     numbers = ("", *(f"_{i}" for i in range(2, top + 1)))
     columns = [f"{field}{number}" for number in numbers for field in fields]
@@ -133,7 +133,7 @@ def _classified(
 
 
 def _numbers(
-    trained: Trained, files: list[str], decoding: Decoding, views: Views
+    trained: Trained, reader: Reader, views: Views
 ) -> tuple[dict[str, str], dict[str, bytes]]:
     """Prints each file's numbers; returns as `_classified`."""
     names = trained.card.classes
@@ -143,18 +143,18 @@ def _numbers(
             print(f"  {x:12.6g}  {name}", flush=True)
         return {"outputs": dict(zip(names, found.tolist(), strict=True))}
 
-    outputs = _outputs(trained, files, decoding, lambda found: found, views)
-    wrong, lines = _lines(files, outputs, tell)
+    outputs = _outputs(trained, reader, lambda found: found, views)
+    wrong, lines = _lines(reader, outputs, tell)
     rows = [list(line.get("outputs", {}).values()) for line in lines]
     return wrong, _contents(lines, names, rows)
 
 
 def _lines(
-    files: list[str], outputs: Iterable[np.ndarray | str], tell: Callable[[np.ndarray], dict]
+    reader: Reader, outputs: Iterable[np.ndarray | str], tell: Callable[[np.ndarray], dict]
 ) -> tuple[dict[str, str], list[dict]]:
     """Prints each file, and `tell` what it shows; returns {file: error}, and the lines."""
     wrong, lines = {}, []
-    for file, found in zip(files, outputs, strict=True):
+    for file, found in zip(reader.source.paths, outputs, strict=True):
         if isinstance(found, str):
             wrong[file] = found
             lines.append(_unread(file, found))
@@ -190,11 +190,11 @@ def _table(lines: list[dict], columns: Sequence[str], rows: Sequence[list]) -> b
 
 
 def _embedded(
-    trained: Trained, files: list[str], decoding: Decoding, kind: str
+    trained: Trained, reader: Reader, kind: str
 ) -> tuple[dict[str, str], dict[str, bytes]]:
     """The features of the files that can be read; returns as `_classified`."""
     wrong, read, rows = {}, [], []
-    for file, found in zip(files, _outputs(trained, files, decoding), strict=True):
+    for file, found in zip(reader.source.paths, _outputs(trained, reader), strict=True):
         if isinstance(found, str):
             wrong[file] = found
             _unread(file, found)
@@ -217,42 +217,50 @@ def _embedded(
     return wrong, {f"embeddings.{kind}": content.getvalue()}
 
 
+def _reader(config: ConfigDict, trained: Trained, files: list[str], views: Views) -> Reader:
+    """Reads the files in order, on all devices; an unreadable one is masked."""
+    card, mesh = trained.card, trained.mesh
+    keys.at_least(0, **{"runtime.threads": config.runtime.threads})
+    each = -(-min(len(files), _BATCH * mesh.size) // mesh.size)
+    reader = open_reader(
+        FilesSource(files, classes=card.classes),
+        card.transform,
+        card.image_size,
+        batch_size=each * mesh.size,
+        seed=0,  # nothing is random
+        order=None,
+        mesh=mesh,
+        threads=config.runtime.threads,
+        workers=0,
+        channels=card.channels,
+        decoding=decoding_of(config, None, card),
+        skip_bad=True,
+    )
+    return reader.in_five_crops(card.transform) if views.crops > 1 else reader
+
+
 def _outputs(
     trained: Trained,
-    files: list[str],
-    decoding: Decoding,
+    reader: Reader,
     of_logits: Callable | None = None,
     views: Views = Views(),  # noqa: B008 it is frozen
 ) -> Iterator[np.ndarray | str]:
     """For each file its features float32 [C], or `of_logits` of its logits; or an error message."""
-    card, params = trained.card, trained.params
     model = trained.model if of_logits else trained.model.clone(num_classes=0)
-    transform = transforms.parse(card.transform, card.image_size, card.channels)
-    if views.crops > 1:
-        transform = five_crops.of(transform, card.transform)
-    height, width = card.image_size
+    outputs = views_lib.averaged(apply_of(model, trained.mesh), views, trained.card.outputs)
 
-    def outputs(params, images):
-        return model.apply({"params": params}, batch_lib.to_model_input(images))
+    def answer(params, batch):
+        found = outputs(params, batch["image"])
+        return batch["mask"], (of_logits(found) if of_logits else found).astype(np.float32)
 
-    averaged = views_lib.averaged(outputs, views, card.outputs)
-
-    @jax.jit
-    def apply(params, images):
-        found = averaged(params, images)
-        return (of_logits(found) if of_logits else found).astype(np.float32)
-
-    for first in range(0, len(files), _BATCH):
-        shape = min(_BATCH, len(files)), views.crops * height, width, card.channels
-        images = np.zeros(shape, np.uint8)
-        chosen, wrong = files[first : first + _BATCH], {}
-        for i, file in enumerate(chosen):
-            try:
-                images[i] = pixels(Path(file).read_bytes(), transform, decoding)
-            except (ValueError, OSError) as error:
-                wrong[i] = str(error)
-        for i, output in enumerate(np.asarray(apply(params, images))[: len(chosen)]):
-            yield wrong.get(i) or output
+    apply, index = compiled(answer, trained.mesh), 0
+    with reader.batches() as batches:
+        for batch in batches:
+            for read, output in zip(*jax.device_get(apply(trained.params, batch)), strict=True):
+                if index == len(reader.source):  # the rest of the last batch is padding
+                    return
+                yield output if read else reader.rows.unusable(index) or _ELSEWHERE
+                index += 1
 
 
 def _write(
@@ -264,7 +272,7 @@ def _write(
     skipped: int,
 ) -> None:
     workdir.begin(path, config)
-    for name, content in contents.items():
+    for name, content in contents.items() if peers.index() == 0 else ():
         with storage.write_whole(path / name) as file:
             file.write(content)
     workdir.write_results(

@@ -19,6 +19,7 @@ from mixer.checkpoint.damage import DamagedCheckpoint
 from mixer.checkpoint.store import Store
 from mixer.errors import BadInput, Failure
 from mixer.hosts import exchange, joining, parting, peers, sharing
+from mixer.runs import predict
 from mixer.runs.training import build_training
 
 
@@ -46,6 +47,14 @@ def rows_and_metrics():
     params = jax.jit(lambda tree: jax.tree.map(wave, tree))(state.params)
     (evaluation,) = training.evaluations
     return found, evaluation.measure(params)
+
+
+def embed(folder, workdir):
+    """Runs config.run=predict on the files in a folder, of which one is unreadable."""
+    asked = quickstart.get_config("smoke", run="predict")
+    asked.update(init_from="random", images=str(folder))
+    asked.predict.embeddings = "npz"
+    predict.run(asked, str(workdir), "configs/quickstart.py:smoke")
 
 
 def _error(function):
@@ -115,6 +124,7 @@ def main():
     rows, metrics = rows_and_metrics()
     found = {"rows": rows, "metrics": metrics, "exchanges": _exchanges(epath.Path(folder))}
     found["checkpoints"] = _checkpoints(folder)
+    embed(folder / "images", folder / "predicted")
     (folder / f"{process}.json").write_text(json.dumps(found))
     parting.leave(0)
 

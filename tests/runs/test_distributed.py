@@ -35,11 +35,18 @@ SHORT = {
 }
 
 
+def embeddings(workdir):
+    with np.load(workdir / "embeddings.npz") as found:
+        return dict(found)
+
+
 @pytest.mark.long
 def test_four_processes_see_what_one_does(data_dir, tmp_path):
     more = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "PYTHONPATH": str(ROOT)}
     for number in (0, 1):
         (tmp_path / f"of_{number}").mkdir()
+    shutil.copytree(ROOT / "notebooks" / "images", tmp_path / "images")
+    (tmp_path / "images" / "broken.png").write_bytes(b"")
     processes = [
         subprocess.Popen(
             [sys.executable, one_of_several.__file__, tmp_path]
@@ -52,6 +59,7 @@ def test_four_processes_see_what_one_does(data_dir, tmp_path):
         for flags in several(4)
     ]
     rows, metrics = one_of_several.rows_and_metrics()
+    one_of_several.embed(tmp_path / "images", tmp_path / "alone")
     for process in processes:
         out, _ = process.communicate(timeout=120)
         assert process.returncode == 0, out
@@ -78,6 +86,10 @@ def test_four_processes_see_what_one_does(data_dir, tmp_path):
         assert checkpoints["right"] and checkpoints["step"] == 1 and checkpoints["steps"] == [1]
         assert "process 1 cannot read step 2" in checkpoints["reports"][0]
     assert (tmp_path / "damaged" / "2").is_dir()
+    together, alone = (embeddings(tmp_path / run) for run in ("predicted", "alone"))
+    np.testing.assert_array_equal(together["files"], alone["files"])
+    np.testing.assert_allclose(together["embeddings"], alone["embeddings"], atol=1e-5)
+    assert len(alone["files"]) == len(list((tmp_path / "images").iterdir())) - 1
 
 
 def logged(workdir):
