@@ -142,7 +142,7 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     config.ema_decay = 0.0  # of averaged parameters, evaluated alongside the raw ones; 0: none
 
     config.evaluators = ConfigDict()  # what to measure, one entry each
-    config.best = ""  # the metric whose best checkpoint is kept, such as "val/top1"
+    config.best = ""  # the metric whose best checkpoint is kept: "val/top1", or "val/nll" (lowest)
     # Early stopping: training ends once `best` has not improved in so many evaluations; 0: never.
     config.patience = 0
     # Where the metrics are shown, besides metrics.jsonl: tensorboard, wandb, trackio, mlflow, or a

@@ -41,7 +41,7 @@ def license(config: ConfigDict) -> None:
 
 def soup(config: ConfigDict) -> None:
     # convert: the average of several workdirs in init_from, "a,b" or a pattern: uniform, or greedy
-    # (from the best to the worst by config.best, each unless that falls)
+    # (from the best to the worst by config.best, each unless that gets worse)
     config.soup = ""
 
 

@@ -18,7 +18,7 @@ for _name in ("absl", "asyncio"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 hush_orbax()
 
-# The name under which Orbax gets the metric that selects the best checkpoint.
+# The name under which Orbax gets the rank that selects the best checkpoint.
 BEST = "best"
 _policies = ocp.checkpoint_managers
 
@@ -54,8 +54,8 @@ class Writer(ocp.CheckpointManager):
     Args:
       directory: created if it is missing.
       keep: how many of the newest checkpoints are kept.
-      score: returns the value that selects the best step, which is kept too, for a step on disk;
-        None if the step was not evaluated. If `score` itself is None, no best step is kept.
+      rank: returns for a step on disk the number that is highest for the best step, which is kept
+        too; None if the step was not evaluated. If `rank` itself is None, no best step is kept.
       remover: removes old checkpoints.
     """
 
@@ -63,12 +63,12 @@ class Writer(ocp.CheckpointManager):
         self,
         directory: epath.Path,
         keep: int,
-        score: Callable[[int], float | None] | None,
+        rank: Callable[[int], float | None] | None,
         remover: "Remover",
     ):
-        self._score = score
+        self._rank = rank
         policies: list[Any] = [_policies.LatestN(keep)]
-        if score:
+        if rank:
             policies.append(
                 _policies.BestN(
                     n=1,
@@ -90,8 +90,8 @@ class Writer(ocp.CheckpointManager):
 
     def metrics(self, step: int) -> dict[str, float] | None:
         """Orbax calls it at the start, for all steps at once, from its own threads."""
-        score = self._score(step) if self._score else None
-        return None if score is None else {BEST: score}
+        rank = self._rank(step) if self._rank else None
+        return None if rank is None else {BEST: rank}
 
     def forget(self, step: int) -> None:
         """Drops a step that was moved away. `reload` would list the folder, which may be stale."""

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import numpy as np
@@ -13,6 +13,7 @@ from flax import traverse_util
 
 from mixer import errors
 from mixer.checkpoint import folders
+from mixer.checkpoint.best import Best
 from mixer.checkpoint.damage import DamagedCheckpoint
 from mixer.checkpoint.model_card import ModelCard
 from mixer.checkpoint.store import Store
@@ -135,23 +136,25 @@ def _pick(store: Store, path: str, step: int | str | None) -> int:
     if step is None:
         return steps[-1]
     if step == "best":
-        scored = {s: score for s in steps if (score := _score(store, s)) is not None}
-        if not scored:
+        measured = {s: meta for s in steps if (meta := _meta(store, s)).get("best") is not None}
+        if not measured:
             raise errors.BadInput(f"{path} has no best checkpoint: train it with config.best set")
-        return max(scored, key=lambda each: scored[each])
+        best = Best.of(measured[max(measured)])  # an earlier session may have had another metric
+        ranks = {s: best.rank(meta) for s, meta in measured.items()}
+        return max((s for s in ranks if ranks[s] is not None), key=lambda each: ranks[each])
     if step not in steps:
         raise Gone(f"{path} has no checkpoint of step {step!r}; it has {steps}")
     return step
 
 
-def _score(store: Store, step: int) -> float | None:
-    """The value that selects the best step; None if it is not recorded or cannot be read."""
+def _meta(store: Store, step: int) -> dict[str, Any]:
+    """The JSON of a checkpoint; {} if it cannot be read."""
     try:
-        return store.meta(step).get("best")
+        return store.meta(step)
     except DamagedCheckpoint as error:
         if store.has(step):
             print(f"damaged checkpoint, skipped: {error}", flush=True)
-        return None
+        return {}
 
 
 def _unreadable(store: Store, path: str, step: int, error: DamagedCheckpoint) -> errors.BadInput:

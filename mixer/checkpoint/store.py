@@ -15,6 +15,7 @@ from etils import epath
 
 from mixer import storage
 from mixer.checkpoint import folders
+from mixer.checkpoint.best import Best
 from mixer.checkpoint.checksum import checksums, verified, with_digest
 from mixer.checkpoint.damage import DamagedCheckpoint, Unreachable, reading, writing
 from mixer.checkpoint.manager import BEST, Reader, Remover, Writer
@@ -29,7 +30,8 @@ class Store:
     Args:
       directory: `<workdir>/checkpoints`; created if it is missing, unless `read_only`.
       keep: how many of the newest checkpoints are kept.
-      best: the metric whose best (highest) checkpoint is kept too; "" for none.
+      best: the metric whose best checkpoint is kept too; "" for none.
+      higher_is_better: whether that is the one with its highest value, else the lowest.
       read_only: whether nothing is saved.
       first_message: with several processes, all call it at the same points: takes this process's
         message or None, returns the first message of any process.
@@ -41,6 +43,7 @@ class Store:
         *,
         keep: int = 1,
         best: str = "",
+        higher_is_better: bool = True,
         read_only: bool = False,
         first_message: Callable[[str | None], str | None] = lambda trouble: trouble,
     ):
@@ -48,7 +51,7 @@ class Store:
         self._directory = epath.Path(directory).expanduser()
         if not storage.is_remote(directory):
             self._directory = epath.Path(self._directory.absolute())
-        self._best = best
+        self._best = Best(best, higher_is_better)
         self._remover, self._under_way, self._replacing = Remover(self._directory), False, False
         if not read_only:
             with writing(str(self._directory)):
@@ -57,9 +60,9 @@ class Store:
         self._reader = self._manager = Reader(self._directory)
         self._writer: Writer | None = None
         if not read_only:
-            score = self._score if best else None
+            rank = self._rank if best else None
             with writing(str(self._directory)):
-                self._writer = Writer(self._directory, keep, score, self._remover)
+                self._writer = Writer(self._directory, keep, rank, self._remover)
             self._manager = self._writer
             self._check_processes_agree()
 
@@ -94,7 +97,7 @@ class Store:
         """Starts writing `step`; raises the error, if any, of the previous write.
 
         A checkpoint of the same step is replaced once the new one is complete. If a best
-        checkpoint is kept, the metric that selects it is added to `meta` as "best".
+        checkpoint is kept, `Best.recorded` of the metrics is added to `meta`.
 
         Raises:
           Failure: it cannot be written; earlier checkpoints are intact.
@@ -104,9 +107,8 @@ class Store:
         sums = {name: checksums(tree) for name, tree in items.items()}
         # A copy: Orbax writes it from a thread, when the caller may have changed its counts.
         meta = copy.deepcopy(meta) | {"step": step, "checksums": sums}
-        score = (metrics or {}).get(self._best)
-        if self._best:
-            meta["best"] = score
+        meta |= self._best.recorded(metrics or {})
+        rank = self._best.rank(meta)
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         args[_META] = ocp.args.JsonSave(with_digest(meta))
         with writing(str(self._directory)):
@@ -120,7 +122,7 @@ class Store:
             accepted = self._manager.save(
                 step,
                 args=ocp.args.Composite(**args),
-                metrics=None if score is None else {BEST: score},
+                metrics=None if rank is None else {BEST: rank},
             )
         self._under_way, self._replacing = True, replaces
         if not accepted:
@@ -190,9 +192,9 @@ class Store:
             raise DamagedCheckpoint(f"{where} records another step: {meta.get('step')}")
         return meta
 
-    def _score(self, step: int) -> float | None:
+    def _rank(self, step: int) -> float | None:
         try:
-            return self.meta(step).get("best")
+            return self._best.rank(self.meta(step))
         except (DamagedCheckpoint, BadInput):
             return None
 

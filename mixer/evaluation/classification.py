@@ -69,6 +69,7 @@ class Classification:
     apply: Callable
     num_classes: int
     higher_is_better = ("top1", "top5")
+    lower_is_better = ("nll", "ece")
     takes = ("class", "distribution")
 
     def update(self, params, batch: Batch) -> metrics.Collection:

@@ -36,6 +36,7 @@ class MultiLabel:
     apply: Callable
     num_classes: int
     higher_is_better = ("top1",)
+    lower_is_better = ("loss",)
     takes = ("class", "classes", "distribution", "probabilities")
 
     def update(self, params, batch: Batch) -> metrics.Collection:

@@ -13,8 +13,9 @@ class Evaluator(Protocol):
 
     `update` is a jittable function of (params, batch) whose results have `merge`, as those of
     `clu.metrics`. `summarize` turns the merged result of all batches, on the host, into {name:
-    number}, with names such as "top1". The optional attribute `higher_is_better`, a tuple of names,
-    lists the metrics by which `config.best` can choose a checkpoint. The optional attribute
+    number}, with names such as "top1". The optional attributes `higher_is_better` and
+    `lower_is_better`, tuples of names, list the metrics by which `config.best` can choose a
+    checkpoint. The optional attribute
     `multi_label = True` accepts labels [B, L]; otherwise data with several labels is refused. The
     optional attribute `takes` lists all kinds of labels that are accepted: "class", "classes" and,
     as vectors [B, K], "distribution", "probabilities", "values". One that takes "values" measures
@@ -32,6 +33,13 @@ def takes(evaluator: Evaluator) -> tuple[str, ...]:
     """The kinds of labels that an evaluator accepts."""
     classes = ("class", "classes") if getattr(evaluator, "multi_label", False) else ("class",)
     return getattr(evaluator, "takes", classes)
+
+
+def directions(evaluator: Evaluator) -> dict[str, bool]:
+    """Whether higher is better, for each metric by which a checkpoint can be chosen."""
+    higher = getattr(evaluator, "higher_is_better", ())
+    lower = getattr(evaluator, "lower_is_better", ())
+    return dict.fromkeys(higher, True) | dict.fromkeys(lower, False)
 
 
 # apply(params, uint8 images) -> logits, num_classes -> evaluator

@@ -93,13 +93,30 @@ class Regression:
     apply: Callable
     num_classes: int
     names: tuple[str, ...] = ()
-    higher_is_better = ("r2",)
     takes = ("distribution", "probabilities", "values")
     answers = Numbers
 
     def named(self, names: Sequence[str]) -> "Regression":
         """The same evaluator for outputs of these names."""
         return dataclasses.replace(self, names=tuple(names))
+
+    @property
+    def higher_is_better(self) -> tuple[str, ...]:
+        """The metrics that are better when higher."""
+        return self._with_outputs("r2")
+
+    @property
+    def lower_is_better(self) -> tuple[str, ...]:
+        """The metrics that are better when lower."""
+        return self._with_outputs("mse", "mae")
+
+    def _with_outputs(self, *metrics: str) -> tuple[str, ...]:
+        return (*metrics, *(f"{metric}/{name}" for metric in metrics for name in self._measured))
+
+    @property
+    def _measured(self) -> tuple[str, ...]:
+        """The outputs that have metrics of their own."""
+        return self.names if 1 < len(self.names) <= _MOST_NAMED else ()
 
     def update(self, params, batch: Batch) -> Sums:
         """Sums over the rows of one batch whose mask is True."""
@@ -119,10 +136,10 @@ class Regression:
         """
         found = sums.compute()
         means = {metric: float(values.mean()) for metric, values in found.items()}
-        if not 1 < len(self.names) <= _MOST_NAMED:
+        if not self._measured:
             return means
         return means | {
             f"{metric}/{name}": float(value)
             for metric, values in found.items()
-            for name, value in zip(self.names, values, strict=True)
+            for name, value in zip(self._measured, values, strict=True)
         }

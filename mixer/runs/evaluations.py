@@ -19,7 +19,7 @@ from mixer.evaluation import (  # noqa: F401 importing them registers the evalua
     regression,
 )
 from mixer.evaluation import views as views_lib
-from mixer.evaluation.registry import EVALUATORS, Evaluator, evaluate, takes
+from mixer.evaluation.registry import EVALUATORS, Evaluator, directions, evaluate, takes
 from mixer.runs import fewshot_evaluation, knn_evaluation
 from mixer.runs.data import evaluation_reader, first_few, unless_missing
 from mixer.runs.labels import check_evaluator
@@ -52,8 +52,8 @@ class Evaluation(Protocol):
         """Those of `readers` whose images are measured, and so should not be trained on."""
 
     @property
-    def higher_is_better(self) -> tuple[str, ...]:
-        """The metrics by which a checkpoint may be chosen."""
+    def directions(self) -> dict[str, bool]:
+        """Whether higher is better, for each metric by which a checkpoint may be chosen."""
 
     def measure(
         self, params: Any, interrupted: Callable[[], bool] = lambda: False
@@ -90,9 +90,9 @@ class OnSplit:
         return self.readers
 
     @property
-    def higher_is_better(self) -> tuple[str, ...]:
-        """The evaluator's `higher_is_better`, if it has one."""
-        return getattr(self.evaluator, "higher_is_better", ())
+    def directions(self) -> dict[str, bool]:
+        """Those of the evaluator."""
+        return directions(self.evaluator)
 
     def measure(
         self, params: Any, interrupted: Callable[[], bool] = lambda: False

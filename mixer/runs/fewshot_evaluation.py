@@ -30,9 +30,9 @@ class FewShot(OnFeatures):
     _said: set[str] = dataclasses.field(default_factory=set)
 
     @property
-    def higher_is_better(self) -> tuple[str, ...]:
+    def directions(self) -> dict[str, bool]:
         """All accuracies."""
-        return tuple(f"{dataset}/{k}shot" for dataset in self.datasets for k in self.shots)
+        return {f"{dataset}/{k}shot": True for dataset in self.datasets for k in self.shots}
 
     def score(
         self,

@@ -30,9 +30,9 @@ class Knn(OnFeatures):
     temperature: float
 
     @property
-    def higher_is_better(self) -> tuple[str, ...]:
+    def directions(self) -> dict[str, bool]:
         """All accuracies."""
-        return tuple(f"{dataset}/{k}nn" for dataset in self.datasets for k in self.neighbors)
+        return {f"{dataset}/{k}nn": True for dataset in self.datasets for k in self.neighbors}
 
     def score(
         self,

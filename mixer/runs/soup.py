@@ -47,13 +47,13 @@ def of_runs(config: ConfigDict) -> Soup:
     models = [jax.tree.map(np.asarray, jax.device_get(run.params)) for run in runs]
     if kind == UNIFORM:
         return Soup(_averaged(runs, paths, range(len(paths)), soup.uniform(models)), {})
-    measure = _measurer(config, runs[0], name)
+    measure, higher = _measurer(config, runs[0], name)
     scores = [measure(run.params) for run in runs]
     for path, score in zip(paths, scores, strict=True):
         print(f"{path}: {name} {score:.4f}", flush=True)
-    made = soup.greedy(models, scores, measure)
+    made = soup.greedy(models, scores, measure, higher_is_better=higher)
     print(f"soup of {', '.join(paths[i] for i in made.kept)}: {name} {made.score:.4f}", flush=True)
-    metrics = {name: made.score, f"{name}_of_best_run": max(scores)}
+    metrics = {name: made.score, f"{name}_of_best_run": max(scores) if higher else min(scores)}
     return Soup(_averaged(runs, paths, made.kept, made.params), metrics)
 
 
@@ -124,21 +124,21 @@ def _metric(config: ConfigDict) -> str:
     return name
 
 
-def _measurer(config: ConfigDict, run: Trained, name: str) -> Callable[[Any], float]:
-    """(parameters) -> the metric `name`."""
+def _measurer(config: ConfigDict, run: Trained, name: str) -> tuple[Callable[[Any], float], bool]:
+    """(parameters) -> the metric `name`; and whether higher is better."""
     own = config.copy_and_resolve_references()
     chosen_by, _, metric = name.partition("/")
     keep_evaluators(own, [chosen_by])
     (evaluation,) = build_evaluations(own, run.model, run.mesh, run.card, None)
-    if metric not in evaluation.higher_is_better:
-        known = [f"{chosen_by}/{each}" for each in evaluation.higher_is_better]
+    if metric not in evaluation.directions:
+        known = [f"{chosen_by}/{each}" for each in evaluation.directions]
         raise errors.unknown("metric in config.best", name, known)
     placed = jax.tree.map(lambda x: x.sharding, run.params)
 
     def measure(params: Any) -> float:
         return float(evaluation.measure(jax.device_put(params, placed))[metric])
 
-    return measure
+    return measure, evaluation.directions[metric]
 
 
 def _averaged(

@@ -90,7 +90,7 @@ def build_sweep(config: ConfigDict) -> Sweep:
     # Errors that would only show after hours of choosing show now.
     for name, trial in (("dev", found.choosing[0]), ("test", found.final[0][0])):
         evaluations = build_training(trial.config).evaluations
-        if not any(e.name == name and "top1" in e.higher_is_better for e in evaluations):
+        if not any(e.name == name and "top1" in e.directions for e in evaluations):
             raise errors.BadInput(f"config.evaluators.{name} does not measure top1")
     _check_read(found.choosing)
     return found

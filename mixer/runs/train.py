@@ -28,7 +28,6 @@ from mixer.runs.training import Training, build_training
 from mixer.signals import StopSignal
 from mixer.training import durations, loop, profile, writers
 from mixer.training.metrics_log import MetricsLog
-from mixer.training.patience import Patience
 from mixer.training.progress import Progress
 from mixer.training.step import TrainState
 
@@ -61,6 +60,8 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
         exchange.from_first(lambda: writers.check(training.writers))
         exchange.same_work(training.total, training.examples)
         print_sources(training.readers, training.measured)
+        if training.patience.metric:
+            print(training.patience.rule(), flush=True)
         if trouble := exchange.first_error(training.unreadable()):
             raise BadInput(trouble)
         laps.lap("build")
@@ -69,10 +70,9 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
             laps.lap("load the teacher")
         created = None if folder.exists() else _create(training, laps)
         workdir.begin(path, config)
-        kept = {"keep": training.keep_checkpoints, "best": training.best}
         with (
             holding.hold(path) as check_ours,
-            Store(folder, **kept, first_message=exchange.first_error) as store,
+            Store(folder, **training.kept, first_message=exchange.first_error) as store,
         ):
             checkpoints = Checkpoints(training, path, store)
             if newest := checkpoints.newest():
@@ -183,9 +183,10 @@ class _Session:
 
     def __post_init__(self):
         training = self.training
-        self.evaluations = Evaluations(training.evaluations, training.best, training.total)
+        best = training.patience.metric
+        self.evaluations = Evaluations(training.evaluations, best, training.total)
         self.results = resuming.still_measured(training, self.point.results)
-        self.patience = Patience.resumed(training.best, training.patience, self.point.patience)
+        self.patience = training.patience.resumed(self.point.patience)
         self.is_first = True  # until the first step is done
 
     def hooks(self) -> loop.Hooks:

@@ -24,6 +24,7 @@ from mixer.runs.teacher import teacher_of
 from mixer.runs.trainee import build_trainee
 from mixer.runs.update import Update, update_of
 from mixer.training import durations, losses, profile, schedules, writers
+from mixer.training.patience import Patience
 from mixer.training.progress import Progress
 
 
@@ -35,6 +36,7 @@ class Training:
       initial: () -> the parameters of `config.init_from` and their origin; None, None if random.
       total, log_every, checkpoint_every: in steps.
       profile: the steps to trace; may be empty.
+      patience: whose metric selects the checkpoint that is kept as the best.
       writers: names of registered writers.
     """
 
@@ -48,8 +50,7 @@ class Training:
     checkpoint_every: int
     keep_checkpoints: int
     profile: range
-    best: str
-    patience: int
+    patience: Patience
     writers: tuple[str, ...]
     skip_nonfinite: int
     seed: int
@@ -79,6 +80,15 @@ class Training:
     def teacher(self) -> dict | None:
         """`Teacher.origin` of a distillation."""
         return self.update.teacher and self.update.teacher.origin
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """Which checkpoints are kept, for `Store`."""
+        return {
+            "keep": self.keep_checkpoints,
+            "best": self.patience.metric,
+            "higher_is_better": self.patience.higher_is_better,
+        }
 
     @property
     def batch_size(self) -> int:
@@ -163,13 +173,6 @@ def build_training(config: ConfigDict, resumed: ModelCard | None = None) -> Trai
     teacher = teacher_of(config, model, image_size, mesh, labels, source.classes)
     update = update_of(config, model, image_size, schedule, mesh, labels, weights, teacher)
     evaluations = build_evaluations(config, model, mesh, trainee.card, steps)
-    _check_best(config.best, evaluations, ema=config.ema_decay > 0)
-    at_least(0, patience=config.patience)
-    if config.patience and not config.best:
-        raise errors.BadInput(
-            f"config.patience={config.patience} needs config.best, the metric that is to improve, "
-            f"such as {next(iter(_known(evaluations)), 'val/top1')}"
-        )
     at_least(1, **{"runtime.keep_checkpoints": config.runtime.keep_checkpoints})
     return Training(
         update=update,
@@ -182,8 +185,7 @@ def build_training(config: ConfigDict, resumed: ModelCard | None = None) -> Trai
         checkpoint_every=steps(config.runtime.checkpoint_every, "runtime.checkpoint_every"),
         keep_checkpoints=config.runtime.keep_checkpoints,
         profile=profile.parse_steps(config.runtime.profile, total, "runtime.profile"),
-        best=config.best,
-        patience=config.patience,
+        patience=_patience(config, evaluations),
         writers=writers.parse(config.writers),
         skip_nonfinite=config.skip_nonfinite,
         seed=config.seed,
@@ -210,17 +212,21 @@ def _schedule(config: ConfigDict, steps: Callable[..., int], total: int) -> opta
     )
 
 
-def _check_best(best: str, evaluations: list[Evaluation], *, ema: bool) -> None:
-    known = _known(evaluations, ema=ema)
-    if best and best not in known:
-        raise errors.unknown("metric in config.best", best, known)
-
-
-def _known(evaluations: list[Evaluation], *, ema: bool = False) -> list[str]:
-    """The metrics that can choose a checkpoint."""
-    return [
-        f"{evaluation.name}{kind}/{metric}"
+def _patience(config: ConfigDict, evaluations: list[Evaluation]) -> Patience:
+    """What is kept as the best, and when the training ends early."""
+    best, kinds = config.best, ("", AVERAGED)[: 1 + (config.ema_decay > 0)]
+    directions = {
+        f"{evaluation.name}{kind}/{metric}": higher_is_better
         for evaluation in evaluations
-        for kind in ("", AVERAGED)[: 1 + ema]
-        for metric in evaluation.higher_is_better
-    ]
+        for kind in kinds
+        for metric, higher_is_better in evaluation.directions.items()
+    }
+    if best and best not in directions:
+        raise errors.unknown("metric in config.best", best, directions)
+    at_least(0, patience=config.patience)
+    if config.patience and not best:
+        raise errors.BadInput(
+            f"config.patience={config.patience} needs config.best, the metric that is to improve, "
+            f"such as {next(iter(directions), 'val/top1')}"
+        )
+    return Patience(best, config.patience, directions.get(best, True))

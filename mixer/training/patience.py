@@ -6,36 +6,37 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Patience:
-    """How the best value of a metric stands; higher is better, and an equal one is no improvement.
+    """How the best value of a metric stands; an equal one is no improvement.
 
     Attributes:
       metric: its name, such as "val/top1".
       limit: how many evaluations in a row may bring no improvement; 0: any number.
-      best: the highest value so far; None before the first.
+      higher_is_better: whether an improvement is a higher value, else a lower one.
+      best: the best value so far; None before the first.
       step: when `best` was measured.
       since: how many evaluations there were since then.
     """
 
     metric: str
     limit: int
+    higher_is_better: bool = True
     best: float | None = None
     step: int = 0
     since: int = 0
 
-    @classmethod
-    def resumed(cls, metric: str, limit: int, state: dict[str, Any]) -> "Patience":
+    def resumed(self, state: dict[str, Any]) -> "Patience":
         """Continues from `state_dict()`, unless that is of another metric."""
-        return (
-            cls(metric, limit, **state["counts"])
-            if state.get("of") == metric
-            else cls(metric, limit)
-        )
+        same = state.get("of") == self.metric
+        return dataclasses.replace(self, **state["counts"]) if same else self
 
     def after(self, step: int, value: float) -> "Patience":
         """What follows from the evaluation at `step`."""
-        if self.best is None or value > self.best:
+        if self.best is None or self._improves(value, self.best):
             return dataclasses.replace(self, best=value, step=step, since=0)
         return dataclasses.replace(self, since=self.since + 1)
+
+    def _improves(self, value: float, best: float) -> bool:
+        return value > best if self.higher_is_better else value < best
 
     @property
     def is_over(self) -> bool:
@@ -47,9 +48,20 @@ class Patience:
         counts = {"best": self.best, "step": self.step, "since": self.since}
         return {"of": self.metric, "counts": counts} if self.limit else {}
 
+    def rule(self) -> str:
+        """One line that says which checkpoint is kept, and what ends the training."""
+        extreme, further = ("highest", "higher") if self.higher_is_better else ("lowest", "lower")
+        line = f"the checkpoint with the {extreme} {self.metric} is kept"
+        if not self.limit:
+            return line
+        several = f"{self.limit} evaluations in a row" if self.limit > 1 else "one evaluation"
+        ends = "ends" if self.limit == 1 else "end"
+        return f"{line}; {several} without a {further} one {ends} the training"
+
     def __str__(self) -> str:
         several = "s" * (self.since != 1)
+        way = "higher" if self.higher_is_better else "lower"
         return (
-            f"{self.metric} has not improved in {self.since} evaluation{several} since step "
-            f"{self.step:,}, where it was {self.best:.4f}"
+            f"{self.metric} ({way} is better) has not improved in {self.since} evaluation{several} "
+            f"since step {self.step:,}, where it was {self.best:.4g}"
         )

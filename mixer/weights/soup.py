@@ -28,22 +28,27 @@ def uniform(models: Sequence[Any]) -> Any:
 
 
 def greedy(
-    models: Sequence[Any], scores: Sequence[float], measure: Callable[[Any], float]
+    models: Sequence[Any],
+    scores: Sequence[float],
+    measure: Callable[[Any], float],
+    *,
+    higher_is_better: bool = True,
 ) -> Greedy:
-    """Adds the models from the best to the worst, each unless the soup would score lower with it.
+    """Adds the models from the best to the worst, each unless the soup would score worse with it.
 
     Recipe 1 of the paper.
 
     Args:
       models: trees of float32 arrays.
-      scores: of each model alone, on held-out images; higher is better.
+      scores: of each model alone, on held-out images.
       measure: gives the score of any parameters, on the same images.
     """
-    first, *others = sorted(range(len(models)), key=lambda i: -scores[i])  # equal ones in order
+    sign = 1 if higher_is_better else -1
+    first, *others = sorted(range(len(models)), key=lambda i: -sign * scores[i])  # equal: in order
     found = Greedy(models[first], (first,), scores[first])
     for i in others:
         kept = (*found.kept, i)
         params = uniform([models[j] for j in kept])
-        if (score := measure(params)) >= found.score:
+        if sign * (score := measure(params)) >= sign * found.score:
             found = Greedy(params, kept, score)
     return found

@@ -93,6 +93,22 @@ def test_a_run_that_always_removes_the_checkpoint_first(tmp_path, monkeypatch):
         read_stored(str(tmp_path), None)
 
 
+def test_the_best_is_that_of_the_metric_measured_last(tmp_path):
+    """Checkpoints of an older version, then of a metric that falls, then of one that rises."""
+    best = lambda: reading.read_meta(str(tmp_path), "best")["step"]
+    save(tmp_path, 1, 2, keep=9)
+    assert best() == 1
+    for first, kept, values, expected in (
+        (3, {"best": "nll", "higher_is_better": False}, (5.0, 4.0, 6.0), 4),
+        (6, {"best": "accuracy"}, (3.0, 3.9, 3.5, None), 7),  # the last was not evaluated
+    ):
+        with Store(tmp_path / "checkpoints", keep=9, **kept) as store:
+            for step, value in enumerate(values, first):
+                items = {"params": {"bias": jnp.zeros(3)}}
+                store.save(step, items, {"card": CARD}, value and {kept["best"]: value})
+        assert best() == expected
+
+
 def test_damaged_checkpoints_are_reported_and_skipped_in_choosing_the_best(tmp_path, capsys):
     save(tmp_path, 1, 2, 3, keep=3)
     shutil.rmtree(tmp_path / "checkpoints" / "1" / "meta")

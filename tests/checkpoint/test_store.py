@@ -59,6 +59,28 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
             assert store.meta(step)["n"] == step
 
 
+def test_the_lowest_is_the_best_of_a_metric_that_is_better_when_lower(tmp_path):
+    lowest = {"keep": 1, "best": "val/nll", "higher_is_better": False}
+    with Store(tmp_path, **lowest) as store:
+        for step, value in ((1, 0.9), (2, 0.1), (3, 0.3)):
+            store.save(step, items(step), {}, {"val/nll": value})
+    with Store(tmp_path, **lowest) as store:  # known from what is stored
+        store.save(4, items(4), {}, {"val/nll": 0.2})
+    with Store(tmp_path, **lowest) as store:
+        assert store.steps() == [2, 4] and store.meta(2)["best"] == 0.1
+
+
+def test_values_of_another_metric_are_not_compared(tmp_path):
+    """A loss of 2 is no better accuracy than 0.5: the command may change `config.best`."""
+    with Store(tmp_path, keep=1, best="nll", higher_is_better=False) as store:
+        store.save(1, items(1), {}, {"nll": 2.0})
+    with Store(tmp_path, keep=1, best="top1") as store:
+        for step, value in ((2, 0.5), (3, 0.4)):
+            store.save(step, items(step), {}, {"top1": value})
+    with Store(tmp_path, keep=1, best="top1") as store:
+        assert store.steps() == [2, 3]
+
+
 def test_the_best_is_known_from_the_verified_meta_alone(tmp_path):
     with Store(tmp_path, keep=2, best="val/top1") as store:
         for step, value in enumerate([0.9, 0.5, 0.1]):

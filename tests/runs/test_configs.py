@@ -73,8 +73,9 @@ def test_smoke_builds_steps_and_reads_every_key(name, image_folder, data_dir, mo
     kinds = {type(getattr(e, "evaluator", e)): e for e in training.evaluations}
     for evaluation in kinds.values():
         measured = evaluation.measure(state.params)
-        assert evaluation.higher_is_better
-        assert all(0 <= measured[name] <= 1 for name in evaluation.higher_is_better)
+        higher = [name for name, is_better in evaluation.directions.items() if is_better]
+        assert higher and all(0 <= measured[name] <= 1 for name in higher)
+        assert evaluation.directions.keys() <= measured.keys()
 
 
 def test_preparation_reads_its_keys(image_folder, data_dir):

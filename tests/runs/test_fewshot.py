@@ -103,9 +103,9 @@ def test_both_rules_on_several_datasets(trained, image_folder, capsys):
     folder = f"folder:{image_folder}"
     datasets = (DIGITS, (folder, "train", "test"))
     ranked = few_shot(trained, datasets=datasets, shots=(2,), rule="ranked")
-    assert ranked.higher_is_better == ("digits/2shot", f"{folder}/2shot")
+    assert ranked.directions == {"digits/2shot": True, f"{folder}/2shot": True}
     measured = ranked.measure(trained.params)
-    assert set(measured) == {*ranked.higher_is_better, "l2/2shot"}
+    assert set(measured) == {*ranked.directions, "l2/2shot"}
     # Dark, grey and light are easy to tell apart with any features.
     assert measured[f"{folder}/2shot"] > 0.9
     # One of the folder's classes has 5 training images.
@@ -114,10 +114,10 @@ def test_both_rules_on_several_datasets(trained, image_folder, capsys):
         f"{folder}: 1 of 3 classes have fewer than 10 training examples, the smallest 5",
         "",
     ):
-        assert set(fewer.measure(trained.params)) == {*ranked.higher_is_better, "digits/10shot"}
+        assert set(fewer.measure(trained.params)) == {*ranked.directions, "digits/10shot"}
         assert said in (out := capsys.readouterr().out) and bool(out) == bool(said)
     fixed = few_shot(trained, datasets=datasets, shots=(2,), rule="fixed")
-    assert set(fixed.measure(trained.params)) == set(fixed.higher_is_better)
+    assert set(fixed.measure(trained.params)) == set(fixed.directions)
     assert fixed.measure(trained.params, lambda: True) is None
 
 

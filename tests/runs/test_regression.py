@@ -11,6 +11,7 @@ from sklearn.metrics import mean_absolute_error, r2_score
 import mixer
 from configs import common, folder
 from mixer import errors
+from mixer.checkpoint.reading import read_meta
 from mixer.evaluation.registry import EVALUATORS
 from mixer.prepare import readers
 from mixer.runs import convert, evaluate, predict, train
@@ -61,7 +62,7 @@ def config_of(root, name="numbers", run="train", **changes):
 
 @pytest.fixture(scope="module")
 def trained(root):
-    config = config_of(root, total="50 steps", best="test/r2")
+    config = config_of(root, total="50 steps", best="test/mse/b")
     config.schedule.update(base=0.03, warmup="5 steps")
     config.evaluators.test.every = "25 steps"
     train.run(config, str(root / "run"), "folder")
@@ -78,6 +79,10 @@ def test_a_run_learns_and_its_card_says_what_it_outputs(trained):
     assert results["metrics"]["test/r2"] > 0.8
     log = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     assert any("test/mae/b" in line for line in log)
+    measured = {line["step"]: line["test/mse/b"] for line in log if "test/mse/b" in line}
+    assert len(measured) == 2
+    best = read_meta(str(trained), "best")["step"]
+    assert best == min(measured, key=measured.get)
     assert not any("accuracy" in name for line in log for name in line)
     model, _, card = mixer.load(trained)
     assert card.regression and card.class_names == ("r", "b") and model.num_classes == 2

@@ -11,7 +11,9 @@ from mixer import evaluation, register_evaluator
 from mixer.data.pipeline import BadExample
 from mixer.errors import BadInput, Failure
 from mixer.runs import keys, resuming, train
+from mixer.runs.training import build_training
 from mixer.signals import StopSignal
+from mixer.training.patience import Patience
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -202,7 +204,7 @@ def test_a_run_ends_early_where_it_would_have_without_being_killed(
 ):
     path, killed = tmp_path / "run", tmp_path / "killed"
     session(stopping_early(image_folder), path)
-    why = "test/top1 has not improved in 2 evaluations since step 2"
+    why = "test/top1 (higher is better) has not improved in 2 evaluations since step 2"
     assert f"ended at step 6 of 40: {why}" in capsys.readouterr().out
     whole, measured = results_of(path)
     assert (whole["step"], whole["epochs"], measured) == (6, 6 * 8 / 35, [2, 4, 6])
@@ -233,6 +235,10 @@ def test_patience_needs_a_metric(image_folder, data_dir, tmp_path):
         session(recipe(image_folder, patience=2), tmp_path / "run")
     with pytest.raises(BadInput, match="config.patience=-1: expected 0 or more"):
         session(recipe(image_folder, patience=-1, best="test/top1"), tmp_path / "run")
+    with pytest.raises(BadInput, match="config.best 'test/nl'. Did you mean 'test/nll'"):
+        session(recipe(image_folder, patience=2, best="test/nl"), tmp_path / "run")
+    training = build_training(recipe(image_folder, patience=2, best="test_ema/nll", ema_decay=0.9))
+    assert training.patience == Patience("test_ema/nll", 2, higher_is_better=False)
 
 
 def test_a_run_may_be_extended_at_a_constant_rate_and_its_folder_moved(

@@ -62,14 +62,15 @@ def test_a_uniform_soup(folder, tmp_path, capsys):
     assert "did not start from the same pretrained weights" in capsys.readouterr().out
 
 
-def test_a_greedy_soup_has_the_score_that_it_reports(folder, tmp_path, capsys):
+@pytest.mark.parametrize(("metric", "sign"), [("test/top1", 1), ("test/nll", -1)])
+def test_a_greedy_soup_has_the_score_that_it_reports(metric, sign, folder, tmp_path, capsys):
     target = f"{tmp_path}/soup.npz"
     source = f"{folder}/run-c, {folder}/run-a"
-    made = config("convert", init_from=source, convert_to=target, soup="greedy", best="test/top1")
+    made = config("convert", init_from=source, convert_to=target, soup="greedy", best=metric)
     metrics = start(made, tmp_path / "run")["metrics"]
-    assert metrics["test/top1"] >= metrics["test/top1_of_best_run"]
+    assert sign * metrics[metric] >= sign * metrics[f"{metric}_of_best_run"]
     evaluated = start(config("evaluate", init_from=target), tmp_path / "evaluated")["metrics"]
-    assert evaluated["test/top1"] == metrics["test/top1"]
+    assert evaluated[metric] == pytest.approx(metrics[metric])
     assert f"soup of {folder}/run-" in capsys.readouterr().out
 
 
@@ -82,7 +83,10 @@ def test_what_cannot_be_averaged_is_refused(folder, tmp_path):
         ({"init_from": f"{both},Mixer-Ti/4:cifar10"}, "Mixer-Ti/4:cifar10 is no workdir"),
         ({"soup": "greedy"}, "config.best='': config.soup=greedy needs a metric .*in use: test"),
         ({"soup": "greedy", "best": "val/top1"}, "those in use: test"),
-        ({"soup": "greedy", "best": "test/nll"}, "unknown metric .*'test/nll'"),
+        (
+            {"soup": "greedy", "best": "test/nl"},
+            "unknown metric .*'test/nl'. Did you mean 'test/nll'",
+        ),
     ):
         given = {"init_from": both, "soup": "uniform", "convert_to": f"{tmp_path}/x.npz"}
         with pytest.raises(mixer.BadInput, match=message):

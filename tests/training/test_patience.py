@@ -15,23 +15,25 @@ def ends_at(values, limit):
     return None
 
 
+@pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("limit", [1, 2, 3])
-def test_it_is_over_once_so_many_evaluations_brought_no_better_value(limit):
+def test_it_is_over_once_so_many_evaluations_brought_no_better_value(limit, sign):
+    """A metric that is better when lower ends the training where its negative would."""
     rng = np.random.default_rng(limit)
-    ends = set()
+    ends, begun = set(), Patience("val/x", limit, higher_is_better=sign > 0)
     for _ in range(50):
         values = rng.integers(0, 6, 12).astype(float).tolist()
-        kept, ended = Patience("val/top1", limit), None
+        kept, ended = begun, None
         for number, value in enumerate(values, 1):
-            kept = kept.after(10 * number, value)
+            kept = kept.after(10 * number, sign * value)
             # As a checkpoint keeps it.
-            kept = Patience.resumed("val/top1", limit, json.loads(json.dumps(kept.state_dict())))
+            kept = begun.resumed(json.loads(json.dumps(kept.state_dict())))
             if kept.is_over:
                 ended = number
                 break
         assert ended == ends_at(values, limit)
         seen = values[: ended or len(values)]
-        assert (kept.best, kept.step) == (max(seen), 10 * (seen.index(max(seen)) + 1))
+        assert (kept.best, kept.step) == (sign * max(seen), 10 * (seen.index(max(seen)) + 1))
         ends.add(ended)
     assert len(ends) > 2
 
@@ -42,5 +44,20 @@ def test_without_a_limit_it_is_never_over_and_another_metric_begins_anew():
         kept = kept.after(step, 0.5)
     assert not kept.is_over and kept.state_dict() == {}
     state = Patience("val/top1", 1).after(1, 0.9).after(2, 0.8).state_dict()
-    assert Patience.resumed("val/top1", 1, state).is_over
-    assert Patience.resumed("test/top1", 1, state) == Patience("test/top1", 1)
+    assert Patience("val/top1", 1).resumed(state).is_over
+    other = Patience("val/nll", 1, higher_is_better=False)
+    assert other.resumed(state) == other.resumed({}) == other
+
+
+def test_the_direction_is_said():
+    falling = Patience("val/nll", 2, higher_is_better=False)
+    assert falling.rule() == (
+        "the checkpoint with the lowest val/nll is kept; "
+        "2 evaluations in a row without a lower one end the training"
+    )
+    ended = falling.after(10, 0.5).after(20, 0.6).after(30, 0.5)
+    assert str(ended) == (
+        "val/nll (lower is better) has not improved in 2 evaluations since step 10, "
+        "where it was 0.5"
+    )
+    assert Patience("val/top1", 0).rule() == "the checkpoint with the highest val/top1 is kept"

@@ -38,6 +38,10 @@ def test_a_greedy_soup_takes_what_does_not_lower_its_score(seed):
             kept.append(i)
     assert found.kept == tuple(kept) and found.score >= max(scores)
     assert found.score == measure(found.params)
+    # By a loss it is the same soup as by its negative.
+    loss = lambda tree: -measure(tree)
+    fell = soup.greedy(several, [-score for score in scores], loss, higher_is_better=False)
+    assert (fell.kept, fell.score) == (found.kept, -found.score)
 
 
 def test_a_model_that_changes_nothing_is_taken_and_one_that_harms_is_not():
