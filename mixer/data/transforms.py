@@ -97,9 +97,9 @@ def parse(text: str, image_size: tuple[int, int], channels: int = 3) -> Chain:
             ) from None
         if made != (*image_size, channels):
             raise errors.BadInput(
-                f"transform {text!r} makes images of {' x '.join(map(str, made[:2]))}, but "
-                f"image_size is {image_size[0]} x {image_size[1]}: end it with a crop or resize to "
-                f"that size"
+                f"transform {text!r} makes {made[0]} x {made[1]} of an image of {probe[0]} x "
+                f"{probe[1]}, but image_size is {image_size[0]} x {image_size[1]}: end it with a "
+                f"crop or resize to that size"
             )
     return chain
 

@@ -102,10 +102,16 @@ def hidden_units(kernels: Sequence[np.ndarray], grid: tuple[int, int], title: st
 
 @styled
 def stem_units(kernel: np.ndarray, title: str) -> Figure:
-    """Figure 7: the units of the stem kernel, float [P, P, 3, C], as images."""
-    units = scaled(np.moveaxis(kernel, -1, 0))
-    columns = max(1, round(math.sqrt(1.5 * len(units))))
-    return _sheets([tiled(units, columns)], [""], title)
+    """Figure 7: the units of the stem kernel, float [P, P, 3, C], as images.
+
+    Units of other channels than RGB are shown in grey, their channels side by side.
+    """
+    units, gap = scaled(np.moveaxis(kernel, -1, 0)), 1
+    if (channels := units.shape[3]) != 3:
+        units = np.stack([tiled(np.moveaxis(unit, 2, 0), channels) for unit in units])
+        gap = 2
+    columns = max(1, round(math.sqrt(1.5 * len(units) * units.shape[1] / units.shape[2])))
+    return _sheets([tiled(units, columns, gap)], [""], title)
 
 
 def _sheets(sheets: Sequence[np.ndarray], names: Sequence[str], title: str) -> Figure:

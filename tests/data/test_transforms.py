@@ -223,7 +223,7 @@ def test_sizes_follow_the_image_size_and_keep_their_order():
         ("resize_small(8, method='cubic')", "method 'cubic' is neither 'area' nor 'bicubic'"),
         ("resize(__import__('os'))", "cannot read"),
         ("resize(8).x", "cannot read"),
-        ("resize(9)", "makes images of 9 x 9, but image_size is 8 x 8"),
+        ("resize(9)", "makes 9 x 9 of an image of 17 x 17, but image_size is 8 x 8"),
         ("resize(4)|central_crop(8)", "cannot crop 8 x 8 out of 4 x 4"),
     ],
 )

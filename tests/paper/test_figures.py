@@ -177,3 +177,6 @@ def test_an_odd_number_of_units_on_a_grid_that_is_not_square():
     stem[..., 0, :] = 1  # red alone
     pixels = pixels_of(units.stem_units(stem, "Mixer"))
     assert has(pixels, "FF7F7F") or has(pixels, "FF8080")
+    infrared = np.zeros((4, 4, 4, 5), np.float32)
+    infrared[..., 3, :] = -1  # black, and not the opacity of an RGBA image
+    assert has(pixels_of(units.stem_units(infrared, "Mixer")), "000000")
