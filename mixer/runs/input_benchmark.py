@@ -167,13 +167,14 @@ def _tf_data(reader: Reader, images: int):
             "requirements-benchmark.txt"
         ) from None
     chain = reader.rows.transform.transforms
-    size = reader.rows.padding["image"].shape[:2]
+    height, width, channels = reader.rows.padding["image"].shape
+    size = height, width
     known = (InceptionCrop(size), FlipLeftRight())
     magnitude = None if chain == known else getattr(chain[-1], "magnitude", None)
-    if chain not in (known, (*known, RandAugment(2, magnitude or 0))):
+    if channels != 3 or chain not in (known, (*known, RandAugment(2, magnitude or 0))):
         raise errors.BadInput(
             "config.benchmark.tf_data=True can compare only inception_crop|flip_lr and "
-            "inception_crop|flip_lr|randaug(2, M)"
+            "inception_crop|flip_lr|randaug(2, M), for images of 3 channels"
         )
     files = [reader.source[i]["image"] for i in range(min(images, len(reader.source)))]
     return functools.partial(
@@ -202,7 +203,12 @@ def _grain(reader: Reader) -> dict:
     start = functools.partial(
         grain_pipeline.batches,
         reader.source,
-        functools.partial(opened, decoding=rows.decoding, to_the_end=False),
+        functools.partial(
+            opened,
+            decoding=rows.decoding,
+            channels=rows.padding["image"].shape[2],
+            to_the_end=False,
+        ),
         rows.transform,
         functools.partial(
             pipeline.label_row,

@@ -109,7 +109,10 @@ def _named(name: str, labels: str, number: int, classes: Sequence[str]) -> str:
 def _file(path: str) -> Path:
     file = Path(path).expanduser().absolute()
     if not file.is_dir() and not (file.is_file() and file.suffix.lower() == ".npz"):
-        raise errors.Missing(f"dataset 'arrays:{path}': expected a .npz, or a folder of .npy")
+        what = "is another kind of file" if file.exists() else "does not exist"
+        raise errors.Missing(
+            f"dataset 'arrays:{path}': {file} {what}: expected a .npz, or a folder of .npy"
+        )
     return file
 
 
