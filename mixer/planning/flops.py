@@ -87,11 +87,14 @@ class Training:
       elements: of activations and their gradients, which products read and write. A product of an
         activation A with a kernel, whose result is B, reads A and writes B; in the backward pass it
         reads B's gradient twice and A once, and writes A's gradient.
+      size: elements of the activations of one image that products read and write: their mean,
+        weighted by themselves.
       parameters: their number.
     """
 
     macs: int
     elements: int
+    size: float
     parameters: int
 
 
@@ -109,9 +112,12 @@ def training(model, image_size: tuple[int, int]) -> Training:
     key = jax.eval_shape(lambda: jax.random.key(0))
     jaxpr = jax.make_jaxpr(apply)(params, images, key).jaxpr
     leaves, inputs = jax.tree.leaves(params), range(len(jaxpr.invars))
+    of_images = [i == len(leaves) for i in inputs]
+    elements = _count(jaxpr, of_images, _elements)[0]
     return Training(
         macs=_count(jaxpr, [i < len(leaves) for i in inputs], _macs)[0],
-        elements=3 * _count(jaxpr, [i == len(leaves) for i in inputs], _elements)[0],
+        elements=3 * elements,
+        size=_count(jaxpr, of_images, _squares)[0] / max(elements, 1),
         parameters=sum(leaf.size for leaf in leaves),
     )
 
@@ -192,11 +198,19 @@ def _macs(equation: JaxprEqn, learned: list[bool]) -> int:
     return count * (1 + sum(learned))
 
 
-def _elements(equation: JaxprEqn, of_images: list[bool]) -> int:
-    """Elements of the factors that depend on the images, and of the result if it does."""
+def _activations(equation: JaxprEqn, of_images: list[bool]) -> list[int]:
+    """Elements of each factor that depends on the images, and of the result if it does."""
     factors = zip(equation.invars, of_images, strict=True)
-    total = sum(factor.aval.size for factor, marked in factors if marked)
-    return total + equation.outvars[0].aval.size if total else 0
+    found = [factor.aval.size for factor, marked in factors if marked]
+    return [*found, equation.outvars[0].aval.size] if found else []
+
+
+def _elements(equation: JaxprEqn, of_images: list[bool]) -> int:
+    return sum(_activations(equation, of_images))
+
+
+def _squares(equation: JaxprEqn, of_images: list[bool]) -> int:
+    return sum(size**2 for size in _activations(equation, of_images))
 
 
 def _dot_general(equation: JaxprEqn) -> int:

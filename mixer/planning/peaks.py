@@ -17,15 +17,15 @@ class Peak:
       flops: FLOP/s of dense bfloat16 matrix products that accumulate in float32.
       memory: bytes that a program can use; for a GPU, all its memory.
       bandwidth: bytes a second between this memory and the chip.
-      traffic: bytes that go through this memory in a step, for each byte that a product reads or
-        writes. Below 1 where the compiler keeps activations on the chip.
+      on_chip: bytes of an activation of which the compiler keeps nothing on the chip; 0 if it never
+        does. See `step_time.accessed`.
       platform: of `jax.Device`.
     """
 
     flops: float
     memory: int
     bandwidth: float
-    traffic: float
+    on_chip: float
     platform: str = "tpu"
 
 
@@ -33,23 +33,23 @@ class Peak:
 # chips of v2, v3, v4, v5p and TPU7x have two cores. v2: Jouppi et al. 2020, "A Domain-Specific
 # Supercomputer", 46 TFLOP/s and 700 GB/s per chip. Memory is what the TPU compiler (libtpu 0.0.42)
 # leaves to programs, according to its out-of-memory errors; of a TPU7x, for which it was not asked,
-# all there is. The traffic is that of compiled steps of B/16 and L/16 for v3, v5e and v6e
-# (docs/results/plans.csv), and for the others that of the nearest of these.
+# all there is. `on_chip` fits the compiled steps of the Mixers on v3, v5e and v6e
+# (docs/results/plans.csv); for the others it is that of the nearest of these.
+_V5E, _V6E = 110e6, 165e6
 _TPU_CORES = {
-    "TPU v2": Peak(23e12, int(7.48 * _GIB), 350e9, 1.5),
-    "TPU v3": Peak(61.5e12, int(15.48 * _GIB), 450e9, 1.5),
-    "TPU v4": Peak(137.5e12, int(30.75 / 2 * _GIB), 600e9, 1.05),
-    "TPU v5 lite": Peak(197e12, int(15.75 * _GIB), 819e9, 1.05),  # v5e
-    "TPU v5": Peak(229.5e12, int(95.74 / 2 * _GIB), 2765e9 / 2, 1.05),  # v5p
-    "TPU v6 lite": Peak(918e12, int(31.25 * _GIB), 1640e9, 0.85),  # v6e
-    "TPU7x": Peak(2307e12 / 2, 96 * _GIB, 7380e9 / 2, 0.85),
+    "TPU v2": Peak(23e12, int(7.48 * _GIB), 350e9, 0),
+    "TPU v3": Peak(61.5e12, int(15.48 * _GIB), 450e9, 0),
+    "TPU v4": Peak(137.5e12, int(30.75 / 2 * _GIB), 600e9, _V5E),
+    "TPU v5 lite": Peak(197e12, int(15.75 * _GIB), 819e9, _V5E),  # v5e
+    "TPU v5": Peak(229.5e12, int(95.74 / 2 * _GIB), 2765e9 / 2, _V5E),  # v5p
+    "TPU v6 lite": Peak(918e12, int(31.25 * _GIB), 1640e9, _V6E),  # v6e
+    "TPU7x": Peak(2307e12 / 2, 96 * _GIB, 7380e9 / 2, _V6E),
 }
-# As on a TPU v3, which also keeps few activations on the chip; not measured.
-_GPU_TRAFFIC = 1.5
 
 
 def _gpu(flops: float, memory: int, bandwidth: float) -> Peak:
-    return Peak(flops, memory, bandwidth, _GPU_TRAFFIC, "gpu")
+    # Taken to keep nothing on the chip; not measured.
+    return Peak(flops, memory, bandwidth, 0, "gpu")
 
 
 # From NVIDIA's data sheets; where these count sparse products, half of that.

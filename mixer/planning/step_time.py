@@ -1,5 +1,7 @@
 """The time of a training step before there is a device to measure it on."""
 
+import math
+
 from mixer.planning.peaks import Peak
 
 # The paper's TPUv3 core-days divided by the estimate of their training steps.
@@ -13,19 +15,31 @@ _OPTIMIZER_PASSES = 8
 _PRODUCT_PASSES = 3
 
 
-def accessed(elements: float, parameters: float, held: float, itemsize: int, peak: Peak) -> float:
+# Bytes that go through the memory for each byte of an activation that a product reads or writes,
+# if none of it stays on the chip: what is computed between products reads and writes, too. Of
+# compiled steps on v3 (docs/results/plans.csv).
+_TRAFFIC = 1.55
+
+
+def accessed(
+    elements: float, size: float, parameters: float, held: float, itemsize: int, peak: Peak
+) -> float:
     """Estimates the bytes that a training step reads from and writes to a device's memory.
 
-    tests/runs/test_estimate.py compares it with compiled programs.
+    An activation of `peak.on_chip` bytes and more does not stay on the chip; of a smaller one the
+    part that goes through the memory falls with the square root of its size, a rule that was found
+    by fitting. tests/runs/test_estimate.py compares the result with compiled programs.
 
     Args:
       elements: of activations, which the products on this device read and write
         (`flops.Training`).
+      size: elements of such an activation on this device.
       parameters: of the model, times how often a step goes forward and back through it.
       held: those of them that this device holds and updates.
       itemsize: bytes of a number in a product: 2 in bfloat16, 4 in float32.
     """
-    products = itemsize * (peak.traffic * elements + _PRODUCT_PASSES * parameters)
+    leaves = min(1.0, math.sqrt(size * itemsize / peak.on_chip)) if peak.on_chip else 1.0
+    products = itemsize * (_TRAFFIC * leaves * elements + _PRODUCT_PASSES * parameters)
     return products + 4 * _OPTIMIZER_PASSES * held
 
 

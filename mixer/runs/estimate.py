@@ -26,12 +26,14 @@ class Load:
     Attributes:
       flops: of one image.
       elements: of activations, which its products read and write for one image.
+      size: elements of such an activation; see `flops.Training`.
       parameters: their number.
       passes: how many times a step goes forward and back; `flops` and `elements` are of all.
     """
 
     flops: float
     elements: float
+    size: float
     parameters: int
     passes: int = 1
 
@@ -41,6 +43,7 @@ class Load:
         chosen = defaults.default(peak.platform, images)
         accessed = step_time.accessed(
             self.elements * images,
+            self.size * images,
             self.parameters * self.passes,
             self.parameters / chosen.fsdp,
             jax.numpy.dtype(chosen.dtype).itemsize,
@@ -61,7 +64,13 @@ def load_of(model: nn.Module, image_size: tuple[int, int], passes: int = 1) -> L
     if hasattr(model, "scan"):
         model = model.clone(scan=True)  # faster to trace
     found = flops.training(model, image_size)
-    return Load(2 * found.macs * passes, found.elements * passes, found.parameters, passes)
+    return Load(
+        flops=2 * found.macs * passes,
+        elements=found.elements * passes,
+        size=found.size,
+        parameters=found.parameters,
+        passes=passes,
+    )
 
 
 def images_per_second(config: ConfigDict, devices: Sequence[jax.Device]) -> float | None:

@@ -34,9 +34,13 @@ def test_what_products_read_and_write_by_hand():
     hidden = 196 * 2048
     block = (tokens + channels) + (channels + tokens) + (tokens + hidden) + (hidden + tokens)
     stem, head = 224 * 224 * 3 + tokens, 512 + 10
-    assert flops.training(model, (224, 224)).elements == 3 * (stem + 2 * block + head)
+    found = flops.training(model, (224, 224))
+    assert found.elements == 3 * (stem + 2 * block + head)
+    sizes = [224 * 224 * 3, tokens, *2 * (4 * [tokens] + 2 * [channels] + 2 * [hidden]), 512, 10]
+    assert sum(sizes) == stem + 2 * block + head
+    assert found.size == pytest.approx(sum(size**2 for size in sizes) / sum(sizes))
     scanned = model.clone(scan=True)
-    assert flops.training(scanned, (224, 224)).elements == 3 * (stem + 2 * block + head)
+    assert flops.training(scanned, (224, 224)) == found
 
 
 @pytest.mark.parametrize("name", ["ViT-B/16", "BiT-R50x1", "gMLP-S", "ConvNeXt-T"])
