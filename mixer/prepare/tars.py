@@ -19,7 +19,6 @@ from mixer.prepare.entry import Reader
 
 _LAYOUT = "<split>/<class>/x.jpg (split: train, validation, test), <class>/x.jpg or <class>.tar"
 _WNID = re.compile(r"n\d{8}")  # the name of ImageNet's tars of one class
-_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 
 
 class TarReader(Reader):
@@ -137,7 +136,7 @@ def _is_stream(path: Path) -> bool:
     if str(path) == "-" or not stat.S_ISREG(path.stat().st_mode):
         return True
     with path.open("rb") as file:
-        return file.read(5).startswith(_COMPRESSED)
+        return file.read(5).startswith(tar_members.COMPRESSED)
 
 
 def _place(path: Path, name: str) -> tuple[str, str]:

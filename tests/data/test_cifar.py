@@ -1,5 +1,6 @@
 """`cifar:PATH`: the archives as they are published."""
 
+import gzip
 import pickle
 import tarfile
 
@@ -30,17 +31,31 @@ def test_a_pickle_that_calls_something_is_never_executed(made, tmp_path):
         open_(f"cifar:{place}")
 
 
+def test_a_damaged_archive_is_refused(made, tmp_path):
+    """Also if its pixels alone differ, and if they cannot be decompressed."""
+    place = tmp_path / as_python_archive(made, tmp_path).removeprefix("cifar:")
+    content = gzip.decompress(place.read_bytes())
+    for level in (0, 9):
+        whole = gzip.compress(content, level)
+        middle = len(whole) // 2
+        place.write_bytes(whole[:middle] + bytes(9) + whole[middle + 9 :])
+        with pytest.raises(errors.BadInput, match="cannot be read as a tar: (CRC|Error -3)"):
+            open_(f"cifar:{place}")
+
+
 def test_cifar_100_has_two_kinds_of_labels(made, tmp_path):
     content = {}
     for split, (pixels, labels) in made.items():
         content[split] = {b"data": planes(pixels), b"fine_labels": labels.tolist()}
         content[split][b"coarse_labels"] = (labels // 2).tolist()
     fine = [name.encode() for name in CLASSES]
+    content["test"][b"fine_labels"][3] = -1
     content["meta"] = {b"fine_label_names": fine, b"coarse_label_names": [b"flies", b"walks"]}
     for name, each in content.items():
         (tmp_path / name).write_bytes(pickle.dumps(each, protocol=2))
     place = f"cifar:{tmp_path}"
-    assert open_(place).classes == CLASSES
+    with pytest.raises(errors.BadInput, match="label -1: expected 0 to 2"):
+        open_(place)
     coarse = open_(place, label_key="coarse_labels")
     assert coarse.classes == ("flies", "walks")
     numbers = [int(where.split("image ")[1].split()[0]) for where in map(coarse.where, range(40))]

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from forms import CLASSES, as_parquet, open_, table_of
+from forms import CLASSES, as_parquet, open_, png, table_of
 
 from mixer import errors
 from mixer.data import sources
@@ -65,3 +65,76 @@ def test_the_same_table_twice_and_damaged_tables_are_refused(made, tmp_path):
         open_(f"parquet:{tmp_path / 'one'}")
     with pytest.raises(errors.Missing, match="is not a file or folder"):
         open_(f"parquet:{tmp_path / 'three'}")
+
+
+PNG = [png(np.full((8, 8, 3), i, np.uint8)) for i in range(3)]
+FLOATS = pa.list_(pa.float32())
+
+
+@pytest.mark.parametrize(
+    "images, labels",
+    [
+        (pa.large_binary(), pa.large_string()),
+        (pa.binary_view(), pa.string_view()),
+        (pa.binary(), pa.dictionary(pa.int8(), pa.string())),
+    ],
+)
+def test_columns_of_one_meaning_may_be_stored_in_several_ways(images, labels, tmp_path):
+    """In other files than those of the other splits, too."""
+    texts = ["b", "a", "b"]
+    pq.write_table(pa.table({"image": PNG, "label": texts}), tmp_path / "test.parquet")
+    known = open_(f"parquet:{tmp_path}", "test")
+    fields = [pa.field("image", images, nullable=False), pa.field("label", labels, nullable=False)]
+    columns = [pa.array(PNG).cast(images), pa.array(texts).cast(labels)]
+    pq.write_table(pa.table(columns, schema=pa.schema(fields)), tmp_path / "train.parquet")
+    found = open_(f"parquet:{tmp_path}")
+    assert found.classes == known.classes == ("a", "b")
+    for source in (found, known):  # a split has an order of its own
+        images = {source[i]["image"]: source[i]["label"] for i in range(3)}
+        assert images == dict(zip(PNG, (1, 0, 1), strict=True))
+
+
+def test_the_vectors_of_one_split_say_how_many_numbers_there_are(tmp_path):
+    """The test split has no labels and comes first; a list may be empty."""
+    none = pa.array([None] * 3, FLOATS)
+    pq.write_table(pa.table({"image": PNG, "label": none}), tmp_path / "test.parquet")
+    rows = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+    file = tmp_path / "train.parquet"
+    pq.write_table(pa.table({"image": PNG, "label": pa.array(rows, FLOATS)}), file)
+    assert open_(f"parquet:{tmp_path}").classes == ("0", "1")
+    pq.write_table(pa.table({"image": PNG, "label": pa.array([[], *rows[1:]], FLOATS)}), file)
+    with pytest.raises(errors.BadInput, match=r"row 0 .*label is \(\): expected 2 numbers"):
+        open_(f"parquet:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        ([[1, None], [0], [2]], "row 0 of the split: one of its 2 labels is missing"),
+        (["", "a", "b"], "row 0 of the split has no label"),
+    ],
+)
+def test_a_part_of_a_label_that_is_missing_is_refused(labels, message, tmp_path):
+    pq.write_table(pa.table({"image": PNG, "label": labels}), tmp_path / "train.parquet")
+    with pytest.raises(errors.BadInput, match=message):
+        open_(f"parquet:{tmp_path}")
+
+
+def test_a_name_of_two_columns_is_refused(tmp_path):
+    table = pa.table([PNG, [0, 1, 2], [2, 1, 0]], names=["image", "label", "label"])
+    pq.write_table(table, tmp_path / "train.parquet")
+    with pytest.raises(errors.BadInput, match="has several columns 'label'"):
+        open_(f"parquet:{tmp_path}")
+
+
+def test_an_image_that_is_missing_is_told_when_it_is_read(tmp_path):
+    """The first one, too; and only the images count for the size of a row group."""
+    columns = {"image": [None, *PNG[1:]], "label": [0, 1, 2], "text": ["x" * 10**5] * 3}
+    pq.write_table(pa.table(columns), tmp_path / "train.parquet")
+    source = open_(f"parquet:{tmp_path}")
+    assert source.summary().endswith("; not read: column 'text'")
+    assert sum(map(len, PNG[1:])) < source.images[0].largest < 1000
+    bad = next(i for i in range(3) if "row 0 " in source.where(i))
+    assert {source[i]["image"] for i in range(3) if i != bad} == {*PNG[1:]}
+    with pytest.raises(ValueError, match="its column image is empty"):
+        source[bad]

@@ -1,6 +1,7 @@
 """`webdataset:PATH`: which members of a tar are an example, and its label; tars in a bucket."""
 
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -29,12 +30,30 @@ def test_a_webdataset_is_listed_once_and_its_labels_may_be_in_json(made, tmp_pat
     source = open_(place, image_key="jpg", label_key="class_id")
     assert sorted(source[i]["label"] for i in range(40)) == sorted(labels)
     (index,) = (cache / "tars").iterdir()
-    index.write_bytes(index.read_bytes().replace(b'"class_id": 2', b'"class_id": 1'))
+    index.write_bytes(index.read_bytes().replace(b'"class_id": [2]', b'"class_id": [1]'))
     cached = open_(place, image_key="jpg", label_key="class_id")
     assert cached.classes == ("0", "1")  # the tar was not read again
     tar_of(file, members | {"0.cls": b"1"})
     with pytest.raises(errors.BadInput, match="'0' are not next to each other"):
         open_(place, image_key="jpg", label_key="class_id")
+
+
+def test_a_name_or_a_label_given_twice_is_refused(tmp_path, cache):
+    one = {"0.JPG": b"", "0.cls": b"3\n", "0.json": b'{"cls": 3, "other": 1}'}
+    two = {"1.jpg": b"", "1.cls": b"1", "1.json": b'{"cls": "dog"}', "1.x.json": b'{"cls": 5}'}
+    place = f"webdataset:{tar_of(tmp_path / 'a.tar', one)}"
+    assert open_(place).files == (("train/3/0.jpg", 3),)  # both files say the same
+    tar_of(tmp_path / "a.tar", one | two)
+    with pytest.raises(errors.BadInput, match="'1': several labels 'cls' in .*json: 1, dog, 5"):
+        open_(place)
+    tar_of(tmp_path / "a.tar", one)
+    with tarfile.open(tmp_path / "a.tar", "a") as tar:  # another example with the same name
+        tar.addfile(tarfile.TarInfo("0.jpg"))
+    with pytest.raises(errors.BadInput, match="a.tar: two members '0.jpg'"):
+        open_(place)
+    tar_of(tmp_path / "a.tar", one, "w:gz")
+    with pytest.raises(errors.BadInput, match="it is compressed: unpack it"):
+        open_(place)
 
 
 BUCKET = "webdataset:gs://bucket/set"

@@ -61,7 +61,7 @@ def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
     roles, classes = _roles(name, file, image_key, label_key)
     version = version_of(str(file))
     given = tuple(map(str, _array(*version, classes))) if classes else ()
-    parts, outputs = {}, ()
+    parts, outputs, kinds = {}, (), {}
     for split, (images, labels) in roles.items():
         pixels, numbers = _array(*version, images), _array(*version, labels)
         if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4):
@@ -77,14 +77,23 @@ def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
                 f"{name}: {labels} is {numbers.dtype} {list(numbers.shape)}: expected an integer, "
                 f"or one or several floats, for each of the {len(pixels):,} images of {images}"
             )
+        kinds[vectors] = f"{labels} is {numbers.dtype}"
+        if len(kinds) > 1:
+            raise errors.BadInput(
+                f"{name}: {' and '.join(kinds.values())}: expected integers, which are classes, or "
+                f"floats, which are numbers to learn, in all splits"
+            )
         if vectors:
-            rows = [*map(tuple, numbers.reshape(len(numbers), -1).tolist())]
-            outputs = _outputs(name, labels, len(rows[0]) if rows else 0, given)
+            numbers = numbers[:, None] if numbers.ndim == 1 else numbers
+            rows = [*map(tuple, numbers.tolist())]
+            outputs = _outputs(name, labels, numbers.shape[1], given)
         else:
             rows = [_named(name, labels, int(number), given) for number in numbers.ravel()]
         own = [".png"] * len(rows)
         parts[split] = Part(names(split, rows, own), rows, ArrayImages(str(file), images))
-    return Collection(name, parts, given, tuple(_files(file)), outputs=outputs)
+    read = {classes, *(array for pair in roles.values() for array in pair)}
+    unread = tuple(f"array {array!r}" for array in _there(name, file) if array not in read)
+    return Collection(name, parts, given, tuple(_files(file)), unread, outputs)
 
 
 def _outputs(name: str, labels: str, count: int, given: Sequence[str]) -> tuple[str, ...]:

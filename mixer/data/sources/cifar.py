@@ -113,10 +113,9 @@ def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
     classes = found.classes[key]
     parts = {}
     for split, by_key in found.labels.items():
-        if by_key[key].max() >= len(classes):
-            raise errors.BadInput(
-                f"{name}: label {by_key[key].max()}: expected 0 to {len(classes) - 1}"
-            )
+        for label in (by_key[key].min(), by_key[key].max()):
+            if not 0 <= label < len(classes):
+                raise errors.BadInput(f"{name}: label {label}: expected 0 to {len(classes) - 1}")
         labels = [classes[label] for label in by_key[key]]
         rows = names(split, labels, [".png"] * len(labels))
         parts[split] = Part(rows, labels, CifarImages(str(place), split))
@@ -165,9 +164,14 @@ def _contents(path: Path) -> dict[str, bytes]:
         folder = inside[0] if inside else path
         files = (p for p in sorted(folder.iterdir()) if p.name in known and p.is_file())
         return {p.name: p.read_bytes() for p in files}
+    found = {}
     with tar_members.readable(path), tarfile.open(path) as tar:
-        members = [m for m in tar if m.isfile() and Path(m.name).name in known]
-        return {Path(m.name).name: tar.extractfile(m).read() for m in members}
+        for member in tar:
+            if member.isfile() and (name := Path(member.name).name) in known:
+                found[name] = tar.extractfile(member).read()
+        while tar.fileobj.read(2**20):
+            pass  # the checksum of a compressed archive comes after its last member
+    return found
 
 
 def _batch(path: str, file: str, data: bytes, form: Form) -> tuple[np.ndarray, dict]:

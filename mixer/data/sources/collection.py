@@ -45,7 +45,7 @@ class Collection:
       parts: by split, called train, validation and test if they mean these.
       classes: in label order, if the data name them; (): they are the labels found.
       files: whose sizes and times tell whether the data have changed.
-      unread: the columns that are not read.
+      unread: the columns or arrays that are not read.
       outputs: the names of the numbers in a label, if labels are vectors; else ().
     """
 

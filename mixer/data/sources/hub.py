@@ -64,10 +64,7 @@ def _snapshot(name: str, repo: str, folder: str, revision: str) -> str:
         from huggingface_hub import constants
         from huggingface_hub import errors as hub_errors
     except ImportError:
-        raise errors.BadInput(
-            f"dataset {name!r} needs the package huggingface_hub: pip install -r "
-            f"requirements-hub.txt"
-        ) from None
+        raise errors.needs_package(f"dataset {name!r}", "huggingface_hub", "hub") from None
     page = f"{constants.ENDPOINT}/datasets/{repo}"
     above = f"{folder}/" if folder else ""
     print(f"{name}: fetching what is not yet in {constants.HF_HUB_CACHE}", flush=True)

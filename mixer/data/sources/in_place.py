@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from mixer import errors
 from mixer.data.sources import (
     arrays,
     cifar,
@@ -44,10 +45,19 @@ def collect(dataset: str, image_key: str = "", label_key: str = "") -> Collectio
 
     Raises:
       Missing: nothing is there.
-      BadInput: it cannot be read as this kind.
+      BadInput: it cannot be read as this kind, has no images, or names a class twice.
     """
     kind, _, path = dataset.partition(":")
-    return _KINDS[kind].collect(path, image_key, label_key)
+    found = _KINDS[kind].collect(path, image_key, label_key)
+    if not found.parts:
+        raise errors.BadInput(f"{dataset} contains no images")
+    named = found.classes or found.outputs
+    if twice := sorted({name for name in named if named.count(name) > 1}):
+        raise errors.BadInput(
+            f"{dataset} has several classes or numbers called {errors.shown(twice)}: give each a "
+            f"name of its own"
+        )
+    return found
 
 
 def usual_splits(dataset: str) -> tuple[str, str]:

@@ -32,6 +32,7 @@ class ListedSource:
       files: (name, label) of each example.
       note: how the labels were understood, for `summary`.
       label_kind: of vectors, else ""; see label_kinds.py.
+      unread: the columns or arrays that are not read.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ListedSource:
     max_labels: int = 0
     note: str = ""
     label_kind: str = ""
+    unread: tuple[str, ...] = ()
 
     @classmethod
     def open(
@@ -104,6 +106,7 @@ class ListedSource:
             max_labels=max([*several, 1]) if several else 0,
             note=note,
             label_kind=kind,
+            unread=found.unread,
         )
 
     @property
@@ -134,10 +137,11 @@ class ListedSource:
         return f"dataset {self.name}, split {self.split}, example {index}, {place}"
 
     def summary(self) -> str:
-        """One line: the number of images, the classes in order, and how labels were understood."""
+        """One line: how many images, the classes in order, and how the data were understood."""
         classes = f"{label_kinds.summary(self)}{self.note}"
+        unread = f"; not read: {errors.shown(self.unread)}" if self.unread else ""
         slow = next((s for i in self.images if (s := getattr(i, "advice", ""))), "")
-        return f"{self.name} {self.split}: {len(self):,} images, {classes}{slow}"
+        return f"{self.name} {self.split}: {len(self):,} images, {classes}{unread}{slow}"
 
 
 def _order(names: Sequence[str]) -> list[int]:
@@ -217,11 +221,11 @@ def _label(
     numbered: bool,
 ) -> int | tuple[int, ...] | tuple[float, ...]:
     label = part.labels[row]
+    where = f"{found.name}: {part.images.where(row)}"
     if label is None:
-        raise errors.BadInput(
-            f"{found.name}: {part.images.where(row)} has no label: use another split than {split}"
-        )
-
+        raise errors.BadInput(f"{where} has no label: use another split than {split}")
+    if isinstance(label, tuple) and None in label:
+        raise errors.BadInput(f"{where}: one of its {len(label)} labels is missing")
     if found.outputs:
         return tuple(float(label[output]) for output in label_of)
 
@@ -231,7 +235,7 @@ def _label(
         if name not in label_of:
             known = str(errors.unknown("class", name, label_of)).split(" Known:")[0]
             raise errors.BadInput(
-                f"{found.name}: {part.images.where(row)}: {known} The {len(label_of):,} classes "
+                f"{where}: {known} The {len(label_of):,} classes "
                 f"are those of the training split: {errors.shown(tuple(label_of))}"
             )
         return label_of[name]

@@ -1,5 +1,6 @@
 """`manifest:FILE`: a CSV or TSV table, or JSON lines, with paths and labels."""
 
+import contextlib
 import csv
 import functools
 import json
@@ -51,8 +52,16 @@ class Manifest:
             )
 
     def splits(self) -> set[str]:
-        """What the rows call their splits; "" where none is given."""
-        return {row.get("split") or "" for _, row in self._rows()}
+        """What the rows call their splits; "" where none is given.
+
+        Raises:
+          BadInput: a split is not text.
+        """
+        found = set()
+        for line, row in self._rows():
+            with self._at(line):
+                found.add(_split(row))
+        return found
 
     def entries(self) -> Iterator[Entry]:
         """Every row.
@@ -64,10 +73,17 @@ class Manifest:
         self.unread = {}
         for line, row in self._rows():
             self.unread |= {f"column {name!r}": None for name in row.keys() - read}
-            try:
-                yield self._entry(row)
-            except (TypeError, ValueError, errors.BadInput) as error:
-                raise errors.BadInput(f"{self.path}, line {line}: {error}") from None
+            with self._at(line):
+                entry = self._entry(row)
+            yield entry
+
+    @contextlib.contextmanager
+    def _at(self, line: int) -> Iterator[None]:
+        """Names the line in the errors of reading it."""
+        try:
+            yield
+        except (TypeError, ValueError, errors.BadInput) as error:
+            raise errors.BadInput(f"{self.path}, line {line}: {error}") from None
 
     def _rows(self) -> Iterator[tuple[int, dict]]:
         return self._jsonl() if self._kind == ".jsonl" else self._table()
@@ -80,6 +96,8 @@ class Manifest:
                 file.seek(0)
                 table = csv.reader(file, delimiter=separator, strict=True)
                 columns = [column.strip() for column in next(table)]
+                if twice := [c for c in (*_COLUMNS, *self._columns) if columns.count(c) > 1]:
+                    raise errors.BadInput(f"{self.path} has several columns {twice[0]!r}")
                 for values in table:
                     line = table.line_num
                     if not values:
@@ -127,7 +145,8 @@ class Manifest:
             return _numbers(row, self._columns)
         label, several = row.get("label"), row.get("labels")
         if label is None and several is None:
-            raise ValueError(_column_hint(row))
+            missing = "label" not in row and "labels" not in row
+            raise ValueError(_column_hint(row) if missing else "it has no label")
         if label is not None and several is not None:
             raise ValueError("expected either 'label' or 'labels', not both")
         if several is None:
@@ -141,6 +160,8 @@ class Manifest:
             raise ValueError(_column_hint(row))
         found = self._label(row)
         archive, inside, member = _text(row["path"], "path").partition(_ARCHIVE)
+        if "://" in archive:
+            raise ValueError(f"path {archive!r}: expected a file on this machine")
         key = posixpath.normpath(checked_name(archive, "path"))
         file = str(self.path.parent / key)
         place = ()
@@ -148,9 +169,7 @@ class Manifest:
             key, place = f"{key}{_ARCHIVE}{member}", _members(file).get(member)
             if place is None:
                 raise ValueError(f"{file} has no image {member!r}")
-        split = row.get("split")
-        split = _text(split, "split") if split else ""
-        return Entry(key, split, found, str(file), *place)
+        return Entry(key, _split(row), found, str(file), *place)
 
 
 def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
@@ -160,7 +179,8 @@ def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
       label_key: columns of numbers, with commas between them; "": labels are classes.
 
     Raises:
-      BadInput: a row is invalid, two rows have the same path, or the images' column is chosen.
+      BadInput: a row is invalid, two of a split have the same path, or the images' column is
+        chosen.
     """
     name = f"manifest:{path}"
     if image_key:
@@ -170,17 +190,18 @@ def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
         )
     columns = label_kinds.column_names(label_key)
     manifest = Manifest(path, columns)
-    listed: dict[str, list[Entry]] = {}
+    listed: dict[str, dict[str, Entry]] = {}
     for entry in manifest.entries():
         split = splits.meaning(entry.split) or entry.split or splits.TRAIN
-        listed.setdefault(split, []).append(entry)
+        if listed.setdefault(split, {}).setdefault(entry.key, entry) is not entry:
+            raise errors.BadInput(f"{manifest.path} has several rows of {split} for {entry.key!r}")
     parts = {
-        split: Part([e.key for e in entries], [e.labels for e in entries], Files(entries))
-        for split, entries in listed.items()
+        split: Part(list(rows), [e.labels for e in rows.values()], Files(list(rows.values())))
+        for split, rows in listed.items()
     }
     outputs = columns
     if len(columns) == 1 and listed:  # it may have lists
-        first = next(iter(listed.values()))[0].labels
+        first = next(iter(next(iter(listed.values())).values())).labels
         outputs = columns if len(first) == 1 else label_kinds.numbered(len(first))
     return Collection(
         name, parts, files=(manifest.path,), unread=tuple(manifest.unread), outputs=outputs
@@ -211,6 +232,12 @@ def _text(value, what: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{what} {value!r}: expected text")
     return value.strip()
+
+
+def _split(row: dict) -> str:
+    """What a row calls its split; "" for none."""
+    split = row.get("split")
+    return "" if split is None or split == "" else _text(split, "split")
 
 
 def _numbers(row: dict, columns: Sequence[str]) -> tuple[float, ...]:

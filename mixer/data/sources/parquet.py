@@ -40,7 +40,7 @@ def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
     """
     name = f"parquet:{path}"
     files = split_files.find("parquet", path, _ENDING)
-    parts, features, schema, outputs = {}, {}, None, ()
+    parts, features, schema = {}, {}, None
     for split, several in files.items():
         tables = [_metadata(file) for file in several]
         for file, table in zip(several, tables, strict=True):
@@ -50,9 +50,7 @@ def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
                 image = columns.image_column(first, schema, features, image_key)
                 label = columns.label_columns(first, schema, features, label_key)
                 vectors = columns.are_vectors(schema, label)
-            elif any(
-                n not in found.names or found.field(n) != schema.field(n) for n in (image, *label)
-            ):
+            elif any(not _alike(found, schema, column) for column in (image, *label)):
                 one, other = (
                     ", ".join(f"{field.name}: {field.type}" for field in each)
                     for each in (found, schema)
@@ -61,14 +59,12 @@ def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
                     f"{name}: {file} has the columns {one}, but {first} has {other}: are these "
                     f"several data sets? Name one of the files"
                 )
-        stored = Rows(tuple(map(str, several)), tuple(tables), image, schema.field(image).type)
-        if vectors:
-            labels = _vectors(several, label)
-            outputs = outputs or _outputs(label, labels)
-        else:
-            labels = _labels(several, label[0], features)
+        kind = columns.plain(schema.field(image).type)
+        stored = Rows(tuple(map(str, several)), tuple(tables), image, kind)
+        labels = _vectors(several, label) if vectors else _labels(several, label[0], features)
         parts[split] = Part(names(split, labels, _own_names(stored)), labels, stored)
-    classes = tuple(columns.feature(features, label[0]).get("names", ()))
+    outputs = _outputs(label, parts) if vectors else ()
+    classes = tuple(columns.feature(features, label[0]).get("names") or ())
     unread = tuple(f"column {n!r}" for n in schema.names if n not in (image, *label))
     every = tuple(file for several in files.values() for file in several)
     return Collection(name, parts, classes, every, unread, outputs)
@@ -79,7 +75,7 @@ class Rows:
     """The images of the rows of several files, read by row group.
 
     Attributes:
-      column, kind: the image column and its type.
+      column, kind: the image column and its `columns.plain` type.
     """
 
     files: tuple[str, ...]
@@ -98,12 +94,21 @@ class Rows:
         sizes = (self.tables[file].row_group(group).num_rows for file, group in places)
         return places, list(itertools.accumulate(sizes))
 
+    @functools.cached_property
+    def sizes(self) -> list[int]:
+        """Bytes of the images of each row group, undecoded."""
+        found = []
+        for table in self.tables:
+            paths = [table.schema.column(i).path for i in range(len(table.schema))]
+            own = [i for i, p in enumerate(paths) if f"{p}.".startswith(f"{self.column}.")]
+            for group in map(table.row_group, range(table.num_row_groups)):
+                found.append(sum(group.column(i).total_uncompressed_size for i in own))
+        return found
+
     @property
     def largest(self) -> int:
-        """Bytes of the largest row group, undecoded."""
-        return max(
-            self.tables[file].row_group(group).total_byte_size for file, group in self.groups[0]
-        )
+        """Bytes of the images of the largest row group."""
+        return max(self.sizes)
 
     def will_read(self, row: int) -> None:
         """Starts reading the row group of a row."""
@@ -134,12 +139,7 @@ class Rows:
     @property
     def advice(self) -> str:
         """What to do if more is read than is kept in memory."""
-        sizes = [
-            table.row_group(group).total_byte_size
-            for table in self.tables
-            for group in range(table.num_row_groups)
-        ]
-        if sum(sizes) <= HELD_BYTES:
+        if sum(self.sizes) <= HELD_BYTES:
             return ""
         window = HELD_BYTES // (2 * self.largest)
         way = f"set config.input.shuffle=row_groups(window={window}), or " if window else ""
@@ -147,6 +147,13 @@ class Rows:
             f"; it is read in groups of {self.largest / 1e6:,.0f} MB, each for a single image of "
             f"the order full: to train on it, {way}prepare it once (config.run=prepare)"
         )
+
+
+def _alike(one: pa.Schema, other: pa.Schema, column: str) -> bool:
+    """Whether both have this column, with the same `columns.plain` type."""
+    if column not in one.names:
+        return False
+    return columns.plain(one.field(column).type) == columns.plain(other.field(column).type)
 
 
 def _metadata(file: Path) -> pq.FileMetaData:
@@ -173,7 +180,8 @@ def _labels(files: Sequence[Path], column: str, features: dict) -> list:
     values = [(file, value) for file in files for value in _read(file, column)]
 
     def name(file: Path, row: int, value) -> str | None:
-        if value is None or (classes and value == -1):  # how the Hub marks a split without labels
+        # The Hub marks a split without labels by -1.
+        if value is None or value == "" or (classes and value == -1):
             return None
         if classes and isinstance(value, int):
             if not 0 <= value < len(classes):
@@ -201,22 +209,24 @@ def _vectors(files: Sequence[Path], names: Sequence[str]) -> list[tuple[float, .
     return [None if set(row) == {None} else row for row in zip(*values, strict=True)]
 
 
-def _outputs(names: tuple[str, ...], vectors: list[tuple[float, ...] | None]) -> tuple[str, ...]:
+def _outputs(names: tuple[str, ...], parts: dict[str, Part]) -> tuple[str, ...]:
     """The names of the numbers: of their columns, but in a list they have none."""
-    size = next((len(row) for row in vectors if row is not None), 1)
+    size = next((len(row) for part in parts.values() for row in part.labels if row), 1)
     return names if size == len(names) else numbered(size)
 
 
 def _own_names(rows: Rows) -> list[str]:
     """The files' names where they are stored; else the ending that the first image's bytes tell."""
     count = sum(table.num_rows for table in rows.tables)
-    kind = rows.kind
-    inside = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
-    if inside or columns.is_text(kind):
+    inside = pa.types.is_struct(rows.kind) and rows.kind.get_field_index("path") >= 0
+    if inside or rows.kind == pa.string():
         column = f"{rows.column}.path" if inside else rows.column
         found = [path for file in rows.files for path in _read(Path(file), column)]
         if all(found):
             return [Path(p).name if Path(p).is_absolute() else p for p in found]
-    start = rows.image(0) if count else b""
+    try:
+        start = rows.image(0) if count else b""
+    except (OSError, ValueError):  # it is reported when it is used
+        start = b""
     ending = next((e for magic, e in _MAGIC.items() if start.startswith(magic)), ".bin")
     return [ending] * count

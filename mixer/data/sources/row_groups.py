@@ -33,7 +33,7 @@ class RowGroups:
             try:
                 # An open file is not for several threads; its metadata are read once.
                 with pq.ParquetFile(file, metadata=table, memory_map=True) as opened:
-                    values = opened.read_row_group(group, columns=[column]).column(0)
+                    values = opened.read_row_group(group, columns=[column]).column(column)
             except Exception as error:  # of any kind: other threads may wait for the result
                 with self._lock:
                     self._held.pop(key, None)

@@ -1,7 +1,9 @@
 """The members of tars, and where in the file their bytes are."""
 
 import contextlib
+import lzma
 import tarfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -9,6 +11,8 @@ from pathlib import Path, PurePosixPath
 from mixer import errors
 from mixer.data.sources.entry import checked_name
 from mixer.data.sources.image_files import ending, is_hidden, is_image
+
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # how gzip, bzip2 and xz begin
 
 
 def images(
@@ -51,6 +55,8 @@ class Strict(tarfile.TarInfo):
         except tarfile.EOFHeaderError:
             raise
         except tarfile.HeaderError as error:
+            if buf.startswith(COMPRESSED):
+                raise tarfile.ReadError("it is compressed: unpack it to a plain tar") from None
             raise tarfile.ReadError(f"damaged or truncated: {error}") from None
 
 
@@ -74,7 +80,7 @@ def readable(path: Path | str) -> Iterator[None]:
     """Turns the errors of reading a tar into a `BadInput` that names it."""
     try:
         yield
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise errors.BadInput(f"{path} cannot be read as a tar: {error}") from None
 
 

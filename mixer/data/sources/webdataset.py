@@ -15,7 +15,7 @@ from mixer.data.sources.image_files import is_hidden, is_image
 
 _ENDING = ".tar"
 _LABEL = ("cls", "label", "labels", "class", "cls.txt", "target")
-_FORMAT = 1  # of a cached index
+_FORMAT = 2  # of a cached index
 _CONNECTIONS = 8  # tars in a bucket that are listed at once
 _MOST_BYTES = 2**16  # of a text or JSON that may contain a label
 _LONGEST = 200  # characters of a label
@@ -91,7 +91,13 @@ def _label(file: str, sample: dict[str, Any], key: str) -> str | tuple[str, ...]
             f"config.input.label_key to one of these. Tars of <class>/x.jpg are prepared: "
             f"config.prepare.source=tar:{file}"
         )
-    value = fields[found[0]]
+    value, *others = fields[found[0]]
+    if others:
+        raise errors.BadInput(
+            f"{file}, example {sample['key']!r}: several labels {found[0]!r} in the files "
+            f"{', '.join(sample['endings'])}: {errors.shown([*map(str, (value, *others))])}. Set "
+            f"config.input.label_key to a field that only one of them has"
+        )
     return tuple(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -135,12 +141,18 @@ def _samples(file: str, opens: Callable[[], BinaryIO]) -> Iterator[dict[str, Any
                     )
                 seen.add(key)
                 sample = {"key": key, "images": {}, "fields": {}, "endings": []}
+            if ending in sample["endings"]:
+                raise errors.BadInput(
+                    f"{file}: two members {name!r}: give each example a name of its own"
+                )
             sample["endings"].append(ending)
             if is_image(last):
                 sample["images"][ending] = (member.offset_data, member.size)
             elif member.size <= _MOST_BYTES:
                 stream.seek(member.offset_data)  # the next member is sought by its own place
-                sample["fields"] |= _fields(ending, stream.read(member.size))
+                for field, value in _fields(ending, stream.read(member.size)).items():
+                    values = sample["fields"].setdefault(field, [])
+                    values += [value] * (str(value) not in map(str, values))
     if sample:
         yield sample
 
@@ -155,10 +167,12 @@ def _fields(ending: str, data: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         found = {ending: found}
 
-    def short(value) -> bool:
-        if isinstance(value, list):
-            return len(value) <= _LONGEST and all(map(short, value))
-        is_label = isinstance(value, int | str) and not isinstance(value, bool)
-        return is_label and 0 < len(str(value)) <= _LONGEST
+    def is_label(value) -> bool:
+        known = isinstance(value, int | str) and not isinstance(value, bool)
+        return known and 0 < len(str(value)) <= _LONGEST
 
-    return {name: value for name, value in found.items() if short(value)}
+    def may_be(value) -> bool:
+        several = value if isinstance(value, list) else [value]
+        return len(several) <= _LONGEST and all(map(is_label, several))
+
+    return {name: value for name, value in found.items() if may_be(value)}
