@@ -5,6 +5,7 @@ float32 and returns logits. A JSON file beside it says what its user has to know
 preprocessing of the images, and the classes.
 """
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -94,7 +95,7 @@ def save(target: str, params: dict[str, Any], model: nn.Module, card: ModelCard)
 
     Raises:
       BadInput: see `check`; or the target cannot be written.
-      Failure: the library cannot write this model, or the program gives other logits.
+      Failure: the library cannot write or run this model, or the program gives other logits.
     """
     form, path = _known(target), Path(target).expanduser()
     if hasattr(model, "dtype"):
@@ -105,15 +106,21 @@ def save(target: str, params: dict[str, Any], model: nn.Module, card: ModelCard)
 
     shape = (*card.image_size, card.channels)
     about = json.dumps(describe(target, model, card), indent=2) + "\n"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        form.write(path, function, params, shape)
-        images = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
-        theirs = form.run(path, images)
-        ours = np.asarray(jax.jit(function)(params, images))
+    images = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
+    ours = np.asarray(jax.jit(function)(params, images))
+    with contextlib.ExitStack() as undo:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            form.write(path, function, params, shape)
+            undo.callback(_remove, path)
+            theirs = form.run(path, images)
+        except OSError as error:
+            raise errors.BadInput(f"{target!r} cannot be written: {error}") from None
+        except Exception as error:  # the libraries have many types
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise errors.Failure(f"{target} cannot be made of this model: {reason}") from None
         difference = float(np.abs(theirs - ours).max())
         if not difference <= _TOLERANCE * np.abs(ours).max():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
             raise errors.Failure(
                 f"{target} is not kept: its logits of two random images differ by {difference:.1e} "
                 f"from the model's, the largest of which is {np.abs(ours).max():.1e}"
@@ -121,9 +128,12 @@ def save(target: str, params: dict[str, Any], model: nn.Module, card: ModelCard)
         beside = path / "model.json" if path.is_dir() else path.with_name(f"{path.name}.json")
         with storage.write_whole(beside) as file:
             file.write(about.encode())
-    except OSError as error:
-        raise errors.BadInput(f"{target!r} cannot be written: {error}") from None
+        undo.pop_all()
     return difference
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def describe(target: str, model: nn.Module, card: ModelCard) -> dict[str, Any]:

@@ -42,18 +42,14 @@ def write(path: Path, function: Callable, params: Any, shape: tuple[int, int, in
     with quiet(*_LOGGERS):
         import jax2onnx
 
-        try:
-            made = jax2onnx.to_onnx(
-                lambda images: _rewritten(traced, images)[0],
-                [images],
-                model_name=path.stem,
-                opset=_OPSET,
-                input_names=["images"],
-                output_names=["logits"],
-            )
-        except Exception as error:  # it has no errors of its own
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise errors.Failure(f"jax2onnx cannot write this model: {reason}") from None
+        made = jax2onnx.to_onnx(
+            lambda images: _rewritten(traced, images)[0],
+            [images],
+            model_name=path.stem,
+            opset=_OPSET,
+            input_names=["images"],
+            output_names=["logits"],
+        )
     with storage.write_whole(path) as file:
         file.write(made.SerializeToString())
 
@@ -66,10 +62,10 @@ def run(path: Path, images: np.ndarray) -> np.ndarray:
     return session.run(["logits"], {"images": images})[0]
 
 
-def _rewritten(traced: core.ClosedJaxpr, *arguments: jax.Array) -> list[jax.Array]:
+def _rewritten(traced: core.ClosedJaxpr | core.Jaxpr, *arguments: jax.Array) -> list[jax.Array]:
     """Computes a traced function, with other operations for those of `_REWRITES`."""
-    jaxpr = traced.jaxpr
-    known = dict(zip(jaxpr.constvars, traced.consts, strict=True))
+    jaxpr, constants = getattr(traced, "jaxpr", traced), getattr(traced, "consts", ())
+    known = dict(zip(jaxpr.constvars, constants, strict=True))
     known |= zip(jaxpr.invars, arguments, strict=True)
 
     def value(of):
@@ -100,15 +96,29 @@ def _pad(x: jax.Array, fill: jax.Array, *, padding_config) -> jax.Array:
 
 
 def _max_pool(x: jax.Array, *, window_dimensions, window_strides, padding, **_) -> jax.Array:
-    """Flax's own call, which jax2onnx turns into MaxPool; only its keywords are recognised."""
+    """Flax's own call, which jax2onnx turns into MaxPool; only its keywords are recognised.
+
+    It leaves out a padding that is given in numbers, so that comes before.
+    """
+    lowest = jnp.array(-jnp.inf, x.dtype)
     return nn.max_pool(
-        x,
+        _pad(x, lowest, padding_config=[(low, high, 0) for low, high in padding]),
         window_shape=window_dimensions[1:-1],
         strides=window_strides[1:-1],
-        padding=padding[1:-1],
+        padding="VALID",
     )
 
 
+def _stack(*arrays: jax.Array, axis: int) -> jax.Array:
+    """`jnp.stack` by concatenation."""
+    return jnp.concatenate([jnp.expand_dims(x, axis) for x in arrays], axis)
+
+
 # Primitives that call a traced function -> the parameter that has it.
-_CALLS = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr"}
-_REWRITES = {"pad": _pad, "reduce_window_max": _max_pool}
+_CALLS = {
+    "jit": "jaxpr",
+    "remat2": "jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+}
+_REWRITES = {"pad": _pad, "reduce_window_max": _max_pool, "stack": _stack}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mixer import errors, storage
+from mixer import storage
 from mixer.weights.programs import tensorflow
 from mixer.weights.programs.quiet import quiet
 
@@ -36,11 +36,7 @@ def write(path: Path, function: Callable, params: Any, shape: tuple[int, int, in
         concrete = [module.serve.get_concrete_function()]
         converter = tf.lite.TFLiteConverter.from_concrete_functions(concrete, module)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        try:
-            content = converter.convert()
-        except Exception as error:  # of several types
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise errors.Failure(f"TensorFlow cannot make this model TFLite: {reason}") from None
+        content = converter.convert()
     with storage.write_whole(path) as file:
         file.write(content)
 
