@@ -1,6 +1,7 @@
 """Uploads a folder to the Hugging Face Hub with huggingface_hub, by the user's login."""
 
 import re
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,12 +39,17 @@ def check(text: str) -> None:
     Raises:
       BadInput: another form, no library, no login, or the Hub is switched off.
     """
-    parse(text)
+    repo = parse(text).repo
     try:
         import huggingface_hub as hub  # only here and below: it is an optional dependency
         from huggingface_hub import constants
+        from huggingface_hub.utils import HFValidationError, validate_repo_id
     except ImportError:
         raise errors.needs_package(f"config.push={text!r}", "huggingface_hub", "hub") from None
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise errors.BadInput(f"config.push={text!r}: {error}") from None
     if constants.HF_HUB_OFFLINE:
         raise errors.BadInput(f"config.push={text!r}: HF_HUB_OFFLINE is set")
     if not hub.get_token():
@@ -78,6 +84,6 @@ def push(folder: str, text: str) -> str:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise errors.Failure(
             f"{folder} is written, but {repo} could not be pushed to: {reason}. To try again: "
-            f"hf upload {repo} {folder} --revision={branch}"
+            f"{shlex.join(['hf', 'upload', repo, folder, f'--revision={branch}'])}"
         ) from None
     return made.commit_url

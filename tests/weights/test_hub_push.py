@@ -58,6 +58,8 @@ def test_what_cannot_be_pushed_is_refused_before(monkeypatch, tmp_path):
     for text in ("name", "a/b/c", "lab/new@", "lab/new@v 1"):
         with pytest.raises(BadInput, match="expected ORG/NAME of the Hugging Face Hub"):
             hub_push.check(text)
+    with pytest.raises(BadInput, match="config.push='lab/a--b': Cannot have --"):
+        hub_push.check("lab/a--b")
     with pytest.raises(BadInput, match="needs a login that may write: log in"):
         hub_push.check("lab/new")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)

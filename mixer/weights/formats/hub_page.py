@@ -195,12 +195,18 @@ def crop(card: ModelCard) -> dict[str, Any]:
     if names == ["resize"]:
         return {"crop_pct": 1.0, "crop_mode": "squash"}
     if names == ["resize_small", "central_crop"] and steps[0][1]:
-        # timm resizes the smaller side to floor(size / crop_pct).
-        pct = math.floor(1e4 * min(card.image_size) / steps[0][1][0]) / 1e4
+        pct = _crop_pct(min(card.image_size), steps[0][1][0])
         found = {"crop_pct": pct, "crop_mode": "center"}
         bicubic = "bicubic" in (*steps[0][1], *steps[0][2].values())
         return found | ({"interpolation": "bicubic"} if bicubic else {})
     return {}
+
+
+def _crop_pct(size: int, before: int) -> float:
+    """The share from which timm computes the side `before` the crop, as floor(size / share)."""
+    exact = size / before
+    shares = math.floor(1e4 * exact) / 1e4, exact, math.nextafter(exact, 0)
+    return next(share for share in shares if math.floor(size / share) == before)
 
 
 def readme(
@@ -223,25 +229,25 @@ def readme(
       measured: results of these parameters.
     """
     height, width = card.image_size
-    # Only the name of a folder of images: its path should not be published.
-    data = f", trained on {card.dataset.rpartition('/')[2]}" if card.dataset else ""
+    # Only the name of a folder or file: its path should not be published.
+    data = f", trained on {card.dataset.rstrip('/').rpartition('/')[2]}" if card.dataset else ""
     resizing = config["pretrained_cfg"]["interpolation"]
     place = f"hf-hub:{repo}" if repo else f"local-dir:{name}"
-    call = f'timm.create_model("{place}", pretrained=True)'
-    gelu = f"\n    model = {call}\n"
+    create = f'model = timm.create_model("{place}", pretrained=True'
+    gelu = f"\n    {create})\n"
     if getattr(model, "gelu", "erf") == "tanh":
         gelu = """
 The network was trained with the tanh form of GELU. By default timm computes the exact GELU, which
 changes the logits by about a thousandth of their size."""
         if model.traits.family == "NFNet":  # its activations are found by name
-            gelu += f"\n\n    model = {call}\n"
+            gelu += f"\n\n    {create})\n"
         else:
             gelu += f""" To compute it as in training:
 
     from functools import partial
     from torch import nn
     gelu = partial(nn.GELU, approximate="tanh")
-    model = {call.replace(")", ", act_layer=gelu)")}
+    {create}, act_layer=gelu)
 """
     rows = "".join(f"| {key} | {value:.4f} |\n" for key, value in measured.items())
     table = f"\n| measure | value |\n| --- | --- |\n{rows}" if rows else ""

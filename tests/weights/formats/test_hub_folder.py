@@ -68,10 +68,10 @@ def test_timms_rounding_gives_our_numbers():
     for width in range(1, 5000):
         for of in (512, 768, 1024):
             assert int(hub_page._ratio(width, of) * of) == width
-    for size in range(16, 900):
-        resized = round(size * 8 / 7)
-        crop = hub_page.crop(card(f"resize_small({resized})|central_crop", (size, size)))
-        assert math.floor(size / crop["crop_pct"]) == resized and crop["crop_mode"] == "center"
+    for size in range(16, 900, 16):
+        for resized in (round(size * 8 / 7), *range(size, 2 * size, 5)):
+            crop = hub_page.crop(card(f"resize_small({resized})|central_crop", (size, size)))
+            assert math.floor(size / crop["crop_pct"]) == resized and crop["crop_mode"] == "center"
     assert hub_page.crop(card("resize"))["crop_mode"] == "squash"
     assert hub_page.crop(card("central_crop")) == {}
 
@@ -127,7 +127,9 @@ def test_the_page_has_what_is_known():
     page = hub_page.readme("x", model(), card(), config)
     assert "license" not in page and "| measure" not in page and "local-dir:x" in page
     facts = {"license": "apache-2.0", "measured": {"test/top1": 0.12345}}
-    page = hub_page.readme("x", model(), card(), config, **facts)
+    page = hub_page.readme("x (1)", model(), card(dataset="folder:/a/pets/"), config, **facts)
+    assert "trained on pets." in page
+    assert 'create_model("local-dir:x (1)", pretrained=True, act_layer=gelu)\n' in page
     front, _, _ = page.removeprefix("---\n").partition("---\n")
     assert yaml.safe_load(front)["license"] == "apache-2.0" and "| test/top1 | 0.1235 |" in page
 
