@@ -2,6 +2,7 @@
 
 import dataclasses
 import glob
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mixer import errors, storage
+from mixer.models.fields import OF_TRAINING
 from mixer.runs import workdir
 from mixer.runs.evaluations import build_evaluations, keep_evaluators, splits_of
 from mixer.runs.trained import Trained, load_trained
@@ -59,13 +61,9 @@ def of_runs(config: ConfigDict) -> Soup:
 
 def _workdirs(text: str) -> list[str]:
     """The workdirs that a comma-separated list of paths and patterns names, each once."""
-    found = []
-    for part in filter(None, map(str.strip, text.split(","))):
-        if glob.has_magic(part) and not storage.is_remote(part):
-            found += [path for path in sorted(glob.glob(part)) if located.is_workdir(path)]
-        else:
-            found.append(part)
-    found = list(dict.fromkeys(found))
+    parts = filter(None, map(str.strip, text.split(",")))
+    by_place = {_place(path): path for part in parts for path in _matches(part)}
+    found = list(by_place.values())
     if len(found) < 2:
         raise errors.BadInput(
             f"config.init_from={text!r} names {len(found)} workdirs: config.soup needs two or "
@@ -79,6 +77,24 @@ def _workdirs(text: str) -> list[str]:
     return found
 
 
+def _matches(part: str) -> list[str]:
+    """A path itself, or the workdirs that match a pattern."""
+    path = os.path.expanduser(part)
+    if storage.is_remote(part) or os.path.exists(path) or not glob.has_magic(part):
+        return [part]
+    found = [match for match in sorted(glob.glob(path)) if located.is_workdir(match)]
+    if not found:
+        raise errors.BadInput(f"config.init_from: no workdir matches {part!r}")
+    return found
+
+
+def _place(path: str) -> str:
+    """What is the same for all spellings of a path."""
+    if storage.is_remote(path):
+        return path.rstrip("/")
+    return os.path.realpath(os.path.expanduser(path))
+
+
 def _with(config: ConfigDict, path: str) -> ConfigDict:
     own = config.copy_and_resolve_references()
     own.init_from = path
@@ -88,6 +104,8 @@ def _with(config: ConfigDict, path: str) -> ConfigDict:
 def _check_alike(first_path: str, first: Trained, path: str, other: Trained) -> None:
     for field in _SAME:
         one, two = getattr(first.card, field), getattr(other.card, field)
+        if field == "model":  # fields of training mean the same with any weights
+            one, two = ({k: v for k, v in m.items() if k not in OF_TRAINING} for m in (one, two))
         if one == two:
             continue
         if field == "model":

@@ -79,7 +79,8 @@ def test_what_cannot_be_averaged_is_refused(folder, tmp_path):
     for changes, message in (
         ({"soup": "mean"}, "unknown config.soup 'mean'"),
         ({"init_from": f"{folder}/run-a"}, "names 1 workdirs: config.soup needs two or more"),
-        ({"init_from": f"{folder}/none*"}, "names 0 workdirs"),
+        ({"init_from": f"{both},{folder}/none[1]"}, r"no workdir matches '.*/none\[1\]'"),
+        ({"init_from": f"{folder}/run-a,{folder}/run-a/"}, "names 1 workdirs"),
         ({"init_from": f"{both},Mixer-Ti/4:cifar10"}, "Mixer-Ti/4:cifar10 is no workdir"),
         ({"soup": "greedy"}, "config.best='': config.soup=greedy needs a metric .*in use: test"),
         ({"soup": "greedy", "best": "val/top1"}, "those in use: test"),
@@ -92,7 +93,13 @@ def test_what_cannot_be_averaged_is_refused(folder, tmp_path):
         with pytest.raises(mixer.BadInput, match=message):
             start(config("convert", **given | changes), tmp_path / "bad")
     assert not list(tmp_path.iterdir())
-    card = ModelCard({"name": "Mixer-S/16", "gelu": "erf"}, (8, 8), "resize", ("a",), "x")
-    other = ModelCard({"name": "Mixer-S/16", "gelu": "tanh"}, (8, 8), "resize", ("a",), "x")
+
+
+def test_runs_may_differ_in_what_counts_in_training_alone():
+    def run(**fields):
+        model = {"name": "Mixer-S/16", "gelu": "erf", "stochastic_depth": 0.0} | fields
+        return SimpleNamespace(card=ModelCard(model, (8, 8), "resize", ("a",), "x"))
+
+    soup._check_alike("a", run(), "b", run(stochastic_depth=0.1, dtype="bfloat16"))
     with pytest.raises(mixer.BadInput, match="model.gelu of a is 'erf', of b 'tanh'"):
-        soup._check_alike("a", SimpleNamespace(card=card), "b", SimpleNamespace(card=other))
+        soup._check_alike("a", run(), "b", run(stochastic_depth=0.1, gelu="tanh"))
