@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mixer import errors, storage
-from mixer.data.sources import Source, image_files, records
+from mixer.data.sources import Source, image_files, records, tfds_vectors
 from mixer.prepare import dedup, writing
 from mixer.prepare.entry import Reader
 from mixer.prepare.listing import Listing, fingerprint, list_source, some, status
@@ -21,7 +21,8 @@ from mixer.prepare.progress import Progress
 
 _FORMAT = 1  # of metadata.json
 SUMS, REMOVED = "SHA256SUMS", "removed.jsonl"
-_ENTRY_BYTES, _SHARD_BYTES = 400, 2**18  # generous estimates of disk space on top of the images
+# Generous estimates of disk space on top of the images; a number is one of a label's.
+_ENTRY_BYTES, _NUMBER_BYTES, _SHARD_BYTES = 400, 30, 2**18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,9 +195,9 @@ def _listed(job: Preparation, stop: Callable[[], bool]) -> Listing | None:
 
 def _summary(job: Preparation, listing: Listing) -> str:
     """One line that says how the source was interpreted."""
-    splits, classes = listing.splits.items(), listing.classes
+    splits = listing.splits.items()
     found = ", ".join(f"{split.examples:,} images in {name}" for name, split in splits)
-    line = f"{job.source}: {found}; {len(classes):,} classes: {errors.shown(classes)}"
+    line = f"{job.source}: {found}; {listing.described()}"
     if job.reader.left_out:
         line += f"; left out: {image_files.counted(job.reader.left_out)}"
     if job.reader.unread:
@@ -206,7 +207,8 @@ def _summary(job: Preparation, listing: Listing) -> str:
 
 def _check_room(job: Preparation, listing: Listing) -> None:
     free = shutil.disk_usage(job.work).free
-    need = listing.bytes + _ENTRY_BYTES * listing.examples + _SHARD_BYTES * len(listing.shards())
+    entry = _ENTRY_BYTES + _NUMBER_BYTES * len(listing.outputs)
+    need = listing.bytes + entry * listing.examples + _SHARD_BYTES * len(listing.shards())
     for finished in (job.work / writing.SHARDS).glob("*"):
         need -= finished.stat().st_size
     if need > free:
@@ -271,8 +273,12 @@ def _finish(job: Preparation, listing: Listing, written: list[dict]) -> None:
             }
             for name, shards in splits.items()
         },
-        "classes": len(listing.classes),
     }
+    if listing.outputs:
+        recorded = {"outputs": listing.outputs, "kind": listing.label_kind}
+        metadata[tfds_vectors.RECORD] = {"label": recorded}
+    else:
+        metadata["classes"] = len(listing.classes)
     if listing.multi_label:
         metadata["max_labels"] = listing.max_labels
     description = f"Prepared from {job.source}."

@@ -23,6 +23,8 @@ class Reader:
       encoding: of TFDS's image feature, "jpeg" or "png"; "" for what is found.
       left_out: counts files that are not images, by ending, during listing.
       unread: the folders or columns that were not read.
+      outputs: the names of the numbers in a label if labels are vectors, known once there is an
+        entry; else ().
     """
 
     dataset: str = ""
@@ -31,6 +33,7 @@ class Reader:
     expected: Mapping[str, int] = {}
     encoding: str = ""
     unread: Iterable[str] = ()
+    outputs: Sequence[str] = ()
 
     def __init__(self):
         self.left_out = Counter()

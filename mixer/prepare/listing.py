@@ -17,14 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mixer import errors
+from mixer.data.sources import label_kinds
 from mixer.data.sources.hash_order import hash_key
 from mixer.data.sources.splits import meaning
 from mixer.prepare.entry import Entry, Reader, Unusable, examine
+from mixer.prepare.labels import Labels
 
 _BUCKETS, _GROUP, _THREADS = 128, 2048, 8  # macOS lets a process open 256 files
 _SHOWN = 5  # of a long list of bad images
-# With more unused integer labels than this, the labels must be a mistake.
-_MOST_UNUSED, _MOST_UNUSED_FOR_EACH = 1000, 10
 
 
 @dataclasses.dataclass
@@ -43,6 +43,8 @@ class Listing:
     Attributes:
       multi_label: whether examples have a list of labels.
       encoding: "jpeg" or "png"; "" for a mixture or other formats.
+      outputs, label_kind: the names of the numbers and their kind, if labels are vectors; see
+        label_kinds.py.
       archives: (path, size, modification time) of the archives whose members are listed.
     """
 
@@ -52,6 +54,8 @@ class Listing:
     encoding: str
     splits: dict[str, Split]
     archives: list[list]
+    outputs: list[str] = dataclasses.field(default_factory=list)
+    label_kind: str = ""
 
     @property
     def examples(self) -> int:
@@ -62,6 +66,12 @@ class Listing:
     def bytes(self) -> int:
         """The bytes of the images in all splits."""
         return sum(split.bytes for split in self.splits.values())
+
+    def described(self) -> str:
+        """Says what the labels are."""
+        if self.outputs:
+            return label_kinds.described(self.label_kind, self.outputs)
+        return label_kinds.described("class", self.classes)
 
     def shards(self) -> list[tuple[str, int]]:
         """(split, number) of every shard."""
@@ -113,11 +123,10 @@ class _FirstPass:
     def __init__(self, reader: Reader, folder: Path, split: str):
         self.reader, self.folder, self.split = reader, folder, split
         self.splits: dict[str, Split] = {}
-        self.found: set[str] = set()
+        self.labels = Labels(reader)
         self.archives: set[str] = set()
         self.formats: set[str] = set()
-        self.kinds: set[type] = set()
-        self.max_labels = self.failed = 0
+        self.failed = 0
         self.failures: list[str] = []
 
     def fill(self, scratch: Path, progress: Callable[[int, int], None]) -> None:
@@ -133,11 +142,15 @@ class _FirstPass:
                 results = itertools.chain.from_iterable(pool.map(_examine, parts))
                 total = 0
                 for entry, result in zip(group, results, strict=True):
-                    if isinstance(result, Unusable):
-                        self._fail(f"{entry.key!r}: {result}")
-                    else:
-                        total += result[0]
-                        self._add(entry, *result, buckets)
+                    try:
+                        if isinstance(result, Unusable):
+                            raise result
+                        self.labels.add(entry.labels)
+                    except Unusable as error:
+                        self._fail(f"{entry.key!r}: {error}")
+                        continue
+                    total += result[0]
+                    self._add(entry, *result, buckets)
                 progress(len(group), total)
 
     def _fail(self, message: str) -> None:
@@ -149,11 +162,6 @@ class _FirstPass:
         entry = entry._replace(split=entry.split or self.split, size=size)
         if entry.offset >= 0:
             self.archives.add(entry.file)
-        several = isinstance(entry.labels, tuple)
-        labels = entry.labels if several else (entry.labels,)
-        self.found.update(labels)
-        self.kinds.add(type(entry.labels))
-        self.max_labels = max(self.max_labels, len(labels))
         self.formats.add(image_format)
         split = self.splits.setdefault(entry.split, Split())
         split.examples += 1
@@ -187,40 +195,15 @@ class _FirstPass:
             split.shards = min(max(round(split.bytes / shard_bytes), 1), split.examples)
         formats = sorted(self.formats)
         return Listing(
-            classes=self._classes(),
-            multi_label=tuple in self.kinds,
-            max_labels=self.max_labels,
+            classes=self.labels.classes(),
+            multi_label=self.labels.multi_label,
+            max_labels=self.labels.max_labels,
             encoding=self.reader.encoding or (formats[0] if len(formats) == 1 else ""),
             splits=dict(sorted(self.splits.items())),
             archives=[[path, *status(path)] for path in sorted(self.archives)],
+            outputs=self.labels.outputs,
+            label_kind=self.labels.kind,
         )
-
-    def _classes(self) -> list[str]:
-        integers = all(re.fullmatch(r"-?\d+", name) for name in self.found)
-        if self.reader.integer_labels and self.found and integers:
-            least, most = min(map(int, self.found)), max(map(int, self.found))
-            used = len({int(name) for name in self.found})
-            if least < 0 or most >= _MOST_UNUSED + _MOST_UNUSED_FOR_EACH * used:
-                raise errors.BadInput(
-                    f"{used:,} different integer labels from {least} to {most}: integer labels "
-                    f"number the classes from 0, so there would be {most + 1:,}. Number them "
-                    f"without gaps, or use names, such as 'c{most}'"
-                )
-            return [str(i) for i in range(most + 1)]
-        names = list(self.reader.classes or sorted(self.found))
-        if not names:
-            raise errors.BadInput("no image of the source has a label")
-        if broken := [name for name in names if name.splitlines() != [name.strip()]]:
-            raise errors.BadInput(
-                f"class {broken[0]!r}: expected one line without leading or trailing spaces"
-            )
-        if broken := [name for name in names if not _is_utf8(name)]:
-            raise errors.BadInput(f"class {broken[0]!r} is not UTF-8: rename it")
-        return names
-
-
-def _is_utf8(name: str) -> bool:
-    return name.encode(errors="replace").decode() == name
 
 
 def _examine(part: list[Entry]) -> list:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from mixer import errors, storage
-from mixer.data.sources import in_place, splits
+from mixer.data.sources import in_place, label_kinds, splits
 from mixer.data.sources.collection import Files
 from mixer.data.sources.entry import Entry
 from mixer.data.sources.folder_layout import Layout
@@ -46,13 +46,17 @@ class FolderReader(Reader):
 
 
 class ManifestReader(Reader):
-    """The rows of a `Manifest`, without a list of them in memory."""
+    """The rows of a `Manifest`, without a list of them in memory.
+
+    Args:
+      label_key: columns of numbers, with commas between them; "": labels are classes.
+    """
 
     integer_labels = True
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, label_key: str = ""):
         super().__init__()
-        self._manifest = Manifest(path)
+        self._manifest = Manifest(path, label_kinds.column_names(label_key))
 
     def files(self) -> Iterator[Path]:
         """The manifest only; the listing records the archives."""
@@ -60,7 +64,9 @@ class ManifestReader(Reader):
 
     def entries(self, scratch: Path) -> Iterator[Entry]:
         """Every row."""
-        yield from self._manifest.entries()
+        for entry in self._manifest.entries():
+            self.outputs = self.outputs or self._manifest.outputs(entry.labels)
+            yield entry
         self.unread = self._manifest.unread
 
 
@@ -76,12 +82,7 @@ class CollectionReader(Reader):
     def __init__(self, source: str, image_key: str = "", label_key: str = ""):
         super().__init__()
         self._found = in_place.collect(source, image_key, label_key)
-        if outputs := self._found.outputs:
-            raise errors.BadInput(
-                f"{source}: its labels are numbers ({errors.shown(outputs)}), but a prepared "
-                f"dataset has classes: read it in place, with config.dataset={source}"
-            )
-        self.classes = self._found.classes or None
+        self.classes, self.outputs = self._found.classes or None, self._found.outputs
         self.unread = self._found.unread
 
     def files(self) -> Iterator[Path]:
@@ -136,13 +137,16 @@ _READERS = {
 _COLLECTED = tuple(kind for kind in in_place.NAMES if kind not in _READERS)
 
 
-def has_keys(source: str) -> bool:
-    """Whether `open_reader` takes keys for this source."""
-    return source.partition(":")[0] in _COLLECTED
+def keys_of(source: str) -> tuple[str, ...]:
+    """The keys of `config.input` that `open_reader` takes for this source."""
+    kind = source.partition(":")[0]
+    if kind in _COLLECTED:
+        return "image_key", "label_key"
+    return ("label_key",) if kind == "manifest" else ()
 
 
 def needed_keys(source: str, image_key: str = "", label_key: str = "") -> dict[str, str]:
-    """The keys without which a source that `has_keys` would be read in another way, or not at all.
+    """The keys without which the source would be read in another way, or not at all.
 
     So the column that would be chosen anyway is not another source if it is named.
     """
@@ -151,6 +155,8 @@ def needed_keys(source: str, image_key: str = "", label_key: str = "") -> dict[s
 
 
 def _changes(source: str, given: dict[str, str], key: str) -> bool:
+    if source.startswith("manifest:"):
+        return True  # a column of classes needs no key
     try:
         without = in_place.collect(source, **given | {key: ""})
     except errors.BadInput:
@@ -162,10 +168,10 @@ def open_reader(source: str, image_key: str = "", label_key: str = "") -> Reader
     """The reader of `kind:argument`.
 
     Args:
-      image_key, label_key: the columns, endings or arrays, for a source that `has_keys`.
+      image_key, label_key: the columns, endings or arrays, for a source with these `keys_of`.
 
     Raises:
-      BadInput: the kind is unknown, the source does not exist, or its labels are numbers.
+      BadInput: the kind is unknown, or the source does not exist.
     """
     kind, _, argument = source.partition(":")
     if not argument or kind not in (*_READERS, *_COLLECTED):
@@ -176,6 +182,8 @@ def open_reader(source: str, image_key: str = "", label_key: str = "") -> Reader
             f"config.prepare.source={source}: expected a path on this machine: copy the files of "
             f"the bucket here first"
         )
-    if has_keys(source):
+    if kind in _COLLECTED:
         return CollectionReader(source, image_key, label_key)
+    if kind == "manifest":
+        return ManifestReader(argument, label_key)
     return _READERS[kind](argument)

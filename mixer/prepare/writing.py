@@ -16,10 +16,11 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 from pathlib import Path
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from mixer import errors, signals, storage
-from mixer.data.sources import records, splits
+from mixer.data.sources import records, splits, tfds_vectors
 from mixer.prepare.dedup import Known
 from mixer.prepare.entry import Entry, Unusable, read
 from mixer.prepare.listing import Listing, entries_of_shard
@@ -31,8 +32,12 @@ LISTS, KNOWN, DONE, PARTS, SHARDS = "lists", "known", "done", "parts", "dataset"
 
 def features(listing: Listing) -> tfds.features.FeaturesDict:
     """`image`, `label` (or `labels`, a list) and `file_name`, as in TFDS's ImageNet."""
-    label = tfds.features.ClassLabel(names=listing.classes)
-    labels = {"labels": tfds.features.Sequence(label)} if listing.multi_label else {"label": label}
+    if listing.outputs:
+        labels = {"label": tfds_vectors.feature_of(listing.outputs)}
+    else:
+        label = tfds.features.ClassLabel(names=listing.classes)
+        several = listing.multi_label
+        labels = {"labels": tfds.features.Sequence(label)} if several else {"label": label}
     image = tfds.features.Image(encoding_format=listing.encoding or None)
     return tfds.features.FeaturesDict({"image": image, **labels, "file_name": tfds.features.Text()})
 
@@ -101,7 +106,10 @@ class ShardWriter:
     def _examples(self, images: list[tuple[Entry, bytes]]) -> Iterator[dict]:
         for entry, image in images:
             example = {"image": io.BytesIO(image), "file_name": os.fsencode(entry.key)}
-            if self._listing.multi_label:
+            if self._listing.outputs:
+                numbers = np.asarray(entry.labels, np.float32)
+                yield example | {"label": numbers if len(numbers) > 1 else numbers[0]}
+            elif self._listing.multi_label:
                 names = (entry.labels,) if isinstance(entry.labels, str) else entry.labels
                 yield example | {"labels": [self._label(name) for name in names]}
             else:

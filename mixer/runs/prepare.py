@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from mixer import errors, storage
 from mixer.data import sources
-from mixer.data.sources import in_place
+from mixer.data.sources import in_place, tfds_vectors
 from mixer.data.sources.tfds_builder import published_names
 from mixer.prepare import dataset, dedup, readers
 from mixer.runs import workdir
@@ -44,7 +44,11 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
             f"{split}: {found['examples']:,} examples in {found['shards']:,} shards, "
             f"{found['bytes'] / 1e6:,.1f} MB; {found['removed']:,} removed as test examples"
         )
-    print(f"{about['classes']:,} classes; done: {job.target}")
+    if vectors := about.get(tfds_vectors.RECORD):
+        labels, count = "outputs", len(vectors["label"]["outputs"])
+    else:
+        labels, count = "classes", about["classes"]
+    print(f"{labels}: {count:,}; done: {job.target}")
     workdir.write_results(
         path,
         Results(
@@ -57,7 +61,7 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
                 for split, found in about["splits"].items()
                 for name, value in found.items()
             }
-            | {"dataset/classes": about["classes"], "dataset/failures": 0},
+            | {f"dataset/{labels}": count, "dataset/failures": 0},
             device_kind=None,
             devices=None,
         ),
@@ -74,10 +78,8 @@ def preparation(config: ConfigDict) -> dataset.Preparation:
     asked = config.prepare
     at_least(1, **{"prepare.shard_size": asked.shard_size})
     at_least(0, **{"prepare.processes": asked.processes})
-    keys, needed = {}, {}
-    if readers.has_keys(asked.source):
-        keys = {key: config.input[key] for key in ("image_key", "label_key")}
-        needed = readers.needed_keys(asked.source, **keys)
+    keys = {key: config.input[key] for key in readers.keys_of(asked.source)}
+    needed = readers.needed_keys(asked.source, **keys)
     reader = readers.open_reader(asked.source, **keys)
     name, _, version = (asked.name or reader.dataset or config.dataset).partition(":")
     taken = {"digits", *in_place.NAMES, *published_names()}

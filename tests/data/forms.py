@@ -9,7 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from mixer.data import sources
+from mixer import batch as batch_lib
+from mixer.data import order as order_lib
+from mixer.data import pipeline, sources, transforms
+from mixer.prepare import dataset, readers
 
 CLASSES = ("airplane", "bird", "cat")
 SIZES = {"train": 40, "test": 12}
@@ -166,3 +169,33 @@ FORMS = (
     as_python_archive,
     as_binary_folder,
 )
+
+
+def first_batch(source, outputs=0):
+    """Of training; `outputs`: of labels that are vectors."""
+    rows = pipeline.Rows(
+        source=source,
+        transform=transforms.parse("inception_crop|flip_lr", (16, 16)),
+        order=order_lib.Full(len(source), 0),
+        seed=0,
+        batch_size=8,
+        rows=range(8),
+        padding=batch_lib.padding((16, 16), outputs=outputs),
+    )
+    return next(pipeline.batches(rows, start=0, stop=1, threads=2, workers=0))
+
+
+def prepared(source, data_dir, **keys):
+    """Prepares a data set; returns (split) -> its source."""
+    job = dataset.Preparation(
+        source=source,
+        reader=readers.open_reader(source, **keys),
+        target=data_dir / "mine" / "1.0.0",
+        split="train",
+        shard_bytes=20_000,
+        processes=1,
+        dedup_against="",
+        test_sets=[],
+    )
+    assert dataset.prepare(job, accept=lambda: None, stop=lambda: False)
+    return lambda split: sources.open_source("mine", split, data_dir)

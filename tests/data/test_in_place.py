@@ -6,50 +6,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from forms import CLASSES, FORMS, as_folder, as_npz, as_parquet, open_, table_of
+from forms import (
+    CLASSES,
+    FORMS,
+    as_folder,
+    as_npz,
+    as_parquet,
+    first_batch,
+    open_,
+    prepared,
+    table_of,
+)
 
 from configs import arguments
-from mixer import batch as batch_lib
 from mixer import errors
-from mixer.data import order as order_lib
-from mixer.data import pipeline, sources, transforms
+from mixer.data import sources
 from mixer.data.decode import decode
-from mixer.prepare import dataset, readers
+from mixer.prepare import readers
 
 pytestmark = pytest.mark.usefixtures("cache")
-
-
-def first_batch(source):
-    rows = pipeline.Rows(
-        source=source,
-        transform=transforms.parse("inception_crop|flip_lr", (16, 16)),
-        order=order_lib.Full(len(source), 0),
-        seed=0,
-        batch_size=8,
-        rows=range(8),
-        padding=batch_lib.padding((16, 16), 0),
-    )
-    return next(pipeline.batches(rows, start=0, stop=1, threads=2, workers=0))
 
 
 def pixels_of(example):
     image = example["image"]
     return decode(image) if isinstance(image, bytes) else image
-
-
-def prepared(source, data_dir, **keys):
-    job = dataset.Preparation(
-        source=source,
-        reader=readers.open_reader(source, **keys),
-        target=data_dir / "mine" / "1.0.0",
-        split="train",
-        shard_bytes=20_000,
-        processes=1,
-        dedup_against="",
-        test_sets=[],
-    )
-    assert dataset.prepare(job, accept=lambda: None, stop=lambda: False)
-    return lambda split: sources.open_source("mine", split, data_dir)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from forms import first_batch, prepared
 from PIL import Image
 
 from mixer import batch as batch_lib
@@ -121,6 +122,24 @@ def test_every_form_gives_the_numbers_of_each_image(form, made, tmp_path):
         assert label_kinds.of(part) == label_kinds.Labels("values") and part.classes == NAMES
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_prepared_they_give_the_same_names_order_and_batches(form, made, tmp_path):
+    dataset, key = FORMS[form](made, tmp_path)
+    ready = prepared(dataset, tmp_path / "tfds", label_key=key)
+    for split in ("train", "test", "train[25%:75%]+test"):
+        source = sources.open_source(dataset, split, reading=Reading(label_key=key))
+        stored = ready(split)
+        assert len(stored) == len(source) and stored.classes == source.classes
+        assert label_kinds.of(stored) == label_kinds.of(source)
+        batch, again = first_batch(source, outputs=2), first_batch(stored, outputs=2)
+        for name in batch:
+            np.testing.assert_array_equal(batch[name], again[name])
+    turned = Reading(source.classes[::-1])
+    turned = sources.open_source("mine", "test", tmp_path / "tfds", turned)
+    assert turned.classes == source.classes[::-1]
+    assert turned[3]["label"] == ready("test")[3]["label"][::-1]
+
+
 def test_names_follow_the_models_order(made, tmp_path):
     dataset, _ = arrays(made, tmp_path)
     source = sources.open_source(dataset, "test")
@@ -152,6 +171,24 @@ def test_the_kind_is_the_narrowest_that_fits_all_rows(rows, kind, tmp_path):
     assert label_kinds.of(source).kind == kind
     one = rows.shape[1] == 1
     assert source.classes == (("y",) if one else label_kinds.numbered(rows.shape[1]))
+    stored = prepared(source.name, tmp_path / "tfds")("train")
+    assert label_kinds.of(stored).kind == kind and stored.classes == source.classes
+    wanted = [np.float32(source[i]["label"]) for i in range(len(rows))]
+    np.testing.assert_array_equal([stored[i]["label"] for i in range(len(rows))], wanted)
+
+
+def test_the_kind_is_that_of_all_splits_and_files_without_vectors_are_described_as_ever(tmp_path):
+    images = {f"x_{split}": np.zeros((1, 4, 4), np.uint8) for split in ("train", "test")}
+    np.savez(tmp_path / "a.npz", **images, y_train=[[0.5, 0.5]], y_test=[[0.5, 0.6]])
+    stored = prepared(f"arrays:{tmp_path}/a.npz", tmp_path / "vectors")("train")
+    assert label_kinds.of(stored).kind == "probabilities"
+    np.savez(tmp_path / "b.npz", **images, y_train=[0], y_test=[1])
+    prepared(f"arrays:{tmp_path}/b.npz", tmp_path / "classes")
+    keys = json.loads((tmp_path / "classes" / "mine" / "1.0.0" / "metadata.json").read_text())
+    assert [*keys] == [
+        *("source", "split", "shard_bytes", "dedup_against", "fingerprint"),
+        *("format", "archives", "splits", "classes"),
+    ]
 
 
 class Made:
@@ -221,6 +258,9 @@ def test_rows_without_such_numbers_are_refused(rows, key, message, tmp_path):
     dataset = jsonl(tmp_path, *({"path": f"{i}.png"} | row for i, row in enumerate(rows)))
     with pytest.raises(errors.BadInput, match=message):
         sources.open_source(dataset, "train", reading=Reading(label_key=key))
+    with pytest.raises(errors.BadInput, match=message.replace("1.png:", "'1.png':")):
+        prepared(dataset, tmp_path / "tfds", label_key=key)
+    assert not (tmp_path / "tfds").exists()
 
 
 def test_columns_that_are_no_numbers_and_names_that_do_not_fit_are_refused(made, tmp_path):

@@ -13,7 +13,6 @@ from configs import common, folder
 from mixer import errors
 from mixer.checkpoint.reading import read_meta
 from mixer.evaluation.registry import EVALUATORS
-from mixer.prepare import readers
 from mixer.runs import convert, evaluate, predict, train
 from mixer.runs.evaluate import evaluations_of
 from mixer.runs.keys import track
@@ -159,8 +158,6 @@ def test_what_makes_no_sense_is_refused(root, trained):
     config = config_of(root, run="convert", init_from=str(trained), convert_to="here/")
     with pytest.raises(errors.BadInput, match="a folder of the Hub is for classes, but .*r, b"):
         convert.conversion(config)
-    with pytest.raises(errors.BadInput, match="its labels are numbers .r, b., but a prepared"):
-        readers.open_reader(data)
 
 
 def test_soft_targets_are_classified(root):

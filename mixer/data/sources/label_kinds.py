@@ -4,7 +4,7 @@ The outputs are then named by `source.classes`. Soft targets are vectors that ar
 the classes, or independent probabilities of them; what a regression learns may be any numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,6 +56,11 @@ def kind_of(rows: np.ndarray) -> str:
     """The narrowest kind of all vectors [N, K]. A single number is never a probability."""
     kinds = VECTORS if rows.shape[1] > 1 else ("values",)
     return next((kind for kind in kinds if not _fault(rows, kind).any()), "values")
+
+
+def widest(kinds: Iterable[str]) -> str:
+    """The kind of all vectors, from those of one or more parts of them."""
+    return max(kinds, key=VECTORS.index)
 
 
 def _fault(rows: np.ndarray, kind: str) -> np.ndarray:
@@ -112,7 +117,11 @@ def numbered(count: int) -> tuple[str, ...]:
 
 def summary(source: Any) -> str:
     """Says what the labels of a source are, for the line about it."""
-    kind, names = of(source).kind, source.classes
+    return described(of(source).kind, source.classes)
+
+
+def described(kind: str, names: Sequence[str]) -> str:
+    """Says what labels of this kind are, whose classes or numbers have these names."""
     if kind not in VECTORS:
         return f"{len(names):,} classes: {errors.shown(names)}"
     count = f"{len(names):,} numbers" if len(names) > 1 else "a number"

@@ -51,6 +51,11 @@ class Manifest:
                 f"manifest {path!r}: expected a file that ends in {', '.join(kinds)}"
             )
 
+    def outputs(self, label: str | tuple) -> tuple[str, ...]:
+        """The names of the numbers in a label; () if labels are classes."""
+        several = len(self._columns) == 1 and len(label) > 1
+        return label_kinds.numbered(len(label)) if several else self._columns
+
     def splits(self) -> set[str]:
         """What the rows call their splits; "" where none is given.
 
@@ -188,10 +193,11 @@ def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
             f"config.input.image_key={image_key}: the images' column of a manifest is called path: "
             f"rename yours, and leave the key empty"
         )
-    columns = label_kinds.column_names(label_key)
-    manifest = Manifest(path, columns)
+    manifest = Manifest(path, label_kinds.column_names(label_key))
     listed: dict[str, dict[str, Entry]] = {}
+    outputs: tuple[str, ...] = ()
     for entry in manifest.entries():
+        outputs = outputs or manifest.outputs(entry.labels)
         split = splits.meaning(entry.split) or entry.split or splits.TRAIN
         if listed.setdefault(split, {}).setdefault(entry.key, entry) is not entry:
             raise errors.BadInput(f"{manifest.path} has several rows of {split} for {entry.key!r}")
@@ -199,10 +205,6 @@ def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
         split: Part(list(rows), [e.labels for e in rows.values()], Files(list(rows.values())))
         for split, rows in listed.items()
     }
-    outputs = columns
-    if len(columns) == 1 and listed:  # it may have lists
-        first = next(iter(next(iter(listed.values())).values())).labels
-        outputs = columns if len(first) == 1 else label_kinds.numbered(len(first))
     return Collection(
         name, parts, files=(manifest.path,), unread=tuple(manifest.unread), outputs=outputs
     )

@@ -134,7 +134,9 @@ def open_staged(
         examples = range(count, count + instruction.take)
         shards.append(ShardCopy(origins[name], folder / below / name, examples))
         count += instruction.take
-    copied = open_source(dataset, split, folder, reading)
+    with open_prepared(dataset, folder) as prepared:  # whose labels cannot be read yet
+        records = prepared.records(source.split)
+    copied = dataclasses.replace(source, records=records, remote=False)
     return StagedSource(copied, folder, shards, source.every_label)
 
 

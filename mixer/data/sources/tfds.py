@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mixer import errors, storage
-from mixer.data.sources import splits
+from mixer.data.sources import label_kinds, splits, tfds_vectors
 from mixer.data.sources.tfds_builder import open_prepared, published_names
 
 _LABEL_FEATURES = ("label", "labels", "real_label")
@@ -25,10 +25,13 @@ class TfdsSource:
     """A prepared TFDS dataset of images with labels, stored as ArrayRecord.
 
     If examples have several labels, the label feature is a sequence of class labels, and the
-    dataset's metadata record `max_labels`, except for TFDS's `imagenet2012_real`.
+    dataset's metadata record `max_labels`, except for TFDS's `imagenet2012_real`. If the label is
+    one or several floats, see tfds_vectors.py.
 
     Attributes:
-      labels: maps a stored label to the label in `classes`; (): they are the same.
+      label_kind: of vectors, else ""; see label_kinds.py.
+      labels: maps a stored label to the label in `classes`; (): they are the same. Of vectors,
+        which of the stored numbers each of `classes` is.
       stored_in: (path, first record, records) of its files, if they are local.
     """
 
@@ -39,6 +42,7 @@ class TfdsSource:
     image_feature: str = "image"
     label_feature: str = "label"
     max_labels: int = 0
+    label_kind: str = ""
     remote: bool = False
     published: bool = False
     labels: tuple[int, ...] = ()
@@ -79,7 +83,12 @@ class TfdsSource:
                 )
             several = isinstance(features[label], tfds.features.Sequence)
             instructions = builder.info.splits[split].file_instructions
-            names, labels = _classes(dataset, features, label, classes, num_classes)
+            kind = ""
+            if outputs := tfds_vectors.outputs_of(prepared, label):
+                several, kind = False, tfds_vectors.kind_of(prepared, label)
+                names, labels = label_kinds.order_of(outputs, classes)
+            else:
+                names, labels = _classes(dataset, features, label, classes, num_classes)
             return cls(
                 name=dataset,
                 split=split,
@@ -88,9 +97,10 @@ class TfdsSource:
                 image_feature=image,
                 label_feature=label,
                 max_labels=_max_labels(dataset, builder) if several else 0,
+                label_kind=kind,
                 remote=storage.is_remote(data_dir),
                 published=builder.name in published_names(),
-                labels=labels,
+                labels=tuple(labels),
                 stored_in=tuple((str(i.filename), i.skip, i.take) for i in instructions),
             )
 
@@ -136,6 +146,9 @@ class TfdsSource:
         if image is None:  # ArrayRecord returns empty records beyond a file's end
             raise ValueError("the record is empty: its file is truncated")
         label = record[self.label_feature]
+        if self.label_kind:
+            numbers = np.ravel(label).tolist()
+            return {"image": image, "label": tuple(numbers[i] for i in self.labels)}
         if not self.max_labels:
             return {"image": image, "label": self._label_of(int(label))}
         return {
@@ -170,8 +183,9 @@ def _classes(
         return classes if labels else stored.names, labels
     if not np.issubdtype(stored.np_dtype, np.integer) or stored.shape:
         raise errors.BadInput(
-            f"dataset {dataset!r}: its feature {label} is {stored!r}, not a label: set "
-            f"config.input.label_key to another of {', '.join(sorted(features))}"
+            f"dataset {dataset!r}: its feature {label} is {features[label]!r}, not a label: set "
+            f"config.input.label_key to another of {', '.join(sorted(features))}, that has a class "
+            f"or several, an integer, or always as many floats"
         )
     names = classes or tuple(map(str, range(num_classes or 0)))
     if not names:
@@ -203,17 +217,16 @@ def numbers(classes: Sequence[str]) -> bool:
 def _features(dataset: str, features: Any, image_key: str, label_key: str) -> tuple[str, str]:
     """The names of the features that contain the image and its label or labels."""
     kinds = (
-        ("image", image_key, ("image",), tfds.features.Image),
-        ("label", label_key, _LABEL_FEATURES, tfds.features.ClassLabel),
+        ("image", image_key, ("image",), _is_image),
+        ("label", label_key, _LABEL_FEATURES, _is_label),
     )
     found = []
-    for what, key, usual, kind in kinds:
+    for what, key, usual, may_be in kinds:
         if key and key not in features:
             raise errors.unknown(f"feature in config.input.{what}_key", key, features)
         name = key or next((name for name in usual if name in features), None)
         if name is None:
-            ours = {n: getattr(feature, "feature", feature) for n, feature in features.items()}
-            like = sorted(n for n, feature in ours.items() if isinstance(feature, kind))
+            like = sorted(n for n, feature in features.items() if may_be(feature))
             raise errors.BadInput(
                 f"dataset {dataset!r} has the features {', '.join(sorted(features))}, and none is "
                 f"named {' or '.join(usual)}: set config.input.{what}_key="
@@ -221,6 +234,15 @@ def _features(dataset: str, features: Any, image_key: str, label_key: str) -> tu
             )
         found.append(name)
     return tuple(found)
+
+
+def _is_image(feature: Any) -> bool:
+    return isinstance(feature, tfds.features.Image)
+
+
+def _is_label(feature: Any) -> bool:
+    stored = getattr(feature, "feature", feature)
+    return isinstance(stored, tfds.features.ClassLabel) or tfds_vectors.size(feature) > 0
 
 
 def _max_labels(dataset: str, builder: tfds.core.DatasetBuilder) -> int:
