@@ -1,5 +1,6 @@
 """`mixer.Classifier`: says what images show, by the names of their classes."""
 
+import os
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -48,7 +49,7 @@ class Classifier:
         Raises:
           BadInput, Failure: see `mixer.load`; also a model without a head, or of numbers.
         """
-        self.model, self.params, self.card = load(_published(str(path)), **how)
+        self.model, self.params, self.card = load(_published(os.fspath(path)), **how)
         if not self.card.names:
             raise errors.BadInput(
                 f"{self.card.path} has no head, so it knows no classes: mixer.load gives its "
@@ -72,7 +73,8 @@ class Classifier:
         """The most likely classes of each image, the best first.
 
         Args:
-          images: whatever `mixer.preprocess` takes: files, folders, globs, lists, uint8 arrays.
+          images: whatever `mixer.preprocess` takes: files, folders, globs, lists, uint8 arrays,
+            Pillow images.
           top: how many classes of each image; all of them if the model has fewer.
 
         Returns:

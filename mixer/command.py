@@ -4,7 +4,6 @@ For a run on several hosts, start it on each with --coordinator, --num_processes
 """
 
 import contextlib
-import functools
 import io
 import os
 import re
@@ -20,7 +19,7 @@ if getattr(sys.modules.get("__mp_main__"), "__name__", "") == "__mp_main__":
     sys.modules["jax"] = None
     logging.set_verbosity(logging.ERROR)  # ... and would warn that JAX is missing
 else:
-    from ml_collections import ConfigDict, config_flags
+    from ml_collections import config_flags
 
     config_flags.DEFINE_config_file("config", None, "Name or path of a recipe, then [:WORDS].")
     flags.DEFINE_string("workdir", None, "Folder for the output of this run.")
@@ -28,6 +27,11 @@ else:
     flags.DEFINE_integer("num_processes", None, "Number of processes.")
     flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 
+# What Python says of a text that is no number, and what the user should read.
+_OF_PYTHON = {
+    r"^flag (--config\.\S+=.*): invalid literal for int\(\).*": r"\1: expected a whole number",
+    r"^flag (--config\.\S+=.*): could not convert string to float.*": r"\1: expected a number",
+}
 _HELP = {f"{dashes}{name}" for dashes in ("-", "--") for name in ("h", "help", "helpfull")}
 
 
@@ -48,7 +52,7 @@ def main() -> int:
             return _help(argv)
         config, protocol = _parse(argv)
         workdir = flags.FLAGS.workdir
-        if not workdir and config.run not in ("show", "predict"):
+        if not workdir and config.run not in ("show", "predict", "plan"):
             raise BadInput("--workdir is missing: the folder for this run's output")
     except BadInput as error:
         return _fail(str(error), 2)
@@ -157,8 +161,13 @@ def _parse(argv: list[str], *, whole: bool = False):
     recipes.make_importable()
     _check_before_parsing(argv, name)
     run = _value(argv, "config.run")
+
+    def load(path):
+        config = recipes.load(path, run=run, whole=whole)
+        keys.check_levels([arg.partition("=")[0] for arg in argv], config)
+        return config
+
     # Replaces the library's own parser, which knows nothing about runs.
-    load = functools.partial(recipes.load, run=run, whole=whole)
     flags.FLAGS["config"].parser = types.SimpleNamespace(parse=load)
     try:
         rest = flags.FLAGS(_with_value(argv, "config", recipe))
@@ -174,14 +183,8 @@ def _parse(argv: list[str], *, whole: bool = False):
 def _given(words: str) -> dict[str, tuple[str, ...]]:
     """The config keys that the command sets: {flag or word: keys}."""
     from configs import arguments
-    from mixer.errors import BadInput
 
     values = flags.FLAGS["config"].override_values
-    for key, value in values.items():
-        if isinstance(value, ConfigDict):
-            raise BadInput(
-                f"config.{key} is a group of keys: set them one by one, --config.{key}.KEY=VALUE"
-            )
     by_flag = {f"--config.{key}={value}": (key,) for key, value in values.items()}
     return by_flag | arguments.keys_of(words)
 
@@ -254,6 +257,8 @@ def _flag_message(error: Exception, argv: list[str], recipe: str) -> str:
         return f"unknown config key {name!r}{_hint(name, argv, recipe)}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = lines[-1] if lines else repr(error)
+    for python, plain in _OF_PYTHON.items():
+        message = re.sub(python, plain, message)
     if isinstance(error, flags.UnrecognizedFlagError) and "Did you mean" not in message:
         message += _hint(error.flagname, argv, recipe, "--config.")
     return message

@@ -6,6 +6,7 @@ folder of the Hugging Face Hub or a plain file, for Python and for the runs.
 
 import dataclasses
 import functools
+import os
 import sys
 from collections.abc import Callable
 from os import PathLike
@@ -91,7 +92,7 @@ def find(
       The Module; its card; and a function that loads the parameters, and takes those arguments of
       `load_pretrained` that are about another image size or other classes.
     """
-    path, sha256, found = str(path), None, None
+    path, sha256, found = os.fspath(path), None, None
     size = None if pretrained_size is None else resize.pair(pretrained_size)
     located = locate(path)
     if located.is_file:

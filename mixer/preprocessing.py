@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 
 from mixer import batch as batch_lib
 from mixer import errors
@@ -19,7 +20,7 @@ from mixer.data.decode import Decoding, opened
 from mixer.data.sources import image_files
 
 # A file, or its bytes, or an image itself.
-Image = str | os.PathLike[str] | bytes | np.ndarray
+Image = str | os.PathLike[str] | bytes | np.ndarray | PIL.Image.Image
 
 
 def preprocess(images: Image | Sequence[Image], card: ModelCard) -> np.ndarray:
@@ -31,9 +32,9 @@ def preprocess(images: Image | Sequence[Image], card: ModelCard) -> np.ndarray:
       images: a file, a folder (all files below it, ordered by path), a glob, a list of these (@FILE
         or FILE.txt, one per line), or several of them separated by commas; or an array uint8
         [N, H, W, 3], [H, W, 3], or [H, W] for one grey image (C instead of 3 if the model has
-        neither 1 nor 3 channels), with values from 0 to 255; or a sequence of files, bytes of files
-        and arrays of single images, of any sizes, one for each row of the result. Files are decoded
-        according to `card.decoding`.
+        neither 1 nor 3 channels), with values from 0 to 255; or a Pillow image; or a sequence of
+        files, bytes of files, Pillow images and arrays of single images, of any sizes, one for each
+        row of the result. Files are decoded according to `card.decoding`.
       card: the card from `mixer.load`.
 
     Returns:
@@ -43,7 +44,10 @@ def preprocess(images: Image | Sequence[Image], card: ModelCard) -> np.ndarray:
     Raises:
       BadInput: no images, a file that does not exist or cannot be read, or an array of another kind
         such as floats or channels first; the message names it.
+      TypeError: `card` is no card.
     """
+    if not isinstance(card, ModelCard):
+        raise TypeError(f"card is a {type(card).__name__}: expected the third value of mixer.load")
     return prepared(named(images), card)
 
 
@@ -66,7 +70,7 @@ def prepared(images: Iterable[tuple[str, Image]], card: ModelCard) -> np.ndarray
 
 
 def pixels(
-    image: bytes | np.ndarray, transform: transforms.Chain, decoding: Decoding
+    image: bytes | np.ndarray | PIL.Image.Image, transform: transforms.Chain, decoding: Decoding
 ) -> np.ndarray:
     """Applies a transform that is not random to one image.
 

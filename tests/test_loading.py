@@ -317,11 +317,22 @@ def test_bad_arguments_are_refused(of_a_workdir, of_an_npz, tmp_path):
         ("no checkpoint of step 3; it has", of_a_workdir[0], {"step": 3}),
         ("no known parameters: expected .* found weights", tmp_path / "other.npz", {}),
         ("there is no such file", tmp_path / "none.npz", {}),
-        ("is not the workdir", tmp_path / "none", {}),
+        ("not the workdir .* neither a file nor a published name", tmp_path / "none", {}),
         ("unknown published model", f"{TINY}:none", {}),
+        ("meant: Mixer-B/16:timm.miil_in21k$", "mixer_b16_224.miil_in21k", {}),
+        ("meant: hf://timm/mixer_x9_224.none$", "timm/mixer_x9_224.none", {}),
     ):
         with pytest.raises(mixer.BadInput, match=message):
             mixer.load(path, **asked)
+    model, params, _ = mixer.load(of_an_npz[0])
+    for call, found in (
+        (lambda: mixer.load(None), "NoneType"),
+        (lambda: mixer.load_pretrained(model, params), "dict"),
+        (lambda: mixer.load_pretrained(TINY, TINY), "str"),
+        (lambda: mixer.at_resolution(TINY, 64, 32), "str"),
+    ):
+        with pytest.raises(TypeError, match=f"expected .*{found}|{found}: expected a module"):
+            call()
 
 
 def test_the_readmes_example_runs(monkeypatch, capsys):

@@ -67,6 +67,27 @@ def test_exif_rotates_a_photo_unless_the_model_ignores_it(pixels, tmp_path):
     np.testing.assert_array_equal(mixer.preprocess(tmp_path / "turned.jpg", ignored), plain)
 
 
+def test_pillow_images_are_seen_like_their_files(pixels, tmp_path):
+    photo = Image.fromarray(pixels)
+    clear = photo.convert("RGBA")
+    clear.putpixel((2, 3), (0, 0, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    kinds = {"RGB": photo, "RGBA": clear, "LA": clear.convert("LA"), "P": photo.quantize(7)}
+    kinds |= {"L": photo.convert("L"), "1": photo.convert("1")}
+    for mode, image in kinds.items():
+        image.save(tmp_path / f"{mode}.png", exif=exif)
+    files = sorted(tmp_path.iterdir())
+    for card in (CARD, dataclasses.replace(CARD, decoding="tensorflow")):
+        opened = [Image.open(file) for file in files]
+        images = mixer.preprocess(opened, card)
+        np.testing.assert_array_equal(images, mixer.preprocess(files, card))
+        np.testing.assert_array_equal(mixer.preprocess(opened[0], card), images[:1])
+    np.testing.assert_allclose(mixer.preprocess(photo, CARD), seen(pixels), atol=1e-6)
+    with pytest.raises(TypeError, match="card is a str: expected the third value of mixer.load"):
+        mixer.preprocess(photo, "Mixer-Ti/4")
+
+
 def test_other_files_in_a_folder_are_named(pixels, tmp_path, capsys):
     Image.fromarray(pixels).save(tmp_path / "a.png")
     (tmp_path / "notes.txt").write_text("x")
@@ -93,7 +114,7 @@ ONE = np.zeros((8, 6, 3), np.uint8)
         (r"uint8 \[8, 6, 4\].*fourth channel.* image\[..., :3\]", np.zeros((8, 6, 4), np.uint8)),
         (r"its image is bool \[8, 6\]: expected uint8", np.zeros((8, 6), bool)),
         (r"its image is uint8 \[3\]: expected", ONE[0, 0]),
-        (r"images: its image is a Image.*numpy.asarray\(image.conv", Image.new("RGB", (6, 8))),
+        (r"images: a Pillow image of mode 'I;16'.* pass the file", Image.new("I;16", (6, 8))),
         (r"images: its image is a int", 3),
         (r"images: its image is a NoneType", None),
         (r"images: its image is uint8 \[0, 6, 3\].* has no pixels", ONE[:0]),

@@ -118,8 +118,9 @@ def _open(path: str) -> Store:
     # While the only step is saved again, it is in the second; in a bucket the first is then gone.
     existing = [f for f in (directory, folders.replaced(directory)) if f.exists()]
     if not existing:
+        also = "" if directory.parent.exists() else ", and neither a file nor a published name"
         raise errors.BadInput(
-            f"{str(path)!r} is not the workdir of a training run: {directory} does not exist"
+            f"{str(path)!r} is not the workdir of a training run{also}: {directory} does not exist"
         )
     for folder in existing:
         store = Store(folder, read_only=True)

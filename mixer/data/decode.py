@@ -135,7 +135,7 @@ def _by_pillow(data: bytes, decoding: Decoding) -> np.ndarray:
 
 
 def opened(
-    image: bytes | np.ndarray, decoding: Decoding, channels: int = 3, **options
+    image: bytes | np.ndarray | Image.Image, decoding: Decoding, channels: int = 3, **options
 ) -> Encoded | np.ndarray:
     """Prepares a source's image for the first transform; grey arrays become RGB.
 
@@ -152,6 +152,8 @@ def opened(
         return _with_channels(image, channels)
     if isinstance(image, bytes):
         return Encoded(image, decoding, **options)
+    if isinstance(image, Image.Image):
+        return pillow.of_image(image, decoding.check_size, as_tensorflow=decoding.as_tensorflow)
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size:
         grey = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1)
         if grey:
@@ -183,8 +185,6 @@ def _with_channels(image: bytes | np.ndarray, channels: int) -> np.ndarray:
 
 def _hint(image) -> str:
     """How to convert this object to an accepted image; "" if unknown."""
-    if isinstance(image, Image.Image):
-        return ". For a Pillow image pass the file, or numpy.asarray(image.convert('RGB'))"
     if not isinstance(image, np.ndarray):
         return ""
     if not image.size:

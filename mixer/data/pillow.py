@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+import struct
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -67,8 +68,35 @@ def decode(
             "a 16-bit image of values up to a sixteenth of white: it has 12 bits or fewer, and "
             "would be nearly black. Rescale it to 8 bits"
         )
-    if as_tensorflow:
-        return pixels
+    return pixels if as_tensorflow else _as_seen(image, pixels, transparent)
+
+
+def of_image(
+    image: Image.Image, check_size: Callable[[int, int], None], *, as_tensorflow: bool
+) -> np.ndarray:
+    """The pixels of an image that Pillow has opened or made, uint8 [H, W, 3]; see `decode`.
+
+    Pillow decodes JPEGs a little differently from `mixer.data.decode`.
+
+    Raises:
+      ValueError: see `decode`.
+    """
+    check_size(image.height, image.width)
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(
+            f"a Pillow image of mode {image.mode!r}, which does not say which value is white: pass "
+            f"the file, or uint8 values"
+        )
+    try:
+        own = image.copy()
+    except OSError as error:
+        raise ValueError(f"Pillow cannot read the image: {error}") from error
+    transparent = own.has_transparency_data and not as_tensorflow
+    pixels = _of_bytes(own, 8, transparent)
+    return pixels if as_tensorflow else _as_seen(image, pixels, transparent)
+
+
+def _as_seen(image: Image.Image, pixels: np.ndarray, transparent: bool) -> np.ndarray:
     upright = orientation.TURNS[_orientation(image)].upright(pixels)
     return _over_white(upright) if transparent else upright
 
@@ -87,7 +115,8 @@ def _as_value_error(data: bytes) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # on damaged files Pillow raises many kinds
-        raise ValueError(f"not a readable image ({len(data)} bytes): {error}") from error
+        reason = "it is cut off" if isinstance(error, struct.error) else error
+        raise ValueError(f"not a readable image ({len(data)} bytes): {reason}") from error
 
 
 def _open_by_signature(data: bytes) -> Image.Image:
@@ -99,6 +128,8 @@ def _open_by_signature(data: bytes) -> Image.Image:
             return reader(io.BytesIO(data), "")
     if data[4:8] == b"ftyp" and (kind := _ISO_BRANDS.get(data[8:12])):
         raise ValueError(f"it is {kind}, which is not read: convert it to JPEG or PNG")
+    if not data:
+        raise ValueError("the file is empty")
     raise ValueError(f"it begins with {data[:8]!r}, like none of {', '.join(FORMATS)}")
 
 

@@ -48,6 +48,8 @@ def _check_images(images: jax.Array, channels: int) -> None:
         turned = images.ndim == 4 and shape[1] == channels
         fix = ": put the channels last with images.transpose(0, 2, 3, 1)" if turned else ""
         raise ValueError(f"images have shape {shape}: expected [N, H, W, {channels}]{fix}")
+    if not shape[0]:
+        raise ValueError(f"images have shape {shape}: expected one image or more")
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(
             f"images are of dtype {images.dtype}: expected floating-point numbers in [-1, 1]; "

@@ -8,6 +8,7 @@ import jax
 from flax import linen as nn
 
 from mixer import defaults, errors
+from mixer.models import field_values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,14 @@ LEVELS = (
     "counts",  # as many parameters as published
     "nothing",
 )
+# Arguments of timm's create_model, and what does the same here.
+_ANY_SIZE = "`init` makes parameters for the size of the images that it is given."
+_OF_TIMM = {
+    "pretrained": "mixer.load(NAME) loads trained weights; mixer.list_pretrained() has the names.",
+    "img_size": _ANY_SIZE,
+    "image_size": _ANY_SIZE,
+    "drop_path_rate": "It is called stochastic_depth here.",
+}
 _MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {}
 _VERIFIED: dict[str, str] = {}
 
@@ -172,19 +181,26 @@ def create_model(name: str, num_classes: int | None = None, **overrides) -> nn.M
         see `mixer.defaults`.
 
     Raises:
-      BadInput: unknown name or field, or no `num_classes`.
+      BadInput: unknown name or field, a value that the field cannot have, or no `num_classes`.
+      TypeError: `name` is not a string.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"create_model({name!r}): expected a model's name, such as 'Mixer-B/16'")
     module, fields = _lookup(name)
+    known = {field.name for field in dataclasses.fields(module)} - {"name"}
+    if unknown := [key for key in overrides if key not in known]:
+        fix = _OF_TIMM.get(unknown[0], "")
+        near = () if fix else None
+        raise errors.unknown(f"field of {name}", unknown[0], known - {"parent"}, fix, near)
     if num_classes is None:
         raise errors.BadInput(
             f"create_model({name!r}) needs num_classes, the number of classes: 1000 for ImageNet, "
             f"21843 for ImageNet-21k, 0 for features without a head. mixer.load(NAME) builds a "
             f"trained model with the head that it was published with"
         )
-    known = {field.name for field in dataclasses.fields(module)}
-    for key in overrides:
-        if key not in known:
-            raise errors.unknown(f"field of {name}", key, known)
     if overrides.get("dtype") == defaults.AUTO:
         overrides["dtype"] = defaults.dtype(jax.devices()[0].platform)
-    return module(**(fields | overrides | {"num_classes": num_classes}))
+    given = field_values.checked(
+        overrides | {"num_classes": num_classes}, model_fields(name) | {"scan": False}
+    )
+    return module(**(fields | given))

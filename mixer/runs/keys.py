@@ -6,7 +6,7 @@ that it uses, so a key that was given but not read has no effect: it is refused.
 
 import dataclasses
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -75,6 +75,41 @@ def _tracked(config: ConfigDict, usage: _Usage, prefix: str) -> TrackedConfig:
         found[key] = _tracked(value, usage, f"{prefix}{key}.") if group else value
     found._attach(usage, prefix)
     return found.lock() if config.is_locked else found
+
+
+def check_levels(names: Iterable[str], config: ConfigDict) -> None:
+    """Refuses flags that set a group of keys, or a part of a value; skips unknown keys.
+
+    Args:
+      names: of flags, such as "--config.optimizer.name"; those of other flags are skipped.
+
+    Raises:
+      BadInput: the message has the keys of the group, or the value.
+    """
+    for name in names:
+        start, *parts = name.lstrip("-").split(".")
+        found, at = config, start
+        for part in parts if start == "config" else ():
+            if not isinstance(found, ConfigDict):
+                raise errors.BadInput(
+                    f"unknown config key {name.lstrip('-')!r}: {at} is a value, {found!r}, not a "
+                    f"group of keys"
+                )
+            part, bracket, _ = part.partition("[")
+            if part not in found:
+                break
+            if bracket:
+                raise errors.BadInput(
+                    f"{name}: an item of {at}.{part} cannot be set alone; set all of it: "
+                    f"--{at}.{part}={found[part]!r}"
+                )
+            found, at = found[part], f"{at}.{part}"
+        else:
+            if parts and start == "config" and isinstance(found, ConfigDict):
+                raise errors.BadInput(
+                    f"{at} is a group of keys: set them one by one, --{at}.KEY=VALUE, where KEY is "
+                    f"one of {', '.join(sorted(found))}"
+                )
 
 
 def read_so_far(config: TrackedConfig) -> set[str]:

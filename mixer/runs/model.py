@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from mixer import batch as batch_lib
 from mixer import defaults, errors
-from mixer.models import registry
+from mixer.models import field_values, registry
 from mixer.models.stack import REMAT
 from mixer.runs.keys import at_least
 from mixer.training import meshes, placement, step
@@ -35,7 +35,7 @@ def channels_of(config: ConfigDict) -> int:
 
 def build_model(name: str, fields: dict[str, Any], image_size: tuple[int, int]) -> nn.Module:
     """Builds the model and checks it against the image size."""
-    at_least(1, **{"model.in_chans": fields.get("in_chans", 3)})
+    fields = field_values.checked(fields, registry.model_fields(name), "config.model.")
     model = registry.create_model(name, **fields)
     try:
         fitting.shapes(model, image_size)

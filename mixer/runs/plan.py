@@ -4,7 +4,6 @@ import dataclasses
 
 import jax
 import tensorflow_datasets as tfds
-from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors
@@ -52,15 +51,19 @@ class Planned:
     price: float
 
 
-@workdir.unless_complete
-def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
-    """Compiles the config's step, prints its cost and writes results.json.
+def run(config: ConfigDict, output: str, protocol: str) -> None:
+    """Compiles the config's step and prints its cost; with a workdir, also writes results.json.
 
     Raises:
       BadInput: before anything is written.
     """
+    path = workdir.unfinished(output, config) if output else None
+    if output and path is None:  # complete
+        return
     planned = planned_step(config)
-    workdir.begin(path, config)
+    keys.used(config)  # refuses keys that would be ignored, before any work
+    if path:
+        workdir.begin(path, config)
     cost = _cost(planned.update)
     print("\n".join(_lines(planned.update, cost)), flush=True)
     lighter = _that_fits(config, planned, cost)
@@ -72,6 +75,8 @@ def run(config: ConfigDict, path: epath.Path, protocol: str) -> None:
         print(LESS_MEMORY, flush=True)
     update, bill = planned.update, _estimate(planned, cost)
     print("\n".join(_bill_lines(bill, cost, planned.work)), flush=True)
+    if path is None:
+        return
     numbers = {"micro_batches": update.micro_batches, "fits_as_asked": cost.fits and not lighter}
     workdir.write_results(
         path,

@@ -71,18 +71,19 @@ def check_config(
     one_training = run == "train" and not complete
     accepted = {k: t for k, t in changed.items() if one_training and _keeps_numbers(k, old, new)}
     if refused := [text for key, text in changed.items() if key not in accepted]:
-        what, fix = "contains another run", "Give the same command to resume it"
+        what, fix = "contains another run", "Give the same command to resume it, or give another"
         may = f"only runtime.*, {', '.join(_NOT_IN_RESULTS)} may"
         if complete:
-            what = "contains another run, which is complete"
-            fix = f"To train longer, start from it: --config.init_from={workdir}"
+            what, fix = "contains another run, which is complete", "Give another"
+            if run == new["run"] == "train":
+                fix = f"To train longer, start from it: --config.init_from={workdir}, with another"
         else:
             may += (
                 ", and changes that keep all recorded numbers valid: evaluators, on_bad to skip, a "
                 "longer total under a constant or rsqrt schedule"
             )
         raise errors.BadInput(
-            f"--workdir={workdir} {what}. {fix}, or give another --workdir. What differs ({may}):"
+            f"--workdir={workdir} {what}. {fix} --workdir. What differs ({may}):"
             f"\n  " + "\n  ".join(refused)
         )
     for text in accepted.values():

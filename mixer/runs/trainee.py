@@ -65,6 +65,11 @@ def build_trainee(
     image_size = image_size_of(config)
     fields = model_fields(config)
     given_classes = fields["num_classes"]
+    if given_classes == 0:
+        raise errors.BadInput(
+            "config.model.num_classes=0 is a model without a head, which cannot be trained: leave "
+            "it empty to take the dataset's classes"
+        )
     fields |= resumed.model if resumed else {}
     name, _ = fields.pop("name"), fields.pop("num_classes")
     model = build_model(name, fields | {"num_classes": given_classes or 1}, image_size)

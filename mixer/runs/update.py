@@ -263,8 +263,6 @@ def _check_numbers(config: ConfigDict) -> None:
     within(0, 2**32, seed=config.seed)
     at_least(0, skip_nonfinite=config.skip_nonfinite)
     within(0, 1, label_smoothing=config.label_smoothing, ema_decay=config.ema_decay)
-    dropped = {k: config.model[k] for k in ("dropout", "stochastic_depth") if k in config.model}
-    within(0, 1, **{f"model.{name}": rate for name, rate in dropped.items()})
     keys = ("weight_decay", "clip_norm", "agc")
     within(0, math.inf, **{f"optimizer.{k}": config.optimizer[k] for k in keys})
 

@@ -33,9 +33,11 @@ def open_workdir(workdir: str) -> epath.Path:
         return epath.Path(os.path.abspath(os.path.expanduser(workdir)))
     if not re.match(r"gs://[^/]", workdir):
         # Only on Google's store does Orbax leave no partial checkpoint behind.
+        fix = f"{scheme[1]}: may be mounted as a folder"
+        if scheme[1].lower() == "gs":
+            fix = f"did you mean gs://{workdir[3:].lstrip('/') or 'BUCKET/FOLDER'}?"
         raise errors.BadInput(
-            f"--workdir={workdir}: expected a folder or gs://BUCKET/FOLDER; {scheme[1]}: may be "
-            f"mounted as a folder"
+            f"--workdir={workdir}: expected a folder or gs://BUCKET/FOLDER; {fix}"
         )
     try:
         path = epath.Path(workdir)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import linen as nn
 from flax import traverse_util
 
 from mixer import batch as batch_lib
@@ -13,6 +14,15 @@ from mixer import errors
 from mixer.weights.formats.names import in_order
 
 HEADS = ("auto", "keep", "reset")
+
+
+def check_module(model: Any) -> None:
+    """Raises TypeError if `model` is not a module, such as its name."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model is a {type(model).__name__}: expected a module, as mixer.create_model and "
+            f"mixer.load return it"
+        )
 
 
 def fit(

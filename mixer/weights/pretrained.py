@@ -1,5 +1,6 @@
 """Loads parameters from a run, a file, a Hub folder or a published name for a model."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ _INPUT_STATS = {
 
 
 def load_pretrained(
-    path: str,
+    path: str | os.PathLike[str],
     model,
     *,
     image_size: int | tuple[int, int] | None = None,
@@ -70,8 +71,10 @@ def load_pretrained(
         not finite, or the parameters cannot be resized to that image size.
       Failure: no connection to fetch it.
     """
-    located = locate(str(path))
-    stored = read_stored(str(path), model, step=step, item="ema" if ema else "params")
+    fitting.check_module(model)
+    path = os.fspath(path)
+    located = locate(path)
+    stored = read_stored(path, model, step=step, item="ema" if ema else "params")
     for remark in stored.remarks:
         print(remark)
     _check_width(stored, model)

@@ -85,6 +85,7 @@ def at_resolution(
       BadInput: patches do not tile a size, the method is unknown or cannot make this grid, or the
         model cannot be resized.
     """
+    fitting.check_module(model)
     _, _, factors = _plan(model, pair(image_size), pair(pretrained_size), method)
     if factors is None or not hasattr(model, "tokens_mlp_dim"):
         return model

@@ -217,4 +217,11 @@ def find(path: str) -> Published | None:
             f"no weights of {path} are published, and there is no folder of this name. Nearest: "
             f"{', '.join(files)}; mixer.list_pretrained() has all"
         )
+    name = path.rpartition("/")[2]
+    if re.fullmatch(r"[a-z0-9_]+_\d{3}\.[a-z0-9_]+", name):  # as timm writes it: MODEL_SIZE.TAG
+        ours = [entry.name for entry in PUBLISHED.values() if entry.url.endswith(f"/{name}")]
+        raise errors.BadInput(
+            f"there is no file or folder {path!r}. If timm's weights are meant: "
+            f"{ours[0] if ours else f'hf://timm/{name}'}"
+        )
     return None

@@ -204,7 +204,7 @@ def test_other_formats_are_not_opened(monkeypatch):
     others = [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n", b"<html>", b""]
     others += [encoded(RGB, kind) for kind in ("PCX", "TGA", "ICO", "PDF")]
     for data in others:
-        with pytest.raises(ValueError, match="like none of JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM"):
+        with pytest.raises(ValueError, match="like none of JPEG, PNG,.*TIFF, PPM|is empty"):
             decode(data)
     with pytest.raises(ValueError, match="it is HEIC, which is not read: convert it to JPEG or"):
         decode(b"\0\0\0\x18ftypheic" + bytes(64))

@@ -243,6 +243,47 @@ def test_unknown_names_are_refused_with_the_nearest():
         mixer.create_model("mixer-b16", num_classes=10)
     with pytest.raises(mixer.BadInput, match="Did you mean 'dropout'"):
         mixer.create_model("Mixer-B/16", num_classes=10, drop_out=0.1)
+    with pytest.raises(mixer.BadInput, match=r"'pretrained'\. Known: .* mixer\.load\(NAME\) loads"):
+        mixer.create_model("Mixer-B/16", pretrained=True)
+    with pytest.raises(TypeError, match="expected a model's name, such as 'Mixer-B/16'"):
+        mixer.create_model(16)
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value", "expected"),
+    [
+        ("Mixer-S/16", "num_classes", "10", "a whole number, 0 or more"),
+        ("Mixer-S/16", "num_classes", 10.0, "a whole number, 0 or more"),
+        ("Mixer-S/16", "num_classes", -1, "a whole number, 0 or more"),
+        ("Mixer-S/16", "patch_size", (16, 16), "a whole number, 1 or more"),
+        ("Mixer-S/16", "num_blocks", 0, "a whole number, 1 or more"),
+        ("BiT-R50x1", "num_blocks", 4, "for each stage a whole number, 1 or more"),
+        ("ViT-S/16", "representation_size", -1, "a whole number, 0 or more"),
+        ("Mixer-S/16", "dropout", 1.0, "0 <= dropout < 1"),
+        ("Mixer-S/16", "stochastic_depth", float("nan"), "0 <= stochastic_depth < 1"),
+        ("Mixer-S/16", "head_bias_init", "-10", "a number"),
+        ("Mixer-S/16", "depth_rescale", "no", "True or False"),
+    ],
+)
+def test_a_value_that_a_field_cannot_have_is_refused(name, field, value, expected):
+    with pytest.raises(mixer.BadInput) as error:
+        mixer.create_model(name, **({"num_classes": 10} | {field: value}))
+    assert str(error.value) == f"{field}={value!r}: expected {expected}"
+
+
+def test_a_dtype_may_be_given_as_jax_has_it_and_must_be_one_that_is_computed_in():
+    model = mixer.create_model("BiT-R50x1", np.int64(3), num_blocks=[1] * 4, dtype=jnp.bfloat16)
+    assert (model.num_classes, model.num_blocks, model.dtype) == (3, (1, 1, 1, 1), "bfloat16")
+    refused = {
+        "bf16": "Did you mean 'bfloat16'",
+        jnp.int32: "dtype=int32: expected float32 or bfloat16",
+        "float64": "float32 unless jax_enable_x64 is set",
+    }
+    for dtype, message in refused.items():
+        with pytest.raises(mixer.BadInput, match=message):
+            mixer.create_model("Mixer-S/16", 3, dtype=dtype)
+    with jax.enable_x64(True):
+        assert mixer.create_model("Mixer-S/16", 3, dtype="float64").dtype == "float64"
 
 
 def test_a_model_without_a_number_of_classes_is_refused_with_the_usual_ones():

@@ -75,6 +75,8 @@ def test_a_step_too_large_is_a_result(message, named, tmp_path, data_dir, monkey
     out = capsys.readouterr().out
     assert "DOES NOT FIT" in out and "runtime.remat" in out
     assert "the time of a step" not in out and found["plan/fits_as_asked"] is False
+    plan.run(asked, "", "quickstart")
+    assert capsys.readouterr().out == out and [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_step_too_large_is_split_until_it_fits(tmp_path, data_dir, monkeypatch, capsys):
