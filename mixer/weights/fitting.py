@@ -1,5 +1,6 @@
 """Fits stored parameters to a model: checks every name, shape and number; handles the head."""
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -179,5 +180,16 @@ def _span(numbers: list[str]) -> str:
 
 def shapes(model, image_size: tuple[int, int]) -> dict[str, Any]:
     """The parameters' shapes as the model initialises them for this image size."""
+    try:
+        hash(model)
+    except TypeError:  # a field of somebody's own model
+        return _traced(model, image_size)
+    return jax.tree.map(lambda leaf: leaf, _remembered(model, tuple(image_size)))  # a new tree
+
+
+def _traced(model, image_size: tuple[int, int]) -> dict[str, Any]:
     images = jax.ShapeDtypeStruct((1, *image_size, batch_lib.channels(model)), np.float32)
     return jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+
+
+_remembered = functools.lru_cache(maxsize=64)(_traced)  # a run asks several times for the same

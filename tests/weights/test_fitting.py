@@ -1,6 +1,7 @@
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 from flax import traverse_util
 
 from mixer import errors
@@ -146,3 +147,19 @@ def test_classes_in_another_order_and_other_classes():
     assert heads(("cat", "ant", "bee"), "reset") == (kernel, bias, "reset") and not said
     # The same name twice: the order cannot be determined.
     assert heads(("bee", "ant", "ant"), had=("ant", "ant", "bee"))[2] == "reset"
+
+
+def test_shapes_are_a_new_tree_each_time_also_for_a_model_without_a_hash():
+    class Own(nn.Module):
+        sizes: np.ndarray
+
+        @nn.compact
+        def __call__(self, images):
+            return nn.Dense(int(self.sizes.sum()), name="head")(images.mean((1, 2)))
+
+    for model, width in ((nn.Dense(3), 3), (Own(np.array([3, 4])), 7)):
+        found = fitting.shapes(model, (4, 4))
+        (kernel,) = [leaf for leaf in jax.tree.leaves(found) if leaf.ndim == 2]
+        assert kernel.shape == (3, width)
+        found.clear()
+        assert fitting.shapes(model, (4, 4))
