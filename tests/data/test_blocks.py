@@ -67,6 +67,7 @@ def test_evaluation_also_reads_in_blocks(server):
 
 
 def test_worker_processes_read_the_same(noise_dir, server):
+    """As threads from a disk. (pytest does not parse absl's flags, which Grain's workers read.)"""
     assert_same(batches(rows(REMOTE), stop=4, workers=2), batches(rows(noise_dir), stop=4))
 
 

@@ -50,15 +50,12 @@ def test_batches_contain_the_labels_that_tfds_reads(data_dir):
         assert list(row) == given + [-1] * (3 - len(given))
 
 
-def test_worker_processes_and_the_order_change_nothing(data_dir):
+def test_the_order_changes_no_labels(data_dir):
     source = sources.open_source("jft", "full", data_dir)
     rows = rows_of(source, 3, order_lib.Full(len(source), 1))
-    apart = list(pipeline.batches(rows, start=0, stop=3, threads=0, workers=2))
-    for here, there in zip(collect(rows, 3), apart, strict=True):
-        np.testing.assert_array_equal(here["label"], there["label"])
-    first = rows.order[0]
-    label = list(collect(rows, 1)[0]["label"][0])
-    assert [i for i in label if i >= 0] == list(source[first]["label"])
+    (batch,) = collect(rows, 1)
+    for place, label in enumerate(batch["label"]):
+        assert [i for i in label if i >= 0] == list(source[rows.order[place]]["label"])
 
 
 class Made:

@@ -59,11 +59,6 @@ def test_threads_change_nothing(make_rows):
     assert_same(collect(make_rows(), threads=1), collect(make_rows(), threads=5))
 
 
-def test_worker_processes_change_nothing(make_rows):
-    """pytest does not parse absl's flags."""
-    assert_same(collect(make_rows()), collect(make_rows(), workers=2))
-
-
 def test_starting_at_a_step_is_that_step_of_the_whole(make_rows):
     assert_same(collect(make_rows())[4:], collect(make_rows(), start=4))
 
