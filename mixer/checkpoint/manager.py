@@ -18,8 +18,7 @@ for _name in ("absl", "asyncio"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 hush_orbax()
 
-# The name under which Orbax gets the rank that selects the best checkpoint.
-BEST = "best"
+_BEST, _STEP = "best", "step"
 _policies = ocp.checkpoint_managers
 
 
@@ -72,7 +71,7 @@ class Writer(ocp.CheckpointManager):
             policies.append(
                 _policies.BestN(
                     n=1,
-                    get_metric_fn=lambda metrics: metrics[BEST],
+                    get_metric_fn=lambda found: (found[_BEST], -found[_STEP]),
                     keep_checkpoints_without_metrics=False,
                 )
             )
@@ -90,8 +89,7 @@ class Writer(ocp.CheckpointManager):
 
     def metrics(self, step: int) -> dict[str, float] | None:
         """Orbax calls it at the start, for all steps at once, from its own threads."""
-        rank = self._rank(step) if self._rank else None
-        return None if rank is None else {BEST: rank}
+        return metrics_of(step, self._rank(step) if self._rank else None)
 
     def forget(self, step: int) -> None:
         """Drops a step that was moved away. `reload` would list the folder, which may be stale."""
@@ -99,6 +97,11 @@ class Writer(ocp.CheckpointManager):
 
     def reached_preemption(self, step: int) -> bool:
         return False
+
+
+def metrics_of(step: int, rank: float | None) -> dict[str, float] | None:
+    """What Orbax selects the best step by: the rank, and of equal ones the earliest."""
+    return None if rank is None else {_BEST: rank, _STEP: step}
 
 
 class Remover:

@@ -18,7 +18,7 @@ from mixer.checkpoint import folders
 from mixer.checkpoint.best import Best
 from mixer.checkpoint.checksum import checksums, verified, with_digest
 from mixer.checkpoint.damage import DamagedCheckpoint, Unreachable, reading, writing
-from mixer.checkpoint.manager import BEST, Reader, Remover, Writer
+from mixer.checkpoint.manager import Reader, Remover, Writer, metrics_of
 from mixer.errors import BadInput, Failure
 
 _META, _META_FILE = "meta", "meta/metadata"  # as Orbax names it
@@ -122,7 +122,7 @@ class Store:
             accepted = self._manager.save(
                 step,
                 args=ocp.args.Composite(**args),
-                metrics=None if rank is None else {BEST: rank},
+                metrics=metrics_of(step, rank),
             )
         self._under_way, self._replacing = True, replaces
         if not accepted:

@@ -70,6 +70,16 @@ def test_the_lowest_is_the_best_of_a_metric_that_is_better_when_lower(tmp_path):
         assert store.steps() == [2, 4] and store.meta(2)["best"] == 0.1
 
 
+def test_of_equal_values_the_first_is_the_best(tmp_path):
+    """As in early stopping: an equal value is no improvement."""
+    for steps in ((1, 2), (3,)):
+        with Store(tmp_path, keep=1, best="m") as store:
+            for step in steps:
+                store.save(step, items(step), {}, {"m": 0.5})
+    with Store(tmp_path, keep=1, best="m") as store:
+        assert store.steps() == [1, 3]
+
+
 def test_values_of_another_metric_are_not_compared(tmp_path):
     """A loss of 2 is no better accuracy than 0.5: the command may change `config.best`."""
     with Store(tmp_path, keep=1, best="nll", higher_is_better=False) as store:
