@@ -183,9 +183,9 @@ def _classes(
         return classes if labels else stored.names, labels
     if not np.issubdtype(stored.np_dtype, np.integer) or stored.shape:
         raise errors.BadInput(
-            f"dataset {dataset!r}: its feature {label} is {features[label]!r}, not a label: set "
-            f"config.input.label_key to another of {', '.join(sorted(features))}, that has a class "
-            f"or several, an integer, or always as many floats"
+            f"dataset {dataset!r}: its feature {label} is {features[label]!r}, not a label (a "
+            f"class, a list of classes, an integer, or a fixed number of floats): set "
+            f"config.input.label_key to another of {', '.join(sorted(features))}"
         )
     names = classes or tuple(map(str, range(num_classes or 0)))
     if not names:
