@@ -193,6 +193,8 @@ def card_of_folder(
         transform=folder.transform,
         classes=classes if len(classes) == outputs else (),
         dataset="",
+        decoding=folder.decoding,
+        multi_label=folder.multi_label,
     )
 
 

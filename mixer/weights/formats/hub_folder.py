@@ -64,6 +64,7 @@ class Folder:
       class_names: in the head's order; empty if not given.
       image_size: (height, width) in pixels; None if not given.
       transform: evaluation preprocessing for `mixer.data.transforms`; empty if not given.
+      decoding, multi_label: as in `ModelCard`.
       mean, std: of the input that the weights expect, (pixel / 255 - mean) / std by channel; None
         for what the model's family does.
       remarks: sentences on what was not understood.
@@ -77,6 +78,8 @@ class Folder:
     class_names: tuple[str, ...]
     image_size: tuple[int, int] | None
     transform: str
+    decoding: str
+    multi_label: bool
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     remarks: tuple[str, ...]
@@ -162,6 +165,8 @@ def _folder(path: str, weights: Path, content: dict[str, Any]) -> Folder:
         class_names=tuple(map(str, classes)),
         image_size=size,
         transform=own.get("transform") or _transform(cfg, size, remarks),
+        decoding=own.get("decoding", "auto"),
+        multi_label=bool(own.get("multi_label", False)),
         mean=cfg.get("mean") and tuple(cfg["mean"]),
         std=cfg.get("std") and tuple(cfg["std"]),
         remarks=tuple(f"{path}: {remark}" for remark in remarks),

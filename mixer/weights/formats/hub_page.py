@@ -165,7 +165,12 @@ def describe(model, card: ModelCard) -> dict[str, Any]:
             "first_conv": family.stem,
             "classifier": family.head,
         },
-        OWN: {"gelu": getattr(model, "gelu", "erf"), "transform": card.transform},
+        OWN: {
+            "gelu": getattr(model, "gelu", "erf"),
+            "transform": card.transform,
+            "decoding": card.decoding,
+            "multi_label": card.multi_label,
+        },
     }
 
 
@@ -249,6 +254,9 @@ changes the logits by about a thousandth of their size."""
     gelu = partial(nn.GELU, approximate="tanh")
     {create}, act_layer=gelu)
 """
+    classes = model.num_classes or "none, it outputs features"
+    if card.multi_label:
+        classes = f"{classes}, any number of them for an image: sigmoid gives probabilities"
     rows = "".join(f"| {key} | {value:.4f} |\n" for key, value in measured.items())
     table = f"\n| measure | value |\n| --- | --- |\n{rows}" if rows else ""
     return f"""---
@@ -264,7 +272,7 @@ library_name: timm
 
 - Architecture in timm: `{config["architecture"]}` with `{json.dumps(config["model_args"])}`
 - Images: {height} x {width} pixels; in evaluation `{card.transform}`, {resizing}
-- Classes: {model.num_classes or "none, it outputs features"}
+- Classes: {classes}
 {table}
 In JAX, with `mlp-mixer-jax`, whose images are in [-1, 1]:
 

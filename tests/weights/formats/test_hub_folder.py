@@ -149,9 +149,11 @@ def timm_folder(path, weights=None, of=None, **config):
 
 
 def test_a_written_folder_can_be_read(tmp_path, capsys):
-    """Including what timm has no terms for: the preprocessing, the form of GELU."""
-    written = card("resize(48)|central_crop")
+    """Including what timm has no terms for: the preprocessing, the form of GELU, sigmoids."""
+    written = card("resize(48)|central_crop", multi_label=True, decoding="tensorflow")
     saving.save_folder(f"{tmp_path}/pets/", params(model()), model(), written)
+    page = (tmp_path / "pets" / "README.md").read_text()
+    assert "Classes: 3, any number of them for an image: sigmoid" in page
     found = hub_folder.find(f"{tmp_path}/pets")
     assert found.model == "Mixer-S/32" and found.gelu == "tanh" and not found.remarks
     assert (found.transform, found.image_size) == (written.transform, written.image_size)
@@ -160,6 +162,8 @@ def test_a_written_folder_can_be_read(tmp_path, capsys):
     square = mixer.at_resolution(model(), 32, SIZE, "auto")
     assert jax.tree.map(np.shape, loaded) == jax.tree.map(np.shape, at(square, (32, 32)))
     assert capsys.readouterr().out == ""
+    _, _, read = mixer.load(tmp_path / "pets")
+    assert read.outputs == "sigmoid" and read.decoding == "tensorflow"
 
 
 def at(of, size):
