@@ -106,11 +106,16 @@ def test_a_program_that_fails_or_has_other_logits_is_not_kept(tmp_path, monkeypa
     def fail(*_):
         raise RuntimeError("no such operation\nmore")
 
+    def by_number(path, function, params, shape):
+        images = jax.ShapeDtypeStruct((*jax.export.symbolic_shape("batch"), *shape), jnp.uint8)
+        jax.eval_shape(lambda images: images.reshape(len(images), -1), images)
+
     case, target = CASES["Mixer"], f"{tmp_path}/of.stablehlo"
     for fake, message in (
         ({"write": write, "run": lambda path, images: np.ones((2, 5))}, "is not kept: its logits"),
         ({"write": write, "run": fail}, "cannot be made of this model: no such operation$"),
         ({"write": fail}, "cannot be made of this model: no such operation$"),
+        ({"write": by_number}, "model: .*_DimExpr.* write x.shape.0., not len"),
     ):
         for name, function in fake.items():
             monkeypatch.setattr(programs.stablehlo, name, function)

@@ -58,6 +58,11 @@ _LIMIT = 2**31 - 2**20
 # The largest difference to our logits, as a share of the largest logit. float32 gives 1e-5; the
 # matrix units of TPUs and GPUs, which multiply with fewer bits, 5e-3; a wrong program 1.
 _TOLERANCE = 0.02
+# How JAX says that a model's code needs a number where a program has a symbol.
+_SYMBOLS = ("_DimExpr", "Symbolic dimension")
+_NO_NUMBER = (
+    ". A program takes any number of images: write x.shape[0], not len(x), and do not compare it"
+)
 
 
 def format_of(target: str) -> Format | None:
@@ -118,7 +123,8 @@ def save(target: str, params: dict[str, Any], model: nn.Module, card: ModelCard)
             raise errors.BadInput(f"{target!r} cannot be written: {error}") from None
         except Exception as error:  # the libraries have many types
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise errors.Failure(f"{target} cannot be made of this model: {reason}") from None
+            hint = _NO_NUMBER if any(word in reason for word in _SYMBOLS) else ""
+            raise errors.Failure(f"{target} cannot be made of this model: {reason}{hint}") from None
         difference = float(np.abs(theirs - ours).max())
         if not difference <= _TOLERANCE * np.abs(ours).max():
             raise errors.Failure(
