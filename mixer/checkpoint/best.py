@@ -1,5 +1,6 @@
 """Which checkpoint of a run is its best one, by the metric that its JSON records."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -30,12 +31,12 @@ class Best(NamedTuple):
         return {"best": metrics.get(self.metric), "best_of": self.metric, "best_is": way}
 
     def rank(self, meta: Mapping[str, Any]) -> float | None:
-        """The best checkpoint is the one whose rank is highest; None: it was not measured by this.
+        """The best checkpoint is the one whose rank is highest; None: it has no number by this.
 
         Older versions of this program did not record the metric, of which higher was better.
         """
         score = meta.get("best")
-        if score is None or meta.get("best_of", self.metric) != self.metric:
+        if score is None or math.isnan(score) or meta.get("best_of", self.metric) != self.metric:
             return None
         if self.higher_is_better:
             return score

@@ -137,12 +137,13 @@ def _pick(store: Store, path: str, step: int | str | None) -> int:
     if step is None:
         return steps[-1]
     if step == "best":
-        measured = {s: meta for s in steps if (meta := _meta(store, s)).get("best") is not None}
-        if not measured:
+        metas = {s: meta for s in steps if (meta := _meta(store, s)).get("best") is not None}
+        # An earlier session may have had another metric.
+        best = Best.of(metas[max(metas)]) if metas else Best()
+        ranks = {s: rank for s, meta in metas.items() if (rank := best.rank(meta)) is not None}
+        if not ranks:
             raise errors.BadInput(f"{path} has no best checkpoint: train it with config.best set")
-        best = Best.of(measured[max(measured)])  # an earlier session may have had another metric
-        ranks = {s: best.rank(meta) for s, meta in measured.items()}
-        return max((s for s in ranks if ranks[s] is not None), key=lambda each: ranks[each])
+        return max(ranks, key=lambda each: ranks[each])
     if step not in steps:
         raise Gone(f"{path} has no checkpoint of step {step!r}; it has {steps}")
     return step

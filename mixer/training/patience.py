@@ -1,12 +1,13 @@
 """Early stopping: ends a training whose best metric has not improved for some evaluations."""
 
 import dataclasses
+import math
 from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
 class Patience:
-    """How the best value of a metric stands; an equal one is no improvement.
+    """How the best value of a metric stands; an equal one is no improvement, and neither is NaN.
 
     Attributes:
       metric: its name, such as "val/top1".
@@ -31,7 +32,7 @@ class Patience:
 
     def after(self, step: int, value: float) -> "Patience":
         """What follows from the evaluation at `step`."""
-        if self.best is None or self._improves(value, self.best):
+        if not math.isnan(value) and (self.best is None or self._improves(value, self.best)):
             return dataclasses.replace(self, best=value, step=step, since=0)
         return dataclasses.replace(self, since=self.since + 1)
 
@@ -59,9 +60,9 @@ class Patience:
         return f"{line}; {several} without a {further} one {ends} the training"
 
     def __str__(self) -> str:
-        several = "s" * (self.since != 1)
         way = "higher" if self.higher_is_better else "lower"
-        return (
-            f"{self.metric} ({way} is better) has not improved in {self.since} evaluation{several} "
-            f"since step {self.step:,}, where it was {self.best:.4g}"
-        )
+        counted = f"{self.since} evaluation{'s' * (self.since != 1)}"
+        line = f"{self.metric} ({way} is better) has not improved in {counted}"
+        if self.best is None:
+            return f"{line}, because it is not a number"
+        return f"{line} since step {self.step:,}, where it was {self.best:.4g}"

@@ -62,7 +62,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
 def test_the_lowest_is_the_best_of_a_metric_that_is_better_when_lower(tmp_path):
     lowest = {"keep": 1, "best": "val/nll", "higher_is_better": False}
     with Store(tmp_path, **lowest) as store:
-        for step, value in ((1, 0.9), (2, 0.1), (3, 0.3)):
+        for step, value in ((0, np.nan), (1, 0.9), (2, 0.1), (3, 0.3)):
             store.save(step, items(step), {}, {"val/nll": value})
     with Store(tmp_path, **lowest) as store:  # known from what is stored
         store.save(4, items(4), {}, {"val/nll": 0.2})

@@ -49,6 +49,15 @@ def test_without_a_limit_it_is_never_over_and_another_metric_begins_anew():
     assert other.resumed(state) == other.resumed({}) == other
 
 
+@pytest.mark.parametrize("higher", [True, False])
+def test_what_is_not_a_number_is_no_improvement(higher):
+    begun = Patience("val/x", 2, higher_is_better=higher)
+    over = begun.after(1, np.nan).after(2, np.nan)
+    assert over.is_over and str(over).endswith("in 2 evaluations, because it is not a number")
+    kept = begun.after(1, np.nan).after(2, 0.5).after(3, np.nan)
+    assert (kept.best, kept.step, kept.since) == (0.5, 2, 1)
+
+
 def test_the_direction_is_said():
     falling = Patience("val/nll", 2, higher_is_better=False)
     assert falling.rule() == (

@@ -81,6 +81,7 @@ class TfdsSource:
                     f"dataset {dataset!r}: split {split!r} contains no examples; the dataset has "
                     f"{splits.listed(sizes)}"
                 )
+            records = prepared.records(split)
             several = isinstance(features[label], tfds.features.Sequence)
             instructions = builder.info.splits[split].file_instructions
             kind = ""
@@ -93,7 +94,7 @@ class TfdsSource:
                 name=dataset,
                 split=split,
                 classes=tuple(names),
-                records=prepared.records(split),
+                records=records,
                 image_feature=image,
                 label_feature=label,
                 max_labels=_max_labels(dataset, builder) if several else 0,
