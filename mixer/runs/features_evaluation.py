@@ -92,7 +92,7 @@ def datasets_of(
     """{dataset: (training split, test split)} of `config.evaluators.<name>`.
 
     Raises:
-      BadInput: a dataset without two splits, or one given twice.
+      BadInput: a dataset without two different splits, or one given twice.
     """
     found, key = {}, f"evaluators.{name}"
     for asked in config.evaluators[name].datasets or default:
@@ -103,6 +103,11 @@ def datasets_of(
         dataset, *splits = asked
         if dataset in found:
             raise errors.BadInput(f"config.{key}.datasets has {dataset!r} twice")
+        if splits[0] == splits[1]:
+            raise errors.BadInput(
+                f"config.{key}.datasets: {dataset} would learn from {splits[0]} and be measured on "
+                f"it: expected two splits without common images"
+            )
         found[dataset] = tuple(splits)
     return found
 

@@ -163,7 +163,8 @@ def test_preprocessing_is_that_of_the_protocol(trained):
         ({"shots": ()}, "shots=\\(\\): expected"),
         ({"datasets": (("digits", "train"),)}, "expected \\(name, training split, test split\\)"),
         ({"datasets": (DIGITS, DIGITS)}, "has 'digits' twice"),
-        ({"datasets": (("jft", "full", "full"),)}, "jft has several labels per image"),
+        ({"datasets": (("digits", "train", "train"),)}, "learn from train and be measured on it"),
+        ({"datasets": (("jft", "full[:9]", "full[9:]"),)}, "jft has several labels per image"),
         ({"datasets": (("imagenet2012", "train[:10]", "test"),)}, "Unknown split 'test'"),
         ({"datasets": (("dtd", "train", "test"),)}, "dataset 'dtd' is not prepared"),
         ({"datasets": (("dtd", "train", "test"),), "optional": True}, "none of its datasets"),
@@ -201,7 +202,7 @@ def test_nearest_neighbours_of_the_same_features(trained):
         ({"neighbors": ()}, "neighbors=\\(\\): expected"),
         ({"neighbors": (10, 201)}, "digits train\\[:200\\] has only 200 examples"),
         ({"temperature": 0.0}, "temperature=0.0: expected more than 0"),
-        ({"datasets": (("jft", "full", "full"),)}, "type knn is for one .*jft has several labels"),
+        ({"datasets": (("jft", "full[:9]", "full[9:]"),)}, "type knn is for one .*jft has several"),
     ],
 )
 def test_neighbours_that_are_refused(trained, entry, message):
