@@ -122,7 +122,7 @@ def save(target: str, params: dict[str, Any], model: nn.Module, card: ModelCard)
         except OSError as error:
             raise errors.BadInput(f"{target!r} cannot be written: {error}") from None
         except Exception as error:  # the libraries have many types
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
             hint = _NO_NUMBER if any(word in reason for word in _SYMBOLS) else ""
             raise errors.Failure(f"{target} cannot be made of this model: {reason}{hint}") from None
         difference = float(np.abs(theirs - ours).max())
