@@ -114,10 +114,10 @@ def _streamed(path: Path, spool: BinaryIO, left_out: Counter) -> Iterator[tuple]
 
 def _copied(path: Path, stream: BinaryIO, spool: BinaryIO, left_out: Counter) -> Iterator[tuple]:
     """Like `tar_members.images`, for a stream: copies the images to `spool`."""
-    strict = tar_members.Strict
+    plain = _decompressed(stream)
     with (
         tar_members.readable(path),
-        tarfile.open(fileobj=stream, mode="r|*", tarinfo=strict) as tar,
+        tarfile.open(fileobj=plain, mode="r|", tarinfo=tar_members.Strict) as tar,
     ):
         for member in tar_members.each(path, tar):
             if is_image(member.name):
@@ -130,13 +130,21 @@ def _copied(path: Path, stream: BinaryIO, spool: BinaryIO, left_out: Counter) ->
                     yield f"{PurePosixPath(member.name).stem}/{name}", *place
             else:
                 tar_members.leave_out(member, left_out)
+        tar_members.drain(plain)
+
+
+def _decompressed(stream: BinaryIO) -> BinaryIO:
+    """The stream itself if it is plain; tarfile's own way would not notice a damaged gzip."""
+    start = stream.peek(5)
+    opens = [opens for magic, opens in tar_members.COMPRESSED.items() if start.startswith(magic)]
+    return opens[0](stream) if opens else stream
 
 
 def _is_stream(path: Path) -> bool:
     if str(path) == "-" or not stat.S_ISREG(path.stat().st_mode):
         return True
     with path.open("rb") as file:
-        return file.read(5).startswith(tar_members.COMPRESSED)
+        return file.read(5).startswith(tuple(tar_members.COMPRESSED))
 
 
 def _place(path: Path, name: str) -> tuple[str, str]:

@@ -169,8 +169,7 @@ def _contents(path: Path) -> dict[str, bytes]:
         for member in tar:
             if member.isfile() and (name := Path(member.name).name) in known:
                 found[name] = tar.extractfile(member).read()
-        while tar.fileobj.read(2**20):
-            pass  # the checksum of a compressed archive comes after its last member
+        tar_members.drain(tar.fileobj)
     return found
 
 

@@ -1,18 +1,26 @@
 """The members of tars, and where in the file their bytes are."""
 
+import bz2
 import contextlib
+import gzip
 import lzma
 import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from mixer import errors
 from mixer.data.sources.entry import checked_name
 from mixer.data.sources.image_files import ending, is_hidden, is_image
 
-COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # how gzip, bzip2 and xz begin
+# How a compressed file begins -> what reads it and compares its checksums.
+COMPRESSED: dict[bytes, Callable] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}
 
 
 def images(
@@ -55,7 +63,7 @@ class Strict(tarfile.TarInfo):
         except tarfile.EOFHeaderError:
             raise
         except tarfile.HeaderError as error:
-            if buf.startswith(COMPRESSED):
+            if buf.startswith(tuple(COMPRESSED)):
                 raise tarfile.ReadError("it is compressed: unpack it to a plain tar") from None
             raise tarfile.ReadError(f"damaged or truncated: {error}") from None
 
@@ -82,6 +90,12 @@ def readable(path: Path | str) -> Iterator[None]:
         yield
     except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise errors.BadInput(f"{path} cannot be read as a tar: {error}") from None
+
+
+def drain(stream: BinaryIO) -> None:
+    """Reads to the end, after which the checksum of a compressed stream comes."""
+    while stream.read(2**20):
+        pass
 
 
 def leave_out(member: tarfile.TarInfo, left_out: Counter) -> None:
