@@ -67,7 +67,7 @@ def throughput(config: ConfigDict) -> None:
 
 
 def sweep(config: ConfigDict) -> None:
-    config.sweep = ConfigDict()  # sweep: chooses values of keys by accuracy on held-out images
+    config.sweep = ConfigDict()  # sweep: chooses values of keys on held-out images
     # The values to try, in all combinations: "{'schedule.base': (0.003, 0.01), ...}".
     config.sweep.grid = ""
     config.sweep.train = ""  # training split while choosing; afterwards it is input.split

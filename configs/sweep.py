@@ -6,7 +6,7 @@ Trains configs/finetune.py with each of four learning rates on the training set 
 chooses by the accuracy on `dev` (if equal, the smaller rate), and trains with that rate on the
 whole set, with the seeds 0, 1 and 2. results.json has the mean over the seeds, `test/top1`, and the
 sample standard deviation, `test/top1_std`. With --config.sweep.retrain=False the result is that of
-training without `dev`, as in the released code.
+training without `dev`, as in the released code. --config.best=dev/nll chooses by another metric.
 
 Other keys can be varied too, in all combinations:
 

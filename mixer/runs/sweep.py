@@ -11,17 +11,17 @@ from ml_collections import ConfigDict
 
 from mixer import errors
 from mixer.hosts import exchange, stopping
-from mixer.runs import keys, start, train, workdir
-from mixer.runs.evaluations import keep_evaluators
+from mixer.runs import keys, start, sweep_table, train, workdir
+from mixer.runs.evaluations import AVERAGED, keep_evaluators
 from mixer.runs.grid import RATE, Combination, combinations
 from mixer.runs.keys import at_least, within
 from mixer.runs.results import Results, common_values, cost
-from mixer.runs.training import build_training
+from mixer.runs.training import build_training, directions
 from mixer.signals import StopSignal
 from mixer.training.nonfinite import NonFinite
 
 _CHOICE, _DIVERGED = "choice.json", "diverged.json"
-_MEASURED = "dev/top1"  # the metric by which the combination is chosen
+_USUAL = "dev/top1"  # the metric by which the combination is chosen, unless config.best is another
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,15 +38,24 @@ class Sweep:
     """All trials of a sweep.
 
     Attributes:
-      choosing: a trial for each combination; they measure `dev/top1`.
-      final: for each combination, a trial for each seed; they measure `test/top1`.
+      choosing: a trial for each combination; they measure `best`.
+      final: for each combination, a trial for each seed; they measure the same on `test`.
+      best: the metric by which the combination is chosen, such as "dev/top1".
+      higher_is_better: whether by its highest value, else by its lowest.
       machine, machines: this machine runs the trials machine, machine + machines, ... of a list.
     """
 
     choosing: list[Trial]
     final: list[list[Trial]]
+    best: str
+    higher_is_better: bool
     machine: int
     machines: int
+
+    @property
+    def tested(self) -> str:
+        """The metric on `test`."""
+        return f"test{self.best.removeprefix('dev')}"
 
 
 def run(config: ConfigDict, output: str, protocol: str) -> None:
@@ -84,16 +93,24 @@ def build_sweep(config: ConfigDict) -> Sweep:
             [_trial(config, at, seed, held_out=alone, others=True) for seed in seeds]
             for at in points
         ],
+        best=config.best or _USUAL,
+        higher_is_better=True,
         machine=config.sweep.machine,
         machines=config.sweep.machines,
     )
     # Errors that would only show after hours of choosing show now.
+    known = {}
     for name, trial in (("dev", found.choosing[0]), ("test", found.final[0][0])):
-        evaluations = build_training(trial.config).evaluations
-        if not any(e.name == name and "top1" in e.directions for e in evaluations):
-            raise errors.BadInput(f"config.evaluators.{name} does not measure top1")
+        known |= directions(trial.config, build_training(trial.config).evaluations)
+        wanted = found.best if name == "dev" else found.tested
+        if wanted not in known:
+            own = [metric for metric in known if metric.startswith(name)]
+            raise errors.BadInput(
+                f"config.evaluators.{name} does not measure {wanted.partition('/')[2]}, by which "
+                f"the sweep would choose (config.best), but {', '.join(own) or 'nothing'}"
+            )
     _check_read(found.choosing)
-    return found
+    return dataclasses.replace(found, higher_is_better=known[found.best])
 
 
 def _check_read(trials: Sequence[Trial]) -> None:
@@ -117,9 +134,14 @@ def _check_read(trials: Sequence[Trial]) -> None:
 def checked(config: ConfigDict) -> tuple[list[Combination], Sequence[int]]:
     """The combinations to choose from, and the seeds."""
     wanted = config.sweep
-    if config.best:
+    if config.best and config.best.partition("/")[0] not in ("dev", f"dev{AVERAGED}"):
         raise errors.BadInput(
-            f"config.best={config.best!r}: a sweep uses each training's last step; leave it empty"
+            f"config.best={config.best!r}: a sweep chooses by a metric of config.evaluators.dev, "
+            f"such as dev/nll"
+        )
+    if config.patience:
+        raise errors.BadInput(
+            f"config.patience={config.patience}: a sweep uses each training's last step; leave it 0"
         )
     if config.probe.l2:
         raise errors.BadInput(
@@ -148,7 +170,7 @@ def _trial(
     """A training with or without the `dev` split held out; `others`: keep the other evaluators."""
     own = config.copy_and_resolve_references()
     own.update_from_flattened_dict(at.values)
-    own.run, own.seed = "train", seed
+    own.run, own.seed, own.best = "train", seed, ""
     if held_out:
         own.input.split = config.sweep.train
     if not others:
@@ -169,9 +191,9 @@ def carry_out(
         found = _results_of(sweep.choosing, sweep, path, protocol, stop)
         if found is None:
             return
-        workdir.write_json(path / _CHOICE, _choose(sweep.choosing, found))
+        workdir.write_json(path / _CHOICE, _choose(sweep, found))
     choice = _read(path / _CHOICE)
-    chosen = {name: value for name, value in choice.items() if name != _MEASURED}
+    chosen = {name: value for name, value in choice.items() if name != sweep.best}
     trials = sweep.final[[_named(trial) for trial in sweep.choosing].index(chosen)]
     found = _results_of(trials, sweep, path, protocol, stop)
     if found is None:
@@ -182,7 +204,9 @@ def carry_out(
     files = (path / "trials").glob("*/results.json")
     done = exchange.from_first(lambda: [d for d in map(workdir.read_json, files) if d])
     metrics = _statistics([each["metrics"] for each in found])
-    print(_table(choice, found, metrics))
+    measured = {"best": sweep.best, "tested": sweep.tested}
+    higher = sweep.higher_is_better
+    print(sweep_table.table(choice, found, metrics, **measured, higher_is_better=higher))
     workdir.write_results(
         path,
         Results(
@@ -237,19 +261,17 @@ def _read(file: epath.Path) -> dict | None:
     return exchange.from_first(lambda: workdir.read_json(file))
 
 
-def _choose(trials: Sequence[Trial], found: list[dict | None]) -> dict:
-    """The content of choice.json: the best combination, and all combinations with accuracies."""
-    accuracies = [each and each["metrics"][_MEASURED] for each in found]
-    known = [accuracy for accuracy in accuracies if accuracy is not None]
+def _choose(sweep: Sweep, found: list[dict | None]) -> dict:
+    """The content of choice.json: the best combination, and all combinations with their values."""
+    trials, values = sweep.choosing, [each and each["metrics"][sweep.best] for each in found]
+    known = [value for value in values if value is not None]
     if not known:
         what = "rate" if RATE in trials[0].values else "combination"
         raise errors.Failure(f"the loss became NaN or infinite with every {what}: try smaller ones")
-    best = trials[accuracies.index(max(known))]  # of equally good ones the first: the smaller rate
-    measured = [
-        [*_named(trial).values(), accuracy]
-        for trial, accuracy in zip(trials, accuracies, strict=True)
-    ]
-    return _named(best) | {_MEASURED: measured}
+    best = max(known) if sweep.higher_is_better else min(known)
+    chosen = trials[values.index(best)]  # of equally good ones the first: the smaller rate
+    measured = [[*_named(t).values(), value] for t, value in zip(trials, values, strict=True)]
+    return _named(chosen) | {sweep.best: measured}
 
 
 def _named(trial: Trial) -> dict[str, Any]:
@@ -266,24 +288,3 @@ def _statistics(metrics: Sequence[dict[str, float]]) -> dict[str, float | None]:
         found[name] = statistics.fmean(values)
         found[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else None
     return found
-
-
-def _table(choice: dict, found: list[dict], metrics: dict[str, float | None]) -> str:
-    names = [name for name in choice if name != _MEASURED]
-    chosen = [choice[name] for name in names]
-    lines = [_row(["learning rate" if n == "learning_rate" else n for n in names], _MEASURED)]
-    for *values, accuracy in choice[_MEASURED]:
-        shown = "diverged" if accuracy is None else f"{accuracy:.4f}"
-        lines.append(_row(values, f"{shown}{' *' * (values == chosen)}", names))
-    lines.append(_row(["seed"], "test/top1"))
-    lines += [_row([each["seed"]], f"{each['metrics']['test/top1']:.4f}") for each in found]
-    deviation = metrics["test/top1_std"]
-    spread = "" if deviation is None else f" ± {deviation:.4f}"
-    return "\n".join([*lines, _row(["mean"], f"{metrics['test/top1']:.4f}{spread}")])
-
-
-def _row(cells: Sequence[Any], last: str, heads: Sequence[str] = ()) -> str:
-    """A line of the table: `cells` in the widths of `heads`, then the measured value."""
-    texts = [f"{cell:g}" if isinstance(cell, float) else str(cell) for cell in cells]
-    widths = [max(15, len(head)) for head in heads or texts]
-    return " ".join([*(f"{t:<{w}}" for t, w in zip(texts, widths, strict=True)), last])

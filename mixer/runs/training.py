@@ -212,21 +212,25 @@ def _schedule(config: ConfigDict, steps: Callable[..., int], total: int) -> opta
     )
 
 
-def _patience(config: ConfigDict, evaluations: list[Evaluation]) -> Patience:
-    """What is kept as the best, and when the training ends early."""
-    best, kinds = config.best, ("", AVERAGED)[: 1 + (config.ema_decay > 0)]
-    directions = {
+def directions(config: ConfigDict, evaluations: list[Evaluation]) -> dict[str, bool]:
+    """Whether higher is better, for each metric by which a checkpoint may be chosen."""
+    return {
         f"{evaluation.name}{kind}/{metric}": higher_is_better
         for evaluation in evaluations
-        for kind in kinds
+        for kind in ("", AVERAGED)[: 1 + (config.ema_decay > 0)]
         for metric, higher_is_better in evaluation.directions.items()
     }
-    if best and best not in directions:
-        raise errors.unknown("metric in config.best", best, directions)
+
+
+def _patience(config: ConfigDict, evaluations: list[Evaluation]) -> Patience:
+    """What is kept as the best, and when the training ends early."""
+    best, known = config.best, directions(config, evaluations)
+    if best and best not in known:
+        raise errors.unknown("metric in config.best", best, known)
     at_least(0, patience=config.patience)
     if config.patience and not best:
         raise errors.BadInput(
             f"config.patience={config.patience} needs config.best, the metric that is to improve, "
-            f"such as {next(iter(directions), 'val/top1')}"
+            f"such as {next(iter(known), 'val/top1')}"
         )
-    return Patience(best, config.patience, directions.get(best, True))
+    return Patience(best, config.patience, known.get(best, True))

@@ -31,6 +31,8 @@ def config(data_dir):
 class Pretence:
     """Replaces trainings: accuracies computed from rate and seed."""
 
+    metric = "top1"
+
     def __init__(self, dev):
         self.dev, self.trained, self.stop_at, self.diverge = dev, [], None, ()
 
@@ -53,7 +55,7 @@ class Pretence:
             "device_days": 0.5,
             "images_per_second_per_device": 100.0,
             "skipped_examples": 0,
-            "metrics": {f"{name}/top1": measured[name] for name in names},
+            "metrics": {f"{name}/{self.metric}": measured[name] for name in names},
         }
         workdir.write_json(path / workdir.RESULTS, content)
 
@@ -93,6 +95,30 @@ def test_the_best_rate_is_trained_on_everything(config, trainings, tmp_path, cap
     assert "0.01            0.8000 *\n" in out and "mean            0.0150 ± 0.0071" in out
     sweep.run(config, str(tmp_path / "out"), "sweep")
     assert len(trainings.trained) == 5 and "nothing to do" in capsys.readouterr().out
+
+
+def test_another_metric_of_the_held_out_images_may_choose(config, trainings, tmp_path, capsys):
+    config.best, trainings.metric = "dev/nll", "nll"
+    sweep.run(config, str(tmp_path / "out"), "sweep")
+    metrics = results_of(tmp_path / "out")["metrics"]
+    assert metrics["learning_rate"] == 0.003  # the lowest
+    assert metrics["test/nll"] == pytest.approx(0.003 + 0.01 / 2)
+    trial = tmp_path / "out" / "trials" / "whole_rate0.003_seed1" / "config.json"
+    assert json.loads(trial.read_text())["best"] == ""  # the last step of each training counts
+    out = capsys.readouterr().out
+    assert "dev/nll (lower is better)\n" in out and "0.003           0.5000 *\n" in out
+    for changes, message in (
+        ({"best": "test/nll"}, "a sweep chooses by a metric of config.evaluators.dev, such as"),
+        (
+            {"best": "dev/nl"},
+            "dev does not measure nl, by which .* but dev/top1, dev/top5, d",
+        ),
+        ({"best": "", "patience": 2}, "config.patience=2: a sweep uses each training's last step"),
+    ):
+        config.update(changes)
+        with pytest.raises(errors.BadInput, match=message):
+            sweep.run(config, str(tmp_path / "bad"), "sweep")
+    assert not (tmp_path / "bad").exists()
 
 
 def test_without_retraining_the_chosen_trial_counts(config, trainings, tmp_path):
