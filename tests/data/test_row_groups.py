@@ -7,7 +7,7 @@ from forms import open_, table_of
 
 from mixer import batch as batch_lib
 from mixer import errors
-from mixer.data import pipeline, transforms
+from mixer.data import pipeline, sources, transforms
 from mixer.data.row_group_order import RowGroups
 from mixer.data.sources import blocks, grouped, parquet, row_groups, subset
 
@@ -108,6 +108,19 @@ def test_each_row_group_is_read_once_an_epoch(table, part, monkeypatch):
     np.testing.assert_array_equal(np.concatenate(found), known)
     # Nine groups, and what is announced of the next epoch.
     assert len(read) <= 9 + 4
+
+
+def test_other_row_groups_are_other_data_only_for_their_order(table):
+    """Else a run could be resumed in another order."""
+    file = table.removeprefix("parquet:") + "/train-1.parquet"
+    marks = []
+    for _ in range(2):
+        source = open_(table)
+        order = RowGroups(*grouped.row_groups(source), seed=0, batch_size=BATCH, window=2, lanes=1)
+        wrapped, _ = blocks.in_blocks(source, order, range(BATCH))
+        marks.append((sources.fingerprint(source), sources.fingerprint(wrapped)))
+        pq.write_table(pq.read_table(file), file, row_group_size=5)
+    assert marks[0][0] == marks[1][0] and marks[0][1] != marks[1][1]
 
 
 def test_windows_larger_than_what_is_held_are_refused(table, monkeypatch):

@@ -1,6 +1,7 @@
 """The row groups in which the examples of a source are stored, and reading them ahead."""
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from mixer import errors
 from mixer.data.row_group_order import RowGroups
-from mixer.data.sources import ListedSource, Source
+from mixer.data.sources import ListedSource, Source, fingerprint
 from mixer.data.sources.around import Around
 from mixer.data.sources.row_groups import HELD_BYTES
 from mixer.data.sources.subset import Subset
@@ -50,6 +51,12 @@ class AheadByGroup(Around):
     source: Source
     images: Sequence[Any]
     rows: np.ndarray
+    stored: str  # tells how the examples are stored from any other way
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """For `sources.fingerprint`; the same examples stored otherwise come in another order."""
+        return fingerprint(self.source), self.stored
 
     def will_read(self, index: int) -> None:
         """Starts reading the row group of an example."""
@@ -79,4 +86,5 @@ def ahead_by_group(
         )
     mean = len(order.stored) / len(order.ends)
     ahead = round(mean * order.window * len(rows) / order.batch_size)
-    return AheadByGroup(source, images, places), max(ahead, 1)
+    how = hashlib.blake2b(order.stored.tobytes() + order.ends.tobytes(), digest_size=16).hexdigest()
+    return AheadByGroup(source, images, places, how), max(ahead, 1)
