@@ -42,21 +42,23 @@ def main() -> int:
       The exit code: 0 if the run is complete or stopped after saving, 1 if it failed, 2 for bad
       input.
     """
+    from mixer import signals
     from mixer.errors import BadInput
 
     # File names may hold bytes that are not UTF-8, which the terminal cannot show.
     sys.stdout.reconfigure(errors="backslashreplace")
     argv = [arg for arg in sys.argv if arg not in _HELP]
-    try:
-        if len(argv) < len(sys.argv):
-            return _help(argv)
-        config, protocol = _parse(argv)
-        workdir = flags.FLAGS.workdir
-        if not workdir and config.run not in ("show", "predict", "plan"):
-            raise BadInput("--workdir is missing: the folder for this run's output")
-    except BadInput as error:
-        return _fail(str(error), 2)
-    from mixer.hosts import parting
+    with signals.leaving_at_once():
+        try:
+            if len(argv) < len(sys.argv):
+                return _help(argv)
+            config, protocol = _parse(argv)
+            workdir = flags.FLAGS.workdir
+            if not workdir and config.run not in ("show", "predict", "plan"):
+                raise BadInput("--workdir is missing: the folder for this run's output")
+        except BadInput as error:
+            return _fail(str(error), 2)
+        from mixer.hosts import parting
 
     return parting.leave(_run(config, workdir, protocol))
 
@@ -76,10 +78,13 @@ def _help(argv: list[str]) -> int:
 
 
 def _run(config, workdir: str, protocol: str) -> int:
-    from mixer import output, runs, storage
-    from mixer.errors import BadInput, Failure
-    from mixer.hosts import compiled, devices, exchange, joining, parting, peers
-    from mixer.runs import keys
+    from mixer import signals
+
+    with signals.leaving_at_once():
+        from mixer import output, runs, storage
+        from mixer.errors import BadInput, Failure
+        from mixer.hosts import compiled, devices, exchange, joining, parting, peers
+        from mixer.runs import keys
 
     who = ""
     try:
@@ -93,7 +98,9 @@ def _run(config, workdir: str, protocol: str) -> int:
             exchange.same_command(keys.flat(keys.as_json(config), "config."), workdir, protocol)
             devices.check(peers.count())
             compiled.keep()
-        runs.load(config.run).run(config, workdir, protocol)
+        with signals.leaving_at_once():
+            module = runs.load(config.run)
+        module.run(config, workdir, protocol)
     except BadInput as error:
         return _fail(f"{who}{error}", 2)
     except KeyboardInterrupt:

@@ -1,7 +1,9 @@
 """Stop signals (SIGTERM, Ctrl-C and others): the first one stops a run between two steps."""
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from types import FrameType
 
 from mixer import output
@@ -19,6 +21,37 @@ def leave_to_parent(*signals: signal.Signals) -> None:
     """Ignores these signals in a worker process; its parent, which also gets them, handles them."""
     for number in signals:
         signal.signal(number, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def hidden_from_children(*signals: signal.Signals) -> Iterator[None]:
+    """Processes that are started in this block never get these signals, nor while they import."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """In this block Ctrl-C ends the process with one line. It is for the imports before a run.
+
+    A KeyboardInterrupt there would be a long traceback, which some packages even ignore.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # such as under nohup
+        yield
+        return
+    signal.signal(signal.SIGINT, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"error: interrupted before the run began\n")
+    os._exit(1)
 
 
 class StopSignal:

@@ -37,6 +37,25 @@ def test_each_signal_stops_after_the_step(number):
     assert signal.getsignal(number) is before
 
 
+def test_ctrl_c_during_the_imports_is_one_line():
+    code = (
+        "import os, signal\n"
+        "from mixer import signals\n"
+        "with signals.leaving_at_once():\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    except BaseException:\n"  # as some packages do
+        "        print('ignored')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    said = "error: interrupted before the run began\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+    before = signal.getsignal(signal.SIGINT)
+    with signals.leaving_at_once():
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_workers_ignore_the_signals():
     worker = (
         "import os\n"

@@ -29,6 +29,9 @@ from mixer.prepare.listing import Listing, entries_of_shard
 LISTING = "plan.json"  # its name in older preparations, which can still be resumed
 LISTS, KNOWN, DONE, PARTS, SHARDS = "lists", "known", "done", "parts", "dataset"
 
+# All signals but the one with which a pool itself ends its processes.
+_OURS = tuple(number for number in signals.STOPS if number != signal.SIGTERM)
+
 
 def features(listing: Listing) -> tfds.features.FeaturesDict:
     """`image`, `label` (or `labels`, a list) and `file_name`, as in TFDS's ImageNet."""
@@ -146,7 +149,8 @@ def write_shards(
                 while len(running) < 2 * count and not stop():
                     if (shard := next(todo, None)) is None:
                         break
-                    running.add(pool.submit(_write, *shard))
+                    with signals.hidden_from_children(*_OURS):
+                        running.add(pool.submit(_write, *shard))
                 if not running:
                     return
                 done, running = futures.wait(running, 1, futures.FIRST_COMPLETED)
@@ -169,8 +173,6 @@ _writer: ShardWriter
 
 
 def _start(work: Path, name: str) -> None:
-    # All signals but the one with which the pool itself ends its processes.
-    signals.leave_to_parent(*(number for number in signals.STOPS if number != signal.SIGTERM))
     threading.Thread(target=_die_with_parent, daemon=True).start()
     global _writer
     _writer = ShardWriter(work, name)

@@ -19,7 +19,12 @@ from mixer.runs.evaluations import evaluation_transform
 from mixer.runs.imports import check_trusted, import_modules
 from mixer.runs.model import build_model, image_size_of, model_fields, resolution
 from mixer.runs.results import Results
-from mixer.runs.weights import card_of_config, pretrained_size_of, upstream_of
+from mixer.runs.weights import (
+    card_of_config,
+    pretrained_size_of,
+    telling_the_model,
+    upstream_of,
+)
 from mixer.weights import formats, hub_push, pretrained, programs, saving
 from mixer.weights.formats import hub_page
 from mixer.weights.located import locate
@@ -108,7 +113,8 @@ def conversion(config: ConfigDict) -> Conversion:
         )
     if Path(target).expanduser().exists():
         raise errors.BadInput(f"config.convert_to={target!r} exists: remove it, or choose another")
-    found = _averaged(config) if config.soup else _loaded(config)
+    with telling_the_model(config):
+        found = _averaged(config) if config.soup else _loaded(config)
     # Refuses now what cannot be written in that format.
     if programs.format_of(target):
         programs.check(target, found.params)

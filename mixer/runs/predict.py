@@ -69,6 +69,8 @@ def run(config: ConfigDict, output: str | None, protocol: str) -> None:
     reader = _reader(config, trained, files, views)
     exchange.same_work(0, fingerprints({"images": [reader]}))
     keys.used(config)  # refuses keys that would be ignored, before any work
+    if path is not None:
+        workdir.check_writable(path)
     if kind:
         wrong, contents = _embedded(trained, reader, kind)
     elif trained.card.regression:

@@ -1,19 +1,22 @@
 """Reads `config.init_from`: its origin, its card, and its parameters for the config's model."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from mixer import errors
+from mixer import errors, recognition
 from mixer.checkpoint import reading
 from mixer.checkpoint.model_card import ModelCard
 from mixer.data import sources
 from mixer.data.sources.label_kinds import VECTORS
 from mixer.loading import card_of_folder, card_of_published
+from mixer.models import registry
 from mixer.runs.data import class_names, data_dir, reading_of, training_split
 from mixer.runs.evaluations import evaluation_transform
 from mixer.runs.model import image_size_of, model_fields, resolution
@@ -131,7 +134,7 @@ def at_size(
     method, given = config.resize_method, pretrained_size_of(config)
     at = init_step(config)
     load = functools.partial(
-        pretrained.load_pretrained,
+        telling_the_model(config)(pretrained.load_pretrained),
         path,
         model,
         image_size=image_size,
@@ -143,10 +146,38 @@ def at_size(
     )
     if is_file(path):
         item = "ema" if config.init_ema else "params"
-        made_for = read_stored(path, model, step=at, item=item).size(model, image_size, given)
+        with telling_the_model(config):
+            made_for = read_stored(path, model, step=at, item=item).size(model, image_size, given)
     else:
         made_for = ModelCard.from_json(reading.read_meta(path, at)["card"]).image_size
     return resize.at_resolution(model, image_size, made_for, method), load
+
+
+@contextlib.contextmanager
+def telling_the_model(config: ConfigDict) -> Iterator[None]:
+    """Adds to an error which registered model the file in `init_from` contains, if another."""
+    try:
+        yield
+    except errors.BadInput as error:
+        if other := _other_model(config.init_from, config.model.name):
+            raise errors.BadInput(
+                f"{config.init_from} contains a {other}, not the recipe's {config.model.name}: "
+                f"give the recipe its name, --config=RECIPE:{other}"
+            ) from None
+        raise error
+
+
+def _other_model(path: str, name: str) -> str:
+    """The registered model in a local file, if it is not `name`; "" if it is, or is unknown."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        return ""
+    try:
+        arrays, size = recognition.parameters(str(file), path), formats.image_size(str(file))
+        found = recognition.recognise(arrays, size, path)
+    except errors.BadInput:
+        return ""
+    return "" if found == registry.known_as(name) else found
 
 
 def card_of_config(config: ConfigDict) -> ModelCard:

@@ -1,5 +1,6 @@
 """The run's output folder: config.json, results.json, and whether a run may resume there."""
 
+import contextlib
 import csv
 import functools
 import io
@@ -7,6 +8,7 @@ import json
 import math
 import os
 import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -121,6 +123,26 @@ def unless_complete(
             run(config, path, protocol)
 
     return checked
+
+
+def check_writable(workdir: epath.Path) -> None:
+    """Refuses a local folder that cannot be written, before long work; leaves nothing behind.
+
+    Raises:
+      BadInput: with the reason.
+    """
+    if storage.is_remote(workdir) or peers.index():
+        return
+    missing = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=workdir).close()
+    except OSError as error:
+        raise errors.BadInput(f"--workdir={workdir} cannot be written: {error.strerror}") from None
+    finally:
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def begin(workdir: epath.Path, config: ConfigDict) -> None:

@@ -53,6 +53,15 @@ def published(tmp_path, monkeypatch):
         yield params, file
 
 
+def test_a_file_of_another_model_is_named_with_the_word_for_it(published):
+    _, file = published
+    for name in ("Mixer-S/16", "ViT-S/16"):
+        config = quickstart.get_config(f"{name},224", "fewshot")
+        config.init_from = str(file)
+        with pytest.raises(mixer.BadInput, match="not the recipe's .* --config=RECIPE:Mixer-tiny"):
+            load_trained(config)
+
+
 def upstream(file):
     return {
         "model": "Mixer-tiny/16",
@@ -114,6 +123,9 @@ def test_predict(published, data_dir, tmp_path, capsys):
     Image.new("RGB", (50, 40), (20, 30, 240)).save(tmp_path / "sky.png")
     config = quickstart.get_config("", "predict")
     config.update(init_from=NAME, images=str(tmp_path / "sky.png"))
+    with pytest.raises(mixer.BadInput, match="weights.npz/out cannot be written: Not a directory"):
+        predict.run(config, str(tmp_path / "weights.npz/out"), "quickstart")
+    assert "%" not in capsys.readouterr().out  # before it predicts
     predict.run(config, str(tmp_path / "out"), "quickstart")
     out = capsys.readouterr().out
     (line,) = map(json.loads, (tmp_path / "out" / "predictions.jsonl").open())

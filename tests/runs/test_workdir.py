@@ -55,6 +55,16 @@ def test_an_unreadable_file_is_not_called_unwritable(read, tmp_path):
         read(path)
 
 
+def test_a_check_of_a_folder_leaves_nothing_behind(tmp_path):
+    (tmp_path / "kept").mkdir()
+    for folder in ("a/b", "kept", "kept/c"):
+        workdir.check_writable(epath.Path(tmp_path) / folder)
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match="file/a cannot be written: Not a directory"):
+        workdir.check_writable(epath.Path(tmp_path) / "file/a")
+    assert {path.name for path in tmp_path.rglob("*")} == {"kept", "file"}
+
+
 def test_the_commit_is_of_the_repository_that_tracks_this_code(tmp_path, monkeypatch):
     def git(*arguments):
         who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
