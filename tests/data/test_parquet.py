@@ -71,6 +71,10 @@ PNG = [png(np.full((8, 8, 3), i, np.uint8)) for i in range(3)]
 FLOATS = pa.list_(pa.float32())
 
 
+def made_of(labels):
+    return np.zeros((len(labels), 8, 8, 3), np.uint8), np.array(labels)
+
+
 @pytest.mark.parametrize(
     "images, labels",
     [
@@ -104,6 +108,30 @@ def test_the_vectors_of_one_split_say_how_many_numbers_there_are(tmp_path):
     assert open_(f"parquet:{tmp_path}").classes == ("0", "1")
     pq.write_table(pa.table({"image": PNG, "label": pa.array([[], *rows[1:]], FLOATS)}), file)
     with pytest.raises(errors.BadInput, match=r"row 0 .*label is \(\): expected 2 numbers"):
+        open_(f"parquet:{tmp_path}")
+
+
+def test_one_file_may_tell_what_another_does_not(tmp_path):
+    """A split without labels, whose column has no type, comes first; one has lost its metadata."""
+    table = table_of(*made_of((0, 1, 2)))
+    for name, changed in (
+        ("test", table.set_column(1, "label", pa.nulls(3))),
+        ("train", table),
+        ("val", table.replace_schema_metadata(None)),
+    ):
+        pq.write_table(changed, tmp_path / f"{name}.parquet")
+    for split in ("train", "validation"):
+        source = open_(f"parquet:{tmp_path}", split)
+        assert source.classes == CLASSES and sorted(source.every_label()) == [0, 1, 2]
+    with pytest.raises(errors.BadInput, match="has no label: use another split than test"):
+        open_(f"parquet:{tmp_path}", "test")
+    metadata = table.schema.metadata[b"huggingface"].replace(b"bird", b"fish")
+    other = table.replace_schema_metadata({b"huggingface": metadata})
+    pq.write_table(other, tmp_path / "val.parquet")
+    message = (
+        "val.parquet names the classes airplane, fish, cat, but .*train.parquet airplane, bird"
+    )
+    with pytest.raises(errors.BadInput, match=message):
         open_(f"parquet:{tmp_path}")
 
 

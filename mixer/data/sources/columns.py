@@ -33,6 +33,11 @@ def feature(features: dict, column: str) -> dict:
     return found if isinstance(found, dict) else {}
 
 
+def class_names(schema: pa.Schema, column: str) -> tuple[str, ...]:
+    """The names of the classes that the numbers in a column mean; () if none are known."""
+    return tuple(feature(described(schema), column).get("names") or ())
+
+
 def image_column(file: Path, schema: pa.Schema, features: dict, key: str) -> str:
     """The column of the images; see `_column`."""
     return _column(file, schema, features, "image", key)

@@ -40,33 +40,24 @@ def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
     """
     name = f"parquet:{path}"
     files = split_files.find("parquet", path, _ENDING)
-    parts, features, schema = {}, {}, None
+    every = tuple(file for several in files.values() for file in several)
+    tables = {file: _metadata(file) for file in every}
+    schemas = {file: table.schema.to_arrow_schema() for file, table in tables.items()}
+    first = min(every, key=lambda file: _untold(schemas[file]))
+    schema, features = schemas[first], columns.described(schemas[first])
+    image = columns.image_column(first, schema, features, image_key)
+    label = columns.label_columns(first, schema, features, label_key)
+    vectors, classes = columns.are_vectors(schema, label), columns.class_names(schema, label[0])
+    for file, found in schemas.items():
+        _check_alike(f"{name}: {file}", found, str(first), schema, (image, *label))
+    kind, parts = columns.plain(schema.field(image).type), {}
     for split, several in files.items():
-        tables = [_metadata(file) for file in several]
-        for file, table in zip(several, tables, strict=True):
-            found = table.schema.to_arrow_schema()
-            if schema is None:
-                schema, first, features = found, file, columns.described(found)
-                image = columns.image_column(first, schema, features, image_key)
-                label = columns.label_columns(first, schema, features, label_key)
-                vectors = columns.are_vectors(schema, label)
-            elif any(not _alike(found, schema, column) for column in (image, *label)):
-                one, other = (
-                    ", ".join(f"{field.name}: {field.type}" for field in each)
-                    for each in (found, schema)
-                )
-                raise errors.BadInput(
-                    f"{name}: {file} has the columns {one}, but {first} has {other}: are these "
-                    f"several data sets? Name one of the files"
-                )
-        kind = columns.plain(schema.field(image).type)
-        stored = Rows(tuple(map(str, several)), tuple(tables), image, kind)
-        labels = _vectors(several, label) if vectors else _labels(several, label[0], features)
+        own = tuple(tables[file] for file in several)
+        stored = Rows(tuple(map(str, several)), own, image, kind)
+        labels = _vectors(several, label) if vectors else _labels(several, label[0], classes)
         parts[split] = Part(names(split, labels, _own_names(stored)), labels, stored)
     outputs = _outputs(label, parts) if vectors else ()
-    classes = tuple(columns.feature(features, label[0]).get("names") or ())
     unread = tuple(f"column {n!r}" for n in schema.names if n not in (image, *label))
-    every = tuple(file for several in files.values() for file in several)
     return Collection(name, parts, classes, every, unread, outputs)
 
 
@@ -149,11 +140,38 @@ class Rows:
         )
 
 
-def _alike(one: pa.Schema, other: pa.Schema, column: str) -> bool:
-    """Whether both have this column, with the same `columns.plain` type."""
-    if column not in one.names:
-        return False
-    return columns.plain(one.field(column).type) == columns.plain(other.field(column).type)
+def _untold(schema: pa.Schema) -> tuple[int, bool]:
+    """How many columns have no type, as all values are missing; and whether nothing describes them.
+
+    Both are so in a split without labels, or in files that another program has written again.
+    """
+    return sum(pa.types.is_null(kind) for kind in schema.types), not columns.described(schema)
+
+
+def _check_alike(
+    where: str, found: pa.Schema, first: str, schema: pa.Schema, wanted: Sequence[str]
+) -> None:
+    """Refuses a file whose columns have other types than the first one's, or name other classes.
+
+    A column in which all values are missing may have no type.
+    """
+    for column in wanted:
+        kind = columns.plain(found.field(column).type) if found.names.count(column) == 1 else None
+        if kind not in (columns.plain(schema.field(column).type), pa.null()):
+            one, other = (
+                ", ".join(f"{field.name}: {field.type}" for field in each)
+                for each in (found, schema)
+            )
+            raise errors.BadInput(
+                f"{where} has the columns {one}, but {first} has {other}: are these several data "
+                f"sets? Name one of the files"
+            )
+        theirs, ours = (columns.class_names(each, column) for each in (found, schema))
+        if theirs and theirs != ours:
+            raise errors.BadInput(
+                f"{where} names the classes {errors.shown(theirs)}, but {first} "
+                f"{errors.shown(ours)}: a number would mean two classes. Name one of the files"
+            )
 
 
 def _metadata(file: Path) -> pq.FileMetaData:
@@ -174,9 +192,8 @@ def _read(file: Path, column: str) -> list:
     return values.to_pylist()
 
 
-def _labels(files: Sequence[Path], column: str, features: dict) -> list:
+def _labels(files: Sequence[Path], column: str, classes: Sequence[str]) -> list:
     """Class names, or numbers as text, of all rows."""
-    classes = columns.feature(features, column).get("names", ())
     values = [(file, value) for file in files for value in _read(file, column)]
 
     def name(file: Path, row: int, value) -> str | None:
