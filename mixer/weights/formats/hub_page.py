@@ -236,7 +236,9 @@ def readme(
     height, width = card.image_size
     # Only the name of a folder or file: its path should not be published.
     data = f", trained on {card.dataset.rstrip('/').rpartition('/')[2]}" if card.dataset else ""
-    resizing = config["pretrained_cfg"]["interpolation"]
+    prepared = f"`{card.transform}`, {config['pretrained_cfg']['interpolation']}"
+    if not crop(card):
+        prepared = f"`{card.transform}`, for which timm has no terms: its own transform is another"
     place = f"hf-hub:{repo}" if repo else f"local-dir:{name}"
     create = f'model = timm.create_model("{place}", pretrained=True'
     gelu = f"\n    {create})\n"
@@ -271,7 +273,7 @@ library_name: timm
 {card.model["name"]} ({_FAMILIES[model.traits.family].paper}){data}.
 
 - Architecture in timm: `{config["architecture"]}` with `{json.dumps(config["model_args"])}`
-- Images: {height} x {width} pixels; in evaluation `{card.transform}`, {resizing}
+- Images: {height} x {width} pixels; in evaluation {prepared}
 - Classes: {classes}
 {table}
 In JAX, with `mlp-mixer-jax`, whose images are in [-1, 1]:

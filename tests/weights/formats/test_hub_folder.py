@@ -125,6 +125,8 @@ def test_a_vit_without_a_class_token_is_read_as_one(tmp_path):
 def test_the_page_has_what_is_known():
     config = hub_page.describe(model(), card())
     page = hub_page.readme("x", model(), card(), config)
+    other = hub_page.readme("x", model(), card("resize(48)|central_crop"), config)
+    assert ("timm has no terms" in page, "timm has no terms" in other) == (False, True)
     assert "license" not in page and "| measure" not in page and "local-dir:x" in page
     facts = {"license": "apache-2.0", "measured": {"test/top1": 0.12345}}
     page = hub_page.readme("x (1)", model(), card(dataset="folder:/a/pets/"), config, **facts)
