@@ -69,6 +69,13 @@ class Classifier:
 
         self._apply = apply
 
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.card.image_size))
+        return (
+            f"Classifier({self.card.path!r}): a {self.card.model['name']} of {size} pixels, "
+            f"{len(self.card.names):,} classes: {errors.shown(self.card.names)}"
+        )
+
     def __call__(self, images: Image | Sequence[Image], top: int = 5) -> list[list[Guess]]:
         """The most likely classes of each image, the best first.
 

@@ -19,6 +19,7 @@ def classify():
 
 
 def test_names_and_probabilities_are_those_of_the_model(classify, monkeypatch):
+    assert repr(classify).startswith(f"Classifier({NAME!r}): a Mixer-Ti/4 of 32 x 32 pixels, 10 cl")
     model, params, card = mixer.load(NAME)
     files = sorted(IMAGES.glob("*.png"))
     logits = jax.jit(model.apply)({"params": params}, mixer.preprocess(files, card))

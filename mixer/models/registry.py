@@ -2,7 +2,7 @@
 
 import dataclasses
 import fnmatch
-from typing import Any
+from typing import Any, Literal, SupportsIndex, overload
 
 import jax
 from flax import linen as nn
@@ -92,6 +92,10 @@ def register_model(
         family.traits = traits
 
 
+@overload
+def list_models(pattern: str = ..., *, verbose: Literal[False] = ...) -> list[str]: ...
+@overload
+def list_models(pattern: str = ..., *, verbose: Literal[True]) -> dict[str, str]: ...
 def list_models(pattern: str = "*", *, verbose: bool = False) -> list[str] | dict[str, str]:
     """The registered names that match, sorted.
 
@@ -170,7 +174,9 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def create_model(name: str, num_classes: int | None = None, **overrides) -> nn.Module:
+def create_model(
+    name: str, num_classes: SupportsIndex | None = None, **overrides: Any
+) -> nn.Module:
     """Builds a model by its published name.
 
     Args:

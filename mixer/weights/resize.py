@@ -25,6 +25,7 @@ import numbers
 from typing import Any
 
 import numpy as np
+from flax import linen as nn
 
 from mixer import errors
 from mixer.weights import fitting
@@ -63,11 +64,11 @@ def grid(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
 
 
 def at_resolution(
-    model,
+    model: nn.Module,
     image_size: int | tuple[int, int],
     pretrained_size: int | tuple[int, int],
     method: str = "auto",
-):
+) -> nn.Module:
     """The module that `load_pretrained(path, model, image_size, ...)` returns parameters for.
 
     Args:

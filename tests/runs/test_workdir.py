@@ -1,6 +1,7 @@
 """The folder of a run after a power cut, on a damaged disk, and after its removal."""
 
 import json
+import shutil
 import subprocess
 
 import pytest
@@ -84,7 +85,7 @@ def test_the_commit_is_of_the_repository_that_tracks_this_code(tmp_path, monkeyp
 
 
 @pytest.mark.long
-def test_a_removed_folder_and_truncated_results(data_dir, tmp_path, monkeypatch):
+def test_a_removed_folder_and_truncated_results(data_dir, tmp_path, monkeypatch, capsys):
     config = quickstart.get_config("smoke")
     config.runtime.log_every = config.runtime.checkpoint_every = "2 steps"
     path, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
@@ -112,3 +113,9 @@ def test_a_removed_folder_and_truncated_results(data_dir, tmp_path, monkeypatch)
         whole[key] for key in ("metrics", "step")
     ]
     assert (path / "metrics.jsonl").read_text() == lines
+    shutil.rmtree(path / "checkpoints")
+    results.unlink()
+    capsys.readouterr()
+    train.run(config, str(path), "quickstart")
+    said = f"no checkpoint is in {path / 'checkpoints'}: starting again from step 0"
+    assert said in capsys.readouterr().out.splitlines()
