@@ -54,7 +54,7 @@ class Checkpoints:
         self._training, self._path, self._store = training, path, store
 
     def newest(self) -> tuple[TrainState, ResumePoint] | None:
-        """Restores the newest intact checkpoint; None if there is none.
+        """Restores the newest intact checkpoint; None, which it says of a begun run, without one.
 
         Raises:
           BadInput: the examples or the teacher have changed, or it is past the last step of this
@@ -66,6 +66,9 @@ class Checkpoints:
             self._check,
         )
         if found is None:
+            if (self._path / "metrics.jsonl").exists():  # of a run that was begun here
+                where = self._path / "checkpoints"
+                print(f"no checkpoint is in {where}: starting again from step 0", flush=True)
             return None
         items, meta = found
         resuming.check_total(self._path, meta["step"], self._training.total)

@@ -80,8 +80,6 @@ def train(config: ConfigDict, output: str, protocol: str, stop: StopSignal, time
                 print(f"resuming from step {point.step:,} of {training.total:,}", flush=True)
                 laps.lap("restore")
             else:
-                if (path / "metrics.jsonl").exists():  # of a run that was begun here
-                    print(f"no checkpoint is in {folder}: starting again from step 0", flush=True)
                 state, point = created or _create(training, laps)
                 _print_model(training)
             _train_from(point, state, training, path, checkpoints, check_ours, stop, laps, protocol)
