@@ -92,6 +92,14 @@ def _words(words: str) -> list[str]:
     return list(filter(None, found))
 
 
+def _meant_by_path(word: str) -> str:
+    """How to give what is at this path; "" if nothing is there that a run could use."""
+    path = Path(word).expanduser()
+    if path.suffix.lower() in (".npz", ".safetensors") or (path / "config.json").is_file():
+        return f"--config.init_from={word}" if path.exists() else ""
+    return f"folder:{word}" if path.is_dir() else ""
+
+
 def _classify(
     word: str, datasets: Mapping[str, str], choices: Sequence[str] = ()
 ) -> tuple[str, object]:
@@ -111,7 +119,9 @@ def _classify(
         raise errors.BadInput(f"config argument {word!r}: keys are set with --config.{word}")
     kind, _, path = word.partition(":")
     places = [f"{kind}:PATH" for kind in in_place.NAMES]
-    if "/" in path:
+    if there := _meant_by_path(word):
+        near = [there]
+    elif "/" in path:
         near = errors.nearest(f"{kind}:PATH", places, 1)
     elif keys := meanings.called(word, meanings.common_keys()):
         near = [f"--config.{key}=" for key in keys if not key.startswith("--")]

@@ -123,6 +123,12 @@ def test_an_unknown_word_also_suggests_datasets(tmp_path, monkeypatch):
         "my_flowres": {"my_flowers"},
         "smok": {"smoke"},
     }
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a run").mkdir()
+    for place in ("a run/config.json", "weights.npz"):
+        (tmp_path / place).touch()
+    near |= {"my_folders": {"folder:my_folders"}, "./my_folders": {"folder:./my_folders"}}
+    near |= {p: {f"--config.init_from={p}"} for p in ("a run", "weights.npz")}
     for word, expected in near.items():
         with pytest.raises(mixer.BadInput, match="unknown config argument") as error:
             quickstart.get_config(word)

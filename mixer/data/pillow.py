@@ -115,7 +115,8 @@ def _as_value_error(data: bytes) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # on damaged files Pillow raises many kinds
-        reason = "it is cut off" if isinstance(error, struct.error) else error
+        short = isinstance(error.__cause__ or error, struct.error)
+        reason = "it is cut off" if short else error
         raise ValueError(f"not a readable image ({len(data)} bytes): {reason}") from error
 
 

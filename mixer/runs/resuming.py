@@ -55,7 +55,12 @@ def check_config(
       BadInput: lists each key with its old and new value.
     """
     absent = "absent"
-    run = old.get("run", "train")
+    run, asked = old.get("run", "train"), new.get("run", "train")
+    if run != asked:
+        raise errors.BadInput(
+            f"--workdir={workdir} has the output of config.run={run}, and this is "
+            f"config.run={asked}: give another --workdir"
+        )
     old = as_now(old, run, new)
     # A run that does not evaluate during training may never have read its evaluators.
     added = {key for key in new if run in _TRAINING and key.startswith("evaluators.")} - old.keys()
@@ -75,7 +80,7 @@ def check_config(
         may = f"only runtime.*, {', '.join(_NOT_IN_RESULTS)} may"
         if complete:
             what, fix = "contains another run, which is complete", "Give another"
-            if run == new["run"] == "train":
+            if run == "train":
                 fix = f"To train longer, start from it: --config.init_from={workdir}, with another"
         else:
             may += (

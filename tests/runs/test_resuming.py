@@ -119,6 +119,13 @@ def test_a_run_begun_before_a_key_existed_has_the_value_that_means_what_it_did()
             resuming.check_config("runs/a", OLD, OLD | {key: changed}, complete=True)
 
 
+def test_a_folder_of_one_kind_of_run_is_not_another_kinds():
+    said = "^--workdir=runs/a has the output of config.run=train, and this is config.run=evaluate: "
+    with pytest.raises(BadInput, match=said):
+        other = OLD | {"run": "evaluate", "total": "1 epochs"}
+        resuming.check_config("runs/a", OLD, other, complete=True)
+
+
 def test_nothing_may_change_in_a_complete_run():
     with pytest.raises(BadInput, match="which is complete. To train longer, start from it"):
         resuming.check_config("runs/a", OLD, OLD | {"input.on_bad": "skip"}, complete=True)
