@@ -35,7 +35,7 @@ class Peak:
 # leaves to programs, according to its out-of-memory errors; of a TPU7x, for which it was not asked,
 # all there is. `on_chip` fits the compiled steps of the Mixers on v3, v5e and v6e
 # (docs/results/plans.csv); for the others it is that of the nearest of these.
-_V5E, _V6E = 110e6, 165e6
+_V5E, _V6E = 130e6, 220e6
 _TPU_CORES = {
     "TPU v2": Peak(23e12, int(7.48 * _GIB), 350e9, 0),
     "TPU v3": Peak(61.5e12, int(15.48 * _GIB), 450e9, 0),

@@ -16,7 +16,7 @@ from mixer.planning.peaks import Peak
 from mixer.runs.model import build_model, image_size_of, model_fields
 from mixer.runs.sam import passes
 
-ERROR = "within 10 % of the compiled steps on TPUs, rougher on GPUs"
+ERROR = "within 12 % of the compiled steps on TPUs, rougher on GPUs"
 
 
 @dataclasses.dataclass(frozen=True)
