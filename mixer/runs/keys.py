@@ -106,10 +106,12 @@ def check_levels(names: Iterable[str], config: ConfigDict) -> None:
             found, at = found[part], f"{at}.{part}"
         else:
             if parts and start == "config" and isinstance(found, ConfigDict):
-                raise errors.BadInput(
-                    f"{at} is a group of keys: set them one by one, --{at}.KEY=VALUE, where KEY is "
-                    f"one of {', '.join(sorted(found))}"
-                )
+                inner = sorted(found)
+                fix = f"set them one by one, --{at}.KEY=VALUE, where KEY is one of "
+                fix += ", ".join(inner)
+                if len(inner) == 1:
+                    fix = f"set --{at}.{inner[0]}=VALUE"
+                raise errors.BadInput(f"{at} is a group of keys: {fix}")
 
 
 def read_so_far(config: TrackedConfig) -> set[str]:

@@ -28,6 +28,7 @@ BAD = [
     ("--config.batch_size=many", "error: --config.batch_size=many: expected a whole number"),
     ("--config.label_smoothing=low", "--config.label_smoothing=low: expected a number"),
     ("--config.total.epochs=3", "config.total is a value, '50 epochs', not a group of keys"),
+    ("--config.probe=0.1", "config.probe is a group of keys: set --config.probe.l2=VALUE"),
     ("--config.image_size[0]=32", "set all of it: --config.image_size=(24, 24)"),
     ("--config.optimizer=adam", "--config.optimizer.KEY=VALUE, where KEY is one of agc, "),
     ("--config.run=trian", "Did you mean 'train'"),
