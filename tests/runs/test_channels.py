@@ -85,7 +85,7 @@ def test_five_channels(root):
     config.model.in_chans = 3
     assert "set config.model.in_chans=5" in build_training(config).unreadable()
     config.model.in_chans = 0
-    with pytest.raises(errors.BadInput, match="config.model.in_chans=0: expected a whole number, 1"):
+    with pytest.raises(errors.BadInput, match="config.model.in_chans=0: expected a whole"):
         build_training(config)
 
 
