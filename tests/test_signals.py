@@ -39,21 +39,32 @@ def test_each_signal_stops_after_the_step(number):
 
 def test_ctrl_c_during_the_imports_is_one_line():
     code = (
-        "import os, signal\n"
+        "import os, signal, sys\n"
         "from mixer import signals\n"
+        "usual = signal.default_int_handler if sys.argv[1] == 'usual' else signal.SIG_IGN\n"
+        "signal.signal(signal.SIGINT, usual)\n"
         "with signals.leaving_at_once():\n"
         "    try:\n"
         "        os.kill(os.getpid(), signal.SIGINT)\n"
         "    except BaseException:\n"  # as some packages do
         "        print('ignored')\n"
+        "print(signal.getsignal(signal.SIGINT) == usual)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    said = "error: interrupted before the run began\n"
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
-    before = signal.getsignal(signal.SIGINT)
-    with signals.leaving_at_once():
-        assert signal.getsignal(signal.SIGINT) is not before
-    assert signal.getsignal(signal.SIGINT) is before
+
+    def outcome(handler):
+        command = [sys.executable, "-c", code, handler]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        return done.returncode, done.stdout, done.stderr
+
+    assert outcome("usual") == (1, "", "error: interrupted before the run began\n")
+    assert outcome("ignored") == (0, "True\n", "")  # as under nohup
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with signals.leaving_at_once():
+            assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_workers_ignore_the_signals():

@@ -1,6 +1,7 @@
 """TPU slices as the TPU compiler knows them: devices that need not be there."""
 
 import importlib.util
+import math
 import os
 import re
 
@@ -54,6 +55,21 @@ def topology(name: str) -> str:
     sides = [2 ** ((doublings + place) // dimensions) for place in range(dimensions)]
     sides = [2, 2, 1] if (dimensions, chips) == (3, 4) else sides
     return f"{generation}:{'x'.join(map(str, sides))}"
+
+
+def product_name(name: str) -> str:
+    """Cloud TPU's name of GENERATION:GRID, such as v3-32 for v3:4x4; another name stays as it is.
+
+    Raises:
+      BadInput: an unknown generation, or no grid.
+    """
+    generation, colon, grid = name.partition(":")
+    if not colon:
+        return name
+    counted = {compiler: cores for compiler, cores, _ in _GENERATIONS.values()}
+    if generation not in counted or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){1,2}", grid):
+        raise errors.BadInput(f"config.plan.topology={name!r}: expected {_EXPECTED}")
+    return f"{generation}-{counted[generation] * math.prod(map(int, grid.split('x')))}"
 
 
 def devices(name: str, slices: int = 1) -> list[jax.Device]:

@@ -20,7 +20,7 @@ from configs.arguments import Arguments
 from mixer import errors
 from mixer.data import sources
 from mixer.data.sources import Source
-from mixer.planning import flops, peaks
+from mixer.planning import flops, peaks, slices
 from mixer.runs import estimate, keys
 from mixer.runs.bill import known_images, work_of
 from mixer.runs.data import training_source
@@ -170,11 +170,16 @@ def _on_accelerators(config: ConfigDict, load: Load) -> Iterator[tuple[str, str]
     asked = config if "reproduce" in config and "plan" in config else _defaults(config)
     work, price, topology = work_of(config), asked.plan.price, asked.plan.topology
     for name in (topology,) if topology else asked.reproduce.accelerators:
-        peak, devices = peaks.by_product_name(name)
-        if config.batch_size < devices:
-            continue
+        peak, devices = peaks.by_product_name(slices.product_name(name))
         seconds = load.step_seconds(config.batch_size, devices, peak)
-        if seconds < _SHORTEST_STEP:
+        unknown = ""
+        if config.batch_size < devices:
+            unknown = f"a batch of {config.batch_size:,} is too small for {devices:,} devices"
+        elif seconds < _SHORTEST_STEP:
+            unknown = "a step of less than a millisecond waits for the host"
+        if unknown:
+            if topology:
+                yield f"on {name}", unknown
             continue
         text = f"a step takes about {seconds * 1e3:,.3g} ms"
         if work:

@@ -31,6 +31,14 @@ def test_cloud_tpus_names(name, topology):
     assert slices.topology(name) == topology
 
 
+def test_a_grid_of_chips_has_one_of_clouds_names():
+    names = {"v3:4x4": "v3-32", "v4:2x2x4": "v4-32", "v5e:4x4": "v5e-16", "H100-8": "H100-8"}
+    assert {name: slices.product_name(name) for name in names} == names
+    for wrong in ("v9:4x4", "v3:", "v3:4", "v3:4x0"):
+        with pytest.raises(BadInput, match="expected a slice"):
+            slices.product_name(wrong)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -79,6 +79,20 @@ def test_the_numbers_are_those_of_the_training(data_dir, capsys):
     assert of_step == pytest.approx(training.update.flops_per_image / 1e9, rel=0.01)
 
 
+def test_a_slice_has_two_names_and_gets_a_line_in_any_case(data_dir, capsys):
+    config = get_config("imagenet", "", None, run=groups.ALL)
+    config.model.num_blocks = 1
+
+    def line(topology, batch_size):
+        config.plan.topology, config.batch_size = topology, batch_size
+        return shown(config, capsys)[f"on {topology}"]
+
+    assert line("v3:4x4", 4096) == line("v3-32", 4096)
+    assert line("v3:4x4", 4096).startswith("a step takes about ")
+    assert line("v3-32", 16) == "a batch of 16 is too small for 32 devices"
+    assert line("v3-32", 32) == "a step of less than a millisecond waits for the host"
+
+
 def test_what_depends_on_missing_data_is_reported_as_unknown(data_dir, tmp_path, capsys):
     config = get_config("finetune", "Mixer-B/16,cifar10", None)
     config.runtime.data_dir, config.input.stage = str(tmp_path), str(tmp_path / "stage")
