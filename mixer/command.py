@@ -47,7 +47,7 @@ def main() -> int:
 
     # File names may hold bytes that are not UTF-8, which the terminal cannot show.
     sys.stdout.reconfigure(errors="backslashreplace")
-    argv = [arg for arg in sys.argv if arg not in _HELP]
+    argv = [arg for arg in sys.argv if arg not in _HELP | {"--version"}]
     with signals.leaving_at_once():
         try:
             if len(argv) < len(sys.argv):
@@ -64,11 +64,13 @@ def main() -> int:
 
 
 def _help(argv: list[str]) -> int:
-    """Prints an overview or, if a recipe is given, its description and its keys."""
+    """Prints an overview or, if a recipe is given, its description and its keys; or versions."""
     from mixer import help as texts
     from mixer import output
 
-    if recipe := _value(argv, "config"):
+    if "--version" in sys.argv:
+        text = texts.versions()
+    elif recipe := _value(argv, "config"):
         text = texts.of_recipe(recipe, *_parse(argv, whole=True))
     else:
         text = texts.overview()
@@ -167,10 +169,9 @@ def _parse(argv: list[str], *, whole: bool = False):
     recipe = f"{recipes.find(name)}{colon}{words}"
     recipes.make_importable()
     _check_before_parsing(argv, name)
-    run = _value(argv, "config.run")
 
     def load(path):
-        config = recipes.load(path, run=run, whole=whole)
+        config = recipes.load(path, run=_value(argv, "config.run"), whole=whole)
         keys.check_levels([arg.partition("=")[0] for arg in argv], config)
         return config
 

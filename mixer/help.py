@@ -1,6 +1,10 @@
-"""The text of `--help`."""
+"""The texts of `--help` and `--version`."""
 
+import platform
+
+import mixer
 from mixer import errors, recipes, runs
+from mixer.hosts import software
 
 
 def overview() -> str:
@@ -27,7 +31,15 @@ Examples:
   {command} --config=quickstart --workdir=runs/quickstart
   {command} --config=folder:folder:PATH,Mixer-S/16,224 --config.batch_size=128 --workdir=runs/mine
 
-For several processes, give each --coordinator=HOST:PORT --num_processes=N --process_id=I."""
+For several processes, give each --coordinator=HOST:PORT --num_processes=N --process_id=I.
+--version prints the versions of this program and of its packages."""
+
+
+def versions() -> str:
+    """What a report of a fault needs: one line a package that determines the numbers of a run."""
+    found = {"mixer": f"{mixer.__version__}, code {software.code()}"}
+    found |= {"python": platform.python_version()} | software.versions()
+    return "\n".join(f"{name} {version}" for name, version in found.items())
 
 
 def of_recipe(recipe: str, config, protocol: str) -> str:

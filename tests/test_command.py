@@ -16,6 +16,7 @@ from runs_command import write_spy
 import mixer
 from configs import meanings, quickstart
 from mixer import errors, help, recipes, runs
+from mixer.hosts import software
 from mixer.runs import keys
 
 ROOT = Path(__file__).parents[1]
@@ -147,6 +148,12 @@ def test_the_meaning_of_a_key_is_its_comment():
     assert common["runtime.mesh"] == "Number of devices along the axis; -1: all that remain."
     assert meanings.of_entry("evaluator")["dataset"] == "empty: the one trained on"
     assert meanings.of_entry("fewshot")["shots"] == "examples per class"
+
+
+def test_the_versions_are_those_that_results_record(said):
+    code, out, err = said("--version")
+    assert (code, err) == (0, "") and out.startswith(f"mixer {mixer.__version__}, code ")
+    assert dict(line.split() for line in out.splitlines()[2:]) == software.versions()
 
 
 def test_the_version_in_a_clone_is_its_own():
