@@ -182,6 +182,9 @@ def _arguments(model, card: ModelCard, family: _Family) -> dict[str, Any]:
     if model.traits.family == "Mixer":
         widths = model.tokens_mlp_dim, model.channels_mlp_dim
         found |= {"mlp_ratio": [_ratio(width, model.hidden_dim) for width in widths]}
+    if model.traits.family == "NFNet":
+        # By default timm adds 1e-5 to the variance of a kernel, which may be a percent of it.
+        found |= {"std_conv_eps": 1e-12}
     if getattr(model, "pooling", "") == "gap":
         found |= {"global_pool": "avg", "class_token": False, "fc_norm": False}
     return found

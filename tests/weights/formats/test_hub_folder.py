@@ -109,6 +109,7 @@ def test_what_is_read_from_timm_is_written_under_the_same_name(architecture, nam
     imagenet = name.startswith(("ResMLP", "ConvNeXt", "NFNet"))  # normalise by themselves
     assert (made["pretrained_cfg"]["mean"][0] == 0.485) == imagenet
     assert ("img_size" in made["model_args"]) == made["pretrained_cfg"]["fixed_input_size"]
+    assert ("std_conv_eps" in made["model_args"]) == name.startswith("NFNet")
     page = hub_page.readme("x", mixer.create_model(name, 7), card(), made, repo="lab/x")
     assert f"hf-hub:{'lab/x'}" in page and "arXiv" in page
 
