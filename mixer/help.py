@@ -36,7 +36,7 @@ For several processes, give each --coordinator=HOST:PORT --num_processes=N --pro
 
 
 def versions() -> str:
-    """What a report of a fault needs: one line a package that determines the numbers of a run."""
+    """What a bug report needs: a line for each package that determines a run's numbers."""
     found = {"mixer": f"{mixer.__version__}, code {software.code()}"}
     found |= {"python": platform.python_version()} | software.versions()
     return "\n".join(f"{name} {version}" for name, version in found.items())

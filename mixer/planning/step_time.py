@@ -38,8 +38,8 @@ def accessed(
       held: those of them that this device holds and updates.
       itemsize: bytes of a number in a product: 2 in bfloat16, 4 in float32.
     """
-    leaves = min(1.0, math.sqrt(size * itemsize / peak.on_chip)) if peak.on_chip else 1.0
-    products = itemsize * (_TRAFFIC * leaves * elements + _PRODUCT_PASSES * parameters)
+    moved = min(1.0, math.sqrt(size * itemsize / peak.on_chip)) if peak.on_chip else 1.0
+    products = itemsize * (_TRAFFIC * moved * elements + _PRODUCT_PASSES * parameters)
     return products + 4 * _OPTIMIZER_PASSES * held
 
 

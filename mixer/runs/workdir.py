@@ -1,6 +1,5 @@
 """The run's output folder: config.json, results.json, and whether a run may resume there."""
 
-import contextlib
 import csv
 import functools
 import io
@@ -133,16 +132,10 @@ def check_writable(workdir: epath.Path) -> None:
     """
     if storage.is_remote(workdir) or peers.index():
         return
-    missing = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=workdir).close()
+        tempfile.TemporaryFile(dir=sharing.nearest(workdir)).close()
     except OSError as error:
         raise errors.BadInput(f"--workdir={workdir} cannot be written: {error.strerror}") from None
-    finally:
-        for folder in missing:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
 
 
 def begin(workdir: epath.Path, config: ConfigDict) -> None:
