@@ -15,16 +15,18 @@ from mixer.models import fields
 
 # Names that other code uses for our keys. One that begins with "--" is a flag.
 OTHER_NAMES = {
-    "schedule.base": "lr learning_rate base_lr peak_lr init_lr max_lr rate",
-    "schedule.decay": "lr_schedule lr_scheduler scheduler sched lr_decay",
-    "schedule.end": "min_lr end_lr final_lr",
+    "schedule.base": "lr learning_rate base_lr base_learning_rate peak_lr init_lr max_lr rate",
+    "schedule.decay": "lr_schedule lr_scheduler scheduler sched lr_decay decay_type",
+    "schedule.end": "min_lr end_lr final_lr linear_end",
     "schedule.warmup": "warmup_steps warmup_epochs num_warmup_steps warm_up",
     "total": "epochs num_epochs max_epochs steps num_steps max_steps train_steps total_steps "
-    "num_train_epochs num_train_steps training_steps iterations duration",
+    "num_train_epochs num_train_steps training_steps total_epochs num_training_epochs "
+    "total_examples iterations duration",
     "batch_size": "batch bs train_batch_size global_batch_size",
     "micro_batches": "accum accum_steps grad_accum grad_accum_steps gradient_accumulation_steps",
-    "optimizer.name": "opt optim optimizer_name momentum betas beta1 beta2 b1 b2",
-    "optimizer.weight_decay": "wd decay l2",
+    "optimizer.name": "opt optim optimizer_name momentum betas beta1 beta2 b1 b2 optax optax_name "
+    "mu_dtype momentum_dtype optim_dtype",
+    "optimizer.weight_decay": "wd decay l2 l2_decay_factor",
     "optimizer.clip_norm": "clip clip_grad grad_clip max_grad_norm grad_clip_norm",
     "optimizer.multipliers": "freeze frozen lr_mult",
     "optimizer.layer_decay": "lr_layer_decay layerwise_lr_decay layer_wise_lr_decay llrd",
@@ -38,6 +40,7 @@ OTHER_NAMES = {
     "distill.temperature": "distillation_tau tau kd_temperature temperature",
     "sam.rho": "sam sharpness_aware rho_max gsam",
     "ema_decay": "ema model_ema model_ema_decay polyak",
+    "seed": "rng_seed random_seed",
     "label_smoothing": "smoothing",
     "class_weights": "class_weight pos_weight reweight",
     "mixup": "mixup_alpha mixup_p",
@@ -46,7 +49,8 @@ OTHER_NAMES = {
     "loss": "criterion loss_fn",
     "image_size": "size resolution res img_size input_size crop_size height width",
     "input.transform": "augment augmentation augmentations aug aa randaug randaugment auto_augment "
-    "transforms pp preprocess preprocessing autoaugment color_jitter random_erasing reprob remode",
+    "transforms pp pp_train preprocess preprocessing autoaugment color_jitter random_erasing "
+    "reprob remode",
     "input.split": "train_split",
     "input.sampling": "sampler oversample oversampling weighted_sampler class_balanced balanced",
     "input.mixture": "mix mix_weights datasets data_mixture",
@@ -55,25 +59,29 @@ OTHER_NAMES = {
     "runtime.data_dir": "tfds_data_dir",
     "runtime.workers": "num_workers n_workers",
     "runtime.threads": "num_threads",
+    "runtime.strategy": "sharding_strategy sharding",
     "runtime.mesh": "devices gpus num_gpus n_gpus",
-    "runtime.log_every": "log_interval log_steps log_every_steps print_freq logging_steps",
-    "runtime.checkpoint_every": "save_every save_interval save_steps checkpoint_steps ckpt_every",
+    "runtime.log_every": "log_interval log_steps log_every_steps print_freq logging_steps "
+    "log_training_steps log_summary_steps",
+    "runtime.checkpoint_every": "save_every save_interval save_steps checkpoint_steps ckpt_every "
+    "ckpt_steps",
     "runtime.keep_checkpoints": "max_to_keep keep_ckpts save_total_limit",
     "init_from": "pretrained weights checkpoint ckpt init_checkpoint resume finetune load "
     "model_init restore_from",
     "model.name": "arch architecture variant model_name backbone",
     "model.num_classes": "classes nclasses n_classes",
+    "model.head_bias_init": "init_head_bias head_bias",
     "model.num_blocks": "depth depths layers num_layers n_layers",
     "model.hidden_dim": "dim embed_dim hidden_size",
     "model.patch_size": "patch patches",
-    "model.stochastic_depth": "drop_path drop_path_rate droppath survival_prob",
+    "model.stochastic_depth": "stoch_depth drop_path drop_path_rate droppath survival_prob",
     "model.dropout": "drop drop_rate dropout_rate",
-    "model.dtype": "precision fp16 bf16 amp half_precision compute_dtype",
+    "model.dtype": "dtype_mm model_dtype_str precision fp16 bf16 amp half_precision compute_dtype",
     "sweep.grid": "rates lrs learning_rates search_space",
     "writers": "logger loggers log_to report_to log_wandb use_wandb wandb tensorboard trackio "
     "mlflow trackers tracker",
     "evaluators": "eval evals evaluator val_split",
-    "every": "eval_every eval_steps eval_interval",
+    "every": "eval_every eval_steps eval_interval log_eval_steps log_epochs",
     "--workdir": "output_dir out_dir output outdir save_dir log_dir logdir work_dir model_dir",
 }
 

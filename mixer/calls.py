@@ -19,11 +19,15 @@ def parse(text: str) -> tuple[str, tuple, dict[str, Any]]:
     Raises:
       BadInput: the text is neither a name nor a call of a name with literal arguments.
     """
+    hint = ""
     try:
         node = ast.parse(text, mode="eval").body
         if isinstance(node, ast.Name):
             return node.id, (), {}
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            values = [*node.args, *(keyword.value for keyword in node.keywords)]
+            bare = next((value.id for value in values if isinstance(value, ast.Name)), "")
+            hint = f". Text needs quotes: '{bare}'" if bare else ""
             args = tuple(ast.literal_eval(arg) for arg in node.args)
             kwargs = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
             if None not in kwargs:
@@ -32,7 +36,7 @@ def parse(text: str) -> tuple[str, tuple, dict[str, Any]]:
         pass
     raise errors.BadInput(
         f"cannot read {text!r}: expected name or name(argument, key=value) with plain numbers, "
-        f"strings or tuples as arguments"
+        f"strings or tuples as arguments{hint}"
     )
 
 

@@ -107,6 +107,32 @@ def test_other_names_of_keys_suggest_the_keys():
         assert found[:1] == expected[:1], (name, found)
 
 
+def test_the_keys_of_big_vision_and_scenic_lead_to_ours():
+    known = [*meanings.common_keys(), "model.head_bias_init", "model.stochastic_depth"]
+    theirs = {
+        "total_epochs": "total",
+        "num_training_epochs": "total",
+        "init_head_bias": "model.head_bias_init",
+        "model.stoch_depth": "model.stochastic_depth",
+        "lr_configs.base_learning_rate": "schedule.base",
+        "schedule.decay_type": "schedule.decay",
+        "schedule.warmup_steps": "schedule.warmup",
+        "schedule.linear_end": "schedule.end",
+        "wd": "optimizer.weight_decay",
+        "grad_clip_norm": "optimizer.clip_norm",
+        "optax_name": "optimizer.name",
+        "optax.mu_dtype": "optimizer.name",
+        "input.pp": "input.transform",
+        "ckpt_steps": "runtime.checkpoint_every",
+        "log_training_steps": "runtime.log_every",
+        "sharding_strategy": "runtime.strategy",
+        "rng_seed": "seed",
+    }
+    assert {name: meanings.near(name, known)[:1] for name in theirs} == {
+        name: [ours] for name, ours in theirs.items()
+    }
+
+
 def test_an_unknown_word_also_suggests_datasets(tmp_path, monkeypatch):
     (tmp_path / "my_flowers/1.0.0").mkdir(parents=True)
     (tmp_path / "my_flowers/1.0.0/features.json").touch()

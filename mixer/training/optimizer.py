@@ -1,7 +1,9 @@
 """The optimizer: gradient clipping, Adam and others, weight decay, per-parameter learning rates."""
 
+import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import optax
@@ -24,6 +26,10 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "rmsprop": optax.scale_by_rms,
     "yogi": optax.scale_by_yogi,
 }
+
+# What each option must be: optax checks none of them, and computes something with most values.
+_DTYPES = ("float32", "bfloat16", "float16")
+_SHARES = ("b1", "b2", "momentum", "decay")
 
 
 def parameter_names(params) -> list[str]:
@@ -135,7 +141,8 @@ def make_optimizer(
       by_layer: `layer_rates`; a parameter's rate has the product of both multipliers.
 
     Raises:
-      BadInput: an unknown name or option, bad multipliers, or all parameters frozen.
+      BadInput: an unknown name or option, an option that makes no sense, bad multipliers, or all
+        parameters frozen.
     """
     tree = learning_rate_multipliers(params, multipliers, by_layer)
     values = set(jax.tree.leaves(tree))
@@ -148,6 +155,7 @@ def make_optimizer(
         chain.append(optax.masked(optax.adaptive_grad_clip(agc, eps=1e-3), clipped))
     if clip_norm:
         chain.append(optax.clip_by_global_norm(clip_norm))
+    _check_options(name)
     chain.append(calls.build("optimizer", name, OPTIMIZERS))
     if weight_decay:
         chain.append(optax.add_decayed_weights(weight_decay, mask=kernels))
@@ -161,6 +169,33 @@ def make_optimizer(
         return trained
     labels = jax.tree.map(lambda multiplier: "trained" if multiplier else "frozen", tree)
     return optax.partition({"trained": trained, "frozen": optax.set_to_zero()}, labels)
+
+
+def _check_options(text: str) -> None:
+    """Refuses values of options with which training would be something else than asked for."""
+    name, args, kwargs = calls.parse(text)
+    try:
+        signature = inspect.signature(OPTIMIZERS[name])
+        options = signature.bind(*args, **kwargs).arguments
+    except (KeyError, TypeError):
+        return  # `calls.build` has a message for it
+    for option, value in options.items():
+        if expected := _expected(option, value, signature.parameters[option].default):
+            raise errors.BadInput(f"optimizer {text!r}: {option}={value!r}: expected {expected}")
+
+
+def _expected(option: str, value: Any, default: Any) -> str:
+    """What the value of an option should have been; "" if it is good."""
+    if option.endswith("dtype"):
+        return "" if value is None or value in _DTYPES else f"one of {', '.join(_DTYPES)}"
+    if isinstance(default, bool):
+        return "" if isinstance(value, bool) else "True or False"
+    if isinstance(default, str):
+        return "" if isinstance(value, str) else "text"
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if option in _SHARES:
+        return "" if number and 0 <= value < 1 else "a number from 0 to below 1"
+    return "" if number and value >= 0 else "a number that is not negative"
 
 
 def _scale_by(multipliers) -> optax.GradientTransformation:

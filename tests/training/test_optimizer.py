@@ -1,3 +1,5 @@
+import inspect
+
 import jax
 import numpy as np
 import optax
@@ -152,6 +154,37 @@ def test_bad_optimizers_are_refused():
     refused("not a pair of a regular", multipliers=("head", 0.1))
     refused("not a pair of a regular", multipliers=(("head", -1),))
     refused("freezes every parameter", multipliers=((".", 0),))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("adam(mu_dtype='int8')", "expected one of float32, bfloat16, float16"),  # a mean of zeros
+        ("adam(mu_dtype='bf16')", "expected one of float32, bfloat16, float16"),
+        ("adam(b2=99)", "b2=99: expected a number from 0 to below 1"),
+        ("adam(-0.9)", "b1=-0.9: expected a number from 0 to below 1"),
+        ("adam(b2='0.95')", "expected a number"),
+        ("sgd(momentum=9)", "expected a number from 0 to below 1"),
+        ("adam(eps=-1)", "expected a number that is not negative"),
+        ("sgd(nesterov='no')", "expected True or False"),
+        ("adam(mu_dtype=bfloat16)", "Text needs quotes: 'bfloat16'"),
+    ],
+)
+def test_options_that_would_train_something_else_are_refused(name, expected):
+    with pytest.raises(errors.BadInput, match=expected):
+        optimizer.make_optimizer(name, tree(0), RATE, weight_decay=0, clip_norm=0)
+
+
+@pytest.mark.parametrize("name", optimizer.OPTIMIZERS)
+def test_an_optimizer_s_own_defaults_are_accepted(name):
+    parameters = inspect.signature(optimizer.OPTIMIZERS[name]).parameters.values()
+    spelled = ", ".join(f"{each.name}={each.default!r}" for each in parameters)
+    written = f"{name}({spelled})"
+    plain, full = (
+        optimizer.make_optimizer(each, tree(0), RATE, weight_decay=0, clip_norm=0)
+        for each in (name, written)
+    )
+    jax.tree.map(np.testing.assert_array_equal, run(plain), run(full))
 
 
 def test_losses_against_numpy():
