@@ -31,6 +31,8 @@ else:
 _OF_PYTHON = {
     r"^flag (--config\.\S+=.*): invalid literal for int\(\).*": r"\1: expected a whole number",
     r"^flag (--config\.\S+=.*): could not convert string to float.*": r"\1: expected a number",
+    r"^flag (--config\.\S+=.*): .*Non-boolean argument to boolean flag.*": r"\1: expected True or "
+    r"False",
 }
 _HELP = {f"{dashes}{name}" for dashes in ("-", "--") for name in ("h", "help", "helpfull")}
 

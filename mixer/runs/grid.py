@@ -94,8 +94,10 @@ def _values(key: str, given: Sequence[Any], trained: ConfigDict) -> list[Any]:
     for value in given:
         try:
             group[last] = value
-        except (TypeError, ValueError) as error:
-            raise errors.BadInput(f"{what}={value!r}: {error}") from None
+        except (TypeError, ValueError):
+            raise errors.BadInput(
+                f"{what}={value!r}: expected a value of the type of the recipe's, {known[key]!r}"
+            ) from None
         found.append(group[last])
     if not found or any(value in found[:i] for i, value in enumerate(found)):
         raise errors.BadInput(f"{what}={tuple(given)}: expected one or more distinct values")

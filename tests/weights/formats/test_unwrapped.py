@@ -59,10 +59,12 @@ def test_arrays_that_are_not_parameters_are_left_out_and_reported(name, stored, 
     content = {f"params/{key}": array for key, array in params.items()}
     content |= {f"opt/0/mu/{key}": array for key, array in params.items()}
     content |= {"chrono/steps": np.array(3), "chrono/accum_program_time": np.array(2.5)}
+    content["extra/epoch"] = np.array(3)  # in the place of chrono, in the first big_vision
     same(load(content, name, tmp_path / "x.npz"), CASES[name].params())
     path = tmp_path / "x.npz"
     assert (
-        capsys.readouterr().out == f"{path}: left out arrays that are not parameters: chrono, opt\n"
+        capsys.readouterr().out
+        == f"{path}: left out arrays that are not parameters: chrono, extra, opt\n"
     )
     older = {f"opt/target/{key}": array for key, array in params.items()}
     same(load(older | {"opt/state/step": np.array(3)}, name, path), CASES[name].params())

@@ -25,9 +25,9 @@ _WORDS = (
     *("model_ema", "ema_model", "ema", "state_dict_ema"),
 )
 _PREFIX = re.compile(f"((?:{'|'.join(map(re.escape, _WORDS))})[./])*")
-# Optimizer state, clocks and counters.
+# Optimizer state, clocks and counters; `extra` is the clock of the first big_vision.
 _BESIDE = re.compile(
-    r"(opt(?!/target/)|opt_state|optimizer|chrono)/.*|step|epoch|global_step|n_averaged"
+    r"(opt(?!/target/)|opt_state|optimizer|chrono|extra)/.*|step|epoch|global_step|n_averaged"
     r"|(.*[./])?num_batches_tracked"
 )
 
