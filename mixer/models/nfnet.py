@@ -97,9 +97,9 @@ class NFNet(ImageModel):
     There are as many stages as num_blocks has numbers, four in the paper's models, each of which
     is trained and tested at its own sizes (F0: 192 and 256). Training passes train=True and an rng
     "dropout": for dropout before the head, and for stochastic depth, which drops block i of L with
-    probability stochastic_depth * i / L. dtype is that of the products; parameters, weight
-    standardisation, pooling and head stay float32. For scan and remat, within each stage, see
-    `stack`.
+    probability stochastic_depth * i / L. dtype is that of the products and of the
+    activations, the sums with the branches included; parameters, weight standardisation, pooling and
+    head stay float32. For scan and remat, within each stage, see `stack`.
 
     Image normalisation, the tanh form of GELU and ReLU after the squeeze are as in the authors'
     code. Unlike there, branches that are kept are divided by the probability of keeping them, as in

@@ -133,6 +133,22 @@ def test_bfloat16_for_all_products_but_the_heads(name):
 
 
 @families
+@jax.numpy_dtype_promotion("standard")
+def test_blocks_hand_on_bfloat16(name):
+    case = MEMBERS[name]
+    model = case.model.clone(dtype="bfloat16")
+    _, state = jax.eval_shape(
+        lambda p, x: model.apply({"params": p}, x, capture_intermediates=True),
+        case.params(),
+        case.images(),
+    )
+    # The children that have children of their own, which norms, stem and head do not.
+    blocks = [each for each in state["intermediates"].values() if len(each) > 1]
+    assert blocks
+    assert all(each["__call__"][0].dtype == jnp.bfloat16 for each in blocks)
+
+
+@families
 def test_features_are_what_the_head_sees(name):
     case = MEMBERS[name]
     model, head = case.model.clone(num_classes=0), case.params()["head"]
