@@ -75,7 +75,7 @@ class BiT(ImageModel):
     multiple of 32, and doubles with each stage, as the stride does after the first: 64 in the
     original, 64 k in R..xk. Any H and W.
     The stem's pooling pads with zeros, as for the published weights, not with -inf. dtype is that
-    of the convolutions and of the activations, the sums with the branches included; parameters,
+    of the convolutions and of the activations, sums with branches included; parameters,
     norms, pooling and head stay float32. Nothing is random: train changes nothing.
     scan and remat ("none", "dots", "full") trade compile time, time and memory: see `stack`.
     """

@@ -47,7 +47,7 @@ class ConvNeXt(ImageModel):
     size of 32 or more; pixels at the right and the bottom that the strides do not cover are cut
     off. Training passes train=True and, for stochastic depth, an rng "dropout": the probability
     rises linearly over all blocks from 0 to `stochastic_depth`. dtype is that of the products
-    and of the activations, the sums with the branches included; parameters, norms, pooling and head
+    and of the activations, sums with branches included; parameters, norms, pooling and head
     stay float32. For scan and remat, within each stage, see `stack`.
     """
 

@@ -31,8 +31,8 @@ MEANINGS = {
     "normalization": "of the images, inside the model: imagenet or none",
     "layer_scale_init": "initial value of the per-channel factors on the branches",
     "head_bias_init": "initial value of the head's biases",
-    "dtype": "of the matrix products and activations: float32, bfloat16 or auto (bfloat16 on TPUs and "
-    "GPUs); parameters, norms and head stay float32",
+    "dtype": "of the matrix products and activations: float32, bfloat16 or auto (bfloat16 on TPUs "
+    "and GPUs); parameters, norms and head stay float32",
 }
 
 # Fields that each training run may choose: weights fit any values of these and mean the same.

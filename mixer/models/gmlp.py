@@ -44,7 +44,7 @@ class GMLP(ImageModel):
     Training passes train=True and, for stochastic depth, an rng "dropout": every layer drops with
     probability `stochastic_depth`, 1 - the paper's survival probability. (The authors' code is not
     public; a rate without a ramp, Xavier initialisation and the norms' epsilons are timm's.)
-    dtype is that of the matrix products and of the activations, the sums with the branches included;
+    dtype is that of the matrix products and of the activations, sums with branches included;
     parameters, norms, pooling and head stay float32. For scan and remat see `stack`.
     """
 

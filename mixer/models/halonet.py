@@ -114,7 +114,7 @@ class HaloNet(ImageModel):
     num_classes=0 leaves the head out: features, float32, [N, final_dim], or of the last stage's
     width if final_dim is 0. There are as many stages as num_blocks has numbers, four in the paper's
     models. H and W may be any. Nothing is random: train=True changes nothing. dtype is that of the
-    products and of the activations, the sums with the branches included; parameters, norms, softmax,
+    products and of the activations, sums with branches included; parameters, norms, softmax,
     pooling and head stay float32. For scan and remat, within each stage, see `stack`.
 
     The models have no state, so they use group norm (16 channels, one image) instead of the paper's

@@ -98,7 +98,7 @@ class NFNet(ImageModel):
     is trained and tested at its own sizes (F0: 192 and 256). Training passes train=True and an rng
     "dropout": for dropout before the head, and for stochastic depth, which drops block i of L with
     probability stochastic_depth * i / L. dtype is that of the products and of the
-    activations, the sums with the branches included; parameters, weight standardisation, pooling and
+    activations, sums with branches included; parameters, weight standardisation, pooling and
     head stay float32. For scan and remat, within each stage, see `stack`.
 
     Image normalisation, the tanh form of GELU and ReLU after the squeeze are as in the authors'

@@ -57,8 +57,8 @@ class ResMLP(ImageModel):
     num_classes=0 leaves the head out: features [N, C], float32. patch_size divides H and W.
     Training passes train=True and, for stochastic depth, an rng "dropout": all branches drop with
     the same probability, `stochastic_depth`. This, the initialisation and the image normalisation
-    are as in the authors' code. dtype is that of the matrix products and of the activations, the sums
-    with the branches included; parameters, affine maps, pooling and head stay float32. For scan and
+    are as in the authors' code. dtype is that of the matrix products and of the activations, sums
+    with branches included; parameters, affine maps, pooling and head stay float32. For scan and
     remat see `stack`.
     """
 

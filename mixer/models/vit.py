@@ -56,7 +56,7 @@ class ViT(ImageModel):
     Training passes train=True and, for dropout and stochastic depth, an rng "dropout". Dropout
     applies to the embedded tokens, to the output of each of a block's branches and inside its MLP,
     not to attention weights. Branch j of 2L drops with probability stochastic_depth * j / (2L - 1).
-    dtype is that of the matrix products and of the activations, the sums with the branches included;
+    dtype is that of the matrix products and of the activations, sums with branches included;
     parameters, norms, softmax, pooling and head stay float32.
     scan and remat ("none", "dots", "full") trade compile time, time and memory: see `stack`.
     """
