@@ -148,10 +148,12 @@ def build_on_split(
         reader = reader.in_five_crops(transform)
     source = reader.source
     if tuple(source.classes) != card.classes:
+        unknown = [name for name in source.classes if name not in card.classes]
+        lacking = f", and none called {errors.shown(unknown)}" if unknown else ""
         raise errors.BadInput(
             f"config.{key}: {dataset} has {len(source.classes)} classes "
             f"({first_few(source.classes)}), the model has {len(card.classes)} "
-            f"({first_few(card.classes)})"
+            f"({first_few(card.classes)}){lacking}"
         )
     apply = views_lib.averaged(apply_of(model, mesh), views, card.outputs)
     evaluator = EVALUATORS[entry.type](apply, model.num_classes)

@@ -250,7 +250,7 @@ def jsonl(place, *rows):
         ([{"x": "cat"}], "x", "line 1: x 'cat': expected a number.*classes is called label"),
         ([{"x": True}], "x", "x True: expected a number"),
         ([{"x": [1, 2]}, {"x": [1]}], "x", "1.png: its label is .*: expected 2 numbers"),
-        ([{"x": 1}, {"x": float("nan")}], "x", "1.png: its label is .*: expected finite numbers"),
+        ([{"x": 1}, {"x": float("nan")}], "x", "line 2: x nan: it has no number"),
         ([{"x": 1}], "", "expected either 'label' or 'labels'.*label_key=X,Y reads columns"),
     ],
 )

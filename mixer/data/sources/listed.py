@@ -173,6 +173,8 @@ def _classes(
         numbers = all(map(str.isdecimal, own))
         fits = set(given) == set(own) if numbers else set(given) >= set(own)
         return (tuple(given) if fits else own), ""
+    if given and _are_names(found.name, every, given):
+        return tuple(given), ""
     least, most = min(map(int, every)), max(map(int, every))
     if least < 0 or most >= _MOST_UNUSED + _MOST_UNUSED_FOR_EACH * len(every):
         raise errors.BadInput(
@@ -189,6 +191,31 @@ def _classes(
     else:
         names = tuple(map(str, range(most + 1)))
     return names, " (the labels are their numbers)"
+
+
+def _are_names(dataset: str, labels: set[str], names: Sequence[str]) -> bool:
+    """Whether integer labels are the names of classes, and not their numbers.
+
+    They are where the names are these integers in another order, such as 0, 1, 10, 2 of a folder.
+
+    Raises:
+      BadInput: each label may be a name and the number of another class: labels 1, 2 of the
+        classes 1.0, 2.0, 3.0.
+    """
+    try:
+        place_of = {float(name): place for place, name in enumerate(names)}
+    except ValueError:
+        return False
+    other = sorted((i for i in map(int, labels) if place_of.get(i) != i), key=abs)
+    if not other or not {float(label) for label in labels} <= set(place_of):
+        return False
+    if labels == set(names):
+        return True
+    raise errors.BadInput(
+        f"{dataset}: the label {other[0]} may mean the class called {names[place_of[other[0]]]} or "
+        f"class number {other[0]}, counted from 0, of {errors.shown(names)}: write the labels as "
+        f"the classes are called, all of them in the same way"
+    )
 
 
 def _kind(found: Collection) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import functools
 import json
+import math
 import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -46,10 +47,13 @@ class Manifest:
         self.unread: dict[str, None] = {}
         kinds = (".csv", ".tsv", ".jsonl")
         self._kind = self.path.suffix.lower()
-        if self._kind not in kinds or not self.path.is_file():
+        if self._kind not in kinds:
             raise errors.BadInput(
-                f"manifest {path!r}: expected a file that ends in {', '.join(kinds)}"
+                f"manifest {path!r}: expected a file that ends in {', '.join(kinds)}; save a sheet "
+                f"of a workbook as CSV UTF-8"
             )
+        if not self.path.is_file():
+            raise errors.Missing(f"manifest {path!r}: no file {self.path}")
 
     def outputs(self, label: str | tuple) -> tuple[str, ...]:
         """The names of the numbers in a label; () if labels are classes."""
@@ -77,7 +81,7 @@ class Manifest:
         read = {"path", "split", *(self._columns or _COLUMNS)}
         self.unread = {}
         for line, row in self._rows():
-            self.unread |= {f"column {name!r}": None for name in row.keys() - read}
+            self.unread |= {f"column {name!r}": None for name in row if name not in read}
             with self._at(line):
                 entry = self._entry(row)
             yield entry
@@ -116,7 +120,11 @@ class Manifest:
                     if "labels" in row:
                         row["labels"] = [part for part in row["labels"].split(";") if part.strip()]
                     yield line, row
-            except (csv.Error, UnicodeDecodeError) as error:
+            except UnicodeDecodeError as error:  # of a block of lines
+                at = error.object[error.start :].split()[0]
+                fix = "save it as CSV UTF-8 (from Latin-1: iconv -f LATIN1 -t UTF-8)"
+                raise errors.BadInput(f"{self.path} is not UTF-8, from {at!r} on: {fix}") from None
+            except csv.Error as error:
                 raise errors.BadInput(f"{self.path}, line {line}: {error}") from None
 
     def _separator(self, header: str) -> str:
@@ -149,9 +157,9 @@ class Manifest:
         if self._columns:
             return _numbers(row, self._columns)
         label, several = row.get("label"), row.get("labels")
-        if label is None and several is None:
+        if label in (None, "") and several is None:
             missing = "label" not in row and "labels" not in row
-            raise ValueError(_column_hint(row) if missing else "it has no label")
+            raise ValueError(_column_hint(row) if missing else "it has no label: leave the row out")
         if label is not None and several is not None:
             raise ValueError("expected either 'label' or 'labels', not both")
         if several is None:
@@ -167,6 +175,9 @@ class Manifest:
         archive, inside, member = _text(row["path"], "path").partition(_ARCHIVE)
         if "://" in archive:
             raise ValueError(f"path {archive!r}: expected a file on this machine")
+        if "\\" in archive and not (self.path.parent / archive).exists():
+            slashes = archive.replace("\\", "/")
+            raise ValueError(f"path {archive!r}: no such file: write it as {slashes!r}")
         key = posixpath.normpath(checked_name(archive, "path"))
         file = str(self.path.parent / key)
         place = ()
@@ -255,12 +266,22 @@ def _numbers(row: dict, columns: Sequence[str]) -> tuple[float, ...]:
                 if isinstance(each, bool):
                     raise ValueError
                 values.append(float(each))
+                if not math.isfinite(values[-1]):
+                    raise ValueError
             except (TypeError, ValueError):
-                raise ValueError(
-                    f"{column} {each!r}: expected a number, as config.input.label_key names "
-                    f"columns of numbers; a column of classes is called label"
-                ) from None
+                raise ValueError(f"{column} {each!r}: {_no_number(each)}") from None
     return tuple(values)
+
+
+def _no_number(value) -> str:
+    """Says what to do about a value in a column of numbers."""
+    word = str(value).strip().lower()
+    if word in ("", "na", "n/a", "nan", "null", "none"):
+        return "it has no number: leave the row out"
+    if word in ("true", "false"):
+        return "expected a number: write true as 1 and false as 0"
+    fix = "config.input.label_key names columns of numbers; a column of classes is called label"
+    return f"expected a number, as {fix}"
 
 
 def _class_name(label) -> str:
