@@ -30,7 +30,8 @@ def channels(model: Any) -> int:
     return getattr(model, "in_chans", 3)
 
 
-def _are_vectors(label: jax.Array) -> bool:
+def are_vectors(label: jax.Array) -> bool:
+    """Whether a label is a number for each output, and not classes."""
     return jnp.issubdtype(label.dtype, jnp.floating)
 
 
@@ -46,7 +47,7 @@ def multi_hot(label: jax.Array, num_classes: int) -> jax.Array:
     It compares instead of scattering or adding: the compiler fuses the comparison into its
     consumer, so no array of size [B, L, K] exists, and a repeated class counts once.
     """
-    if _are_vectors(label):
+    if are_vectors(label):
         return label
     return (_sets(label)[:, :, None] == jnp.arange(num_classes)).any(axis=1).astype(jnp.float32)
 
@@ -56,7 +57,7 @@ def hits(logits: jax.Array, label: jax.Array) -> jax.Array:
 
     Of a vector, the label is its largest entry, or those that share this value.
     """
-    if _are_vectors(label):
+    if are_vectors(label):
         of_best = jnp.take_along_axis(label, logits.argmax(axis=-1)[:, None], axis=1)
         return of_best[:, 0] >= label.max(axis=-1)
     return (logits.argmax(axis=-1)[:, None] == _sets(label)).any(axis=1)
@@ -64,7 +65,7 @@ def hits(logits: jax.Array, label: jax.Array) -> jax.Array:
 
 def has_label(label: jax.Array) -> jax.Array:
     """bool [B]: whether the example has at least one label, or a vector that is not 0."""
-    if _are_vectors(label):
+    if are_vectors(label):
         return (label > 0).any(axis=1)
     return (_sets(label) >= 0).any(axis=1)
 

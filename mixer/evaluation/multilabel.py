@@ -15,8 +15,17 @@ from mixer.evaluation.registry import register_evaluator
 
 
 @flax.struct.dataclass
+class _OfLabelled(metrics.Average):
+    """The share of hits among the rows that have a label."""
+
+    @classmethod
+    def from_model_output(cls, *, hit, labelled, **_) -> "_OfLabelled":
+        return super().from_model_output(hit, mask=labelled)
+
+
+@flax.struct.dataclass
 class _Metrics(metrics.Collection):
-    top1: metrics.Average.from_output("hit")
+    top1: _OfLabelled
     loss: metrics.Average.from_output("loss")
 
 
@@ -25,8 +34,8 @@ class _Metrics(metrics.Collection):
 class MultiLabel:
     """Classification of images with any number of labels. Rows without a label do not count.
 
-    Labels that are vectors are the targets of the loss; the best guess is right if no class has a
-    larger target.
+    Labels that are vectors are the targets of the loss, also those of zeros: an image of no class.
+    The best guess is right if no class has a larger target; of zeros none is.
 
     Attributes:
       apply: (params, uint8 images) -> logits [N, num_classes].
@@ -43,10 +52,12 @@ class MultiLabel:
         """Sums over the rows of one batch that have a label and whose mask is True."""
         logits, label = self.apply(params, batch["image"]), batch["label"]
         targets = batch_lib.multi_hot(label, self.num_classes)
+        labelled = batch["mask"] & batch_lib.has_label(label)
         return _Metrics.single_from_model_output(
             hit=batch_lib.hits(logits, label).astype(jnp.float32),
+            labelled=labelled,
             loss=optax.sigmoid_binary_cross_entropy(logits, targets).sum(axis=-1),
-            mask=batch["mask"] & batch_lib.has_label(label),
+            mask=batch["mask"] if batch_lib.are_vectors(label) else labelled,
         )
 
     def summarize(self, collection: metrics.Collection) -> dict[str, float]:

@@ -80,7 +80,8 @@ def test_a_table_in_another_encoding_says_from_where(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, message", [("a.csv", "no file .*a.csv"), ("a.xlsx", "save a sheet of a workbook as CSV UTF-8")]
+    "name, message",
+    [("a.csv", "no file .*a.csv"), ("a.xlsx", "save a sheet of a workbook as CSV UTF-8")],
 )
 def test_a_file_that_is_not_there_is_told_from_one_of_another_kind(name, message, tmp_path):
     with pytest.raises(errors.BadInput, match=message):

@@ -1,6 +1,7 @@
 import jax
 import numpy as np
 import pytest
+from sklearn.metrics import log_loss
 
 from mixer import errors
 from mixer.evaluation.multilabel import MultiLabel
@@ -13,7 +14,7 @@ def batches(logits, label):
     """The logits stand in for the images. The last batch is padded with rows that would be hits."""
     pad = -len(logits) % BATCH
     logits = np.concatenate([logits, np.ones((pad, CLASSES), np.float32)])
-    label = np.concatenate([label, np.zeros((pad, *label.shape[1:]), np.int32)])
+    label = np.concatenate([label, np.zeros((pad, *label.shape[1:]), label.dtype)])
     mask = np.arange(len(logits)) < len(logits) - pad
     for first in range(0, len(logits), BATCH):
         rows = slice(first, first + BATCH)
@@ -70,3 +71,17 @@ def test_one_label_per_image_is_a_set_of_one():
 def test_images_without_any_label_are_refused():
     with pytest.raises(errors.Failure, match="none of the evaluation images"):
         measure(np.zeros((20, CLASSES), np.float32), np.full((20, MOST), -1, np.int32))
+
+
+def test_of_vectors_a_row_of_zeros_is_an_image_of_no_class():
+    """The loss is scikit-learn's over all rows; precision@1 is of those with a class."""
+    rng = np.random.default_rng(0)
+    targets = (rng.random((50, CLASSES)) < 0.1).astype(np.float32)
+    logits = rng.standard_normal((50, CLASSES)).astype(np.float32)
+    some = targets.any(axis=1)
+    assert 0 < some.sum() < 50
+    flat = 1 / (1 + np.exp(-logits.astype(np.float64))).ravel()
+    got = measure(logits, targets)
+    assert got["loss"] == pytest.approx(CLASSES * log_loss(targets.ravel(), flat), rel=1e-5)
+    right = targets[np.arange(50), logits.argmax(axis=1)][some]
+    assert got["top1"] == pytest.approx(right.mean())
