@@ -118,6 +118,13 @@ def _open(path: str) -> Store:
     # While the only step is saved again, it is in the second; in a bucket the first is then gone.
     existing = [f for f in (directory, folders.replaced(directory)) if f.exists()]
     if not existing:
+        inside = directory.parent
+        around = next((f for f in (inside, *inside.parents) if f.name == "checkpoints"), None)
+        if around is not None and around.exists():
+            raise errors.BadInput(
+                f"{str(path)!r} is in the workdir of a run: give the workdir, {around.parent}; "
+                f"config.init_step (in Python step) chooses one of its checkpoints"
+            )
         also = "" if directory.parent.exists() else ", and neither a file nor a published name"
         raise errors.BadInput(
             f"{str(path)!r} is not the workdir of a training run{also}: {directory} does not exist"

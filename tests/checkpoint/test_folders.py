@@ -99,6 +99,14 @@ def test_in_a_bucket_the_only_checkpoint_is_found_while_it_is_replaced(bucket):
         reading._open(str(bucket / "walk"))
 
 
+@pytest.mark.parametrize("inside", ["checkpoints", "checkpoints/2", "checkpoints/2/params"])
+def test_a_path_in_a_workdir_leads_to_the_workdir(inside, tmp_path):
+    (tmp_path / "run" / inside).mkdir(parents=True)
+    expected = f"is in the workdir of a run: give the workdir, {tmp_path}/run; config.init_step"
+    with pytest.raises(BadInput, match=expected):
+        reading._open(str(tmp_path / "run" / inside))
+
+
 def test_the_card_of_the_only_checkpoint_is_found_while_it_is_replaced(run):
     assert reading.newest_card(run) is None
     card = ModelCard({"name": "Mixer-S/16"}, (8, 8), "resize", ("a", "b"), "digits")
