@@ -27,12 +27,11 @@ else:
     flags.DEFINE_integer("num_processes", None, "Number of processes.")
     flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 
-# What Python says of a text that is no number, and what the user should read.
+# What Python and absl say of a text of the wrong type, and what the user should read.
 _OF_PYTHON = {
-    r"^flag (--config\.\S+=.*): invalid literal for int\(\).*": r"\1: expected a whole number",
-    r"^flag (--config\.\S+=.*): could not convert string to float.*": r"\1: expected a number",
-    r"^flag (--config\.\S+=.*): .*Non-boolean argument to boolean flag.*": r"\1: expected True or "
-    r"False",
+    r"invalid literal for int\(\)": "a whole number",
+    "could not convert string to float": "a number",
+    ".*Non-boolean argument": "True or False",
 }
 _HELP = {f"{dashes}{name}" for dashes in ("-", "--") for name in ("h", "help", "helpfull")}
 
@@ -268,7 +267,7 @@ def _flag_message(error: Exception, argv: list[str], recipe: str) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = lines[-1] if lines else repr(error)
     for python, plain in _OF_PYTHON.items():
-        message = re.sub(python, plain, message)
+        message = re.sub(rf"^flag (--config\.\S+=.*): {python}.*", rf"\1: expected {plain}", message)
     if isinstance(error, flags.UnrecognizedFlagError) and "Did you mean" not in message:
         message += _hint(error.flagname, argv, recipe, "--config.")
     return message

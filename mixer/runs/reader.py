@@ -15,7 +15,7 @@ from mixer.data.decode import UPRIGHT, Decoding
 from mixer.data.order import Blocks, Order
 from mixer.data.row_group_order import RowGroups
 from mixer.data.shares import ByClass
-from mixer.data.sources import Source
+from mixer.data.sources import Source, splits
 from mixer.data.sources.blocks import in_blocks
 from mixer.hosts import exchange
 from mixer.training import meshes
@@ -198,17 +198,36 @@ def _warn_of_share(training: Reader) -> None:
 
 
 def _warn_of_overlap(training: Reader, measured: Mapping[str, Sequence[Reader]]) -> None:
-    """Warns if images of a folder are both trained on and measured, with their number."""
+    """Warns if images are both trained on and measured, with their number.
+
+    An evaluator called train, as in `configs/imagenet.py`, measures them on purpose.
+    """
     for name, several in measured.items():
         for source in (reader.source for reader in several):
             for trained_on in sources.parts(training.source):
-                if source.name != trained_on.name or not hasattr(source, "files"):
+                if source.name != trained_on.name or splits.meaning(name) == splits.TRAIN:
                     continue
-                files = {file for file, _ in source.files}  # fewer than those that are trained on
-                if both := sum(file in files for file, _ in trained_on.files):
+                if both := _shared(source, trained_on):
                     print(
-                        f"warning: {both:,} of the {len(files):,} images of {name} are trained on"
+                        f"warning: {both:,} of the {len(source):,} images of {name} are trained on"
                     )
+
+
+def _shared(measured: Source, trained_on: Source) -> int:
+    """The number of images in both parts of one dataset; 0 if the images have no names."""
+    if hasattr(measured, "files"):
+        files = {file for file, _ in measured.files}  # fewer than those that are trained on
+        return sum(file in files for file, _ in trained_on.files)
+    if not hasattr(measured, "ranges"):
+        return 0
+    own = {}
+    for file, records in measured.ranges:
+        own.setdefault(file, []).append(records)
+    return sum(
+        len(range(max(one.start, other.start), min(one.stop, other.stop)))
+        for file, one in trained_on.ranges
+        for other in own.get(file, ())
+    )
 
 
 def open_reader(

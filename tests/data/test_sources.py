@@ -77,7 +77,7 @@ def test_folder(image_folder):
 def test_folder_without_splits_is_all_train(image_folder):
     source = sources.open_source(f"folder:{image_folder / 'train'}", "train")
     assert len(source) == 35
-    with pytest.raises(errors.BadInput, match="Unknown split 'test'.*train \\(35\\)"):
+    with pytest.raises(errors.BadInput, match="Unknown split 'test'.*train \\(35\\). .*90%"):
         sources.open_source(f"folder:{image_folder / 'train'}", "test")
 
 

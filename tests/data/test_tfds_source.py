@@ -102,7 +102,11 @@ REFUSED = {
         "image_key": "img",
         "label_key": "number",
     },
-    "its feature text is Text.*, not a label": {"image_key": "img", "label_key": "text"},
+    "its feature text is Text.*, not a label .* set config.input.label_key to another of its "
+    r"features, coarse_label, fine_label, img, number. A text is one if .*ClassLabel\(names=": {
+        "image_key": "img",
+        "label_key": "text",
+    },
 }
 
 

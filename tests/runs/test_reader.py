@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import AxisType, Mesh
 
 from mixer.data import order, pipeline, sources
+from mixer.data.sources import subset
 from mixer.runs.reader import open_reader, print_sources
 from mixer.training import meshes
 
@@ -86,3 +87,34 @@ def test_the_last_batches_are_freed_even_if_a_cycle_holds_them(data_dir, monkeyp
         next(batches)
         assert seen[0]() is not None
     assert seen[0]() is None
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "fraction", "measured"),
+    [
+        ("train", 1.0, "train[90%:]"),
+        ("train[:91%]", 1.0, "train[-200:]"),
+        ("train[:10%]+train[50%:60%]", 1.0, "train[5%:55%]"),
+        ("train", 0.5, "train[:40%]+train[80%:]"),
+        ("train[100:]", 0.9, "train[:300]"),
+        ("train[:90%]", 1.0, "train[90%:]"),
+        ("train[:90%]", 1.0, "test"),
+    ],
+)
+def test_training_images_that_are_measured_are_counted(
+    trained_on, fraction, measured, data_dir, capsys
+):
+    def opened(split, fraction=1.0):
+        whole = sources.open_source("digits", split, data_dir)
+        source = subset.fraction_of(whole, fraction, 3)
+        size = {"batch_size": 8, "seed": 0, "order": None, "mesh": meshes.make_mesh()}
+        return open_reader(source, "resize", (8, 8), threads=1, workers=0, **size), source
+
+    (training, learnt), (test, known) = opened(trained_on, fraction), opened(measured)
+    pixels = [{np.asarray(s[i]["image"]).tobytes() for i in range(len(s))} for s in (learnt, known)]
+    both = len(set.intersection(*pixels))
+    print_sources({"training": [training], "test": [test]}, {"test": [test]})
+    said = f"warning: {both:,} of the {len(known):,} images of test are trained on"
+    assert (said in capsys.readouterr().out) == (both > 0)
+    print_sources({"training": [training]}, {"train": [test]})  # one that measures them on purpose
+    assert "warning" not in capsys.readouterr().out

@@ -74,9 +74,20 @@ def absolute_ranges(dataset: str, split: str, sizes: dict[str, int]) -> list[tup
     except ValueError as error:
         first = str(error).splitlines()[0]
         raise errors.BadInput(
-            f"split {split!r} of {dataset}: {first} It has {listed(sizes)}"
+            f"split {split!r} of {dataset}: {first} It has {listed(sizes)}{_held_out(split, sizes)}"
         ) from None
     return [(i.splitname, slice(i.from_, i.to)) for i in instructions]
+
+
+def _held_out(split: str, sizes: dict[str, int]) -> str:
+    """How to measure on a data set whose only split is for training."""
+    only = next(iter(sizes), "")
+    if len(sizes) != 1 or meaning(only) != TRAIN or only in parts(split):
+        return ""
+    return (
+        f". To hold a tenth of it out, measure on {only}[90%:] (config.evaluators.NAME.split) and "
+        f"train on {only}[:90%] (config.input.split)"
+    )
 
 
 def listed(sizes: dict[str, int]) -> str:

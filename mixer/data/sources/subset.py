@@ -79,6 +79,18 @@ class Subset:
             for file in files[part.start : part.stop]
         ]
 
+    @property
+    def ranges(self) -> list[tuple[str, range]]:
+        """Of a TFDS dataset: (file, which of its records) of the part."""
+        found, wanted = [], self._parts(range(self.count))
+        before = 0
+        for file, records in self.whole.ranges:
+            for part in wanted:
+                own = records[max(part.start - before, 0) : max(part.stop - before, 0)]
+                found.append((file, own))
+            before += len(records)
+        return found
+
     def summary(self) -> str:
         """See `sources.summary`."""
         return f"{self.count:,} of: {sources.summary(self.whole)}"

@@ -105,6 +105,11 @@ class TfdsSource:
                 stored_in=tuple((str(i.filename), i.skip, i.take) for i in instructions),
             )
 
+    @property
+    def ranges(self) -> list[tuple[str, range]]:
+        """(file, which of its records) in the order of the examples."""
+        return [(path, range(skip, skip + take)) for path, skip, take in self.stored_in]
+
     def __len__(self) -> int:
         return len(self.records)
 
@@ -183,10 +188,16 @@ def _classes(
         labels = _by_name(stored.names, classes)
         return classes if labels else stored.names, labels
     if not np.issubdtype(stored.np_dtype, np.integer) or stored.shape:
+        others = sorted(set(features) - {label})
+        fix = f"set config.input.label_key to another of its features, {', '.join(others)}"
+        if isinstance(stored, tfds.features.Text):
+            fix += (
+                ". A text is one if the dataset's builder declares it as ClassLabel(names=...), or "
+                "in a folder, a manifest or Parquet, which config.run=prepare takes"
+            )
         raise errors.BadInput(
             f"dataset {dataset!r}: its feature {label} is {features[label]!r}, not a label (a "
-            f"class, a list of classes, an integer, or a fixed number of floats): set "
-            f"config.input.label_key to another of {', '.join(sorted(features))}"
+            f"class, a list of classes, an integer, or a fixed number of floats): {fix}"
         )
     names = classes or tuple(map(str, range(num_classes or 0)))
     if not names:
