@@ -27,12 +27,8 @@ else:
     flags.DEFINE_integer("num_processes", None, "Number of processes.")
     flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 
-# What Python and absl say of a text of the wrong type, and what the user should read.
-_OF_PYTHON = {
-    r"invalid literal for int\(\)": "a whole number",
-    "could not convert string to float": "a number",
-    ".*Non-boolean argument": "True or False",
-}
+# What Python and absl say of a value of the wrong type, and what was expected.
+_OF_PYTHON = {"for int()": "a whole number", "to float": "a number", "boolean": "True or False"}
 _HELP = {f"{dashes}{name}" for dashes in ("-", "--") for name in ("h", "help", "helpfull")}
 
 
@@ -266,8 +262,9 @@ def _flag_message(error: Exception, argv: list[str], recipe: str) -> str:
         return f"unknown config key {name!r}{_hint(name, argv, recipe)}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = lines[-1] if lines else repr(error)
-    for python, plain in _OF_PYTHON.items():
-        message = re.sub(rf"^flag (--config\.\S+=.*): {python}.*", rf"\1: expected {plain}", message)
+    if given := re.match(r"flag (--config\.\S+=.*?): ", message):
+        expected = (plain for python, plain in _OF_PYTHON.items() if python in message)
+        message = next((f"{given[1]}: expected {plain}" for plain in expected), message)
     if isinstance(error, flags.UnrecognizedFlagError) and "Did you mean" not in message:
         message += _hint(error.flagname, argv, recipe, "--config.")
     return message
