@@ -56,8 +56,8 @@ class MixerBlock(nn.Module):
 class Mixer(ImageModel):
     """Images [N, H, W, 3], float32 in [-1, 1] -> logits [N, num_classes], float32.
 
-    num_classes=0 gives features [N, C]. fields.py has the fields, noise.py says what needs an rng
-    "dropout" if train=True. dtype: of matrix products and activations, X and U; else float32.
+    num_classes=0 gives features [N, C]. fields.py has the fields; noise.py says what needs an rng
+    "dropout" if train=True. dtype is that of the products, of X and of U; all else stays float32.
     """
 
     num_classes: int
