@@ -4,9 +4,14 @@
 
 parquet:PATH, webdataset:PATH, manifest:FILE, arrays:PATH and cifar:PATH are read in the same way
 (docs/data.md). Splits may be spelled Training, valid, Testing and the like. Without a test (or
-validation) split a tenth of the training images is held out. Other models and resolutions:
-configs/folder.py:folder:PATH,Mixer-B/16,224. The settings are a starting point for some ten
-thousand images and one device: raise `total` and add regularisation before blaming the data.
+validation) split a tenth of the training images is held out. With both, the checkpoint that is best
+on the validation split is kept, for --config.init_step=best, by
+
+    --config.evaluators.dev.split=validation --config.best=dev/top1
+
+Other models and resolutions: configs/folder.py:folder:PATH,Mixer-B/16,224. The settings are a
+starting point for some ten thousand images and one device: raise `total` and add regularisation
+before blaming the data.
 """
 
 from configs import arguments, common
@@ -24,6 +29,7 @@ def get_config(words: str = "", run: str = "train"):
     common.regularize(config, 0.1, own_rates=True)
     config.schedule.update(warmup="5 epochs", decay="cosine")
     transform = f"resize_small({before_crop(size)})|central_crop"
-    config.evaluators.test = common.evaluator(config, "auto", transform, "1 epochs")
+    for name, split in {"test": "auto", "dev": ""}.items():
+        config.evaluators[name] = common.evaluator(config, split, transform, "1 epochs")
     config.runtime.checkpoint_every = "1 epochs"
     return common.smoke(config) if args.smoke else config

@@ -10,11 +10,12 @@ from PIL import Image
 from mixer import storage
 from mixer.checkpoint.model_card import ModelCard
 from mixer.evaluation.answers import Answers, confusion, reliability
+from mixer.evaluation.multilabel import Probabilities
 from mixer.evaluation.regression import Numbers
 from mixer.hosts import peers
 from mixer.paper import diagrams, style
 from mixer.preprocessing import pixels
-from mixer.runs import numbers, workdir
+from mixer.runs import numbers, probabilities, workdir
 from mixer.runs.contact_sheet import draw, enlarged
 from mixer.runs.reader import Reader
 from mixer.weights import class_names
@@ -25,11 +26,12 @@ _MOST_DRAWN = 1000  # classes in the picture of the confusion matrix
 
 
 def write(
-    folder: epath.Path, card: ModelCard, reader: Reader, answers: Answers | Numbers
+    folder: epath.Path, card: ModelCard, reader: Reader, answers: Answers | Numbers | Probabilities
 ) -> Image.Image | None:
     """Writes predictions.csv, per_class.csv, confusion.csv and .png, reliability.png, mistakes.png.
 
-    Of a regression it writes what `numbers.write` does. Only process 0 writes. Prints the most
+    Of a regression it writes what `numbers.write` does, of several labels per image what
+    `probabilities.write` does. Only process 0 writes. Prints the most
     confused pairs, and what is left out. The metrics are complete without these files, so an error
     of any kind is only a warning.
 
@@ -43,6 +45,9 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
         if isinstance(answers, Numbers):
             numbers.write(folder, card, reader, answers)
+            return None
+        if isinstance(answers, Probabilities):
+            probabilities.write(folder, card, reader, answers)
             return None
         return _write(folder, card, reader, answers)
     except Exception as error:

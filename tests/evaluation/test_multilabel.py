@@ -1,10 +1,10 @@
 import jax
 import numpy as np
 import pytest
-from sklearn.metrics import log_loss
+from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
 from mixer import errors
-from mixer.evaluation.multilabel import MultiLabel
+from mixer.evaluation.multilabel import MultiLabel, ranking
 from mixer.evaluation.registry import evaluate
 
 CLASSES, MOST, BATCH = 12, 4, 16
@@ -85,3 +85,24 @@ def test_of_vectors_a_row_of_zeros_is_an_image_of_no_class():
     assert got["loss"] == pytest.approx(CLASSES * log_loss(targets.ravel(), flat), rel=1e-5)
     right = targets[np.arange(50), logits.argmax(axis=1)][some]
     assert got["top1"] == pytest.approx(right.mean())
+
+
+@pytest.mark.parametrize("levels", [3, 1000])
+def test_a_class_is_ranked_as_in_scikit_learn(levels):
+    """With 3 levels many probabilities are equal."""
+    rng = np.random.default_rng(levels)
+    positive = rng.random(60) < 0.3
+    probability = (rng.integers(0, levels, 60) / levels).astype(np.float32)
+    want = average_precision_score(positive, probability), roc_auc_score(positive, probability)
+    assert ranking(positive, probability) == pytest.approx(want)
+
+
+def test_a_class_that_no_image_or_every_image_has_is_not_ranked():
+    probability = np.linspace(0, 1, 5, dtype=np.float32)
+    assert np.isnan(ranking(np.zeros(5, bool), probability)).all()
+    precision, area = ranking(np.ones(5, bool), probability)
+    assert precision == 1 and np.isnan(area)
+
+
+def test_thousands_of_classes_have_no_row_for_each_image():
+    assert MultiLabel(None, 1000).answer and not MultiLabel(None, 1001).answer

@@ -1,16 +1,20 @@
 """Several labels per image, in whole runs."""
 
+import csv
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 from runs_command import run
+from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
 from configs import folder, jft
 from mixer import errors
 from mixer.evaluation.registry import EVALUATORS
+from mixer.runs import evaluate
 from mixer.runs.training import build_training
 from mixer.training import step
 
@@ -23,7 +27,8 @@ def small(words="Mixer-S/16,32", recipe=jft):
     config.input.split, config.batch_size, config.total = "full[:40]", 16, "4 steps"
     config.schedule.warmup = "1 steps"
     for entry in config.evaluators.values():
-        entry.update(split="full[40:]", batch_size=16)
+        if entry.split:
+            entry.update(split="full[40:]", batch_size=16)
     return config
 
 
@@ -70,6 +75,45 @@ def test_a_step_and_an_evaluation(data_dir):
     totals = [jax.device_get(test.update(state.params, b)) for b in test.reader.batches()]
     sets = [test.reader.source[i]["label"] for i in range(24)]
     assert sum(int(part.top1.count) for part in totals) == sum(len(s) > 0 for s in sets) < 24
+
+
+def test_evaluate_writes_the_probabilities_from_which_the_metrics_follow(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    targets = (rng.random((30, 3)) < 0.3).astype(np.float32)
+    targets[:, 2] = 0  # a class that no image has
+    images = rng.integers(0, 256, (30, 8, 8, 3)).astype(np.uint8)
+    names = np.array(["a", "b", "c"])
+    np.savez(tmp_path / "m.npz", test_images=images, test_labels=targets, classes=names)
+    config = folder.get_config(f"arrays:{tmp_path}/m.npz,Mixer-S/16,8", "evaluate")
+    config.model.update(patch_size=8, num_blocks=1, hidden_dim=16)
+    config.model.update(tokens_mlp_dim=4, channels_mlp_dim=16)
+    config.update(loss="sigmoid_xent", init_from="random")
+    config.evaluators.test.update(type="multilabel", split="test", batch_size=16)
+    evaluate.run(config, str(tmp_path / "out"), "folder")
+    metrics = json.loads((tmp_path / "out" / "results.json").read_text())["metrics"]
+    with (tmp_path / "out" / "test" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    with (tmp_path / "out" / "test" / "per_class.csv").open() as file:
+        per_class = list(csv.DictReader(file))
+    assert len(rows) == 30
+    loss, order = 0, [int(Path(row["file"]).stem) for row in rows]
+    for k, (name, line) in enumerate(zip("abc", per_class, strict=True)):
+        true, guess = (
+            np.array([float(row[f"{name}_{what}"]) for row in rows])
+            for what in ("true", "probability")
+        )
+        np.testing.assert_array_equal(true, targets[order, k])
+        loss += log_loss(true, guess, labels=[0, 1])
+        assert (line["class"], int(line["images"])) == (name, true.sum())
+        if true.any():
+            assert float(line["average_precision"]) == pytest.approx(
+                average_precision_score(true, guess), abs=1e-6
+            )
+            assert float(line["roc_auc"]) == pytest.approx(roc_auc_score(true, guess), abs=1e-6)
+        else:
+            assert line["average_precision"] == line["roc_auc"] == ""
+    assert metrics["test/loss"] == pytest.approx(loss, rel=1e-5)
+    assert "mean average precision 0." in capsys.readouterr().out
 
 
 @pytest.mark.long

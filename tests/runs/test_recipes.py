@@ -186,3 +186,10 @@ def test_contact_sheet_shows_what_the_recipe_makes(data_dir, tmp_path):
         data_dir, "configs/imagenet.py:64", tmp_path / "bad", *sheet[:1], "--config.sheet=0"
     )
     assert code == 2 and "config.sheet=0: expected 1 or more" in err
+
+
+@pytest.mark.parametrize("name", ["folder", "finetune"])
+def test_a_checkpoint_can_be_chosen_on_other_images_than_the_test(name):
+    evaluators = recipe(name, "folder:PATH,Mixer-S/16,32").evaluators
+    assert evaluators.test.split == "auto" and evaluators.dev.split == ""  # off
+    assert evaluators.dev.transform == evaluators.test.transform
