@@ -4,6 +4,7 @@ import csv
 import importlib
 import json
 import time
+from pathlib import Path
 
 import pytest
 from runs_command import run, start
@@ -12,6 +13,7 @@ from mixer import errors
 from mixer.paper import rows
 from mixer.runs import keys, reproduce, tables
 
+ROOT = Path(__file__).parents[2]
 LABEL = "Mixer-S/16, jft, 5 epochs, 224"
 WORDS = "configs/paper.py:table3,Mixer-S/16,jft"
 # These models are large enough that optimised programs repay their compilation.
@@ -83,6 +85,13 @@ def test_the_listing_has_every_command_and_its_cost_and_does_nothing(config, tmp
     assert len(costs) == 5
     total = float(all_of_it.split("|")[4].split()[0])
     assert total == pytest.approx(sum(costs) + float(cells[3].split()[0]), rel=0.01)
+    # The documents show this very bill.
+    numbers = [line.split("|", 2)[2] for line in lines if line.startswith("| ")]
+    shown = (ROOT / "docs/reproduction.md").read_text()
+    bill = shown.partition("\n## The bill\n")[2].partition("\n## ")[0].splitlines()
+    of_trainings = [row for row in numbers if not row.startswith(" - | - | - ")]
+    assert [line.split("|", 2)[2] for line in bill if line.startswith("| ")] == of_trainings
+    assert f"an estimate: {total} device-days" in (ROOT / "README.md").read_text()
 
 
 def test_the_listing_with_prices(config, tmp_path, capsys):
