@@ -97,7 +97,7 @@ def _meant_by_path(word: str) -> str:
     path = Path(word).expanduser()
     if path.suffix.lower() in (".npz", ".safetensors") or (path / "config.json").is_file():
         return f"--config.init_from={word}" if path.exists() else ""
-    return f"folder:{word}" if path.is_dir() else ""
+    return in_place.meant_by(word)
 
 
 def _classify(

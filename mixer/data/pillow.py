@@ -117,6 +117,11 @@ def _as_value_error(data: bytes) -> Iterator[None]:
     except Exception as error:  # on damaged files Pillow raises many kinds
         short = isinstance(error.__cause__ or error, struct.error)
         reason = "it is cut off" if short else error
+        if str(error) == "unknown pixel mode":  # Pillow's, of a TIFF
+            reason = (
+                "a TIFF whose channels or bits are not those of a grey or colour image: store "
+                "other channels as arrays (arrays:PATH)"
+            )
         raise ValueError(f"not a readable image ({len(data)} bytes): {reason}") from error
 
 

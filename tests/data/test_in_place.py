@@ -104,3 +104,20 @@ def test_naming_the_column_that_is_chosen_anyway_makes_no_other_source(made, tmp
     assert readers.needed_keys(f"parquet:{file}", "image", "coarse") == needed
     pq.write_table(table.drop_columns("label"), file)  # no column is chosen by itself
     assert readers.needed_keys(f"parquet:{file}", "", "coarse") == needed
+
+
+@pytest.mark.parametrize(
+    "name, kind",
+    [("a.csv", "manifest"), ("a.NPZ", "arrays"), ("a.parquet", "parquet"), ("a.tar", "webdataset")],
+)
+def test_a_path_without_its_kind_is_told_the_kind(name, kind, tmp_path):
+    (tmp_path / name).touch()
+    for given in (f"{tmp_path}/{name}", f"table:{tmp_path}/{name}"):
+        with pytest.raises(errors.BadInput, match=f"did you mean '{kind}:{tmp_path}/{name}'"):
+            sources.open_source(given, "train", tmp_path)
+
+
+def test_a_prepared_dataset_is_found_beside_a_folder_of_its_name(data_dir, tmp_path, monkeypatch):
+    (tmp_path / "digits").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert sources.open_source("digits", "train", data_dir)

@@ -160,6 +160,7 @@ def test_a_transparent_colour_of_16_bits_is_found():
     [
         (encoded(GREY.astype(np.int32), "TIFF"), "a TIFF of 32-bit or floating-point values"),
         (encoded(GREY.astype(np.float32) / 255, "TIFF"), "TIFF of 32-bit or floating.*8 bits"),
+        (encoded(GREY, "TIFF", tiffinfo={339: 3}), "TIFF whose channels or bits .*arrays:PATH"),
         (b"Pf\n8 6\n-1.0\n" + GREY.astype("<f4").tobytes(), "PPM of 32-bit or floating-point"),
         (png(TWELVE, 16, 0), "16-bit image of values up to a sixteenth of white.*8 bits"),
         (png(RGB.astype(int) * 16, 16, 2), "up to a sixteenth of white"),

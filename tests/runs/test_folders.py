@@ -308,6 +308,12 @@ def test_a_list_of_files_may_be_given(pictures, tmp_path, monkeypatch):
             image_files.expand(f"@{tmp_path}/list", left_out)
 
 
+def test_a_table_is_no_list_of_images(tmp_path):
+    (tmp_path / "patients.csv").write_text("path,label\na.png,x\n")
+    with pytest.raises(errors.BadInput, match="patients.csv is a table: expected .* @FILE"):
+        image_files.expand(f"{tmp_path}/patients.csv", image_files.Counter())
+
+
 def test_without_a_workdir_the_classes_are_only_printed(pictures, tmp_path, monkeypatch, capsys):
     config = config_of(fill(tmp_path / "in", 1), run="predict", images=f"{pictures}/c.png")
     config.predict.top = 2

@@ -67,7 +67,7 @@ def collect(path: str, image_key: str = "", label_key: str = "") -> Collection:
         if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4):
             raise errors.BadInput(
                 f"{name}: {images} is {pixels.dtype} {list(pixels.shape)}: expected uint8 "
-                f"[N, H, W, 3], or [N, H, W] of grey images, or [N, H, W, C]"
+                f"[N, H, W, 3], or [N, H, W] of grey images, or [N, H, W, C], from 0 to 255"
             )
         vectors = numbers.dtype.kind == "f" and numbers.ndim <= 2
         if numbers.shape[:1] != (len(pixels),) or not (

@@ -181,8 +181,8 @@ def _hint(where: Path) -> str:
     names = sorted(e.name for e in os.scandir(where) if e.is_file())
     if images := sum(map(image_files.is_image, names)):
         return (
-            f". It directly contains {images:,} images: if you have a table of their labels, "
-            f"prepare it with config.prepare.source=manifest:FILE"
+            f". It directly contains {images:,} images: if a table has their labels, give that: "
+            f"manifest:FILE"
         )
     archives = [n for n in names if n.endswith((".zip", ".tar", ".tgz", ".gz", ".rar", ".7z"))]
     return f". Unpack {archives[0]} first" if archives else ""

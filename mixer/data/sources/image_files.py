@@ -102,6 +102,11 @@ def _matches(name: str, left_out: Counter, asked_by: str) -> list[str] | None:
         return []
     path = os.path.expanduser(name)
     if os.path.isfile(path):
+        if path.lower().endswith((".csv", ".tsv", ".jsonl")):
+            raise errors.BadInput(
+                f"{asked_by}: {name} is a table: expected images, folders, globs, or a list of "
+                f"these, @FILE or FILE.txt, with one on a line"
+            )
         return _listed(path, left_out, asked_by) if path.endswith(".txt") else [path]
     if name.startswith("@") and os.path.isfile(listed := os.path.expanduser(name[1:])):
         return _listed(listed, left_out, asked_by)

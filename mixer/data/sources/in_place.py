@@ -27,6 +27,30 @@ _KINDS = {
 NAMES = ("folder", *_KINDS)
 
 
+_ENDINGS = {
+    "manifest": (".csv", ".tsv", ".jsonl"),
+    "arrays": (".npz",),
+    "parquet": (".parquet",),
+    "webdataset": (".tar",),
+}
+
+
+def meant_by(word: str) -> str:
+    """KIND:PATH for a file or folder that is there, by its ending; "" if none is likely.
+
+    Args:
+      word: PATH, or UNKNOWN:PATH.
+    """
+    for path in (word, word.partition(":")[2]):
+        place = Path(path).expanduser()
+        if path and place.is_dir():
+            return f"folder:{path}"
+        ending = place.suffix.lower() if path and place.is_file() else ""
+        if found := [kind for kind, own in _ENDINGS.items() if ending in own]:
+            return f"{found[0]}:{path}"
+    return ""
+
+
 def is_listed(dataset: str) -> bool:
     """Whether `collect` reads it."""
     return dataset.partition(":")[0] in _KINDS

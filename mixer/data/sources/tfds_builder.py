@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from mixer import errors, storage
-from mixer.data.sources import remote_dataset
+from mixer.data.sources import in_place, remote_dataset
 
 # What people call TFDS's datasets, in lower case and without punctuation.
 _OTHER_NAMES = {
@@ -112,7 +112,8 @@ def _builder(
         if wrong := _damage(dataset, data_dir, local):
             raise errors.BadInput(wrong) from None
         known = [*also_known, *published_names()]
-        found = errors.unknown("dataset", dataset, known, near=meant_by(dataset, known))
+        near = [there] if (there := in_place.meant_by(dataset)) else meant_by(dataset, known)
+        found = errors.unknown("dataset", dataset, known, near=near)
         line = str(found).split(" Known:")[0]
         raise errors.Missing(
             f"{line} It is not one of TFDS's, and not prepared in {data_dir}. Your own images: "
@@ -120,6 +121,8 @@ def _builder(
         ) from None
     except Exception as error:  # TFDS raises many kinds if the dataset's files are damaged
         first = (str(error).strip() or repr(error)).splitlines()[0]
+        if there := in_place.meant_by(dataset):
+            first = f"did you mean {there!r}?"
         wrong = _damage(dataset, data_dir, local) or f"dataset {dataset!r}: {first}"
         raise errors.BadInput(wrong) from None
     if not builder.info.splits:
