@@ -92,7 +92,7 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     # The penalty, 1 / C of scikit-learn; of several, the one with the least nll on every fifth
     # image of each class. Empty: no probe, the whole model is trained, by steps.
     config.probe.l2 = ()
-    config.loss = "softmax_xent"  # softmax_xent, soft_xent, sigmoid_xent; of numbers: mse
+    config.loss = "softmax_xent"  # softmax_xent, soft_xent, sigmoid_xent or yours; of numbers: mse
     config.label_smoothing = 0.0  # share of the target that is spread evenly over all classes
     # Weights of the classes in the loss: balanced (by 1 / their number of images), or a number for
     # each class, with commas between them; empty: none. Their mean over the images is made 1.

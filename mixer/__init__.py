@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # for editors and type checkers, to which the table below say
     from mixer.models.registry import list_models as list_models
     from mixer.models.registry import register_model as register_model
     from mixer.preprocessing import preprocess as preprocess
+    from mixer.training.losses import register_loss as register_loss
     from mixer.training.writers import register_writer as register_writer
     from mixer.weights.pretrained import load_pretrained as load_pretrained
     from mixer.weights.resize import at_resolution as at_resolution
@@ -49,6 +50,7 @@ _PUBLIC = {
     "Traits": "mixer.models.registry",
     "register_source": "mixer.data.sources",
     "register_transform": "mixer.data.transforms",
+    "register_loss": "mixer.training.losses",
     "register_evaluator": "mixer.evaluation.registry",
     "register_writer": "mixer.training.writers",
     # What is raised when something that was asked for cannot be done.

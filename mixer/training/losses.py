@@ -1,6 +1,6 @@
 """Losses and label smoothing. A loss maps logits and targets [N, K] to float32 [N]."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,41 @@ TAKES = {
     "sigmoid_xent": ("class", "classes", "distribution", "probabilities"),
     "mse": ("distribution", "probabilities", "values"),
 }
+_OF_CLASSES = {kind for kinds in TAKES.values() for kind in kinds} - {"values"}
 REGRESSION = "mse"  # the loss whose model outputs numbers, not logits
+
+
+def register_loss(name: str, loss: Callable | None = None, *, takes: Sequence[str] = ("class",)):
+    """Makes `loss` available to `config.loss`. Without it, a decorator.
+
+    Args:
+      loss: (logits, targets), both float32 [N, K] -> float32 [N], in JAX. The targets are one-hot
+        or multi-hot, or the source's vectors, after label smoothing, mixup and CutMix.
+      takes: the kinds of labels that it is for: class (one of several), classes (any number of
+        them), distribution, probabilities. Outputs that are numbers have "mse" alone.
+
+    Raises:
+      BadInput: another kind of labels; in the run: the loss is not float [N].
+    """
+    if loss is None:
+        return lambda decorated: register_loss(name, decorated, takes=takes)
+    if not takes or set(takes) - _OF_CLASSES:
+        raise errors.BadInput(
+            f"register_loss({name!r}, takes={tuple(takes)!r}): expected some of "
+            f"{', '.join(sorted(_OF_CLASSES))}"
+        )
+
+    def checked(logits, targets):
+        each = loss(logits, targets)
+        if jnp.shape(each) != logits.shape[:1]:  # a mean would train, but ignore class weights
+            raise errors.BadInput(
+                f"config.loss={name}: for logits {logits.shape} it returned "
+                f"{jnp.shape(each)}: expected a number for each row, {logits.shape[:1]}"
+            )
+        return each
+
+    LOSSES[name], TAKES[name] = checked, tuple(takes)
+    return loss
 
 
 def named(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
