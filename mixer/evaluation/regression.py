@@ -38,7 +38,10 @@ class Sums(metrics.Metric):
         keep = mask[:, None]
         count = mask.sum().astype(jnp.float32)
         error = jnp.where(keep, outputs - targets, 0.0)
-        mean = jnp.where(keep, targets, 0.0).sum(axis=0) / jnp.maximum(count, 1)
+        # By the distances from one of them: the mean of equal targets is then that target exactly,
+        # and their spread is 0, not what rounding leaves.
+        one = targets[mask.argmax()]
+        mean = one + jnp.where(keep, targets - one, 0.0).sum(axis=0) / jnp.maximum(count, 1)
         spread = jnp.where(keep, jnp.square(targets - mean), 0.0).sum(axis=0)
         return cls(count, jnp.square(error).sum(axis=0), jnp.abs(error).sum(axis=0), mean, spread)
 
