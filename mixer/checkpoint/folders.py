@@ -36,6 +36,11 @@ def newest(directory: epath.Path) -> epath.Path | None:
     return kept
 
 
+def step_of(checkpoint: epath.Path | None) -> int:
+    """The step of one that `newest` found; 0 for none."""
+    return _sort_key(checkpoint)[0] if checkpoint else 0
+
+
 def put_back(directory: epath.Path) -> None:
     """Restores the old checkpoint of a step that was being saved again but did not finish.
 

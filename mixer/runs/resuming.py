@@ -37,19 +37,26 @@ _NOT_IN_RESULTS = (
 
 
 def check_config(
-    workdir: epath.Path, old: Mapping[str, Any], new: Mapping[str, Any], *, complete: bool
+    workdir: epath.Path,
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    *,
+    complete: bool,
+    done: int = 0,
 ) -> None:
     """Refuses to mix two different runs in one folder; prints each change that it accepts.
 
     While a single training is not complete, its command may change the evaluators, `best`,
     `patience` to more, `on_bad` from error to skip, `total` to a longer one under a schedule that
-    does not depend on it, the image limits to higher ones if no image was skipped, and the paths of
-    data that are read in place and of a teacher, which `check_data` and `check_teacher` compare.
+    does not depend on it, there also the cooldown before it begins, the image limits to higher ones
+    if no image was skipped, and the paths of data that are read in place and of a teacher, which
+    `check_data` and `check_teacher` compare.
 
     Args:
       old: the keys that the run has used, "a.b": value.
       new: all keys of the command.
       complete: whether the run has ended; then only keys that do not affect results may differ.
+      done: the steps of its newest checkpoint.
 
     Raises:
       BadInput: lists each key with its old and new value.
@@ -74,7 +81,9 @@ def check_config(
     }
     # In a sweep, results of the new config would be compared with those of trials already done.
     one_training = run == "train" and not complete
-    accepted = {k: t for k, t in changed.items() if one_training and _keeps_numbers(k, old, new)}
+    accepted = {
+        k: t for k, t in changed.items() if one_training and _keeps_numbers(k, old, new, done)
+    }
     if refused := [text for key, text in changed.items() if key not in accepted]:
         what, fix = "contains another run", "Give the same command to resume it, or give another"
         may = f"only runtime.*, {', '.join(_NOT_IN_RESULTS)} may"
@@ -85,7 +94,8 @@ def check_config(
         else:
             may += (
                 ", and changes that keep all recorded numbers valid: evaluators, on_bad to skip, a "
-                "longer total under a constant or rsqrt schedule"
+                "longer total under a constant or rsqrt schedule, there also a cooldown (and its "
+                "total), in steps, that begins later"
             )
         raise errors.BadInput(
             f"--workdir={workdir} {what}. {fix} --workdir. What differs ({may}):"
@@ -124,7 +134,7 @@ def affects_results(key: str) -> bool:
     return key not in _NOT_IN_RESULTS and not key.startswith("runtime.")
 
 
-def _keeps_numbers(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+def _keeps_numbers(key: str, old: Mapping[str, Any], new: Mapping[str, Any], done: int) -> bool:
     """Whether all numbers recorded so far would be the same with the new value."""
     if key.startswith("evaluators."):
         # The best checkpoint was chosen by this evaluator.
@@ -134,9 +144,12 @@ def _keeps_numbers(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> 
         return new[key] == "skip"
     if key in ("input.max_pixels", "input.max_aspect_ratio"):
         return new[key] >= old[key] and old.get("input.on_bad") == "error"  # none was skipped
-    if key == "total":
-        endless = old["schedule.decay"] in schedules.ENDLESS
-        return endless and old["schedule.cooldown"] == "0 steps" and _is_longer(old[key], new[key])
+    if key in ("total", "schedule.cooldown"):
+        if old["schedule.decay"] not in schedules.ENDLESS:
+            return False
+        if old["schedule.cooldown"] == new["schedule.cooldown"] == "0 steps":
+            return _is_longer(old[key], new[key])
+        return done <= min(_steps_before_cooldown(old), _steps_before_cooldown(new))
     if key == "best":
         return True
     if key == "patience":  # less of it may have been over earlier
@@ -155,6 +168,18 @@ def _is_longer(old: str, new: str) -> bool:
     numbers = [durations.to_steps(duration, 1, 1, "total") for duration in (old, new)]
     units = {duration.split()[-1].rstrip("s") for duration in (old, new)}
     return len(units) == 1 and numbers[0] < numbers[1]
+
+
+def _steps_before_cooldown(config: Mapping[str, Any]) -> int:
+    """Steps whose rate depends neither on the total nor on the cooldown; -1: not known here.
+
+    The number of steps in an epoch is not.
+    """
+    keys = "total", "schedule.cooldown"
+    if any("epoch" in config[key] for key in keys):
+        return -1
+    total, cooldown = (durations.to_steps(config[k], config["batch_size"], 1, k) for k in keys)
+    return total - cooldown
 
 
 def check_data(

@@ -15,6 +15,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors, storage
+from mixer.checkpoint import folders
 from mixer.hosts import exchange, peers, sharing
 from mixer.runs import resuming
 from mixer.runs.keys import as_json, flat, used
@@ -80,6 +81,7 @@ def check(workdir: epath.Path, config: ConfigDict, *, complete: bool = False) ->
         flat(_config_of(workdir)),
         flat(as_json(config)),
         complete=complete,
+        done=folders.step_of(folders.newest(workdir / "checkpoints")),
     )
 
 

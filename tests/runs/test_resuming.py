@@ -58,6 +58,17 @@ CONSTANT = {"schedule.decay": "constant"}
             {"total": "20 steps"},
             "config.total: '10 steps' -> '20 steps'",
         ),
+        (CONSTANT, {"schedule.cooldown": "4 steps"}, "schedule.cooldown: '0 steps' -> '4 steps'"),
+        (
+            CONSTANT | {"schedule.cooldown": "4 steps"},
+            {"total": "80 examples", "schedule.cooldown": "3 steps"},
+            "schedule.cooldown: '4 steps' -> '3 steps'",
+        ),
+        (
+            CONSTANT | {"schedule.cooldown": "2 steps", "total": "30 epochs"},
+            {"runtime.threads": 1},
+            "",
+        ),
         ({"best": "dev_ema/top1"}, {"evaluators.test.split": "dev"}, "evaluators.test.split"),
         ({"best": "a/1shot"}, {"best": "test/top1"}, "config.best: 'a/1shot' -> 'test/top1'"),
         ({"patience": 3}, {"patience": 4}, "config.patience: 3 -> 4"),
@@ -67,10 +78,10 @@ CONSTANT = {"schedule.decay": "constant"}
 )
 def test_changes_that_keep_all_numbers_are_accepted_and_printed(before, after, said, capsys):
     old = OLD | before
-    resuming.check_config("runs/a", old, old | after, complete=False)
+    resuming.check_config("runs/a", old, old | after, complete=False, done=6)
     out = capsys.readouterr().out
     assert said in out and bool(out) == bool(said)
-    assert len(out.splitlines()) <= 1
+    assert len(out.splitlines()) <= len(after)
 
 
 def test_evaluators_that_a_run_never_reads_may_differ():
@@ -93,7 +104,10 @@ def test_evaluators_that_a_run_never_reads_may_differ():
         ({"run": "sweep"}, {"evaluators.test.split": "dev"}),
         ({"run": "sweep"}, {"dataset": "folder:/b"}),
         ({}, {"dataset": "parquet:/a"}),
-        (CONSTANT | {"schedule.cooldown": "2 steps"}, {"total": "20 steps"}),
+        (CONSTANT | {"schedule.cooldown": "5 steps"}, {"total": "20 steps"}),  # begun at 5
+        (CONSTANT, {"schedule.cooldown": "5 steps"}),  # would have begun at 5
+        (CONSTANT, {"schedule.cooldown": "1 epochs"}),
+        ({}, {"schedule.cooldown": "2 steps"}),
         ({"input.on_bad": "skip"}, {"input.on_bad": "error"}),
         ({"input.on_bad": "skip"}, {"input.max_pixels": 101}),
         ({}, {"input.max_pixels": 99}),
@@ -106,7 +120,7 @@ def test_another_run_is_refused(before, after):
     old = OLD | before
     (key, value) = next(iter(after.items()))
     with pytest.raises(BadInput, match=f"config.{key}: {old[key]!r} -> {value!r}"):
-        resuming.check_config("runs/a", old, old | after, complete=False)
+        resuming.check_config("runs/a", old, old | after, complete=False, done=6)
 
 
 def test_a_run_begun_before_a_key_existed_has_the_value_that_means_what_it_did():
@@ -137,6 +151,7 @@ def recipe(root, **changes):
     config.dataset, config.batch_size = f"folder:{root}", 8
     config.model.update(num_blocks=1, hidden_dim=8, tokens_mlp_dim=8, channels_mlp_dim=8)
     config.evaluators.test.update(split="test", transform="resize", every="2 steps", batch_size=16)
+    config.evaluators.dev.split = ""
     config.runtime.checkpoint_every = "100 steps"
     for key, value in changes.items():
         config[key].update(value) if isinstance(value, dict) else config.update({key: value})
@@ -264,6 +279,22 @@ def test_a_run_may_be_extended_at_a_constant_rate_and_its_folder_moved(
     (path / "results.json").unlink()
     with pytest.raises(BadInput, match="'8 steps' -> '4 steps'"):
         session(recipe(moved, schedule=constant, total="4 steps"), path)
+
+
+def test_a_run_that_is_cooled_down_later_is_the_run_that_was_to_be(
+    image_folder, data_dir, tmp_path
+):
+    rsqrt = {"decay": "rsqrt", "timescale": "3 steps", "warmup": "2 steps"}
+    cooled = rsqrt | {"cooldown": "3 steps"}
+    path, whole = tmp_path / "run", tmp_path / "whole"
+    session(recipe(image_folder, schedule=rsqrt, total="6 steps"), path)
+    (path / "results.json").unlink()  # as if it had been killed before
+    with pytest.raises(BadInput, match="schedule.cooldown: '0 steps' -> '3 steps'"):
+        session(recipe(image_folder, schedule=cooled, total="8 steps"), path)  # from step 5 on
+    session(recipe(image_folder, schedule=cooled, total="10 steps"), path)
+    session(recipe(image_folder, schedule=cooled, total="10 steps"), whole)
+    results = [json.loads((p / "results.json").read_text())["metrics"] for p in (path, whole)]
+    assert results[0] == results[1]
 
 
 def test_changed_test_images_are_noticed_even_in_a_moved_folder(image_folder, data_dir, tmp_path):
