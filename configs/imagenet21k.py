@@ -60,7 +60,7 @@ def get_config(words: str = "", run: str = "train"):
     for name, split in {
         "test": "full[:25600]",
         "val": "full[25600:51200]",
-        "train": "full[51200:76800]",
+        "train_part": "full[51200:76800]",  # not train: train/loss is the training's own
     }.items():
         config.evaluators[name] = common.evaluator(
             config, split, transform, "1 epochs", "multilabel"

@@ -96,7 +96,7 @@ def _measure(
         metrics |= {f"{evaluation.name}/{name}": value for name, value in measured.items()}
         values = "  ".join(f"{name} {value:.4f}" for name, value in measured.items())
         print(f"{evaluation.name} ({count:,} images): {values}", flush=True)
-    if not metrics:
+    if all(name.endswith("/skipped") for name in metrics):
         raise errors.Failure("nothing could be measured")
     seconds = time.perf_counter() - began
     readers = [reader for evaluation in evaluations for reader in evaluation.readers]

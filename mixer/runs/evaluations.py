@@ -194,20 +194,53 @@ def build_evaluations(
     mesh: Mesh,
     card: ModelCard,
     steps: Callable[[str, str], int] | None,
+    logged: Collection[str] = (),
 ) -> list[Evaluation]:
     """Builds the config's evaluators, in the order of their names; see `build_on_split`.
 
     Those without a split are left out, and optional ones whose data do not exist.
+
+    Args:
+      logged: names of the training's own metrics, such as "train/loss".
+
+    Raises:
+      BadInput: also for a name by which two numbers of a training would be called the same.
     """
     found = []
     for name in sorted(config.evaluators):
         if not splits_of(config, name):
             continue
+        if steps:
+            _check_name(name)
         entry = config.evaluators[name]
         _, build = _OF_SEVERAL.get(entry.type, (None, build_on_split))
         with unless_missing(entry.optional, f"config.evaluators.{name}"):
             found.append(build(config, name, model, mesh, card, steps))
+            _check_metrics(found[-1], logged)
     return found
+
+
+def _check_name(name: str) -> None:
+    if name.endswith(AVERAGED):
+        raise errors.BadInput(
+            f"config.evaluators.{name}: {name}/... are the metrics of "
+            f"{name.removesuffix(AVERAGED) or 'an evaluator'} with averaged parameters "
+            f"(config.ema_decay): expected a name that does not end in {AVERAGED}"
+        )
+    if name == "training":  # as in `Training.readers`
+        raise errors.BadInput(
+            f"config.evaluators.{name}: the images trained on are recorded by this name: expected "
+            f"another, such as train"
+        )
+
+
+def _check_metrics(evaluation: Evaluation, logged: Collection[str]) -> None:
+    name = evaluation.name
+    if same := [m for m in evaluation.directions if f"{name}/{m}" in logged]:
+        raise errors.BadInput(
+            f"config.evaluators.{name}: the training itself logs {name}/{same[0]}: expected "
+            f"another name, such as {name}_part"
+        )
 
 
 def unreadable(evaluations: Sequence[Evaluation]) -> str | None:

@@ -100,7 +100,9 @@ def build_probe(config: ConfigDict) -> Probe:
             )
         return 0
 
-    evaluations = build_evaluations(config, trainee.model, mesh, trainee.card, once)
+    evaluations = build_evaluations(
+        config, trainee.model, mesh, trainee.card, once, ("train/nll", "train/top1")
+    )
     seed = config.seed if config.init_from == RANDOM else 0
     rules = rules_of(config, mesh.shape["fsdp"])
 

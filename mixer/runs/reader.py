@@ -200,12 +200,12 @@ def _warn_of_share(training: Reader) -> None:
 def _warn_of_overlap(training: Reader, measured: Mapping[str, Sequence[Reader]]) -> None:
     """Warns if images are both trained on and measured, with their number.
 
-    An evaluator called train, as in `configs/imagenet.py`, measures them on purpose.
+    An evaluator with train in its name, as in `configs/imagenet.py`, measures them on purpose.
     """
     for name, several in measured.items():
         for source in (reader.source for reader in several):
             for trained_on in sources.parts(training.source):
-                if source.name != trained_on.name or splits.meaning(name) == splits.TRAIN:
+                if source.name != trained_on.name or splits.resembles(name) == splits.TRAIN:
                     continue
                 if both := _shared(source, trained_on):
                     print(

@@ -27,6 +27,8 @@ from mixer.training import durations, losses, profile, schedules, writers
 from mixer.training.patience import Patience
 from mixer.training.progress import Progress
 
+_LOGGED = ("train/loss", "train/accuracy")  # of an evaluation's names, which may not be the same
+
 
 @dataclasses.dataclass(frozen=True)
 class Training:
@@ -172,7 +174,7 @@ def build_training(config: ConfigDict, resumed: ModelCard | None = None) -> Trai
     weights = class_weights(config, source)
     teacher = teacher_of(config, model, image_size, mesh, labels, source.classes)
     update = update_of(config, model, image_size, schedule, mesh, labels, weights, teacher)
-    evaluations = build_evaluations(config, model, mesh, trainee.card, steps)
+    evaluations = build_evaluations(config, model, mesh, trainee.card, steps, _LOGGED)
     at_least(1, **{"runtime.keep_checkpoints": config.runtime.keep_checkpoints})
     return Training(
         update=update,

@@ -19,6 +19,7 @@ from mixer.runs import fewshot as fewshot_run
 from mixer.runs.evaluate import evaluations_of
 from mixer.runs.fewshot import few_shot_of
 from mixer.runs.trained import load_trained
+from mixer.runs.training import build_training
 from mixer.training import meshes
 
 DIGITS = ("digits", "train[:200]", "test[:40]")
@@ -255,3 +256,29 @@ def test_real_is_measured_if_its_file_exists(data_dir, tmp_path, capsys):
     names = [evaluation.name for evaluation in evaluations_of(config, trained)]
     assert names == ["minival", "train", "val"]
     assert "warning: config.evaluators.real is left out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("on_bad", ["error", "skip"])
+def test_nothing_but_skipped_images_is_no_measurement(data_dir, tmp_path, on_bad):
+    config = small()
+    config.evaluators.fewshot.update(datasets=(DIGITS,), shots=(100,))
+    config.input.on_bad = on_bad
+    with pytest.raises(errors.Failure, match="nothing could be measured"):
+        fewshot_run.run(config, str(tmp_path / "few"), "fewshot")
+    assert not (tmp_path / "few" / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "reason"),
+    [
+        ("test_ema", "classification", "a name that does not end in _ema"),
+        ("training", "classification", "the images trained on are recorded by this name"),
+        ("train", "multilabel", "the training itself logs train/loss"),
+    ],
+)
+def test_no_two_numbers_of_a_training_have_one_name(data_dir, name, kind, reason):
+    config = small(quickstart, "digits,32")
+    config.init_from = ""
+    config.evaluators[name] = common.evaluator(config, "test", "resize", "2 steps", kind)
+    with pytest.raises(errors.BadInput, match=f"config.evaluators.{name}: .*{reason}"):
+        build_training(config)
