@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from mixer import errors
 from mixer.hosts import exchange
 from mixer.runs import answers, contact_sheet, workdir
-from mixer.runs.evaluations import Evaluation, build_evaluations
+from mixer.runs.evaluations import Evaluation, build_evaluations, unreadable
 from mixer.runs.model import resolution
 from mixer.runs.reader import print_sources
 from mixer.runs.results import Results
@@ -61,6 +61,8 @@ def measure(
     print_sources({evaluation.name: evaluation.readers for evaluation in evaluations})
     names = writers.parse(config.writers)
     exchange.from_first(lambda: writers.check(names))
+    if trouble := exchange.first_error(unreadable(evaluations)):
+        raise errors.BadInput(trouble)
     workdir.begin(path, config)
     session = Session(path, workdir.recorded(path), trained.step or 0)
     with Writers(names, session) as shown:

@@ -244,10 +244,15 @@ def _check_metrics(evaluation: Evaluation, logged: Collection[str]) -> None:
 
 
 def unreadable(evaluations: Sequence[Evaluation]) -> str | None:
-    """Reads the first batch of each evaluation; returns the error of an unreadable example."""
+    """Reads the first batch of each evaluation; returns the error of an unreadable example.
+
+    Before that, the files that do not exist are looked for.
+    """
     for evaluation in evaluations:
         try:
             for reader in evaluation.readers:
+                if gone := reader.absent():
+                    return f"config.evaluators.{evaluation.name}: {gone}"
                 reader.try_first()
         except BadExample as error:
             return f"config.evaluators.{evaluation.name}: {error}"

@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mixer import batch as batch_lib
+from mixer import errors
 from mixer.batch import Batch
 from mixer.data import five_crops, pipeline, sources, transforms
 from mixer.data.decode import UPRIGHT, Decoding
@@ -71,6 +72,17 @@ class Reader:
         if copy is not None:
             copy(_share(self.rows.order, self.rows.rows, self.source))
         return copy is not None
+
+    def absent(self) -> str | None:
+        """Says which files do not exist, as far as the source knows; None if they are skipped."""
+        for source in () if self.rows.skip_bad else sources.parts(self.source):
+            if gone := getattr(source, "absent", list)():
+                return (
+                    f"{source.name} {source.split}: {len(gone):,} files do not exist: "
+                    f"{errors.shown(gone)}. Mend the paths, or skip such examples: "
+                    f"--config.input.on_bad=skip"
+                )
+        return None
 
     def try_first(self) -> None:
         """Reads the first batch, unless the source must be copied first.

@@ -106,8 +106,11 @@ class Training:
         return self.total * self.batch_size / sources.epoch(self.reader.source)
 
     def unreadable(self) -> str | None:
-        """Reads the first batch of each evaluation; returns the error of an unreadable example."""
-        return unreadable(self.evaluations)
+        """Looks for files that do not exist, and reads the first batch of each evaluation.
+
+        Returns the error; None if there is none.
+        """
+        return self.reader.absent() or unreadable(self.evaluations)
 
     def headline(self) -> str:
         """One line for the terminal: model, dataset, steps, devices."""

@@ -2,8 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 from runs_command import run
+
+from configs import folder
+from mixer import errors
+from mixer.runs import evaluate, train
+from mixer.runs.training import build_training
 
 SMALL = (
     "--config.batch_size=8",
@@ -70,4 +77,47 @@ def test_grain_is_not_compared_with_what_it_does_not_do(key, said, data_dir, tmp
     code, _, err = said("--config=quickstart:smoke", f"--workdir={tmp_path / 'run'}", *asked)
     name = key.partition("=")[0]
     assert code == 2 and f"grain=True needs --config.{name}=" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_files_that_do_not_exist_are_named_before_anything_is_written(one_device, tmp_path):
+    """Also those that a training would reach in hours; with `skip` they do not count."""
+    for name in "abcdef":
+        Image.new("RGB", (8, 8), "red").save(tmp_path / f"{name}.png")
+    (tmp_path / "d.png").unlink()
+    rows = "a.png,x,train\nb.png,y,train\nd.png,x,train\nlost/g.png,y,train\n"
+    table = f"path,label,split\n{rows}e.png,x,test\nf.png,y,test\n"
+    (tmp_path / "list.csv").write_text(table)
+
+    def config_of(run="train"):
+        config = folder.get_config(f"manifest:{tmp_path}/list.csv,Mixer-S/16,8", run)
+        config.model.update(patch_size=8, num_blocks=1, hidden_dim=8)
+        config.model.update(tokens_mlp_dim=4, channels_mlp_dim=8)
+        config.evaluators.test.batch_size = 4
+        return config
+
+    config = config_of()
+    config.batch_size, config.schedule.warmup = 4, "1 steps"
+    message = f"train: 2 files do not exist: {tmp_path}/d.png, {tmp_path}/lost/g.png. Mend"
+    with pytest.raises(errors.BadInput, match=message):
+        train.run(config, str(tmp_path / "run"), "folder")
+    config.input.on_bad = "skip"
+    assert build_training(config).unreadable() is None
+
+    config = config_of("evaluate")
+    config.init_from, config.evaluators.test.split = "random", "train"
+    with pytest.raises(errors.BadInput, match="config.evaluators.test: .*train: 2 files do not"):
+        evaluate.run(config, str(tmp_path / "run"), "folder")
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_reads_its_first_batch_before_anything_is_written(one_device, tmp_path):
+    images = np.zeros((4, 8, 8, 5), np.uint8)
+    np.savez(tmp_path / "m.npz", test_images=images, test_labels=np.arange(4) % 2)
+    config = folder.get_config(f"arrays:{tmp_path}/m.npz,Mixer-S/16,8", "evaluate")
+    config.model.update(patch_size=8, num_blocks=1, hidden_dim=8)
+    config.model.update(tokens_mlp_dim=4, channels_mlp_dim=8)
+    config.init_from, config.evaluators.test.batch_size = "random", 4
+    with pytest.raises(errors.BadInput, match=r"\[8, 8, 5\]: expected uint8 \[H, W, 3\]"):
+        evaluate.run(config, str(tmp_path / "run"), "folder")
     assert not (tmp_path / "run").exists()

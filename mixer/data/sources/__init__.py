@@ -13,6 +13,7 @@ TensorFlow decodes them. `read(start, stop)`: returns a list of examples at the 
 `remote`: each read is a request to another machine.
 `epoch`: how many examples an epoch counts, if not all of them. `parts`: the sources that it joins.
 `every_label()`: the labels of all examples in order, without reading the images; see `labels_of`.
+`absent()`: the files of examples that do not exist, found out without reading any.
 """
 
 import dataclasses

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -73,6 +73,20 @@ class Files:
         if self.entries[row].offset >= 0 and len(data) != self.entries[row].size:
             raise ValueError(f"{self.entries[row].file} ends before this image does")
         return data
+
+    def absent(self, rows: Iterable[int]) -> list[str]:
+        """The files of these rows that do not exist, sorted; each folder is listed once."""
+        named: dict[str, set[str]] = {}
+        for row in rows:
+            if not storage.is_remote(file := self.entries[row].file):
+                folder, name = os.path.split(file)
+                named.setdefault(folder, set()).add(name)
+        found = []
+        for folder, names_in_it in named.items():
+            there = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+            files = (os.path.join(folder, name) for name in names_in_it - there)
+            found += [file for file in files if not os.path.exists(file)]  # case may not matter
+        return sorted(found)
 
     def where(self, row: int) -> str:
         entry = self.entries[row]

@@ -131,6 +131,15 @@ class ListedSource:
         """See `labels.labels_of`."""
         return [label for _, label in self.files]
 
+    def absent(self) -> list[str]:
+        """The files of this part that do not exist, where images are files."""
+        return [
+            file
+            for part, images in enumerate(self.images)
+            if hasattr(images, "absent")
+            for file in images.absent(self.rows[self.rows[:, 0] == part, 1].tolist())
+        ]
+
     def where(self, index: int) -> str:
         part, row = self.rows[index].tolist()
         place = self.images[part].where(row)
