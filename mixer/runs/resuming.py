@@ -94,8 +94,8 @@ def check_config(
         else:
             may += (
                 ", and changes that keep all recorded numbers valid: evaluators, on_bad to skip, a "
-                "longer total under a constant or rsqrt schedule, there also a cooldown (and its "
-                "total), in steps, that begins later"
+                "longer total under a constant or rsqrt schedule, and there a cooldown and its "
+                "total, in steps, if it begins after the newest checkpoint"
             )
         raise errors.BadInput(
             f"--workdir={workdir} {what}. {fix} --workdir. What differs ({may}):"
