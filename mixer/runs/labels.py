@@ -62,6 +62,8 @@ def _refusal(
         "class": f"images of {dataset} have one class each",
         "classes": f"images of {dataset} may have {given.most} labels",
     }.get(given.kind, f"the labels of {dataset} are {KINDS[given.kind]}")
-    also = ". If they number classes, store them as integers" if given.kind == "values" else ""
+    in_manifest = dataset.startswith("manifest:")
+    mend = "call their column label" if in_manifest else "store them as integers"
+    also = f". If they number classes, {mend}" if given.kind == "values" else ""
     known = " or ".join(KINDS[kind] for kind in takes)
     return errors.BadInput(f"{setting} is for {known}, but {has}: set {fits}{also}")

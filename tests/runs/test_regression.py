@@ -12,10 +12,12 @@ import mixer
 from configs import common, folder
 from mixer import errors
 from mixer.checkpoint.reading import read_meta
+from mixer.data.sources import label_kinds
 from mixer.evaluation.registry import EVALUATORS
 from mixer.runs import convert, evaluate, predict, train
 from mixer.runs.evaluate import evaluations_of
 from mixer.runs.keys import track
+from mixer.runs.labels import check_loss
 from mixer.runs.trained import load_trained
 from mixer.runs.training import build_training
 from mixer.runs.weights import card_of_config
@@ -180,3 +182,12 @@ def test_the_loss_decides_what_a_file_trained_on_distributions_outputs(root, los
     assert card_of_config(config).regression == regression
     numbers = config_of(root, run="predict", init_from="random", loss=loss)
     assert card_of_config(numbers).regression
+
+
+@pytest.mark.parametrize(
+    "dataset, mend",
+    [("arrays:a.npz", "store them as integers"), ("manifest:a.csv", "call their column label")],
+)
+def test_numbers_that_may_be_classes_get_the_mend_of_their_form(dataset, mend):
+    with pytest.raises(errors.BadInput, match=f"config.loss=mse. If they number classes, {mend}"):
+        check_loss("softmax_xent", label_kinds.Labels("values"), dataset, 0)
