@@ -72,11 +72,11 @@ def by_share(results: Iterable[Result]) -> tuple[dict[str, Curve], str]:
       BadInput: runs that cannot be compared.
     """
     results = list(results)
-    few_shot = {r.results["upstream"]["path"]: r for r in results if r.results["run"] == "fewshot"}
+    few_shot = _few_shot(results)
     trainings = []
     for result in _trainings(results):
         if own := few_shot.get(result.path):
-            metrics = result.results["metrics"] | own.results["metrics"]
+            metrics = result.results["metrics"] | own
             result = dataclasses.replace(result, results=result.results | {"metrics": metrics})
         # A run on all of the data does not read fraction_seed.
         others = {"input.fraction_seed": 0} | _others(result)
@@ -175,6 +175,24 @@ def by_model(results: Iterable[Result]) -> tuple[dict[str, tuple[float, float]],
     return found, measure
 
 
+def _few_shot(results: Iterable[Result]) -> dict[str, dict[str, float]]:
+    """{path of a training: the metrics of the few-shot and k-NN runs that start from it}."""
+    found, measured_by = {}, {}
+    for result in results:
+        upstream = result.results["upstream"]
+        if result.results["run"] != "fewshot" or upstream is None:  # None: untrained
+            continue
+        path = upstream["path"]
+        for metric, value in result.results["metrics"].items():
+            other = measured_by.setdefault((path, metric), result)
+            if other is not result:
+                raise errors.BadInput(
+                    f"{other.path} and {result.path} both measure {metric} of {path}: give one"
+                )
+            found.setdefault(path, {})[metric] = value
+    return found
+
+
 def _trainings(results: Iterable[Result]) -> list[Result]:
     return [r for r in results if r.results["run"] == "train" and "input.transform" in r.config]
 
@@ -260,7 +278,7 @@ def _measure(trainings: Sequence[_Training]) -> tuple[str, str]:
     metrics = [t.result.results["metrics"] for t in trainings]
     common = [name for name in metrics[0] if all(m.get(name) is not None for m in metrics)]
     for name in common:
-        if shots := re.fullmatch(r"fewshot/(.+)/5shot", name):
+        if shots := re.fullmatch(r"fewshot/(?!l2/)(.+)/5shot", name):
             return name, f"Linear 5-shot top-1 on {shots[1]}"
     for name, words in _TOP1.items():
         if name in common:

@@ -3,6 +3,7 @@
 import dataclasses
 import glob
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,9 @@ _MADE_OF_OTHERS = ("reproduce", "tables", "figures")
 
 
 def results(asked: str) -> Iterator[Result]:
-    """The results.json of each path or glob, or if it has none, all below it.
+    """The results.json of each path or glob, or if it has none, all below it; each once.
+
+    A line names each run without one, which is not complete.
 
     Args:
       asked: `config.tables.workdirs`.
@@ -32,10 +35,11 @@ def results(asked: str) -> Iterator[Result]:
     """
     if not asked:
         raise errors.BadInput("config.tables.workdirs is empty: give paths and globs, with commas")
-    for given in asked.split(","):
+    seen = set()
+    for given in filter(None, map(str.strip, asked.split(","))):
         paths = [given]
         if not storage.is_remote(given):
-            paths = sorted(glob.glob(given, recursive=True))
+            paths = sorted(glob.glob(os.path.expanduser(given), recursive=True))
         found = [result for path in paths for result in _below(workdir.open_workdir(path))]
         if not found:
             raise errors.BadInput(
@@ -43,15 +47,19 @@ def results(asked: str) -> Iterator[Result]:
                 f"{workdir.RESULTS}: expected the workdir of a complete run, a folder of workdirs, "
                 f"or a glob"
             )
-        yield from found
+        yield from (result for result in found if result.path not in seen)
+        seen |= {result.path for result in found}
 
 
 def _below(path: epath.Path) -> Iterator[Result]:
     """The results of a run, but not of the trainings that it consists of."""
     found = workdir.read_json(path / workdir.RESULTS)
     config = workdir.read_json(path / workdir.CONFIG)
-    if found and config and found["run"] not in _MADE_OF_OTHERS:
-        yield Result(str(path), found, keys.flat(config))
+    if config and config.get("run") not in _MADE_OF_OTHERS:
+        if found:
+            yield Result(str(path), found, keys.flat(config))
+        else:
+            print(f"{path}: not complete, so not counted", flush=True)
         return
     if path.is_dir():
         for child in sorted(path.iterdir()):

@@ -47,25 +47,31 @@ def test_shares_become_a_curve_with_means_and_deviations():
     np.testing.assert_allclose(line.std, [np.nan, 10 * 2**0.5, np.nan])
 
 
+def few_shot_of(run, name="fewshot", **metrics):
+    upstream = run and {"path": run.path}
+    results = {"run": "fewshot", "model": "Mixer", "upstream": upstream, "metrics": metrics}
+    return Result(f"{run and run.path}-{name}", results, {})
+
+
 def test_few_shot_accuracy_is_preferred_even_from_separate_runs():
     runs = [part(1.0, 0.8), part(0.1, 0.4)]
-    few_shot = [
-        Result(
-            f"{run.path}-fewshot",
-            {
-                "run": "fewshot",
-                "model": "Mixer",
-                "upstream": {"path": run.path},
-                "metrics": {"fewshot/imagenet2012/5shot": 0.1 + i / 10},
-            },
-            {},
-        )
-        for i, run in enumerate(runs)
-    ]
-    lines, measure = series.by_share([*runs, *few_shot])
+    metric = "fewshot/imagenet2012/5shot"
+    few_shot = [few_shot_of(run, **{metric: 0.1 + i / 10}) for i, run in enumerate(runs)]
+    neighbours = [few_shot_of(run, "knn", **{"knn/imagenet2012/10nn": 0.9}) for run in runs]
+    untrained = few_shot_of(None, **{metric: 0.01})
+    lines, measure = series.by_share([*runs, *few_shot, *neighbours, untrained])
     assert measure == "Linear 5-shot top-1 on imagenet2012"
     np.testing.assert_allclose(lines["Mixer"].mean, [20, 10])
     assert series.by_share([*runs, few_shot[0]])[1] == "Top-1 on test images"  # which both have
+    again = few_shot_of(runs[0], "again", **{metric: 0.7})
+    with pytest.raises(errors.BadInput, match="Mixer-1.0-0-fewshot and Mixer-1.0-0-again both"):
+        series.by_share([*runs, *few_shot, again])
+
+
+def test_a_lambda_is_no_accuracy():
+    chosen = {"fewshot/l2/5shot": 1024.0}
+    runs = [training(f"{x}", metrics=METRICS | chosen, input__fraction=x) for x in (0.1, 1.0)]
+    assert series.by_share(runs)[1] == "Top-1 on test images"
 
 
 def test_runs_that_cannot_be_compared_are_refused():

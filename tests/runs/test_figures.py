@@ -15,7 +15,7 @@ from PIL import Image
 from mixer import errors
 from mixer.paper import rows
 from mixer.paper.series import Absent
-from mixer.runs import figures, keys
+from mixer.runs import collecting, figures, keys
 
 
 def written(folder, config, **results):
@@ -123,6 +123,18 @@ def test_curves_from_workdirs(tmp_path):
     assert [(line["step"], line["std"]) for line in numbers[:2]] == [("0", "0.00"), ("10", "0.00")]
     svg = (tmp_path / "figures" / "figure4.svg").read_text()
     assert "BiT-R50x1, altered: 0.49 M parameters" in svg  # the comment beside its outlines
+
+
+def test_a_run_counts_once_and_one_that_is_not_complete_is_named(tmp_path, capsys):
+    for name in ("a", "b"):
+        written(tmp_path / "runs" / name, recipe("data_scaling", "3%,Mixer-S/32,imagenet2012"))
+    (tmp_path / "runs" / "b" / "results.json").unlink()
+    (tmp_path / "runs" / "notes.txt").write_text("not a run")
+    asked = f"{tmp_path}/runs, {tmp_path}/runs/a,{tmp_path}/runs/*,"
+    assert [result.path for result in collecting.results(asked)] == [f"{tmp_path}/runs/a"]
+    assert f"{tmp_path}/runs/b: not complete, so not counted" in capsys.readouterr().out
+    with pytest.raises(errors.BadInput, match="neither .*/runs/b' nor a folder below it has"):
+        list(collecting.results(f"{tmp_path}/runs/b"))
 
 
 def test_units_of_a_model(tmp_path):
