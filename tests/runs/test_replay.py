@@ -279,7 +279,7 @@ def test_several_processes_are_refused(monkeypatch, tmp_path):
 
 def folder_training(path, images, changes=()):
     config = folder_recipe.get_config(f"folder:{images},16,smoke")
-    del config.evaluators.test
+    del config.evaluators.test, config.evaluators.dev
     config.update_from_flattened_dict(TINY | {"dataset": f"folder:{images}"} | dict(changes))
     config = keys.track(config)
     assert config.run == "train"
