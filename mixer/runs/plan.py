@@ -12,7 +12,7 @@ from mixer.data.sources.label_kinds import Labels
 from mixer.defaults import LESS_MEMORY
 from mixer.hosts import peers
 from mixer.hosts.devices import check as check_devices
-from mixer.planning import peaks, slices, step_time
+from mixer.planning import micro_batches, peaks, slices, step_time
 from mixer.planning.needs import StepCost, cost_of_step
 from mixer.runs import keys, workdir
 from mixer.runs.bill import Work, work_of
@@ -64,20 +64,14 @@ def run(config: ConfigDict, output: str, protocol: str) -> None:
     keys.used(config)  # refuses keys that would be ignored, before any work
     if path:
         workdir.begin(path, config)
-    cost = _cost(planned.update)
-    print("\n".join(_lines(planned.update, cost)), flush=True)
-    lighter = _that_fits(config, planned, cost)
-    if lighter:
-        planned, cost = lighter
-        print(f"with --config.micro_batches={planned.update.micro_batches} it fits:", flush=True)
-        print("\n".join(_lines(planned.update, cost)), flush=True)
-    elif cost.fits is False:
-        print(LESS_MEMORY, flush=True)
+    asked = _cost(planned.update)
+    print("\n".join(_lines(planned.update, asked)), flush=True)
+    planned, cost = _with_enough_micro_batches(config, planned, asked)
     update, bill = planned.update, _estimate(planned, cost)
     print("\n".join(_bill_lines(bill, cost, planned.work)), flush=True)
     if path is None:
         return
-    numbers = {"micro_batches": update.micro_batches, "fits_as_asked": cost.fits and not lighter}
+    numbers = {"micro_batches": update.micro_batches, "fits_as_asked": asked.fits}
     workdir.write_results(
         path,
         Results(
@@ -139,37 +133,44 @@ def _cost(update: Update) -> StepCost:
     )
 
 
-def _that_fits(
+def _with_enough_micro_batches(
     config: ConfigDict, planned: Planned, cost: StepCost
-) -> tuple[Planned, StepCost] | None:
-    """The first plan with 2, 4, 8, ... micro-batches that fits, and its cost.
+) -> tuple[Planned, StepCost]:
+    """The config's plan or, if its devices have too little memory for it, another, which it prints.
 
-    None if the config's own plan fits, or none of them does.
+    See `micro_batches.enough`.
     """
-    if cost.fits is not False:
-        return None
-    mesh = planned.update.mesh
-    images = config.batch_size // (mesh.shape["data"] * mesh.shape["fsdp"])
-    least = max(config.micro_batches + 1, config.micro_batches * _excess(cost))
-    for parts in (2**power for power in range(1, images.bit_length())):
-        if images % parts or parts < least:
-            continue
+    mesh, given = planned.update.mesh, config.micro_batches
+    tried = {given: (planned, cost)}
+
+    def cost_with(parts: int) -> StepCost:
         own = config.copy_and_resolve_references()
         own.micro_batches = parts
-        lighter = planned_step(own)
-        found = _cost(lighter.update)
-        if found.fits:
-            return lighter, found
-        print(f"DOES NOT FIT with --config.micro_batches={parts} either", flush=True)
-    return None
+        other = planned_step(own)
+        tried[parts] = other, _cost(other.update)
+        if tried[parts][1].fits is False:
+            print(f"DOES NOT FIT with --config.micro_batches={parts} either", flush=True)
+        return tried[parts][1]
 
-
-def _excess(cost: StepCost) -> float:
-    """How many times too large the step is: so many micro-batches are needed at least."""
-    state = cost.parameters + cost.optimizer + cost.averages
-    temporary = cost.temporary or (cost.peak or 0) - state
-    left = (cost.capacity or 0) - state
-    return temporary / left if left > 0 else 1
+    taken = micro_batches.enough(
+        cost,
+        given,
+        config.batch_size // (mesh.shape["data"] * mesh.shape["fsdp"]),
+        peaks.peak(mesh.devices.flat[0]),
+        cost_with,
+        remat=config.runtime.remat != "none",
+    )
+    if taken != given:
+        what = f"with --config.micro_batches={taken} it fits:"
+        if cost.fits:
+            what = (
+                f"the compiler makes it fit by computing activations twice; "
+                f"--config.micro_batches={taken} takes less time:"
+            )
+        print(what, *_lines(tried[taken][0].update, tried[taken][1]), sep="\n", flush=True)
+    elif cost.fits is False:
+        print(LESS_MEMORY, flush=True)
+    return tried[taken]
 
 
 def _devices(config: ConfigDict) -> list[jax.Device]:

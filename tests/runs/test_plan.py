@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.util
 import json
 import math
@@ -103,6 +104,23 @@ def test_a_step_too_large_is_split_until_it_fits(tmp_path, data_dir, monkeypatch
     assert found["plan/step_seconds"] > 0
     out = capsys.readouterr().out
     assert "with --config.micro_batches=8 it fits" in out and "a step takes about" in out
+
+
+def test_what_the_compiler_computes_twice_is_split_further(data_dir, monkeypatch, capsys):
+    def cost(update):
+        found = measured(update)
+        share = {1: 1.06, 2: 1.0}[update.micro_batches]
+        return dataclasses.replace(found, fits=True, flops=round(share * found.ideal_flops))
+
+    measured = plan._cost
+    monkeypatch.setattr(plan, "_cost", cost)
+    monkeypatch.setattr(peaks, "peak", lambda _: peaks.Peak(1e10, 16 * 2**30, 1e13, 1.0))
+    asked = config()
+    asked.batch_size = 128  # 16 images per device
+    plan.run(asked, "", "quickstart")
+    out = capsys.readouterr().out
+    assert "computing activations twice; --config.micro_batches=2 takes less time" in out
+    assert "1.060 of an equal share" in out and "1.000 of an equal share" in out
 
 
 def test_bad_plans_are_refused(tmp_path, monkeypatch, data_dir):
