@@ -104,5 +104,5 @@ def test_a_class_that_no_image_or_every_image_has_is_not_ranked():
     assert precision == 1 and np.isnan(area)
 
 
-def test_thousands_of_classes_have_no_row_for_each_image():
-    assert MultiLabel(None, 1000).answer and not MultiLabel(None, 1001).answer
+def test_many_classes_have_no_row_for_each_image():
+    assert MultiLabel(None, 100).answer and not MultiLabel(None, 101).answer
