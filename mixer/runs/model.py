@@ -23,7 +23,7 @@ def image_size_of(config: ConfigDict) -> tuple[int, int]:
     size = tuple(config.image_size)
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise errors.BadInput(
-            f"config.image_size={size}: expected a pair (height, width) of pixels"
+            f"config.image_size={size}: expected a pair (height, width) of pixels, as in (224, 224)"
         )
     return size
 

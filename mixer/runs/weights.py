@@ -104,7 +104,8 @@ def pretrained_size_of(config: ConfigDict) -> tuple[int, int] | None:
     size = tuple(config.pretrained_size)
     if size and (len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size)):
         raise errors.BadInput(
-            f"config.pretrained_size={size}: expected a pair (height, width) of pixels"
+            f"config.pretrained_size={size}: expected a pair (height, width) of pixels, as in "
+            f"(224, 224)"
         )
     return size or None
 

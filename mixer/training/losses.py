@@ -60,6 +60,15 @@ TAKES = {
     "sigmoid_xent": ("class", "classes", "distribution", "probabilities"),
     "mse": ("distribution", "probabilities", "values"),
 }
+# What other code calls them.
+_OTHER_NAMES = {
+    "softmax_xent": "ce xent cross_entropy crossentropy softmax softmax_cross_entropy "
+    "categorical_crossentropy sparse_categorical_crossentropy nll",
+    "sigmoid_xent": "bce sigmoid bce_with_logits bcewithlogits binary_cross_entropy "
+    "binary_crossentropy sigmoid_cross_entropy",
+    "soft_xent": "soft_target_cross_entropy softtarget",
+    "mse": "l2 mean_squared_error squared_error mse_loss regression",
+}
 _OF_CLASSES = {kind for kinds in TAKES.values() for kind in kinds} - {"values"}
 REGRESSION = "mse"  # the loss whose model outputs numbers, not logits
 
@@ -104,7 +113,8 @@ def named(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
       BadInput: there is none of this name.
     """
     if name not in LOSSES:
-        raise errors.unknown("config.loss", name, LOSSES)
+        known = [loss for loss, others in _OTHER_NAMES.items() if name.lower() in others.split()]
+        raise errors.unknown("config.loss", name, LOSSES, near=known or None)
     return LOSSES[name]
 
 

@@ -10,6 +10,7 @@ import pytest
 from flax import linen as nn
 from jax.sharding import AxisType, Mesh
 
+from mixer import errors
 from mixer.data.sources import label_kinds
 from mixer.training import losses, meshes, per_example, step
 
@@ -123,3 +124,12 @@ def test_devices_and_micro_batches_change_no_loss(numbers):
 def test_every_loss_says_what_it_takes():
     assert losses.TAKES.keys() == losses.LOSSES.keys()
     assert {kind for kinds in losses.TAKES.values() for kind in kinds} == set(label_kinds.KINDS)
+
+
+@pytest.mark.parametrize(
+    ("other", "ours"),
+    [("BCE", "sigmoid_xent"), ("cross_entropy", "softmax_xent"), ("sofmax_xent", "softmax_xent")],
+)
+def test_the_names_of_other_code_lead_to_ours(other, ours):
+    with pytest.raises(errors.BadInput, match=f"config.loss '{other}'. .* mean '{ours}'"):
+        losses.named(other)
