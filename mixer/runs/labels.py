@@ -65,5 +65,8 @@ def _refusal(
     in_manifest = dataset.startswith("manifest:")
     mend = "call their column label" if in_manifest else "store them as integers"
     also = f". If they number classes, {mend}" if given.kind == "values" else ""
+    if given.kind == "probabilities" and "distribution" in takes:
+        within = label_kinds.ROUNDING
+        also = f". If each image's should add up to 1, bring them to it within {within:g}"
     known = " or ".join(KINDS[kind] for kind in takes)
     return errors.BadInput(f"{setting} is for {known}, but {has}: set {fits}{also}")

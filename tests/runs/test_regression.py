@@ -191,3 +191,11 @@ def test_the_loss_decides_what_a_file_trained_on_distributions_outputs(root, los
 def test_numbers_that_may_be_classes_get_the_mend_of_their_form(dataset, mend):
     with pytest.raises(errors.BadInput, match=f"config.loss=mse. If they number classes, {mend}"):
         check_loss("softmax_xent", label_kinds.Labels("values"), dataset, 0)
+
+
+def test_a_distribution_off_by_rounding_is_told_how_far_it_may_be():
+    labels = np.full((4, 3), 0.33)
+    kind = label_kinds.kind_of(labels)
+    with pytest.raises(errors.BadInput, match="should add up to 1, bring them to it within 0.001$"):
+        check_loss("softmax_xent", label_kinds.Labels(kind), "arrays:votes.npz", 0)
+    assert label_kinds.kind_of(labels / labels.sum(axis=1, keepdims=True)) == "distribution"

@@ -20,7 +20,7 @@ KINDS = {
     "values": "numbers",
 }
 VECTORS = ("distribution", "probabilities", "values")
-_ROUNDING = 1e-3  # by which the sum of a distribution may differ from 1
+ROUNDING = 1e-3  # by which the sum of a distribution may differ from 1
 
 
 class Labels(NamedTuple):
@@ -67,9 +67,9 @@ def _fault(rows: np.ndarray, kind: str) -> np.ndarray:
     """bool [N]: which of the vectors [N, K] are not of this kind."""
     wrong = ~np.isfinite(rows).all(axis=1)
     if kind != "values":
-        wrong |= ((rows < 0) | (rows > 1 + _ROUNDING)).any(axis=1)
+        wrong |= ((rows < 0) | (rows > 1 + ROUNDING)).any(axis=1)
     if kind == "distribution":
-        wrong |= np.abs(rows.sum(axis=1) - 1) > _ROUNDING
+        wrong |= np.abs(rows.sum(axis=1) - 1) > ROUNDING
     return wrong
 
 
