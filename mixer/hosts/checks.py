@@ -36,6 +36,7 @@ class Needs:
       layout: () -> how the run is laid out on the devices, in words.
       data: by purpose, a function that reads the first example from where the data is stored.
       stage: opens the training data through `config.input.stage`; None without staging.
+      training: builds the training, and gives it in words; None for a run without steps.
       rate: () -> how many training images this host makes in a second, and the same in words.
       checkpoint_bytes: () -> approximate size of a checkpoint.
       checkpoints: how many checkpoints the workdir holds at a time.
@@ -48,6 +49,7 @@ class Needs:
     layout: Callable[[], str]
     data: dict[str, Callable[[], str]]
     stage: Callable[[], object] | None
+    training: Callable[[], str] | None
     rate: Callable[[], tuple[float, str]]
     checkpoint_bytes: Callable[[], int]
     checkpoints: int
@@ -93,6 +95,15 @@ class Checks:
         if self._needs.stage:
             checks["staging"] = self._stage
         return {name: _attempt(check) for name, check in checks.items()}
+
+    def training(self, findings: dict[str, tuple[bool, str]]) -> tuple[bool, str] | None:
+        """Whether the training can be built: its optimizer, loss, transforms and evaluators.
+
+        None if one of the `findings` is that it cannot be tried.
+        """
+        needed = [name for name in findings if name == "layout" or name.startswith("data, ")]
+        possible = self._needs.training and all(findings[name][0] for name in needed)
+        return _attempt(self._needs.training) if possible else None
 
     def input(self, findings: dict[str, tuple[bool, str]]) -> tuple[bool, Any] | None:
         """(True, what `Needs.rate` returns), or (False, the problem).

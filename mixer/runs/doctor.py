@@ -36,7 +36,8 @@ from mixer.runs.model import (
     rules_of,
     training_mesh,
 )
-from mixer.training import meshes, placement
+from mixer.runs.training import build_training
+from mixer.training import meshes, placement, writers
 from mixer.weights import fitting
 
 # One host's object -> the objects of all hosts, in order.
@@ -106,6 +107,7 @@ def needs_of(config: ConfigDict, output: str, processes: int) -> Needs:
         decoder=_decoder,
         layout=lambda: _layout(trained()),
         stage=functools.partial(_staged, config) if config.input.stage else None,
+        training=None if config.probe.l2 else lambda: _training(trained()),
         rate=lambda: _rate(trained(), staged=bool(config.input.stage)),
         checkpoint_bytes=lambda: _checkpoint_bytes(trained()),
         checkpoints=config.runtime.keep_checkpoints + bool(config.best) + 1,  # one being written
@@ -175,6 +177,15 @@ def _rate(config: ConfigDict, *, staged: bool) -> tuple[float, str]:
     return made, input_rate.described(made, wanted, reader, staged=staged)
 
 
+def _training(config: ConfigDict) -> str:
+    training = build_training(config)
+    if not peers.index():
+        writers.check(training.writers)
+    if absent := training.reader.absent():
+        raise errors.Failure(absent)
+    return training.headline()
+
+
 def _layout(config: ConfigDict) -> str:
     shapes = _shapes(config)
     mesh = training_mesh(config, shapes)
@@ -205,7 +216,10 @@ def verdicts(checks: Checks, gather: Gather) -> dict[str, Verdict]:
     """{check: (whether all hosts passed it, message)}; the same on each host."""
     try:
         findings = checks.findings()
-        found = {"findings": findings, "input": checks.input(findings)}
+        found = {"findings": findings, "training": checks.training(findings)}
+        # A transform that cannot be built would fail here, too.
+        possible = found["training"] is None or found["training"][0]
+        found["input"] = checks.input(findings) if possible else None
         reports = gather({"host": socket.gethostname()} | found)
         now = time.time()  # all hosts leave `gather` at the same moment
         written = all(report["findings"]["workdir"][0] for report in reports)
@@ -218,6 +232,9 @@ def verdicts(checks: Checks, gather: Gather) -> dict[str, Verdict]:
     for name in reports[0]["findings"]:
         found = [report["findings"].get(name, (False, "not in its config")) for report in reports]
         lines[name] = _of_all_hosts(name, found, hosts)
+    built = {host: report["training"] for host, report in zip(hosts, reports, strict=True)}
+    if built := {host: one for host, one in built.items() if one}:
+        lines["training"] = _of_all_hosts("training", list(built.values()), list(built))
     if any(report["input"] for report in reports):
         lines["input"] = _slowest([report["input"] for report in reports], hosts)
     if len(hosts) > 1:

@@ -55,7 +55,7 @@ def test_the_doctor_leaves_a_workdir_as_it_was(config, tmp_path, capsys):
     assert contents(tmp_path) == before | {output / ".lock": b""}
     assert workdir.unfinished(str(output), config) == path
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 24 and all(line.startswith("ok ") for line in lines)
+    assert len(lines) == 26 and all(line.startswith("ok ") for line in lines)
     assert any("data, test, digits test[:16]: 16 examples" in line for line in lines)
 
 
@@ -71,6 +71,30 @@ def test_the_doctor_leaves_a_workdir_as_it_was(config, tmp_path, capsys):
 def test_a_layout_that_does_not_fit_the_devices_fails(config, change, message, tmp_path):
     config.update_from_flattened_dict(change)
     assert message in failed(verdicts_of(config, tmp_path))["layout"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"optimizer.name": "adma"}, "unknown optimizer 'adma'. Did you mean 'adam'?"),
+        ({"loss": "bce"}, "unknown config.loss 'bce'. Did you mean 'sigmoid_xent'?"),
+        ({"input.transform": "resise"}, "unknown transform 'resise'. Did you mean 'resize'?"),
+        ({"total": "3 fortnights"}, "3 fortnights"),
+        ({"writers": "wandbb"}, "wandbb"),
+    ],
+)
+def test_a_training_that_cannot_be_built_fails(config, change, message, tmp_path):
+    lines = verdicts_of(config, tmp_path)
+    assert lines["training"][0] and "10 steps of 8 " in lines["training"][1]
+    config.update_from_flattened_dict(change)
+    wrong = failed(verdicts_of(config, tmp_path))
+    assert list(wrong) == ["training"] and message in wrong["training"]
+
+
+def test_a_training_is_not_built_without_its_data(config, tmp_path):
+    config.dataset = "cifar10"
+    lines = verdicts_of(config, tmp_path)
+    assert "training" not in lines and not lines["data, training"][0]
 
 
 def test_the_checkpoint_size_includes_the_ema(config):
@@ -333,9 +357,11 @@ def test_clocks_and_versions_that_differ(config, tmp_path):
 def test_the_slowest_host_is_named():
     def verdict(*inputs):
         """What the doctor says if this is what its hosts measured."""
-        reports = [{"host": "odd", "findings": {"workdir": (True, "")}, "input": i} for i in inputs]
+        same = {"host": "odd", "findings": {"workdir": (True, "")}, "training": None}
+        reports = [same | {"input": each} for each in inputs]
         one = types.SimpleNamespace(
             findings=lambda: {"workdir": (True, "")},
+            training=lambda findings: None,
             input=lambda findings: None,
             sees_all=lambda hosts: True,
             clean=lambda: None,
