@@ -54,10 +54,10 @@ def results(asked: str) -> Iterator[Result]:
 def _below(path: epath.Path) -> Iterator[Result]:
     """The results of a run, but not of the trainings that it consists of."""
     found = workdir.read_json(path / workdir.RESULTS)
-    config = workdir.read_json(path / workdir.CONFIG)
-    if config and config.get("run") not in _MADE_OF_OTHERS:
+    recorded = workdir.read_json(path / workdir.CONFIG)
+    if recorded and recorded.get("run") not in _MADE_OF_OTHERS:
         if found:
-            yield Result(str(path), found, keys.flat(config))
+            yield Result(str(path), found, keys.flat(recorded))
         else:
             print(f"{path}: not complete, so not counted", flush=True)
         return
