@@ -19,7 +19,7 @@ from mixer.evaluation import features
 from mixer.evaluation.features import Features
 from mixer.runs.data import evaluation_reader, unless_missing
 from mixer.runs.model import apply_of, compiled
-from mixer.runs.reader import Reader
+from mixer.runs.reader import Reader, shared
 from mixer.weights import fitting
 
 
@@ -172,7 +172,7 @@ def forward_of(model: nn.Module, mesh: Mesh, card: ModelCard, key: str) -> tuple
 
 
 def _check(key: str, kind: str, train: Reader, test: Reader) -> None:
-    """Refuses labels other than one class, and different classes in the two splits."""
+    """Refuses labels other than one class, different classes, and images of both splits."""
     name = train.source.name
     for given in (label_kinds.of(reader.source).kind for reader in (train, test)):
         if given != "class":
@@ -182,3 +182,9 @@ def _check(key: str, kind: str, train: Reader, test: Reader) -> None:
             )
     if tuple(train.source.classes) != tuple(test.source.classes):
         raise errors.BadInput(f"config.{key}: the two splits of {name} have different classes")
+    if both := shared(test.source, train.source):
+        raise errors.BadInput(
+            f"config.{key}.datasets: {both:,} of the {len(test.source):,} images of {name} "
+            f"{test.source.split} are also in {train.source.split}, which is learnt from: expected "
+            f"two splits without common images"
+        )

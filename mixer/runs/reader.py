@@ -219,13 +219,13 @@ def _warn_of_overlap(training: Reader, measured: Mapping[str, Sequence[Reader]])
             for trained_on in sources.parts(training.source):
                 if source.name != trained_on.name or splits.resembles(name) == splits.TRAIN:
                     continue
-                if both := _shared(source, trained_on):
+                if both := shared(source, trained_on):
                     print(
                         f"warning: {both:,} of the {len(source):,} images of {name} are trained on"
                     )
 
 
-def _shared(measured: Source, trained_on: Source) -> int:
+def shared(measured: Source, trained_on: Source) -> int:
     """The number of images in both parts of one dataset; 0 if the images have no names."""
     if hasattr(measured, "files"):
         files = {file for file, _ in measured.files}  # fewer than those that are trained on

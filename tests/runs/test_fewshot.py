@@ -165,6 +165,10 @@ def test_preprocessing_is_that_of_the_protocol(trained):
         ({"datasets": (("digits", "train"),)}, "expected \\(name, training split, test split\\)"),
         ({"datasets": (DIGITS, DIGITS)}, "has 'digits' twice"),
         ({"datasets": (("digits", "train", "train"),)}, "learn from train and be measured on it"),
+        (
+            {"datasets": (("digits", "train[:60]", "train[50:90]"),)},
+            "10 of the 40 images of digits",
+        ),
         ({"datasets": (("jft", "full[:9]", "full[9:]"),)}, "jft has several labels per image"),
         ({"datasets": (("imagenet2012", "train[:10]", "test"),)}, "Unknown split 'test'"),
         ({"datasets": (("dtd", "train", "test"),)}, "dataset 'dtd' is not prepared"),
@@ -175,6 +179,12 @@ def test_preprocessing_is_that_of_the_protocol(trained):
 def test_what_is_refused(trained, entry, message):
     with pytest.raises(errors.BadInput, match=message):
         few_shot(trained, **entry)
+
+
+def test_images_of_both_splits_of_a_folder_are_refused(trained, image_folder):
+    folder = f"folder:{image_folder}"
+    with pytest.raises(errors.BadInput, match="expected two splits without common images"):
+        few_shot(trained, datasets=((folder, "train[:60%]", "train[50%:]"),))
 
 
 def nearest(trained, **entry):
@@ -203,6 +213,10 @@ def test_nearest_neighbours_of_the_same_features(trained):
         ({"neighbors": ()}, "neighbors=\\(\\): expected"),
         ({"neighbors": (10, 201)}, "digits train\\[:200\\] has only 200 examples"),
         ({"temperature": 0.0}, "temperature=0.0: expected more than 0"),
+        (
+            {"datasets": (("digits", "train[:60]", "train[50:90]"),)},
+            "10 of the 40 images of digits",
+        ),
         ({"datasets": (("jft", "full[:9]", "full[9:]"),)}, "type knn is for one .*jft has several"),
     ],
 )
