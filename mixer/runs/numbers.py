@@ -1,5 +1,8 @@
 """Writes what a regression answered to the images of a split: tables, and a diagram."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from etils import epath
 
@@ -18,15 +21,8 @@ def write(folder: epath.Path, card: ModelCard, reader: Reader, numbers: Numbers)
 
     Prints how many outputs are left out of the diagram.
     """
-    names, files = card.classes, getattr(reader.source, "files", None)
-    rows = [
-        {"index": int(index)}
-        | ({"file": files[index][0]} if files else {})
-        | {f"{name}_true": f"{x:.9g}" for name, x in zip(names, target, strict=True)}
-        | {f"{name}_predicted": f"{x:.9g}" for name, x in zip(names, predicted, strict=True)}
-        for index, target, predicted in zip(*numbers, strict=True)
-    ]
-    workdir.write_csv(folder / "predictions.csv", rows)
+    names = card.classes
+    workdir.write_csv(folder / "predictions.csv", rows(reader, names, *numbers, "predicted"))
     mask = np.ones(len(numbers.index), bool)
     found = Sums.of(numbers.predicted, numbers.target, mask).compute()
     workdir.write_csv(
@@ -45,3 +41,22 @@ def write(folder: epath.Path, card: ModelCard, reader: Reader, numbers: Numbers)
     with storage.write_whole(folder / "predicted.png") as file:
         style.save(figure, file, "png")
     print(folder, flush=True)
+
+
+def rows(
+    reader: Reader,
+    names: Sequence[str],
+    index: np.ndarray,
+    target: np.ndarray,
+    predicted: np.ndarray,
+    what: str,
+) -> list[dict[str, Any]]:
+    """A row for each image: its place, its file if there are files, NAME_true and NAME_`what`."""
+    files = getattr(reader.source, "files", None)
+    return [
+        {"index": int(i)}
+        | ({"file": files[i][0]} if files else {})
+        | {f"{name}_true": f"{x:.9g}" for name, x in zip(names, true, strict=True)}
+        | {f"{name}_{what}": f"{x:.9g}" for name, x in zip(names, own, strict=True)}
+        for i, true, own in zip(index, target, predicted, strict=True)
+    ]

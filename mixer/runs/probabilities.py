@@ -5,7 +5,7 @@ from etils import epath
 
 from mixer.checkpoint.model_card import ModelCard
 from mixer.evaluation.multilabel import Probabilities, ranking
-from mixer.runs import workdir
+from mixer.runs import numbers, workdir
 from mixer.runs.reader import Reader
 
 
@@ -14,14 +14,8 @@ def write(folder: epath.Path, card: ModelCard, reader: Reader, answers: Probabil
 
     An image has a class if the target is at least 1/2. Prints the mean average precision.
     """
-    names, files = card.classes, getattr(reader.source, "files", None)
-    rows = [
-        {"index": int(index)}
-        | ({"file": files[index][0]} if files else {})
-        | {f"{name}_true": f"{x:.9g}" for name, x in zip(names, target, strict=True)}
-        | {f"{name}_probability": f"{x:.9g}" for name, x in zip(names, predicted, strict=True)}
-        for index, target, predicted in zip(*answers, strict=True)
-    ]
+    names = card.classes
+    rows = numbers.rows(reader, names, *answers, "probability")
     workdir.write_csv(folder / "predictions.csv", rows)
     positive = answers.target >= 0.5
     found = [ranking(positive[:, k], answers.predicted[:, k]) for k in range(len(names))]
