@@ -22,6 +22,7 @@ from mixer.evaluation import views as views_lib
 from mixer.evaluation.registry import EVALUATORS, Evaluator, directions, evaluate, takes
 from mixer.runs import fewshot_evaluation, knn_evaluation
 from mixer.runs.data import evaluation_reader, first_few, unless_missing
+from mixer.runs.features_evaluation import readable
 from mixer.runs.labels import check_evaluator
 from mixer.runs.model import apply_of, compiled
 from mixer.runs.reader import Batches, Reader
@@ -99,14 +100,16 @@ class OnSplit:
     ) -> dict[str, float] | None:
         """Metrics of the whole split."""
         with self.reader.batches() as batches:
-            measured = evaluate(self.evaluator, self.update, params, batches, interrupted)
+            some = readable(self.reader, batches, self.name)
+            measured = evaluate(self.evaluator, self.update, params, some, interrupted)
         return None if measured is None else measured | self._skipped(batches)
 
     def measure_and_answer(self, params: Any) -> tuple[dict[str, float], Any]:
         """Metrics of the whole split, and the answer to each image, if there is an `answer`."""
         with self.reader.batches() as batches:
             into = getattr(self.evaluator, "answers", answers.Answers)
-            total, found = answers.extract(self.answer, params, batches, into)
+            some = readable(self.reader, batches, self.name)
+            total, found = answers.extract(self.answer, params, some, into)
         return self.evaluator.summarize(total) | self._skipped(batches), found
 
     def _skipped(self, batches: Batches) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """What evaluators of a model's features share: datasets of two splits each, and their features."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from mixer import batch as batch_lib
 from mixer import errors
+from mixer.batch import Batch
 from mixer.checkpoint.model_card import ModelCard
 from mixer.data.sources import label_kinds
 from mixer.data.transforms import before_crop
@@ -19,7 +20,7 @@ from mixer.evaluation import features
 from mixer.evaluation.features import Features
 from mixer.runs.data import evaluation_reader, unless_missing
 from mixer.runs.model import apply_of, compiled
-from mixer.runs.reader import Reader, shared
+from mixer.runs.reader import Batches, Reader, shared
 from mixer.weights import fitting
 
 
@@ -59,7 +60,8 @@ class OnFeatures:
             splits = []
             for reader in readers:
                 with reader.batches() as batches:
-                    splits.append(features.extract(self.update, params, batches, interrupted))
+                    some = readable(reader, batches, self.name)
+                    splits.append(features.extract(self.update, params, some, interrupted))
                 if splits[-1] is None:
                     return None
                 if reader.rows.skip_bad:
@@ -84,6 +86,21 @@ class OnFeatures:
     def summarize(self, found: dict[str, dict[int, Any]]) -> dict[str, float]:
         """{metric: number}, from the scores of all datasets."""
         raise NotImplementedError
+
+
+def readable(reader: Reader, batches: Batches, name: str) -> Iterator[Batch]:
+    """All batches of a split that `config.evaluators.<name>` measures.
+
+    Raises:
+      Failure: at the end, if none of the images could be read.
+    """
+    yield from batches
+    if batches.skipped_by_all() == len(reader.source):
+        source = reader.source
+        raise errors.Failure(
+            f"config.evaluators.{name}: none of the {len(source):,} images of {source.name} "
+            f"{source.split} can be read: {reader.rows.unusable(0) or 'see the other processes'}"
+        )
 
 
 def datasets_of(

@@ -282,6 +282,25 @@ def test_nothing_but_skipped_images_is_no_measurement(data_dir, tmp_path, on_bad
     assert not (tmp_path / "few" / "results.json").exists()
 
 
+@pytest.mark.parametrize("kind", ["classification", "fewshot", "knn"])
+def test_a_split_without_a_readable_image_is_no_measurement(image_folder, tmp_path, kind):
+    for file in (image_folder / "test").rglob("*.png"):
+        file.write_bytes(file.read_bytes()[:60])
+    config = small(quickstart, "Mixer-S/16,digits,32")
+    config.run, config.dataset, config.input.on_bad = "evaluate", f"folder:{image_folder}", "skip"
+    splits = ((config.dataset, "train", "test"),)
+    if kind != "classification":
+        config.evaluators.test = getattr(common, kind)(config, splits, "")
+        config.evaluators.test.batch_size = 64
+    trained = load_trained(config)
+    (evaluation,) = evaluations_of(config, trained)
+    with pytest.raises(errors.Failure, match="config.evaluators.test: none of the 12 .* can be"):
+        evaluation.measure(trained.params)
+    with pytest.raises(errors.Failure, match="none of the 12 images"):
+        evaluate.run(config, str(tmp_path / "evaluate"), "")
+    assert not (tmp_path / "evaluate" / "results.json").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "reason"),
     [
