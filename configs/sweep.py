@@ -12,6 +12,9 @@ Other keys can be varied too, in all combinations:
 
     --config.sweep.grid="{'schedule.base': (0.01, 0.03), 'total': ('500 steps', '1000 steps')}"
 
+A recipe without a grid, such as configs/folder.py, with --config.run=sweep: the same training with
+each of the seeds.
+
 Each training is a separate run in WORKDIR/trials. Complete ones are not repeated, and the choice is
 saved in WORKDIR/choice.json before anything is trained with it. On n machines that share the
 workdir, give each --config.sweep.machines=n and its index from 0, --config.sweep.machine. A machine

@@ -1,8 +1,10 @@
-"""`config.run="sweep"`: chooses the learning rate, or other keys, then trains for several seeds."""
+"""`config.run="sweep"`: chooses the learning rate, or other keys, then trains with several seeds.
+
+Without a grid nothing is chosen: the same training is done with each of the seeds.
+"""
 
 import dataclasses
 import json
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,27 +12,18 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors
-from mixer.hosts import exchange, stopping
-from mixer.runs import keys, start, sweep_table, train, workdir
+from mixer.hosts import stopping
+from mixer.runs import keys, start, sweep_table, workdir
 from mixer.runs.evaluations import AVERAGED, keep_evaluators
 from mixer.runs.grid import RATE, Combination, combinations
 from mixer.runs.keys import at_least, within
 from mixer.runs.results import Results, common_values, cost
 from mixer.runs.training import build_training, directions
+from mixer.runs.trials import Share, Trial, all_results, averaged, none_diverged, read, run_all
 from mixer.signals import StopSignal
-from mixer.training.nonfinite import NonFinite
 
-_CHOICE, _DIVERGED = "choice.json", "diverged.json"
+_CHOICE = "choice.json"
 _USUAL = "dev/top1"  # the metric by which the combination is chosen, unless config.best is another
-
-
-@dataclasses.dataclass(frozen=True)
-class Trial:
-    """One training of a sweep, in the folder `name`, with these `values` of the varied keys."""
-
-    name: str
-    values: dict[str, Any]
-    config: ConfigDict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,19 +31,17 @@ class Sweep:
     """All trials of a sweep.
 
     Attributes:
-      choosing: a trial for each combination; they measure `best`.
+      choosing: a trial for each combination; they measure `best`. Without a grid there is none.
       final: for each combination, a trial for each seed; they measure the same on `test`.
-      best: the metric by which the combination is chosen, such as "dev/top1".
+      best: the metric by which the combination is chosen, such as "dev/top1"; "" without a grid.
       higher_is_better: whether by its highest value, else by its lowest.
-      machine, machines: this machine runs the trials machine, machine + machines, ... of a list.
     """
 
     choosing: list[Trial]
     final: list[list[Trial]]
     best: str
     higher_is_better: bool
-    machine: int
-    machines: int
+    share: Share
 
     @property
     def tested(self) -> str:
@@ -81,6 +72,8 @@ def build_sweep(config: ConfigDict) -> Sweep:
       BadInput: the config asks for something that cannot be done.
     """
     points, seeds = checked(config)
+    if not points:
+        return _of_seeds(config, seeds)
     for name in ("dev", "test"):
         if name not in config.evaluators:
             raise errors.BadInput(
@@ -95,8 +88,7 @@ def build_sweep(config: ConfigDict) -> Sweep:
         ],
         best=config.best or _USUAL,
         higher_is_better=True,
-        machine=config.sweep.machine,
-        machines=config.sweep.machines,
+        share=_share(config),
     )
     # Errors that would only show after hours of choosing show now.
     known = {}
@@ -111,6 +103,25 @@ def build_sweep(config: ConfigDict) -> Sweep:
             )
     _check_read(found.choosing)
     return dataclasses.replace(found, higher_is_better=known[found.best])
+
+
+def _of_seeds(config: ConfigDict, seeds: Sequence[int]) -> Sweep:
+    """The same training with each seed."""
+    trials = []
+    for seed in seeds:
+        own = config.copy_and_resolve_references()
+        own.run, own.seed = "train", seed
+        trials.append(Trial(f"seed{seed}", {}, own))
+    if not build_training(trials[0].config).evaluations:
+        raise errors.BadInput(
+            "config.evaluators measures nothing, so there is nothing to average over "
+            "config.sweep.seeds"
+        )
+    return Sweep([], [trials], best="", higher_is_better=True, share=_share(config))
+
+
+def _share(config: ConfigDict) -> Share:
+    return Share(config.sweep.machine, config.sweep.machines)
 
 
 def _check_read(trials: Sequence[Trial]) -> None:
@@ -132,8 +143,12 @@ def _check_read(trials: Sequence[Trial]) -> None:
 
 
 def checked(config: ConfigDict) -> tuple[list[Combination], Sequence[int]]:
-    """The combinations to choose from, and the seeds."""
+    """The combinations to choose from, none without a grid, and the seeds."""
     wanted = config.sweep
+    if config.best and not wanted.grid:
+        raise errors.BadInput(
+            f"config.best={config.best!r}: a sweep without config.sweep.grid chooses nothing"
+        )
     if config.best and config.best.partition("/")[0] not in ("dev", f"dev{AVERAGED}"):
         raise errors.BadInput(
             f"config.best={config.best!r}: a sweep chooses by a metric of config.evaluators.dev, "
@@ -149,10 +164,12 @@ def checked(config: ConfigDict) -> tuple[list[Combination], Sequence[int]]:
             f"these by itself: use --config.run=train"
         )
     seeds = tuple(wanted.seeds)
-    if not (wanted.train and wanted.dev and wanted.grid):
+    given = [bool(wanted.grid), bool(wanted.train), bool(wanted.dev)]
+    if not all(given) and (any(given) or config.run == "vtab"):
         raise errors.BadInput(
             f"config.run={config.run} needs config.sweep.grid, .train and .dev: use "
             f"configs/sweep.py"
+            + ("" if config.run == "vtab" else ". Without all three only the seeds differ")
         )
     numbers = all(isinstance(seed, int) for seed in seeds)
     if not seeds or not numbers or len(set(seeds)) < len(seeds):
@@ -161,7 +178,7 @@ def checked(config: ConfigDict) -> tuple[list[Combination], Sequence[int]]:
         within(0, 2**32, **{"sweep.seeds": seed})
     at_least(1, **{"sweep.machines": wanted.machines})
     within(0, wanted.machines, **{"sweep.machine": wanted.machine})
-    return combinations(wanted.grid, config), seeds
+    return combinations(wanted.grid, config) if wanted.grid else [], seeds
 
 
 def _trial(
@@ -184,81 +201,55 @@ def carry_out(
     config: ConfigDict, sweep: Sweep, path: epath.Path, protocol: str, stop: StopSignal
 ) -> None:
     """`run`, checked and with signals caught; writes results.json to `path` when complete."""
+    first = (sweep.choosing or sweep.final[0])[0]
     if not path.exists():  # refuses weights that do not fit before anything is written
-        build_training(sweep.choosing[0].config).initial()
+        build_training(first.config).initial()
     workdir.begin(path, config)
-    if _read(path / _CHOICE) is None:
-        found = _results_of(sweep.choosing, sweep, path, protocol, stop)
-        if found is None:
+    trials, choice = sweep.final[0], {}
+    if sweep.choosing:
+        choice = _made_choice(sweep, path, protocol, stop)
+        if choice is None:
             return
-        workdir.write_json(path / _CHOICE, _choose(sweep, found))
-    choice = _read(path / _CHOICE)
-    chosen = {name: value for name, value in choice.items() if name != sweep.best}
-    trials = sweep.final[[_named(trial) for trial in sweep.choosing].index(chosen)]
-    found = _results_of(trials, sweep, path, protocol, stop)
+        named = [_named(trial) for trial in sweep.choosing]
+        trials = sweep.final[named.index(_without(sweep.best, choice))]
+    found = run_all(trials, sweep.share, path, protocol, stop)
     if found is None:
         return
-    if None in found:
-        bad = trials[found.index(None)].name
-        raise errors.Failure(f"the loss of {bad} became NaN or infinite, see {path / 'trials'}")
-    files = (path / "trials").glob("*/results.json")
-    done = exchange.from_first(lambda: [d for d in map(workdir.read_json, files) if d])
-    metrics = _statistics([each["metrics"] for each in found])
-    measured = {"best": sweep.best, "tested": sweep.tested}
-    higher = sweep.higher_is_better
-    print(sweep_table.table(choice, found, metrics, **measured, higher_is_better=higher))
+    none_diverged(found, trials, path)
+    metrics = averaged(found)
+    if choice:
+        measured = {"best": sweep.best, "tested": sweep.tested}
+        higher = sweep.higher_is_better
+        print(sweep_table.table(choice, found, metrics, **measured, higher_is_better=higher))
+    else:
+        print(sweep_table.of_seeds(found, metrics))
     workdir.write_results(
         path,
         Results(
             run="sweep",
             protocol=protocol,
-            metrics=metrics | {"seeds": len(found)} | chosen,
+            metrics=metrics | _without(sweep.best, choice),
             **common_values(found),
-            **cost(done),
+            **cost(all_results(path)),
         ),
     )
     print(f"done: {path / workdir.RESULTS}", flush=True)
 
 
-def _results_of(
-    trials: Sequence[Trial],
-    sweep: Sweep,
-    path: epath.Path,
-    protocol: str,
-    stop: StopSignal,
-) -> list[dict | None] | None:
-    """Runs this machine's trials; the results.json of each trial, None for one that diverged.
-
-    None instead of the list if a signal stopped it, or if trials of other machines are missing.
-    """
-    for trial in trials[sweep.machine :: sweep.machines]:
-        if stop.poll():
+def _made_choice(
+    sweep: Sweep, path: epath.Path, protocol: str, stop: StopSignal
+) -> dict[str, Any] | None:
+    """The content of choice.json, after the trials that it takes; None as in `run_all`."""
+    if read(path / _CHOICE) is None:
+        found = run_all(sweep.choosing, sweep.share, path, protocol, stop)
+        if found is None:
             return None
-        place = path / "trials" / trial.name
-        if _ended(place):
-            continue
-        print(f"trial {trial.name}: {place}", flush=True)
-        try:
-            train.train(trial.config, str(place), protocol, stop, {})
-        except NonFinite as error:
-            workdir.write_json(place / _DIVERGED, {"error": str(error)})
-            print(f"{trial.name} diverged: {error}", flush=True)
-        if not _ended(place):
-            return None
-    places = [path / "trials" / trial.name for trial in trials]
-    if missing := [place.name for place in places if not _ended(place)]:
-        print(f"other machines have yet to complete {', '.join(missing)}. Then repeat this command")
-        return None
-    return [_read(place / workdir.RESULTS) for place in places]
+        workdir.write_json(path / _CHOICE, _choose(sweep, found))
+    return read(path / _CHOICE)
 
 
-def _ended(place: epath.Path) -> bool:
-    return any(_read(file) is not None for file in (place / workdir.RESULTS, place / _DIVERGED))
-
-
-def _read(file: epath.Path) -> dict | None:
-    """`workdir.read_json`, read by process 0 for all."""
-    return exchange.from_first(lambda: workdir.read_json(file))
+def _without(key: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != key}
 
 
 def _choose(sweep: Sweep, found: list[dict | None]) -> dict:
@@ -278,13 +269,3 @@ def _named(trial: Trial) -> dict[str, Any]:
     """The trial's values in the form of choice.json and results.json."""
     named = {"learning_rate" if k == RATE else k: value for k, value in trial.values.items()}
     return json.loads(json.dumps(named))
-
-
-def _statistics(metrics: Sequence[dict[str, float]]) -> dict[str, float | None]:
-    """The mean of each metric and, as <metric>_std, its sample standard deviation."""
-    found = {}
-    for name in sorted(set.intersection(*map(set, metrics))):  # optional ones may be missing
-        values = [each[name] for each in metrics]
-        found[name] = statistics.fmean(values)
-        found[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else None
-    return found

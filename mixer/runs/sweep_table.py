@@ -35,6 +35,19 @@ def table(
     return "\n".join([*lines, _row(["mean"], f"{metrics[tested]:.4f}{spread}")])
 
 
+def of_seeds(found: Sequence[dict], metrics: dict[str, float | None]) -> str:
+    """The metrics of trainings that differ in the seed: mean, deviation, and each in turn."""
+    names = [name for name in metrics if f"{name}_std" in metrics]
+    width = max(15, *map(len, names))
+    lines = [f"{'seed':<{width}} {', '.join(str(one['seed']) for one in found)}"]
+    for name in names:
+        deviation = metrics[f"{name}_std"]
+        spread = "" if deviation is None else f" ± {deviation:.4f}"
+        each = ", ".join(f"{one['metrics'][name]:.4f}" for one in found)
+        lines.append(f"{name:<{width}} {metrics[name]:.4f}{spread}   ({each})")
+    return "\n".join(lines)
+
+
 def _row(cells: Sequence[Any], last: str, heads: Sequence[str] = ()) -> str:
     """A line of the table: `cells` in the widths of `heads`, then the measured value."""
     texts = [f"{cell:g}" if isinstance(cell, float) else str(cell) for cell in cells]

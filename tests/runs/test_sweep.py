@@ -8,6 +8,7 @@ import pytest
 import tfds_stand_ins as stand_ins
 from runs_command import run, start
 
+from configs import quickstart
 from configs import sweep as recipe
 from configs import vtab as vtab_recipe
 from mixer import errors
@@ -95,6 +96,43 @@ def test_the_best_rate_is_trained_on_everything(config, trainings, tmp_path, cap
     assert "0.01            0.8000 *\n" in out and "mean            0.0150 ± 0.0071" in out
     sweep.run(config, str(tmp_path / "out"), "sweep")
     assert len(trainings.trained) == 5 and "nothing to do" in capsys.readouterr().out
+
+
+def test_without_a_grid_only_the_seeds_differ(data_dir, trainings, tmp_path, capsys):
+    config = quickstart.get_config("smoke", "sweep")
+    config.schedule.base = 0.003
+    trainings.dev = {0.003: 0.5}
+    sweep.run(config, str(tmp_path), "quickstart")
+    split = config.input.split
+    assert trainings.trained == [(0.003, seed, "digits", split) for seed in (0, 1, 2)]
+    assert [path.name for path in sorted((tmp_path / "trials").iterdir())] == [
+        f"seed{seed}" for seed in (0, 1, 2)
+    ]
+    metrics = results_of(tmp_path)["metrics"]
+    assert metrics == pytest.approx({"test/top1": 0.013, "test/top1_std": 0.01, "seeds": 3})
+    out = capsys.readouterr().out
+    assert "seed            0, 1, 2\n" in out
+    assert "test/top1       0.0130 ± 0.0100   (0.0030, 0.0130, 0.0230)\n" in out
+    sweep.run(config, str(tmp_path), "quickstart")
+    assert len(trainings.trained) == 3 and "nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"best": "test/top1"}, "a sweep without config.sweep.grid chooses nothing"),
+        ({"sweep.dev": "test"}, "Without all three only the seeds differ"),
+        ({"evaluators.test.split": ""}, "config.evaluators measures nothing"),
+        ({"sweep.seeds": (1, 1)}, "expected one or more distinct numbers"),
+        ({"patience": 2}, "a sweep uses each training's last step"),
+    ],
+)
+def test_what_seeds_alone_cannot_have_is_refused(change, message, data_dir, trainings, tmp_path):
+    config = quickstart.get_config("smoke", "sweep")
+    config.update_from_flattened_dict(change)
+    with pytest.raises(errors.BadInput, match=message):
+        sweep.run(config, str(tmp_path / "out"), "quickstart")
+    assert not (tmp_path / "out").exists() and not trainings.trained
 
 
 def test_another_metric_of_the_held_out_images_may_choose(config, trainings, tmp_path, capsys):
@@ -233,7 +271,7 @@ def test_a_sweep_begun_with_rates_is_resumed(config, trainings, tmp_path):
         ("grid", "{'schedule.base': ()}", "schedule.base=(): expected one or more distinct"),
         ("grid", "{'schedule.base': (0.1)}", "a single value takes a comma, (0.003,)"),
         ("grid", "schedule.base=0.1", "expected the values of each key, such as {'schedule.base'"),
-        ("grid", "", "needs config.sweep.grid, .train and .dev: use configs/sweep.py"),
+        ("grid", "", "needs config.sweep.grid, .train and .dev: use configs/sweep.py. Without all"),
         (
             "grid",
             "{'lr': (0.1,)}",
