@@ -139,7 +139,8 @@ def base(arguments: Arguments, run: str = "train", model: str = "") -> ConfigDic
     config.schedule.timescale = "10_000 steps"
     config.schedule.warmup = "10_000 steps"  # how long the learning rate rises from 0
     config.schedule.cooldown = "0 steps"  # linear decay of the learning rate to 0 at the end
-    config.ema_decay = 0.0  # of averaged parameters, evaluated alongside the raw ones; 0: none
+    # Of averaged parameters, which are measured too; at step t at most (1 + t) / (10 + t). 0: none.
+    config.ema_decay = 0.0
 
     config.evaluators = ConfigDict()  # what to measure, one entry each
     config.best = ""  # the metric whose best checkpoint is kept: "val/top1", or "val/nll" (lowest)
