@@ -9,6 +9,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mixer import errors
+from mixer.data import turbojpeg
 from mixer.hosts import exchange
 from mixer.runs import answers, contact_sheet, workdir
 from mixer.runs.evaluations import Evaluation, build_evaluations, unreadable
@@ -119,7 +120,10 @@ def _measure(
             upstream=trained.upstream,
             images_per_second_per_device=images / seconds / trained.mesh.size,
             device_days=seconds * trained.mesh.size / 86400,
+            mesh=dict(trained.mesh.shape),
             precision=trained.precision,
+            decoder=turbojpeg.decoder(),
+            skipped_examples=sum(n for name, n in metrics.items() if name.endswith("/skipped")),
         ),
     )
     shown.scalars(step, metrics)

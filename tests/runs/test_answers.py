@@ -76,7 +76,9 @@ def evaluated(tmp_path_factory, shown):
 
 
 def test_each_table_gives_the_accuracy(evaluated):
-    metrics = json.loads((evaluated / "results.json").read_text())["metrics"]
+    results = json.loads((evaluated / "results.json").read_text())
+    metrics = results["metrics"]
+    assert results["skipped_examples"] == 1 and set(results["mesh"]) == {"data", "fsdp", "tensor"}
     top1 = pytest.approx(metrics["test/top1"], abs=1e-5)
     predictions = rows_of(evaluated / "test" / "predictions.csv")
     assert len(predictions) == 26 and metrics["test/skipped"] == 1
