@@ -78,13 +78,16 @@ def _workdirs(text: str) -> list[str]:
 
 
 def _matches(part: str) -> list[str]:
-    """A path itself, or the workdirs that match a pattern."""
+    """A path itself, or the trainings that match a pattern; a line names the other workdirs."""
     path = os.path.expanduser(part)
     if storage.is_remote(part) or os.path.exists(path) or not glob.has_magic(part):
         return [part]
-    found = [match for match in sorted(glob.glob(path)) if located.is_workdir(match)]
+    matches = [match for match in sorted(glob.glob(path)) if located.is_workdir(match)]
+    found = [match for match in matches if os.path.isdir(os.path.join(match, "checkpoints"))]
     if not found:
-        raise errors.BadInput(f"config.init_from: no workdir matches {part!r}")
+        raise errors.BadInput(f"config.init_from: no workdir of a training matches {part!r}")
+    if others := [match for match in matches if match not in found]:
+        print(f"{part}: passes over {errors.shown(others)}, without checkpoints", flush=True)
     return found
 
 
