@@ -155,6 +155,7 @@ def test_one_process_per_workdir_and_the_same_data(image_folder, data_dir, tmp_p
     workdir = tmp_path / "busy"
     recipe = f"configs/folder.py:folder:{image_folder},32,smoke"
     overrides = (f"--config.dataset=folder:{image_folder}", "--config.evaluators.test.split=test")
+    overrides += ("--config.evaluators.dev.split=",)
     process = start(data_dir, recipe, workdir, *overrides, "--config.total=4000 steps")
     wait_for(lambda: steps_logged(workdir) >= 1, process)
     code, _, err = run(data_dir, recipe, workdir, *overrides, "--config.total=4000 steps")
