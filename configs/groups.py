@@ -68,8 +68,8 @@ def throughput(config: ConfigDict) -> None:
 
 def sweep(config: ConfigDict) -> None:
     config.sweep = ConfigDict()  # sweep: chooses values of keys on held-out images
-    # The values to try, in all combinations: "{'schedule.base': (0.003, 0.01), ...}". Empty, as
-    # train and dev: nothing is chosen, one training for each of the seeds.
+    # The values to try, in all combinations: "{'schedule.base': (0.003, 0.01), ...}". If this,
+    # train and dev are empty, nothing is chosen: one training for each of the seeds.
     config.sweep.grid = ""
     config.sweep.train = ""  # training split while choosing; afterwards it is input.split
     config.sweep.dev = ""  # held-out split while choosing, measured by the evaluator `dev`

@@ -12,7 +12,7 @@ Other keys can be varied too, in all combinations:
 
     --config.sweep.grid="{'schedule.base': (0.01, 0.03), 'total': ('500 steps', '1000 steps')}"
 
-A recipe without a grid, such as configs/folder.py, with --config.run=sweep: the same training with
+With --config.run=sweep, a recipe without a grid, such as configs/folder.py, is trained once with
 each of the seeds.
 
 Each training is a separate run in WORKDIR/trials. Complete ones are not repeated, and the choice is

@@ -36,7 +36,7 @@ def enough(
     for parts in (2**power for power in range(1, images.bit_length())):
         if images % parts or parts < least:
             continue
-        wasteful = cost.fits and recomputes(cost) and not remat
+        wasteful = cost.fits and _recomputes(cost) and not remat
         if cost.fits is not False and not wasteful:
             break
         found = cost_with(parts)
@@ -48,7 +48,7 @@ def enough(
     return taken
 
 
-def recomputes(cost: StepCost) -> bool:
+def _recomputes(cost: StepCost) -> bool:
     """Whether the compiler computes activations twice."""
     return bool(cost.flops and cost.ideal_flops) and cost.flops > _RECOMPUTING * cost.ideal_flops
 

@@ -31,9 +31,9 @@ def write(
     """Writes predictions.csv, per_class.csv, confusion.csv and .png, reliability.png, mistakes.png.
 
     Of a regression it writes what `numbers.write` does, of several labels per image what
-    `probabilities.write` does. Only process 0 writes. Prints the most
-    confused pairs, and what is left out. The metrics are complete without these files, so an error
-    of any kind is only a warning.
+    `probabilities.write` does. Only process 0 writes. Prints the most confused pairs, and what is
+    left out. The metrics are complete without these files, so an error of any kind is only a
+    warning.
 
     Returns:
       The picture in mistakes.png; None if there is none.

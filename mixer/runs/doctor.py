@@ -232,8 +232,8 @@ def verdicts(checks: Checks, gather: Gather) -> dict[str, Verdict]:
     for name in reports[0]["findings"]:
         found = [report["findings"].get(name, (False, "not in its config")) for report in reports]
         lines[name] = _of_all_hosts(name, found, hosts)
-    built = {host: report["training"] for host, report in zip(hosts, reports, strict=True)}
-    if built := {host: one for host, one in built.items() if one}:
+    both = zip(hosts, reports, strict=True)
+    if built := {host: report["training"] for host, report in both if report["training"]}:
         lines["training"] = _of_all_hosts("training", list(built.values()), list(built))
     if any(report["input"] for report in reports):
         lines["input"] = _slowest([report["input"] for report in reports], hosts)

@@ -165,11 +165,10 @@ def checked(config: ConfigDict) -> tuple[list[Combination], Sequence[int]]:
         )
     seeds = tuple(wanted.seeds)
     given = [bool(wanted.grid), bool(wanted.train), bool(wanted.dev)]
-    if not all(given) and (any(given) or config.run == "vtab"):
+    if any(given) and not all(given):
         raise errors.BadInput(
             f"config.run={config.run} needs config.sweep.grid, .train and .dev: use "
-            f"configs/sweep.py"
-            + ("" if config.run == "vtab" else ". Without all three only the seeds differ")
+            f"configs/sweep.py. Without all three only the seeds differ"
         )
     numbers = all(isinstance(seed, int) for seed in seeds)
     if not seeds or not numbers or len(set(seeds)) < len(seeds):

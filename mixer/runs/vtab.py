@@ -59,6 +59,11 @@ def sweeps_of(config: ConfigDict) -> dict[str, ConfigDict]:
     Raises:
       BadInput: an unknown task, or keys that cannot be set or varied here.
     """
+    if not config.sweep.grid:
+        raise errors.BadInput(
+            "config.sweep.grid is empty: config.run=vtab chooses by it for each task: use "
+            "configs/vtab.py"
+        )
     points, _ = sweep.checked(config)
     if config.dataset.startswith("vtab:"):
         _check_tasks_own(config)

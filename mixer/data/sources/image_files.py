@@ -9,6 +9,9 @@ from pathlib import Path
 from mixer import errors
 from mixer.data.pillow import SUFFIXES
 
+# Endings of tables of images, which `manifest:` reads.
+TABLES = (".csv", ".tsv", ".jsonl")
+
 # Folders of thumbnails that macOS and Synology add next to the images.
 _SYSTEM_FOLDERS = ("__MACOSX", "@eaDir")
 
@@ -102,7 +105,7 @@ def _matches(name: str, left_out: Counter, asked_by: str) -> list[str] | None:
         return []
     path = os.path.expanduser(name)
     if os.path.isfile(path):
-        if path.lower().endswith((".csv", ".tsv", ".jsonl")):
+        if path.lower().endswith(TABLES):
             raise errors.BadInput(
                 f"{asked_by}: {name} is a table: expected images, folders, globs, or a list of "
                 f"these, @FILE or FILE.txt, with one on a line"

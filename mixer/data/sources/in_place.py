@@ -9,6 +9,7 @@ from mixer.data.sources import (
     cifar,
     folder_layout,
     hub,
+    image_files,
     manifest,
     parquet,
     splits,
@@ -28,7 +29,7 @@ NAMES = ("folder", *_KINDS)
 
 
 _ENDINGS = {
-    "manifest": (".csv", ".tsv", ".jsonl"),
+    "manifest": image_files.TABLES,
     "arrays": (".npz",),
     "parquet": (".parquet",),
     "webdataset": (".tar",),

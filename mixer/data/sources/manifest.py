@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mixer import errors
-from mixer.data.sources import label_kinds, splits, tar_members
+from mixer.data.sources import image_files, label_kinds, splits, tar_members
 from mixer.data.sources.collection import Collection, Files, Part
 from mixer.data.sources.entry import Entry, checked_name
 
@@ -45,12 +45,11 @@ class Manifest:
         self._columns = tuple(columns)
         self.path = Path(path).expanduser().absolute()
         self.unread: dict[str, None] = {}
-        kinds = (".csv", ".tsv", ".jsonl")
         self._kind = self.path.suffix.lower()
-        if self._kind not in kinds:
+        if self._kind not in image_files.TABLES:
             raise errors.BadInput(
-                f"manifest {path!r}: expected a file that ends in {', '.join(kinds)}; save a sheet "
-                f"of a workbook as CSV UTF-8"
+                f"manifest {path!r}: expected a file that ends in "
+                f"{', '.join(image_files.TABLES)}; save a sheet of a workbook as CSV UTF-8"
             )
         if not self.path.is_file():
             raise errors.Missing(f"manifest {path!r}: no file {self.path}")
